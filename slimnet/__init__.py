@@ -1,0 +1,1 @@
+"""slimnet: make a CNN smaller and really faster."""

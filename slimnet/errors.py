@@ -1,0 +1,69 @@
+"""Every error that slimnet raises on purpose.
+
+::
+
+    SlimnetError
+    ├── ArgumentError      a value given by the caller is out of range (also a ValueError)
+    ├── DataError          a data set is missing, malformed or of the wrong size
+    ├── ModelError         an unknown model, or weights that do not fit it
+    ├── FileFormatError    a file is missing, corrupt, truncated, or not what it claims to be
+    ├── TrainingError      training cannot go on (a loss that is not a number)
+    ├── GraphError         a network that cannot be analysed
+    ├── SurgeryError       a plan that does not fit a network
+    │   └── VerificationError   a slim model that computes something else
+    ├── ExportError        a network that cannot be exported
+    │   └── ParityError    an exported model that computes something else
+    └── MeasureError       a measurement that cannot be made
+
+A message is one line: it names the thing, shows the value, and says what to do.
+"""
+
+from __future__ import annotations
+
+
+class SlimnetError(Exception):
+    """What a user of slimnet may want to catch; the command line prints it on one line and exits with 1."""
+
+
+class ArgumentError(SlimnetError, ValueError):
+    """A value given by the caller is out of its range."""
+
+
+class DataError(SlimnetError):
+    """A data set is missing, malformed, or of the wrong size."""
+
+
+class ModelError(SlimnetError):
+    """An unknown model, or weights that do not fit it."""
+
+
+class FileFormatError(SlimnetError):
+    """A file is missing, corrupt, truncated, or not what it claims to be."""
+
+
+class TrainingError(SlimnetError):
+    """Training cannot go on."""
+
+
+class GraphError(SlimnetError):
+    """A network that cannot be analysed."""
+
+
+class SurgeryError(SlimnetError):
+    """A plan that does not fit a network."""
+
+
+class VerificationError(SurgeryError):
+    """A slim model that computes something else than the model it was cut from."""
+
+
+class ExportError(SlimnetError):
+    """A network that cannot be exported."""
+
+
+class ParityError(ExportError):
+    """An exported model that computes something else than the model it came from."""
+
+
+class MeasureError(SlimnetError):
+    """A measurement that cannot be made."""
