@@ -1,5 +1,22 @@
 """Channel groups of any PyTorch model."""
 
-from slimnet.graph.groups import ChannelGroup, Couple, Rows, prunable
+from slimnet.graph.analysis import Analysis, MovesChannels, Reader, analyse
+from slimnet.graph.capture import ExampleInputs, as_inputs
+from slimnet.graph.groups import ChannelGroup, Couple, Rows, channel_groups, prunable, stream_groups
+from slimnet.graph.modes import in_eval_mode
 
-__all__ = ["ChannelGroup", "Couple", "Rows", "prunable"]
+__all__ = [
+    "Analysis",
+    "ChannelGroup",
+    "Couple",
+    "ExampleInputs",
+    "MovesChannels",
+    "Reader",
+    "Rows",
+    "analyse",
+    "as_inputs",
+    "channel_groups",
+    "in_eval_mode",
+    "prunable",
+    "stream_groups",
+]

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+from slimnet.errors import ArgumentError
+from slimnet.graph.analysis import Analysis, Entry, analyse
+from slimnet.graph.capture import ExampleInputs
+from slimnet.graph.values import NONE
 
 Couple = Literal["stream", "none"]
 
@@ -47,7 +53,9 @@ class ChannelGroup:
         filters: rows of convolution and linear weights and biases that make the channels (dim 0 of ``weight``, ``bias``).
         norms: entries of ``weight``, ``bias``, ``running_mean``, ``running_var`` of the norms on the way.
         inputs: columns (dim 1) of the weights that read the channels.
+        others: entries of parameters used element by element (PReLU slopes, layer scales).
         pinned: why these channels may not be removed ("" where they may), e.g. "output of the network".
+        roots: the analysis' labels of the channels.
     """
 
     name: str
@@ -55,8 +63,9 @@ class ChannelGroup:
     filters: tuple[Rows, ...] = ()
     norms: tuple[Rows, ...] = ()
     inputs: tuple[Rows, ...] = ()
+    others: tuple[Rows, ...] = ()
     pinned: str = ""
-    notes: tuple[str, ...] = field(default=())
+    roots: tuple[int, ...] = field(default=(), repr=False)
 
     @property
     def weights(self) -> tuple[Rows, ...]:
@@ -88,3 +97,99 @@ class ChannelGroup:
 def prunable(groups: Iterable[ChannelGroup]) -> tuple[ChannelGroup, ...]:
     """The groups whose channels may be masked: not pinned, and made by at least one layer."""
     return tuple(group for group in groups if not group.pinned and group.weights)
+
+
+def channel_groups(
+    model: nn.Module, example_inputs: ExampleInputs, *, couple: Couple = "stream"
+) -> tuple[ChannelGroup, ...]:
+    """The channel groups of any model that ``torch.export`` can follow.
+
+    Args:
+        model: the network; it is left as it was.
+        example_inputs: a tensor or tuple of tensors, batch first.
+        couple: ``"stream"``: channels that are added to each other are one group. ``"none"``: every convolution is a group of
+            its own, with the norm behind it (the papers' independent masks; they cannot all be removed).
+
+    Returns:
+        The groups in execution order. Pinned ones are among them; :func:`prunable` leaves them out.
+
+    Raises:
+        ArgumentError: if ``couple`` is neither of the two.
+        GraphError: if the model cannot be analysed.
+    """
+    if couple not in ("stream", "none"):
+        raise ArgumentError(f"`couple` must be 'stream' or 'none', got {couple!r}.")
+    analysis = analyse(model, example_inputs)
+    return stream_groups(analysis) if couple == "stream" else _layer_groups(analysis)
+
+
+def stream_groups(analysis: Analysis) -> tuple[ChannelGroup, ...]:
+    """Channels that are touched by the same layers, in the same way, make a group."""
+    touched: dict[int, list[tuple[str, int]]] = defaultdict(list)  # root → where, repeated once an index
+    places: dict[tuple[str, int], dict[int, list[int]]] = {}
+    for key, entry in analysis.entries.items():
+        rows: dict[int, list[int]] = defaultdict(list)
+        for index, root in enumerate(analysis.roots(entry.labels).tolist()):
+            if root != NONE:
+                rows[root].append(index)
+                touched[root].append(key)
+        places[key] = rows
+    kinds: dict[tuple[tuple[tuple[str, int], ...], str], list[int]] = defaultdict(list)
+    for root, where in touched.items():
+        kinds[(tuple(where), analysis.pinned(root))].append(root)
+    names: dict[str, int] = {}
+    return tuple(
+        _group(analysis, list(dict.fromkeys(where)), roots, pinned, places, names)
+        for (where, pinned), roots in kinds.items()
+    )
+
+
+def _group(
+    analysis: Analysis,
+    where: list[tuple[str, int]],
+    roots: list[int],
+    pinned: str,
+    places: dict[tuple[str, int], dict[int, list[int]]],
+    names: dict[str, int],
+) -> ChannelGroup:
+    members: dict[str, list[Rows]] = defaultdict(list)
+    for key in where:
+        entry = analysis.entries[key]
+        members[entry.role].append(Rows(*key, torch.tensor([places[key][root] for root in roots])))
+    makers = [rows for role in ("filter", "norm", "other") for rows in members[role]]
+    name = makers[0].module if makers else "input"
+    names[name] = names.get(name, 0) + 1
+    return ChannelGroup(
+        name=name if names[name] == 1 else f"{name}#{names[name]}",
+        size=len(roots),
+        filters=tuple(members["filter"]),
+        norms=tuple(members["norm"]),
+        inputs=tuple(members["input"]),
+        others=tuple(members["other"]),
+        pinned=pinned,
+        roots=tuple(roots),
+    )
+
+
+def _layer_groups(analysis: Analysis) -> tuple[ChannelGroup, ...]:
+    """One group a convolution: its filters, its bias and the norm that alone reads it."""
+    groups = []
+    for (name, dim), entry in analysis.entries.items():
+        module = name.rpartition(".")[0]
+        tensor = dict(analysis.model.named_parameters(remove_duplicate=False)).get(name)
+        if entry.role != "filter" or tensor is None or tensor.dim() < 3:
+            continue
+        bias = [_all_rows(other) for other in _entries(analysis, module, "filter") if other.name != name]
+        norm = analysis.norm_behind.get(name, "")
+        norms = [_all_rows(other) for other in _entries(analysis, norm, "norm")] if norm else []
+        size = tensor.shape[dim]
+        groups.append(ChannelGroup(module, size, (_all_rows(entry), *bias), tuple(norms)))
+    return tuple(groups)
+
+
+def _entries(analysis: Analysis, module: str, role: str) -> list[Entry]:
+    return [e for e in analysis.entries.values() if e.role == role and e.name.rpartition(".")[0] == module]
+
+
+def _all_rows(entry: Entry) -> Rows:
+    return Rows(entry.name, entry.dim, torch.arange(len(entry.labels)).reshape(-1, 1))

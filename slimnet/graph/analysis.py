@@ -1,0 +1,268 @@
+"""Push channel labels and constants through the operators of a model.
+
+A producer (convolution, linear layer) makes a new label for each of its output channels. Operators that move data are run on
+the labels themselves, so that the index map is exact by construction. Element-wise operators unite the labels that meet; norms
+and depthwise layers pass them through; consumers note which label each of their input columns reads. An operator that nobody
+knows pins whatever it touches, and its name is the reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+from torch.fx import Node
+
+from slimnet.graph.capture import ExampleInputs, Program, capture, module_path, shape_of
+from slimnet.graph.values import NONE, Labels, Value, live
+
+Role = Literal["filter", "norm", "input", "other"]
+
+
+@runtime_checkable
+class MovesChannels(Protocol):
+    """A module that moves channels by numbers of its own (say, of padded channels), and can be told which remain."""
+
+    def keep_channels(self, inputs: Tensor, outputs: Tensor) -> None:
+        """Adapt in place.
+
+        Args:
+            inputs: (C_in,) bool, the channels of the input that remain.
+            outputs: (C_out,) bool, the channels of the output that remain.
+        """
+
+
+@dataclass(frozen=True, eq=False)
+class Param:
+    """A parameter or buffer used by an operator."""
+
+    name: str
+    tensor: Tensor
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the tensor."""
+        return tuple(self.tensor.shape)
+
+
+@dataclass(frozen=True, eq=False)
+class Entry:
+    """Which channel each index along one dimension of a parameter belongs to: ``labels`` is (shape[dim],) int64."""
+
+    name: str
+    dim: int
+    labels: Tensor
+    role: Role
+
+
+@dataclass(frozen=True, eq=False)
+class Reader:
+    """An operator that mixes its input channels by a weight.
+
+    Attributes:
+        weight: name of the weight.
+        bias: name of the bias, "" for none.
+        out_dim, in_dim: the dimensions of the weight for output and input channels.
+        outputs, inputs: (C_out,), (C_in,) labels.
+        constants: (C_in,) float64; the value of each input channel, NaN where it is live.
+        foldable: whether a constant input channel adds the same amount to every position of the output.
+    """
+
+    weight: str
+    bias: str
+    out_dim: int
+    in_dim: int
+    outputs: Tensor
+    inputs: Tensor
+    constants: Tensor
+    foldable: bool
+
+
+@dataclass
+class Analysis:
+    """All that was found out about a model.
+
+    Attributes:
+        model: the model.
+        labels: the channel labels, united, and the reasons that pin some.
+        entries: by (tensor name, dimension), in execution order.
+        readers: in execution order.
+        movers: module name → labels of its input and output channels, for modules that have ``keep_channels``.
+        norm_behind: weight name of a convolution → name of the norm module that alone reads its output.
+    """
+
+    model: nn.Module
+    labels: Labels = field(default_factory=Labels)
+    entries: dict[tuple[str, int], Entry] = field(default_factory=dict)
+    readers: list[Reader] = field(default_factory=list)
+    movers: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
+    norm_behind: dict[str, str] = field(default_factory=dict)
+
+    def note(self, param: Param, dim: int, labels: Tensor, role: Role) -> None:
+        """Tie the indices of a parameter's dimension to channels; a second use unites both."""
+        key = (param.name, dim)
+        if key in self.entries:
+            self.labels.unite(self.entries[key].labels, labels)
+            untied = (self.entries[key].labels == NONE) != (labels == NONE)
+            self.labels.pin(torch.cat([labels[untied], self.entries[key].labels[untied]]), f"{param.name} is used twice")
+        else:
+            self.entries[key] = Entry(param.name, dim, labels, role)
+
+    def roots(self, labels: Tensor) -> Tensor:
+        """Representatives of ``labels``."""
+        return self.labels.roots(labels)
+
+    def pinned(self, root: int) -> str:
+        """Why a channel may not be removed, "" where it may."""
+        return self.labels.reason(root)
+
+
+class Interpreter:
+    """Runs a captured program on labels and constants instead of numbers."""
+
+    def __init__(self, model: nn.Module, program: Program) -> None:
+        self.program = program
+        self.analysis = Analysis(model)
+        self.labels = self.analysis.labels
+        self.env: dict[str, Any] = {}
+        self._modules = dict(model.named_modules())
+
+    def run(self) -> Analysis:
+        """Visit every node once."""
+        from slimnet.graph.rules import rule_for
+
+        for node in self.program.nodes:
+            if node.op == "placeholder":
+                self.env[node.name] = self._placeholder(node)
+            elif node.op == "output":
+                self._output(node)
+            elif node.op == "call_function":
+                self._call(node, rule_for(node))
+        return self.analysis
+
+    def value(self, argument: Any) -> Any:
+        """An argument of a node with nodes replaced by what is known of them."""
+        if isinstance(argument, Node):
+            return self.env[argument.name]
+        if isinstance(argument, list | tuple):
+            return type(argument)(self.value(item) for item in argument)
+        return argument
+
+    def mover(self, node: Node) -> str:
+        """Name of the module around ``node`` that has ``keep_channels``, "" for none."""
+        for path, _ in reversed(list((node.meta.get("nn_module_stack") or {}).values())):
+            if isinstance(self._modules.get(path), MovesChannels):
+                return str(path)
+        return ""
+
+    def pin(self, argument: Any, reason: str) -> None:
+        """Pin all channels of a value (or list of values)."""
+        if isinstance(argument, Value):
+            self.labels.pin(argument.labels, reason)
+        elif isinstance(argument, list | tuple):
+            for item in argument:
+                self.pin(item, reason)
+
+    def opaque(self, node: Node) -> Any:
+        """What is known of the output of an operator that nobody knows: its channels must all stay."""
+        value = node.meta.get("val")
+        if isinstance(value, list | tuple):
+            return [self._opaque(tuple(item.shape), node) for item in value if isinstance(item, Tensor)]
+        return self._opaque(shape_of(node), node)
+
+    def _opaque(self, shape: tuple[int, ...], node: Node) -> Value:
+        label = self.labels.fresh(1)
+        self.labels.pin(label, _unknown(node))
+        return Value(shape, label.reshape((1,) * len(shape)), live(shape))
+
+    def _placeholder(self, node: Node) -> Any:
+        if node.name in self.program.tensors:
+            return Param(*self.program.tensors[node.name])
+        shape = shape_of(node)
+        reason = "input of the network" if node.name in self.program.inputs else "made in the forward pass"
+        if len(shape) < 2 or node.name in self.program.lifted:
+            return self._pinned(shape, 1, reason)
+        return self._pinned(shape, shape[1], reason)
+
+    def _pinned(self, shape: tuple[int, ...], count: int, reason: str) -> Value:
+        labels = self.labels.fresh(count)
+        self.labels.pin(labels, reason)
+        view = [1] * len(shape)
+        if count > 1:
+            view[1] = count
+        return Value(shape, labels.reshape(view), live(shape))
+
+    def _output(self, node: Node) -> None:
+        self.pin(self.value(node.args[0]), "output of the network")
+
+    def _call(self, node: Node, rule: Callable[..., Any] | None) -> None:
+        arguments = self.value(list(node.args))
+        before = self._first_value(arguments)
+        if rule is None:
+            self.pin(arguments, _unknown(node))
+            self.pin(list(self.value(list(node.kwargs.values()))), _unknown(node))
+            result = self.opaque(node)
+        else:
+            keywords = {key: self.value(value) for key, value in node.kwargs.items()}
+            result = rule(self, node, *arguments, **keywords)
+        self.env[node.name] = result
+        self._overwrite(node, result)
+        self._note_mover(node, before, result)
+
+    def _overwrite(self, node: Node, result: Any) -> None:
+        """An in-place operator also changes its first argument, and whatever that is a view of."""
+        name = str(getattr(node.target, "__name__", node.target)).split(".")[0]
+        target = node.args[0] if node.args else None
+        if not (name.endswith("_") and not name.endswith("__") and isinstance(target, Node)):
+            return
+        if target.op == "placeholder" and target.name in self.program.tensors:
+            return
+        self.env[target.name] = result
+        if _is_view(target):
+            self.pin(result, f"changed in place through a view ({node.name})")
+            self.pin(self.value(target.args[0]), f"changed in place through a view ({node.name})")
+
+    def _first_value(self, arguments: Any) -> Value | None:
+        for item in arguments:
+            if isinstance(item, Value):
+                return item
+        return None
+
+    def _note_mover(self, node: Node, before: Value | None, result: Any) -> None:
+        path = self.mover(node)
+        if not path or before is None or not isinstance(result, Value) or len(result.shape) < 2:
+            return
+        inputs, outputs = before.along(1), result.along(1)
+        if inputs is None or outputs is None:
+            return
+        first = self.analysis.movers.get(path, (inputs, outputs))[0]
+        self.analysis.movers[path] = (first, outputs)
+
+
+def _is_view(node: Node) -> bool:
+    target = node.target
+    return isinstance(target, torch._ops.OpOverload) and any(
+        argument.alias_info is not None and not argument.alias_info.is_write for argument in target._schema.arguments
+    )
+
+
+def _unknown(node: Node) -> str:
+    name = str(node.target).removesuffix(".default")
+    where = module_path(node)
+    return f"operator {name}" + (f" in {where}" if where else "")
+
+
+def analyse(model: nn.Module, example_inputs: ExampleInputs) -> Analysis:
+    """Find the channels of ``model`` and what ties them together; the model is left as it was.
+
+    Args:
+        model: any module that ``torch.export`` can follow.
+        example_inputs: a tensor or tuple of tensors, batch first.
+
+    Raises:
+        GraphError: if the model cannot be exported with these inputs.
+    """
+    return Interpreter(model, capture(model, example_inputs)).run()

@@ -1,0 +1,104 @@
+"""The operators that a model runs, as ``torch.export`` sees them."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.fx import Node
+
+from slimnet.errors import ArgumentError, GraphError
+from slimnet.graph.modes import in_eval_mode
+
+ExampleInputs = Tensor | tuple[Tensor, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Program:
+    """The operators of a model in the order in which they run.
+
+    Attributes:
+        nodes: the nodes of the exported graph.
+        tensors: node name of a placeholder → full name and value of the parameter or buffer behind it.
+        inputs: node names of the network's own inputs.
+        lifted: node names of tensors that the model makes in its forward pass (neither parameters nor buffers).
+    """
+
+    nodes: tuple[Node, ...]
+    tensors: Mapping[str, tuple[str, Tensor]]
+    inputs: frozenset[str]
+    lifted: frozenset[str]
+
+
+def as_inputs(example_inputs: ExampleInputs) -> tuple[Tensor, ...]:
+    """The example inputs as a tuple.
+
+    Raises:
+        ArgumentError: if they are not a tensor or a tuple of tensors.
+    """
+    inputs = (example_inputs,) if isinstance(example_inputs, Tensor) else tuple(example_inputs)
+    if not inputs or not all(isinstance(value, Tensor) for value in inputs):
+        raise ArgumentError("`example_inputs` must be a tensor or a tuple of tensors.")
+    return inputs
+
+
+def capture(model: nn.Module, example_inputs: ExampleInputs) -> Program:
+    """Export ``model`` in eval mode; the model itself is left as it was.
+
+    Args:
+        model: any module that ``torch.export`` can follow.
+        example_inputs: a tensor or tuple of tensors, batch first.
+
+    Raises:
+        GraphError: if the model cannot run on the inputs, or its control flow depends on data.
+    """
+    inputs = as_inputs(example_inputs)
+    with in_eval_mode(model), torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            exported = torch.export.export(model, inputs)
+        except Exception as error:
+            first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            raise GraphError(
+                f"{type(model).__name__} cannot be analysed with inputs of shape "
+                f"{[tuple(value.shape) for value in inputs]}: {first}"
+            ) from error
+    return _program(model, exported)
+
+
+def _program(model: nn.Module, exported: Any) -> Program:
+    signature = exported.graph_signature
+    by_name: dict[str, Tensor] = {**dict(model.named_parameters(remove_duplicate=False))}
+    by_name.update(dict(model.named_buffers(remove_duplicate=False)))
+    names = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
+    tensors = {node: (_canonical(by_name, name), by_name[name]) for node, name in names.items() if name in by_name}
+    nodes = tuple(exported.graph.nodes)
+    placeholders = [node.name for node in nodes if node.op == "placeholder"]
+    inputs = frozenset(signature.user_inputs) & frozenset(placeholders)
+    lifted = frozenset(name for name in placeholders if name not in tensors and name not in inputs)
+    return Program(nodes, tensors, inputs, lifted)
+
+
+def _canonical(by_name: Mapping[str, Tensor], name: str) -> str:
+    """The first name under which a shared tensor is known."""
+    wanted = by_name[name]
+    return next(other for other, tensor in by_name.items() if tensor is wanted)
+
+
+def module_path(node: Node) -> str:
+    """Full name of the innermost module whose forward pass holds ``node`` ("" for the model itself)."""
+    stack = node.meta.get("nn_module_stack") or {}
+    return str(list(stack.values())[-1][0]) if stack else ""
+
+
+def shape_of(node: Node) -> tuple[int, ...]:
+    """Shape of the tensor that ``node`` makes; () where it makes none."""
+    value = node.meta.get("val")
+    return tuple(int(size) for size in value.shape) if isinstance(value, Tensor) else ()
+
+
+Rule = Callable[..., Any]
