@@ -1,0 +1,43 @@
+"""What a network costs: operations, parameters and bytes, and the time it takes on a machine.
+
+Nothing here is imported before it is asked for: latency needs no torch, and counting needs no onnxruntime.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from slimnet.measure.cost import Cost
+    from slimnet.measure.flops import count
+    from slimnet.measure.latency import LatencyReport, Variant, compare_latency
+    from slimnet.measure.paper import LayerCost, PaperCost, paper_flops
+
+__all__ = [
+    "Cost",
+    "LatencyReport",
+    "LayerCost",
+    "PaperCost",
+    "Variant",
+    "compare_latency",
+    "count",
+    "paper_flops",
+]
+
+_HOME = {
+    "Cost": "cost",
+    "count": "flops",
+    "compare_latency": "latency",
+    "LatencyReport": "latency",
+    "Variant": "latency",
+    "LayerCost": "paper",
+    "PaperCost": "paper",
+    "paper_flops": "paper",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
