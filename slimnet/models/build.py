@@ -1,0 +1,74 @@
+"""Networks by name."""
+
+from __future__ import annotations
+
+import difflib
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from slimnet.errors import ArgumentError, ModelError
+from slimnet.models import _factory, _torchvision
+from slimnet.models.resnet import CifarResNet
+from slimnet.models.weights import load_weights
+
+if TYPE_CHECKING:
+    from torch import nn
+
+CIFAR_RESNETS = {f"resnet{depth}": partial(CifarResNet, depth) for depth in (8, 20, 32, 44, 56, 110)}
+
+
+def model_names() -> tuple[str, ...]:
+    """Names that `build_model` knows: first slimnet's own, then torchvision's classifiers."""
+    return (*CIFAR_RESNETS, *(name for name in _torchvision.names() if name not in CIFAR_RESNETS))
+
+
+def build_model(
+    name: str, *, num_classes: int, in_channels: int = 3, weights: str | Path | None = None
+) -> nn.Module:
+    """Build a network.
+
+    Args:
+        name: one of `model_names`, or ``package.module:function``, a factory of your own that returns an
+            ``nn.Module``. Its module may lie in the current directory. It is called with ``num_classes`` and
+            ``in_channels``, each only where it takes an argument of that name.
+        num_classes: number of outputs.
+        in_channels: channels of the input image. Where this is not 3, a torchvision network gets a new first
+            convolution.
+        weights: a file of initial weights, see `load_weights`.
+
+    Returns:
+        The network, in training mode, on the CPU. Its weights are drawn from torch's global generator.
+
+    Raises:
+        ArgumentError: if a number is below 1.
+        ModelError: if the name is unknown, the factory fails, or the weights do not fit.
+        FileFormatError: if the file of weights is missing or unreadable.
+
+    Example:
+        >>> model = build_model("resnet20", num_classes=10, in_channels=1)
+        >>> sum(p.numel() for p in model.parameters())
+        269434
+    """
+    for label, value in (("num_classes", num_classes), ("in_channels", in_channels)):
+        if value < 1:
+            raise ArgumentError(f"`{label}` must be at least 1, got {value}.")
+    model = _build(name, num_classes=num_classes, in_channels=in_channels)
+    if weights is not None:
+        load_weights(model, weights)
+    return model
+
+
+def _build(name: str, *, num_classes: int, in_channels: int) -> nn.Module:
+    if name in CIFAR_RESNETS:
+        return CIFAR_RESNETS[name](num_classes=num_classes, in_channels=in_channels)
+    if ":" in name:
+        return _factory.build(name, num_classes=num_classes, in_channels=in_channels)
+    if name in _torchvision.names():
+        return _torchvision.build(name, num_classes=num_classes, in_channels=in_channels)
+    known = model_names()
+    near = difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.5)
+    hint = f" Did you mean {near[0]}?" if near else ""
+    raise ModelError(
+        f"Unknown model {name!r}.{hint} Known: {', '.join(known)}; or package.module:function for your own."
+    )

@@ -1,0 +1,127 @@
+"""Initial weights from files, without running any code that a file may hold."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from slimnet._files import read_tensors
+from slimnet.errors import FileFormatError, ModelError
+
+SUFFIXES = (".safetensors", ".pth", ".th", ".pt")
+_NESTED = ("state_dict", "model", "model_state_dict")
+_SHOWN = 3
+
+
+def load_weights(model: nn.Module, path: str | Path) -> None:
+    """Load weights into ``model``, in place; all or nothing.
+
+    Args:
+        model: the network that the weights are for.
+        path: a .safetensors, .pth, .th or .pt file. The last three hold a state dict, or a dict with it under
+            ``state_dict``, ``model`` or ``model_state_dict``, read with ``weights_only=True``. A prefix
+            ``module.`` on all names (DataParallel) is dropped.
+
+    Raises:
+        FileFormatError: if the file is missing, corrupt, of another kind, or holds pickled objects.
+        ModelError: if names or shapes do not fit the model, or a value is not finite.
+    """
+    path = Path(path)
+    state = _without_prefix(read_state_dict(path), "module.")
+    problem = _misfit(model, state)
+    if problem:
+        raise ModelError(f"{path} does not fit the model: {problem}.")
+    bad = [
+        name for name, tensor in state.items() if tensor.is_floating_point() and not tensor.isfinite().all()
+    ]
+    if bad:
+        raise ModelError(f"{path} holds values that are NaN or infinite in {_few(bad)}.")
+    model.load_state_dict(state)
+
+
+def read_state_dict(path: Path) -> dict[str, Tensor]:
+    """Read the tensors of a file of weights, by name, on the CPU.
+
+    Raises:
+        FileFormatError: as in `load_weights`.
+    """
+    if path.suffix not in SUFFIXES:
+        raise FileFormatError(f"{path} is not a file of weights: known are {', '.join(SUFFIXES)}.")
+    if path.suffix == ".safetensors":
+        return read_tensors(path)
+    value = _torch_load(path)
+    for key in _NESTED:
+        if isinstance(value, Mapping) and isinstance(value.get(key), Mapping):
+            value = value[key]
+    if not isinstance(value, Mapping) or not value:
+        raise FileFormatError(f"{path} holds no state dict (it holds a {type(value).__name__}).")
+    other = [
+        f"{name} ({type(entry).__name__})" for name, entry in value.items() if not isinstance(entry, Tensor)
+    ]
+    if other:
+        raise FileFormatError(f"{path} is not a plain state dict: not tensors are {_few(other)}.")
+    return {str(name): tensor for name, tensor in value.items()}
+
+
+def _torch_load(path: Path) -> Any:
+    if not path.is_file():
+        raise FileFormatError(f"{path} does not exist.")
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        if "GLOBAL" not in str(error):
+            raise FileFormatError(
+                f"{path} is not a readable file of weights: it may be corrupt or truncated."
+            ) from None
+        raise FileFormatError(
+            f"{path} holds pickled objects, not a plain state dict: reading it could run code. "
+            "Save model.state_dict() instead of the model."
+        ) from None
+    except (
+        Exception
+    ):  # torch raises nearly anything on a damaged file: RuntimeError, EOFError, KeyError, struct.error …
+        raise FileFormatError(
+            f"{path} is not a readable file of weights: it may be corrupt or truncated."
+        ) from None
+
+
+def _without_prefix(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    if not all(name.startswith(prefix) for name in state):
+        return state
+    return {name.removeprefix(prefix): tensor for name, tensor in state.items()}
+
+
+def _misfit(model: nn.Module, state: Mapping[str, Tensor]) -> str:
+    """Why ``state`` cannot be loaded; empty where it can."""
+    wanted = model.state_dict()
+    shapes = [name for name in wanted if name in state and wanted[name].shape != state[name].shape]
+    # Files older than torch 0.4.1 have no such counters; load_state_dict starts them at zero.
+    missing = [name for name in wanted if name not in state and not name.endswith("num_batches_tracked")]
+    unexpected = [name for name in state if name not in wanted]
+    head = _head(model)
+    if shapes and not missing and not unexpected and {name.rpartition(".")[0] for name in shapes} == {head}:
+        return _head_misfit(wanted[f"{head}.weight"], state[f"{head}.weight"])
+    shown = [f"{name} {tuple(state[name].shape)} for {tuple(wanted[name].shape)}" for name in shapes]
+    parts = (("missing", missing), ("unexpected", unexpected), ("of another shape", shown))
+    return "; ".join(f"{len(names)} {label}: {_few(names)}" for label, names in parts if names)
+
+
+def _head(model: nn.Module) -> str:
+    layers = [name for name, module in model.named_modules() if isinstance(module, nn.Linear | nn.Conv2d)]
+    return layers[-1] if layers else ""
+
+
+def _head_misfit(wanted: Tensor, given: Tensor) -> str:
+    if wanted.shape[1:] == given.shape[1:]:
+        return f"it was trained for {given.shape[0]} classes, the model has {wanted.shape[0]}"
+    return f"its last layer reads {given.shape[1]} features, the model's reads {wanted.shape[1]}"
+
+
+def _few(names: Sequence[str]) -> str:
+    rest = len(names) - _SHOWN
+    return ", ".join(names[:_SHOWN]) + (f" and {rest} more" if rest > 0 else "")
