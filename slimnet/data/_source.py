@@ -1,0 +1,82 @@
+"""What a loader of a data set is asked for, and what it gives back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from slimnet.data.dataset import Split
+
+_CHUNK = 1024
+_SAMPLE = 2048
+
+
+@dataclass(frozen=True)
+class Request:
+    """The arguments of `load_data` that concern where images come from."""
+
+    name: str
+    data_dir: Path | None
+    download: bool
+    image_size: int | None
+    resident_bytes: int
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """A data set before its validation split is held out.
+
+    Attributes:
+        classes: names of the classes.
+        train: all training data.
+        test: the test data.
+        mean: of the training data, a value a channel, in units where 255 is 1.
+        std: likewise.
+        flip: whether a mirrored image still shows its class.
+        val: the validation data, where it comes apart from the training data.
+        normalise: ``"dataset"`` or ``"imagenet"``, the default of this data set.
+    """
+
+    classes: tuple[str, ...]
+    train: Split
+    test: Split
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    flip: bool = True
+    val: Split | None = None
+    normalise: str = "dataset"
+
+
+def resized(images: Tensor, size: int | None) -> Tensor:
+    """Images (N, C, H, W) uint8 at ``size`` × ``size`` (bilinear, antialiased); unchanged if it is None."""
+    if size is None or tuple(images.shape[2:]) == (size, size):
+        return images
+    chunks = [
+        F.interpolate(chunk.float(), (size, size), mode="bilinear", antialias=True)
+        .round_()
+        .clamp_(0, 255)
+        .byte()
+        for chunk in torch.split(images, _CHUNK)
+    ]
+    return torch.cat(chunks)
+
+
+def channel_statistics(split: Split) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and std of each channel, in units where 255 is 1.
+
+    Over at most 2,048 images, evenly spaced. A channel without any variation gets a std of 1.
+    """
+    rows = torch.arange(0, len(split), -(-len(split) // _SAMPLE))
+    histogram = [
+        torch.bincount(plane.flatten(), minlength=256).double() for plane in split.take(rows).unbind(1)
+    ]
+    values = torch.arange(256, dtype=torch.float64) / 255
+    means = [float((h * values).sum() / h.sum()) for h in histogram]
+    variances = [
+        float((h * (values - mean) ** 2).sum() / h.sum()) for h, mean in zip(histogram, means, strict=True)
+    ]
+    return tuple(means), tuple(variance**0.5 or 1.0 for variance in variances)

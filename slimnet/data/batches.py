@@ -1,0 +1,151 @@
+"""Batches, shuffled, augmented and normalised on the training device; a pure function of (seed, epoch)."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Generator, Tensor
+
+from slimnet.data.augment import Draw, crop_and_flip, draw
+from slimnet.data.dataset import Augment, Split, check_statistics
+from slimnet.data.images import ImageFiles
+from slimnet.errors import ArgumentError
+
+
+class Batches:
+    """The batches of a split, epoch after epoch.
+
+    A split that is a tensor is put on ``device`` whole, once; files are decoded by a DataLoader. Several
+    processes see together exactly what one sees: each batch is cut into ``world_size`` contiguous parts, and
+    the random numbers belong to the place of an image in the epoch. The parts are equal where ``world_size``
+    divides the batch, which it may not do in the last one: weigh by `global_size`, or set ``drop_last``.
+
+    Args:
+        split: the images and labels.
+        batch_size: images a batch, over all processes together.
+        mean: of each channel, in units where 255 is 1.
+        std: likewise.
+        augment: random changes, or None.
+        shuffle: draw a new order each epoch. This is taken as the mark of training.
+        seed: of order and augmentation.
+        device: where batches live.
+        rank: which part of each batch this process gets.
+        world_size: number of processes.
+        drop_last: leave out a last batch that is not full.
+        memory_format: of the images, e.g. ``torch.channels_last``.
+        workers: processes that decode files; None for one a core, up to 8. Ignored for tensors.
+
+    Raises:
+        ArgumentError: if a number is out of its range, or a training batch is larger than the split.
+
+    Example:
+        >>> split = Split(torch.zeros(5, 1, 8, 8, dtype=torch.uint8), torch.arange(5))
+        >>> [len(labels) for _, labels in Batches(split, 2, mean=(0.5,), std=(1.0,)).epoch(0)]
+        [2, 2, 1]
+    """
+
+    def __init__(
+        self,
+        split: Split,
+        batch_size: int,
+        *,
+        mean: Sequence[float],
+        std: Sequence[float],
+        augment: Augment | None = None,
+        shuffle: bool = False,
+        seed: int = 0,
+        device: torch.device | str = "cpu",
+        rank: int = 0,
+        world_size: int = 1,
+        drop_last: bool = False,
+        memory_format: torch.memory_format = torch.contiguous_format,
+        workers: int | None = None,
+    ) -> None:
+        check_statistics(mean, std, channels=split.images.shape[1])
+        self.size = len(split)
+        self.batch_size, self.drop_last = batch_size, drop_last
+        self.rank, self.world_size = rank, world_size
+        self.augment, self.shuffle, self.seed = augment, shuffle, seed
+        self.memory_format, self.workers = memory_format, workers
+        self.device = torch.device(device)
+        self._check()
+        self.images = split.images if isinstance(split.images, ImageFiles) else split.images.to(self.device)
+        self.labels = split.labels.to(self.device)
+        scale = 1 / torch.tensor(std, dtype=torch.float64)
+        self._scale = _column(scale / 255, self.device)
+        self._shift = _column(-torch.tensor(mean, dtype=torch.float64) * scale, self.device)
+
+    def __len__(self) -> int:
+        """Steps an epoch, the same for every rank."""
+        return self.size // self.batch_size if self.drop_last else -(-self.size // self.batch_size)
+
+    def epoch(self, e: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """The batches of epoch ``e``: a pure function of (seed, e), whatever epochs came before.
+
+        Yields:
+            images (n, C, H, W) float32, normalised, and labels (n,) int64, of this rank.
+        """
+        generator = Generator().manual_seed(_mix(self.seed, e))
+        order = torch.randperm(self.size, generator=generator) if self.shuffle else torch.arange(self.size)
+        drawn = draw(self.augment, self.size, generator).to(self.device) if self.augment else None
+        order = order.to(self.device)
+        parts = [self._part(step) for step in range(len(self))]
+        for part, images in zip(parts, self._pixels(order, parts), strict=True):
+            yield self._finished(images, drawn and drawn[part]), self.labels[order[part]]
+
+    def global_size(self, step: int) -> int:
+        """Images in batch ``step`` over all processes together."""
+        return min(self.batch_size, self.size - step * self.batch_size)
+
+    def _part(self, step: int) -> slice:
+        """Where this rank's images of batch ``step`` stand in the epoch."""
+        start, count = step * self.batch_size, self.global_size(step)
+        cuts = [start + count * i // self.world_size for i in (self.rank, self.rank + 1)]
+        return slice(*cuts)
+
+    def _pixels(self, order: Tensor, parts: Sequence[slice]) -> Iterator[Tensor]:
+        if isinstance(self.images, ImageFiles):
+            for images in self.images.stream([order[part] for part in parts], workers=self.workers):
+                yield images.to(self.device)
+        else:
+            for part in parts:
+                yield self.images[order[part]] if self.shuffle else self.images[part]
+
+    def _finished(self, images: Tensor, drawn: Draw | None) -> Tensor:
+        if drawn is not None and self.augment:
+            images = crop_and_flip(images, drawn, self.augment.crop_padding)
+        normalised = images.to(torch.float32).mul_(self._scale).add_(self._shift)
+        return normalised.contiguous(memory_format=self.memory_format)
+
+    def _check(self) -> None:
+        if self.batch_size < 1:
+            raise ArgumentError(f"`batch_size` must be at least 1, got {self.batch_size}.")
+        if not 0 <= self.rank < self.world_size:
+            raise ArgumentError(f"`rank` must be in [0, `world_size`), got {self.rank} of {self.world_size}.")
+        if not self.shuffle:
+            return
+        if self.batch_size > self.size:
+            raise ArgumentError(
+                f"`batch_size` {self.batch_size} is larger than the {self.size} training images."
+            )
+        if self.batch_size % self.world_size:
+            raise ArgumentError(
+                f"`batch_size` {self.batch_size} does not divide among {self.world_size} processes."
+            )
+        last = self.global_size(len(self) - 1)
+        if last < self.world_size:
+            raise ArgumentError(
+                f"The last batch has {last} images for {self.world_size} processes: "
+                f"set `drop_last` or another `batch_size` than {self.batch_size}."
+            )
+
+
+def _column(values: Tensor, device: torch.device) -> Tensor:
+    return values.to(device=device, dtype=torch.float32).view(1, -1, 1, 1)
+
+
+def _mix(seed: int, epoch: int) -> int:
+    """A seed for each pair, with no pattern between neighbours."""
+    return int.from_bytes(hashlib.blake2b(f"{seed}/{epoch}".encode(), digest_size=4).digest(), "big")

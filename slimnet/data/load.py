@@ -1,0 +1,107 @@
+"""Data sets by name."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Generator
+
+from slimnet.data._source import Request, Source
+from slimnet.data.dataset import Augment, Dataset, Split, stratified_indices
+from slimnet.errors import ArgumentError, DataError
+
+# One line a data set: the module with a function `load(request) -> Source`, imported when it is asked for.
+LOADERS = {
+    "digits": "slimnet.data.digits",
+    "cifar10": "slimnet.data.cifar",
+    "cifar100": "slimnet.data.cifar",
+    "folder": "slimnet.data.folder",
+}
+
+Normalise = Literal["dataset", "imagenet"]
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+
+
+def data_names() -> tuple[str, ...]:
+    """Names that `load_data` knows."""
+    return tuple(LOADERS)
+
+
+def load_data(
+    name: str,
+    *,
+    data_dir: str | Path | None = None,
+    download: bool = False,
+    val_fraction: float = 0.1,
+    seed: int = 0,
+    image_size: int | None = None,
+    normalise: Normalise | None = None,
+    resident_bytes: int = 2 * 2**30,
+) -> Dataset:
+    """Load a data set.
+
+    The validation split is held out of the training data, each class in its share, as a function of
+    ``val_fraction`` and ``seed``; ``val.indices`` says which images. A folder that has its own keeps it.
+
+    Args:
+        name: ``"digits"`` (1,797 handwritten digits, 8×8, grey; always there), ``"cifar10"``, ``"cifar100"``,
+            or ``"folder"`` (``train``, ``test`` and perhaps ``val``, each with a folder of images a class).
+        data_dir: where the files are.
+        download: fetch missing files (CIFAR only).
+        val_fraction: share of the training data held out, in (0, 1).
+        seed: of the choice of the validation images.
+        image_size: side of the square images in pixels; None leaves them as they are.
+        normalise: whose mean and std the images are brought to 0 and 1 with: ``"dataset"`` or ``"imagenet"``.
+            None means ``"dataset"``, except for CIFAR-10, where it means ``"imagenet"``: the ResNets in
+            circulation were trained so.
+        resident_bytes: a folder larger than this, decoded, is not held in memory but streamed from its files.
+
+    Returns:
+        The data set, on the CPU.
+
+    Raises:
+        ArgumentError: if a number is out of its range, or ``"imagenet"`` is asked for grey images.
+        DataError: if the name is unknown, files are missing or corrupt, or there is too little data to split.
+    """
+    if name not in LOADERS:
+        near = difflib.get_close_matches(name.lower(), LOADERS, n=1, cutoff=0.5)
+        hint = f" Did you mean {near[0]}?" if near else ""
+        raise DataError(f"Unknown data set {name!r}.{hint} Known: {', '.join(LOADERS)}.")
+    if not 0 < val_fraction < 1:
+        raise ArgumentError(f"`val_fraction` must be in (0, 1), got {val_fraction}.")
+    if image_size is not None and image_size < 1:
+        raise ArgumentError(f"`image_size` must be at least 1, got {image_size}.")
+    request = Request(
+        name, Path(data_dir) if data_dir is not None else None, download, image_size, resident_bytes
+    )
+    source: Source = importlib.import_module(LOADERS[name]).load(request)
+    train, val = (
+        (source.train, source.val) if source.val else _hold_out(name, source.train, val_fraction, seed)
+    )
+    mean, std = _statistics(source, normalise or source.normalise)
+    augment = Augment(crop_padding=min(source.train.images.shape[2:]) // 8, flip=source.flip)
+    return Dataset(name, source.classes, train, val, source.test, mean, std, augment)
+
+
+def _hold_out(name: str, data: Split, fraction: float, seed: int) -> tuple[Split, Split]:
+    count = round(len(data) * fraction)
+    held = stratified_indices(data.labels, count, Generator().manual_seed(seed))
+    kept = torch.ones(len(data), dtype=torch.bool)
+    kept[held] = False
+    if not count or not bool(kept.any()):
+        raise DataError(f"{name}: {len(data)} training images are too few to hold out a share of {fraction}.")
+    return data.subset(kept.nonzero().flatten()), data.subset(held)
+
+
+def _statistics(source: Source, normalise: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    if normalise == "dataset":
+        return source.mean, source.std
+    if normalise != "imagenet":
+        raise ArgumentError(f"`normalise` must be 'dataset' or 'imagenet', got {normalise!r}.")
+    if len(source.mean) != 3:
+        raise ArgumentError(f"`normalise='imagenet'` needs 3 channels, the images have {len(source.mean)}.")
+    return IMAGENET
