@@ -1,0 +1,32 @@
+"""Criteria: weights or statistics in, one score a filter out. The lowest score is pruned first."""
+
+from slimnet.criteria.groups import (
+    CRITERIA,
+    Criterion,
+    criterion_names,
+    get_criterion,
+    group_scores,
+    statistics_modules,
+)
+from slimnet.criteria.scores import class_separability, geometric_median, l1, l2, norm_scale, taylor
+from slimnet.criteria.selection import exact_count, lowest
+from slimnet.criteria.statistics import ClassStatistics, collect_class_statistics
+
+__all__ = [
+    "CRITERIA",
+    "ClassStatistics",
+    "Criterion",
+    "class_separability",
+    "collect_class_statistics",
+    "criterion_names",
+    "exact_count",
+    "geometric_median",
+    "get_criterion",
+    "group_scores",
+    "l1",
+    "l2",
+    "lowest",
+    "norm_scale",
+    "statistics_modules",
+    "taylor",
+]
