@@ -1,0 +1,135 @@
+"""What a method is to the training engine: a frozen description, and the state of one run made from it."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar
+
+from torch import nn
+from torch.optim import Optimizer
+
+from slimnet.criteria import ClassStatistics
+from slimnet.errors import ArgumentError
+from slimnet.graph.groups import ChannelGroup, Couple
+
+Statistics = Callable[[Sequence[str]], ClassStatistics]
+"""Module names in, class statistics behind these modules out; computed when it is called and not before."""
+
+_METHODS: dict[str, type[Method]] = {}
+
+
+class Pruner(ABC):
+    """The state of one run. The engine calls the hooks in the order in which they stand here.
+
+    An epoch: learning rate → ``before_epoch`` → steps (backward, ``after_backward``, optimiser,
+    ``after_step``) → ``after_epoch`` → validation (the epoch may be "best" where ``is_closed``) →
+    checkpoint.
+    """
+
+    @abstractmethod
+    def before_epoch(self, epoch: int) -> None:
+        """Change phase, before the first step of an epoch (0 = first)."""
+
+    @abstractmethod
+    def after_backward(self) -> None:
+        """Every step, when gradients are there: change them in place."""
+
+    @abstractmethod
+    def after_step(self, optimizer: Optimizer) -> None:
+        """Every step, after the optimiser: put right what it did to masked weights, in place."""
+
+    @abstractmethod
+    def after_epoch(self, epoch: int, statistics: Statistics) -> None:
+        """Select, then scale the weights, in place. ``statistics`` is called only where data are needed."""
+
+    @abstractmethod
+    def is_closed(self) -> bool:
+        """Whether pruning is complete and every masked filter exactly zero since ``after_epoch``."""
+
+    @abstractmethod
+    def log(self) -> dict[str, float]:
+        """What an epoch's line of metrics says of the pruning."""
+
+    @abstractmethod
+    def state_dict(self) -> dict[str, Any]:
+        """``{"tensors": name → Tensor, "values": name → JSON value}``: all that a resumed run needs."""
+
+    @abstractmethod
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take over a state that :meth:`state_dict` gave."""
+
+
+class Method(ABC):
+    """A way to train: its hyper-parameters, as a frozen dataclass in its own file.
+
+    A subclass that sets ``name`` is found by that name, in the command line and in saved configurations.
+
+    Attributes:
+        name: what the method is called.
+        couple: which channel groups it wants: ``"stream"`` or ``"none"``.
+        statistics_share: the part of the training set that its class statistics are to be taken over, in (0,
+            1].
+    """
+
+    name: ClassVar[str] = ""
+    couple: Couple = "stream"
+    statistics_share: float = 1.0
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "name" in cls.__dict__:
+            _METHODS[cls.name] = cls
+
+    @abstractmethod
+    def start(self, model: nn.Module, groups: Sequence[ChannelGroup], *, epochs: int) -> Pruner:
+        """Begin a run.
+
+        Args:
+            model: the network, on its device, with its initial weights.
+            groups: its channel groups, found with this method's ``couple``.
+            epochs: length of the run T, at least 1.
+
+        Raises:
+            ArgumentError: if the method can do nothing with these groups or epochs.
+        """
+
+    def as_dict(self) -> dict[str, Any]:
+        """The name and every hyper-parameter, as JSON values."""
+        fields = dataclasses.fields(self)  # type: ignore[arg-type]  # subclasses are dataclasses
+        return {"name": self.name, **{field.name: getattr(self, field.name) for field in fields}}
+
+    @staticmethod
+    def from_dict(values: Mapping[str, Any]) -> Method:
+        """The method that :meth:`as_dict` described.
+
+        Raises:
+            ArgumentError: if the name or a hyper-parameter is unknown, or a value out of its range.
+        """
+        kind = get_method(str(values.get("name", "")))
+        known = [field.name for field in dataclasses.fields(kind) if field.init]  # type: ignore[arg-type]
+        given = {key: value for key, value in values.items() if key != "name"}
+        for key in given:
+            if key not in known:
+                near = difflib.get_close_matches(key, known, n=1)
+                hint = f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(known) or 'none'}."
+                raise ArgumentError(f"method {kind.name!r} has no hyper-parameter {key!r}{hint}")
+        return kind(**given)
+
+
+def method_names() -> tuple[str, ...]:
+    """The names of the methods."""
+    return tuple(sorted(_METHODS))
+
+
+def get_method(name: str) -> type[Method]:
+    """The method class of that name.
+
+    Raises:
+        ArgumentError: if it is unknown; the message lists the known ones.
+    """
+    if name not in _METHODS:
+        raise ArgumentError(f"unknown method {name!r}; known: {', '.join(method_names())}.")
+    return _METHODS[name]

@@ -1,0 +1,175 @@
+"""FSDP: Fractional Step Discriminant Pruning (Gkalelis & Mezaris, ICMEW 2020)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from slimnet.criteria import exact_count, lowest, statistics_modules
+from slimnet.errors import ArgumentError
+from slimnet.graph.groups import ChannelGroup
+from slimnet.methods.base import Pruner, Statistics
+from slimnet.methods.soft import SoftMethod, SoftPruner, with_prefix
+from slimnet.schedules import Schedule, asymptotic, check_attenuation, check_tau, constant, fading
+
+PUBLISHED: Mapping[str, Any] = {
+    "couple": "none",
+    "mask_norm": False,
+    "reversible": False,
+    "mask_momentum": False,
+    "finetune_epochs": 0,
+    "convolutions_only": True,
+    "exact_counts": False,
+    "statistics_share": 1.0,
+}
+"""What ``faithful=True`` sets."""
+
+
+@dataclass(frozen=True)
+class FSDP(SoftMethod):
+    r"""Close the filters that separate classes least, then those that the others replace best, step by step.
+
+    .. math::
+        \theta(e) \nearrow \theta = \theta_{CS} + \theta_{GM}, \quad
+        \theta_{CS}(e) = \min(\theta_{CS}, \theta(e)), \quad
+        \theta_{GM}(e) = \theta(e) - \theta_{CS}(e), \quad
+        \zeta(e) = a\,(1 - \theta(e)/\theta)
+
+    After epoch e the ⌊Fθ_CS(e)⌋ filters of least class separability are selected, then, among the others,
+    those of least summed distance to the rest; all of them are scaled to ζ(e), and their gradients by ζ(e)
+    during the next epoch.
+
+    Attributes:
+        rate_cs: share θ_CS of filters closed by class separability, in [0, 1).
+        rate_gm: share θ_GM closed by the geometric median, in [0, 1); the sum must be in (0, 1).
+        tau: ¾ of the sum is selected after 1/τ of the epochs; more than 4/3.
+        attenuation: the factor a of ζ, in (0, 1]: 1 for CIFAR-10, 0.2 for ImageNet32.
+        cs_every: class statistics are taken every so many epochs; the scores are reused in between.
+        statistics_share: the part of the training set that they are taken over, in (0, 1].
+        exact_counts: ⌊Fθ⌋ filters in all; without it ⌊Fθ_CS⌋ + ⌊Fθ_GM⌋, which may be one less.
+        faithful: the published recipe: sets every switch to what :data:`PUBLISHED` says (see
+            ``docs/methods/fsdp.md``).
+
+    Raises:
+        ArgumentError: if a hyper-parameter is out of its range.
+
+    Example:
+        >>> FSDP(rate_cs=0.1, rate_gm=0.4).counts(16, epoch=199, last_epoch=199)
+        (1, 7)
+
+    References:
+        Gkalelis & Mezaris, *Fractional Step Discriminant Pruning: A Filter Pruning Framework for Deep
+        Convolutional Neural Networks*, ICMEW 2020.
+    """
+
+    name: ClassVar[str] = "fsdp"
+
+    rate_cs: float = 0.1
+    rate_gm: float = 0.4
+    tau: float = 10.0
+    attenuation: float = 1.0
+    cs_every: int = 2
+    statistics_share: float = 0.1
+    exact_counts: bool = True
+    faithful: bool = False
+
+    def __post_init__(self) -> None:
+        """Check the hyper-parameters, and set the published ones where ``faithful`` asks for them."""
+        if self.faithful:
+            for name, value in PUBLISHED.items():
+                object.__setattr__(self, name, value)
+        super().__post_init__()
+        for name in ("rate_cs", "rate_gm"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ArgumentError(f"`{name}` must be in [0, 1), got {getattr(self, name)}.")
+        if not 0 < self.final_rate < 1:
+            raise ArgumentError(f"`rate_cs` + `rate_gm` must be in (0, 1), got {self.final_rate}.")
+        check_tau(self.tau)
+        check_attenuation(self.attenuation)
+        if self.cs_every < 1:
+            raise ArgumentError(f"`cs_every` must be at least 1, got {self.cs_every}.")
+        if not 0 < self.statistics_share <= 1:
+            raise ArgumentError(f"`statistics_share` must be in (0, 1], got {self.statistics_share}.")
+
+    @property
+    def final_rate(self) -> float:
+        """θ = θ_CS + θ_GM."""
+        return self.rate_cs + self.rate_gm
+
+    def rate(self, last_epoch: int) -> Schedule:
+        """θ(e): asymptotic; a run with one pruning epoch has the final rate at once."""
+        return asymptotic(self.final_rate, last_epoch, self.tau) if last_epoch else constant(self.final_rate)
+
+    def scale(self, last_epoch: int) -> Schedule:
+        """ζ(e) = a (1 − θ(e)/θ)."""
+        return fading(self.rate(last_epoch), self.final_rate, self.attenuation)
+
+    def counts(self, size: int, *, epoch: float, last_epoch: int) -> tuple[int, int]:
+        """How many of ``size`` filters CS and GM select after an epoch; never all of them."""
+        rate = self.rate(last_epoch)(epoch)
+        rate_cs = min(self.rate_cs, rate)
+        if self.exact_counts:
+            total = exact_count(size, rate)
+            by_cs = min(exact_count(size, rate_cs), total)
+            return by_cs, total - by_cs
+        by_cs = min(math.floor(size * rate_cs), size - 1)
+        return by_cs, min(math.floor(size * (rate - rate_cs)), size - 1 - by_cs)
+
+    def start(self, model: nn.Module, groups: Sequence[ChannelGroup], *, epochs: int) -> Pruner:
+        """Begin a run (see :meth:`Method.start`)."""
+        return FSDPPruner(self, model, groups, epochs=epochs)
+
+
+class FSDPPruner(SoftPruner):
+    """FSDP's selection: class separability first, the geometric median among the rest."""
+
+    def __init__(
+        self, method: FSDP, model: nn.Module, groups: Sequence[ChannelGroup], *, epochs: int
+    ) -> None:
+        super().__init__(method, model, groups, epochs=epochs)
+        self.fsdp = method
+        self.cs_scores: dict[str, Tensor] = {}
+
+    def select(self, epoch: int, statistics: Statistics) -> dict[str, Tensor]:
+        """Group name → selected indices, those by class separability first."""
+        counts = {
+            name: self.fsdp.counts(group.size, epoch=epoch, last_epoch=self.last_epoch)
+            for name, group in self.groups.items()
+        }
+        self._update_cs([name for name, (by_cs, _) in counts.items() if by_cs], epoch, statistics)
+        return {name: self._select(name, *counts[name]) for name in self.groups}
+
+    def state_dict(self) -> dict[str, Any]:
+        """The shared state, and the class-separability scores to be reused."""
+        state = super().state_dict()
+        state["tensors"] |= {f"cs.{name}": scores.clone() for name, scores in self.cs_scores.items()}
+        return state
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take over a state (see :meth:`SoftPruner.load_state_dict`)."""
+        super().load_state_dict(state)
+        self.cs_scores = with_prefix(state["tensors"], "cs.")
+
+    def _update_cs(self, names: Sequence[str], epoch: int, statistics: Statistics) -> None:
+        """Score the named groups anew every ``cs_every`` epochs; else only if some have no score yet."""
+        is_due = epoch % self.fsdp.cs_every == 0
+        if not names or not (is_due or any(name not in self.cs_scores for name in names)):
+            return
+        groups = [self.groups[name] for name in names]
+        found = statistics(
+            list(dict.fromkeys(module for group in groups for module in statistics_modules(group)))
+        )
+        self.cs_scores |= {group.name: self.scores(group, "cs", statistics=found) for group in groups}
+
+    def _select(self, name: str, by_cs: int, by_gm: int) -> Tensor:
+        first = lowest(self.cs_scores[name], by_cs) if by_cs else torch.empty(0, dtype=torch.int64)
+        if not by_gm:
+            return first
+        rest = torch.ones(self.groups[name].size, dtype=torch.bool)
+        rest[first] = False
+        return torch.cat([first, lowest(self.scores(self.groups[name], "gm", among=rest), by_gm)])
