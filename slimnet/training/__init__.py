@@ -1,0 +1,12 @@
+"""Training: the loop, the run directory, resume, several processes, evaluation."""
+
+from __future__ import annotations
+
+from slimnet.training.config import TrainConfig
+from slimnet.training.engine import train
+from slimnet.training.evaluate import Evaluation, evaluate
+from slimnet.training.progress import Progress
+from slimnet.training.run import Run
+from slimnet.training.signals import Interrupted
+
+__all__ = ["Evaluation", "Interrupted", "Progress", "Run", "TrainConfig", "evaluate", "train"]

@@ -1,0 +1,188 @@
+"""Everything that decides a training run, as one frozen value that is saved with the run."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal
+
+from slimnet.errors import ArgumentError, FileFormatError
+from slimnet.methods import Dense, Method
+
+OPTIMIZERS = ("sgd", "adamw")
+SCHEDULES = ("step", "cosine", "constant")
+PRECISIONS = ("auto", "fp32", "bf16")
+NORMALISATIONS = (None, "dataset", "imagenet")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """The settings of one training run.
+
+    Attributes:
+        model: name of a model, or ``"package.module:function"``.
+        data: name of a data set.
+        data_dir: folder that holds the data set (None for an embedded one).
+        download: whether a missing data set may be downloaded.
+        method: what is pruned, and how; ``Dense()`` trains without pruning.
+        epochs: passes over the training split.
+        batch_size: images a step, over all processes together.
+        optimizer: ``"sgd"`` (Nesterov) or ``"adamw"``.
+        lr: learning rate after warm-up.
+        momentum: momentum of SGD.
+        weight_decay: L2 penalty (SGD) or decoupled decay (AdamW).
+        decay_norm: whether norms and biases decay too, as in the published recipe.
+        schedule: ``"step"``, ``"cosine"`` or ``"constant"``.
+        milestones: epochs at which ``"step"`` multiplies the rate by ``gamma``; None: 30, 60 and 80 % of the
+            epochs, as published.
+        gamma: factor of ``"step"``.
+        warmup_epochs: epochs over which the rate rises linearly from a tenth of itself.
+        label_smoothing: share of the target spread over all classes, in [0, 1).
+        precision: ``"fp32"``, ``"bf16"`` (autocast), or ``"auto"``: what is measured to be faster (CPU), bf16
+            (GPU).
+        channels_last: memory format; ``"auto"`` goes with the precision.
+        compile: whether to use ``torch.compile``.
+        seed: seed of weights, order, augmentation and dropout.
+        val_fraction: share of the training data held out for selection, in (0, 1).
+        init: file of initial weights.
+        image_size: side to which images are resized (None: as they are).
+        normalise: ``"dataset"`` (its own mean and deviation), ``"imagenet"``, or None: what is customary for
+            the data.
+        device: ``"auto"``, ``"cpu"``, ``"cuda"`` ….
+        num_workers: loader processes for data that streams from disk; None: one a core, up to 8.
+        sync_bn: whether batch statistics are shared between processes.
+        reestimate_norm: whether the final model's norm statistics are estimated afresh (methods that prune).
+    """
+
+    model: str
+    data: str = "digits"
+    data_dir: str | None = None
+    download: bool = False
+    method: Method = field(default_factory=Dense)
+    epochs: int = 30
+    batch_size: int = 128
+    optimizer: str = "sgd"
+    lr: float = 0.1
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    decay_norm: bool = True
+    schedule: str = "step"
+    milestones: tuple[int, ...] | None = None
+    gamma: float = 0.2
+    warmup_epochs: int = 1
+    label_smoothing: float = 0.0
+    precision: str = "auto"
+    channels_last: bool | Literal["auto"] = "auto"
+    compile: bool = False
+    seed: int = 0
+    val_fraction: float = 0.1
+    init: str | None = None
+    image_size: int | None = None
+    normalise: Literal["dataset", "imagenet"] | None = None
+    device: str = "auto"
+    num_workers: int | None = None
+    sync_bn: bool = True
+    reestimate_norm: bool = True
+
+    def __post_init__(self) -> None:
+        for name, (is_right, wanted) in _RULES.items():
+            value = getattr(self, name)
+            if not is_right(value):
+                raise ArgumentError(f"`{name}` must be {wanted}, got {value!r}.")
+        for name, known in _CHOICES.items():
+            check_choice(name, getattr(self, name), known)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The settings as JSON values; the method as its own dictionary."""
+        values = {item.name: getattr(self, item.name) for item in fields(self)}
+        values["method"] = self.method.as_dict()
+        values["milestones"] = None if self.milestones is None else list(self.milestones)
+        return values
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> TrainConfig:
+        """Read back what :meth:`as_dict` gave.
+
+        Raises:
+            FileFormatError: for an unknown key, or a model that is missing.
+            ArgumentError: for a value out of its range.
+        """
+        try:
+            check_names(values)
+        except ArgumentError as error:
+            raise FileFormatError(str(error)) from None
+        if "model" not in values:
+            raise FileFormatError("the settings name no `model`.")
+        read = dict(values)
+        if "method" in read:
+            read["method"] = Method.from_dict(read["method"])
+        if read.get("milestones") is not None:
+            read["milestones"] = tuple(read["milestones"])
+        return cls(**read)
+
+
+def check_names(names: Iterable[str]) -> None:
+    """Refuse names that are not settings.
+
+    Raises:
+        ArgumentError: naming the first unknown setting and the nearest known one.
+    """
+    known = [item.name for item in fields(TrainConfig)]
+    for name in names:
+        if name not in known:
+            raise ArgumentError(f"unknown setting `{name}`{_nearest(name, known)}.")
+
+
+def check_choice(name: str, value: Any, known: Iterable[Any]) -> None:
+    """Refuse a value that is not one of the known ones.
+
+    Raises:
+        ArgumentError: naming the argument, the value, and the known values.
+    """
+    if value not in known:
+        raise ArgumentError(f"`{name}` must be one of {', '.join(map(str, known))}, got {value!r}.")
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f": did you mean `{close[0]}`?" if close else f"; known: {', '.join(known)}"
+
+
+def _whole(least: int) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
+def _number(is_right: Callable[[float], bool]) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, int | float) and math.isfinite(value) and is_right(value)
+
+
+def _rising(value: Any) -> bool:
+    return value is None or (all(map(_whole(1), value)) and sorted(set(value)) == list(value))
+
+
+_Rule = tuple[Callable[[Any], bool], str]
+_RULES: dict[str, _Rule] = {
+    "method": (lambda value: isinstance(value, Method), "a pruning method such as FSDP() or Dense()"),
+    "epochs": (_whole(1), "a whole number of at least 1"),
+    "batch_size": (_whole(1), "a whole number of at least 1"),
+    "lr": (_number(lambda value: value > 0), "a positive number"),
+    "momentum": (_number(lambda value: 0 < value < 1), "in (0, 1)"),
+    "weight_decay": (_number(lambda value: value >= 0), "0 or a positive number"),
+    "milestones": (_rising, "rising whole numbers of at least 1"),
+    "gamma": (_number(lambda value: 0 < value <= 1), "in (0, 1]"),
+    "warmup_epochs": (_whole(0), "a whole number of at least 0"),
+    "label_smoothing": (_number(lambda value: 0 <= value < 1), "in [0, 1)"),
+    "seed": (_whole(0), "a whole number of at least 0"),
+    "val_fraction": (_number(lambda value: 0 < value < 1), "in (0, 1)"),
+    "image_size": (lambda value: value is None or _whole(1)(value), "a whole number of at least 1"),
+    "num_workers": (lambda value: value is None or _whole(0)(value), "a whole number of at least 0"),
+    "channels_last": (lambda value: isinstance(value, bool) or value == "auto", "true, false or 'auto'"),
+}
+_CHOICES = {
+    "optimizer": OPTIMIZERS,
+    "schedule": SCHEDULES,
+    "precision": PRECISIONS,
+    "normalise": NORMALISATIONS,
+}

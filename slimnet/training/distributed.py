@@ -1,0 +1,121 @@
+"""Several processes as one: ``torchrun`` starts them, DistributedDataParallel joins their gradients."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from slimnet.errors import ArgumentError
+
+
+@dataclass(frozen=True)
+class Team:
+    """This process among the processes of a run.
+
+    Attributes:
+        rank: number of this process, from 0; rank 0 writes.
+        world_size: number of processes.
+        device: where this process computes.
+    """
+
+    rank: int
+    world_size: int
+    device: torch.device
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this process writes files and progress."""
+        return self.rank == 0
+
+    def sum(self, tensor: Tensor) -> Tensor:
+        """Sum ``tensor`` over all processes, in place, and return it."""
+        if self.world_size > 1:
+            dist.all_reduce(tensor)
+        return tensor
+
+    def max(self, tensor: Tensor) -> Tensor:
+        """Largest values of ``tensor`` over all processes, in place, and return it."""
+        if self.world_size > 1:
+            dist.all_reduce(tensor, dist.ReduceOp.MAX)
+        return tensor
+
+    def gather(self, tensor: Tensor) -> Tensor:
+        """Stack the equally shaped tensors of all processes: (world_size, …), on the CPU."""
+        if self.world_size == 1:
+            return tensor.detach().cpu()[None]
+        own = tensor.to(self.device)
+        parts = [torch.empty_like(own) for _ in range(self.world_size)]
+        dist.all_gather(parts, own)
+        return torch.stack(parts).cpu()
+
+    def share(self, value: Any) -> Any:
+        """What rank 0 has, for everyone."""
+        if self.world_size == 1:
+            return value
+        box = [value]
+        dist.broadcast_object_list(box, src=0, device=self.device)
+        return box[0]
+
+    def wait(self) -> None:
+        """Wait until every process is here."""
+        if self.world_size > 1:
+            dist.barrier()
+
+    def wrap(self, model: nn.Module, *, broadcast_buffers: bool) -> nn.Module:
+        """``model`` with joined gradients; itself when this process is alone."""
+        if self.world_size == 1:
+            return model
+        return DistributedDataParallel(model, broadcast_buffers=broadcast_buffers)
+
+
+@contextmanager
+def team(device: str = "auto") -> Iterator[Team]:
+    """Join the processes that ``torchrun`` started, and part from them at the end; alone outside
+    ``torchrun``.
+
+    Args:
+        device: ``"auto"`` (a GPU where there is one), ``"cpu"``, ``"cuda"`` or ``"cuda:1"`` ….
+
+    Raises:
+        ArgumentError: if the device is unknown or absent.
+    """
+    world_size = int(os.environ.get("WORLD_SIZE", "1"))
+    rank = int(os.environ.get("RANK", "0"))
+    local = int(os.environ.get("LOCAL_RANK", "0"))
+    chosen = pick_device(device, local if world_size > 1 else None)
+    joins = world_size > 1 and not dist.is_initialized()
+    if joins:
+        dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
+    try:
+        yield Team(rank=rank, world_size=world_size, device=chosen)
+    finally:
+        if joins:
+            dist.destroy_process_group()
+
+
+def pick_device(name: str, local_rank: int | None = None) -> torch.device:
+    """The device called ``name``; a GPU of its own for each process of a machine.
+
+    Raises:
+        ArgumentError: if the device is unknown or absent.
+    """
+    wanted = ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name
+    try:
+        device = torch.device(wanted)
+    except RuntimeError:
+        raise ArgumentError(f"`device` must be 'auto', 'cpu' or 'cuda', got {name!r}.") from None
+    if device.type == "cuda":
+        if not torch.cuda.is_available():
+            raise ArgumentError(f"`device` is {name!r}, but torch sees no GPU here: use 'cpu' or 'auto'.")
+        index = device.index if local_rank is None or device.index is not None else local_rank
+        device = torch.device("cuda", 0 if index is None else index)
+        torch.cuda.set_device(device)
+    return device

@@ -1,0 +1,141 @@
+"""``train``: a configuration in, a run directory out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from slimnet._files import check_output, write_json
+from slimnet.errors import ArgumentError, FileFormatError
+from slimnet.training.checkpoint import TENSORS, VALUES, load_checkpoint
+from slimnet.training.config import TrainConfig, check_names
+from slimnet.training.distributed import Team, team
+from slimnet.training.finish import MODEL, finish
+from slimnet.training.loop import Loop
+from slimnet.training.metrics import METRICS, keep_epochs
+from slimnet.training.optim import make_optimizer
+from slimnet.training.progress import Progress
+from slimnet.training.run import CONFIG, Run, is_finished, read_config, read_record
+from slimnet.training.setup import Job, prepare
+from slimnet.training.signals import SignalWatch
+from slimnet.training.state import State, Totals
+from slimnet.training.sync_norm import synced_norms
+
+AUTO = ("precision", "channels_last")  # settings whose "auto" becomes a choice when a run starts
+
+
+def train(
+    *,
+    out: str | Path,
+    model: str | None = None,
+    data: str | None = None,
+    resume: bool = False,
+    force: bool = False,
+    progress: Progress | bool | None = None,
+    **settings: Any,
+) -> Run:
+    """Train a network, with or without pruning, and leave a run directory.
+
+    Args:
+        out: the run directory.
+        model: name of a model, or ``"package.module:function"``.
+        data: name of a data set; ``"digits"`` if left out.
+        resume: go on with the run in ``out``. Its own settings hold; those given again must be the same.
+        force: overwrite the run in ``out``.
+        progress: None writes progress to stderr, False writes nothing; or a :class:`Progress` of your own.
+        **settings: the other fields of :class:`~slimnet.training.TrainConfig`, e.g. ``method``, ``epochs``,
+            ``lr``.
+
+    Returns:
+        The finished run.
+
+    Raises:
+        ArgumentError: if a setting is unknown or out of its range, ``out`` exists, or a setting contradicts
+            the run.
+        DataError: if the data is missing or malformed.
+        ModelError: if the model is unknown, or does not fit the data or the initial weights.
+        FileFormatError: if the run to be resumed is missing or corrupt.
+        TrainingError: if the loss is not a number.
+        Interrupted: after SIGINT or SIGTERM, with a checkpoint written; a KeyboardInterrupt.
+    """
+    folder = Path(out)
+    given = {
+        name: value for name, value in (("model", model), ("data", data)) if value is not None
+    } | settings
+    check_names(given)
+    config = _resumed(folder, given) if resume else _fresh(folder, given, force=force)
+    if resume and is_finished(folder):
+        return Run.open(folder)
+    with SignalWatch() as watch, team(config.device) as crew:
+        shown = progress if isinstance(progress, Progress) else Progress(quiet=progress is False)
+        _train(
+            config,
+            crew,
+            folder,
+            resume=resume,
+            watch=watch,
+            progress=shown if crew.is_main else Progress(quiet=True),
+        )
+    return Run.open(folder)
+
+
+def _fresh(folder: Path, given: dict[str, Any], *, force: bool) -> TrainConfig:
+    if "model" not in given:
+        raise ArgumentError("`model` is missing: name a model.")
+    config = TrainConfig(**given)
+    check_output(folder, force=force)
+    return config
+
+
+def _resumed(folder: Path, given: dict[str, Any]) -> TrainConfig:
+    try:
+        config = read_config(folder, read_record(folder))
+    except FileFormatError as error:
+        raise FileFormatError(f"there is nothing to resume: {error}") from None
+    for name, value in given.items():
+        had = getattr(config, name)
+        if value != had and not (name in AUTO and value == "auto"):
+            raise ArgumentError(
+                f"`{name}` was {had!r} when the run in {folder} began, got {value!r}: leave it out."
+            )
+    return config
+
+
+def _train(
+    config: TrainConfig, crew: Team, folder: Path, *, resume: bool, watch: SignalWatch, progress: Progress
+) -> None:
+    has_checkpoint = resume and (folder / TENSORS).is_file()
+    job = prepare(config, crew, weights=not has_checkpoint, say=progress.say)
+    state = _start(job)
+    if has_checkpoint:
+        load_checkpoint(folder, state)
+    if crew.is_main:
+        _open_folder(folder, job, state, fresh=not resume)
+    crew.wait()
+    with synced_norms(job.model, enabled=config.sync_bn and crew.world_size > 1):
+        loop = Loop(job, state, folder, watch, progress)
+        if not has_checkpoint:
+            loop.save()
+        loop.run()
+    if crew.is_main:
+        progress.say("evaluating the best epoch")
+        finish(job, state, folder)
+    crew.wait()
+
+
+def _start(job: Job) -> State:
+    """A run before its first step."""
+    optimizer = make_optimizer(job.model, job.config)
+    pruner = job.config.method.start(job.model, job.groups, epochs=job.config.epochs)
+    return State(job.model, optimizer, pruner, Totals.zero(job.team.device))
+
+
+def _open_folder(folder: Path, job: Job, state: State, *, fresh: bool) -> None:
+    """Make the run directory ready: a fresh one, or no more metrics than epochs in a resumed one."""
+    if not fresh:
+        keep_epochs(folder, state.epoch)
+        return
+    for name in (MODEL, METRICS, TENSORS, VALUES, CONFIG):
+        (folder / name).unlink(missing_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / CONFIG, job.record())

@@ -1,0 +1,167 @@
+"""How good a network is on a split: accuracy, loss, accuracy per class, confusion."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from slimnet.data import Batches, Split
+from slimnet.errors import DataError, FileFormatError
+
+Predict = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """How good a network is on a split.
+
+    Attributes:
+        accuracy: share of images classified right, in [0, 1].
+        loss: mean cross-entropy, in nats.
+        per_class: accuracy of each class; NaN-free: None where the split has no image of the class.
+        confusion: rows are true classes, columns predicted ones; numbers of images.
+        count: number of images.
+    """
+
+    accuracy: float
+    loss: float
+    per_class: tuple[float | None, ...]
+    confusion: tuple[tuple[int, ...], ...]
+    count: int
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON values."""
+        return {
+            "accuracy": self.accuracy,
+            "loss": self.loss,
+            "per_class": list(self.per_class),
+            "confusion": [list(row) for row in self.confusion],
+            "count": self.count,
+        }
+
+
+def evaluate(
+    model: nn.Module | Path | str,
+    split: Split,
+    *,
+    mean: Sequence[float],
+    std: Sequence[float],
+    batch_size: int = 256,
+    device: torch.device | str = "cpu",
+) -> Evaluation:
+    """Evaluate a network, or an ONNX file, on a split.
+
+    Args:
+        model: a module that gives (N, classes) logits, evaluated in eval mode and left as it was; or an ONNX
+            file.
+        split: uint8 images (N, C, H, W) and labels (N,).
+        mean: mean of each colour plane of images in [0, 1], taken off before the network sees them.
+        std: deviation by which each plane is divided.
+        batch_size: images at a time.
+        device: where a module computes; ONNX files run on the CPU.
+
+    Raises:
+        FileFormatError: if the ONNX file is missing or corrupt.
+        DataError: if the split has no images, or labels that the network has no output for.
+    """
+    predict = _module(model, device) if isinstance(model, nn.Module) else onnx_predictor(Path(model))
+    where = device if isinstance(model, nn.Module) else "cpu"
+    batches = Batches(split, batch_size, mean=mean, std=std, device=where)
+    confusion, loss = tally(predict, batches.epoch(0))
+    return summarise(confusion, loss)
+
+
+def tally(predict: Predict, batches: Iterable[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    """Run over batches.
+
+    Args:
+        predict: (N, C, H, W) images in, (N, classes) logits out.
+        batches: images and labels.
+
+    Returns:
+        The confusion, (classes, classes) int64, and the sum of the cross-entropies, () float64.
+
+    Raises:
+        DataError: if there are no images, or labels that the network has no output for.
+    """
+    confusion, loss = torch.zeros(0, 0, dtype=torch.int64), torch.zeros((), dtype=torch.float64)
+    for images, labels in batches:
+        with torch.no_grad():
+            logits = predict(images).float()
+        if not confusion.numel():
+            classes = logits.shape[1]
+            confusion, loss = confusion.new_zeros(classes, classes).to(logits.device), loss.to(logits.device)
+        _check_labels(labels, logits)
+        loss += F.cross_entropy(logits, labels, reduction="sum").double()
+        pair = labels * confusion.shape[0] + logits.argmax(1)
+        confusion += torch.bincount(pair, minlength=confusion.numel()).view_as(confusion)
+    if not confusion.numel():
+        raise DataError("there are no images to evaluate on.")
+    return confusion, loss
+
+
+def _check_labels(labels: Tensor, logits: Tensor) -> None:
+    if labels.device.type == "cpu" and labels.numel() and int(labels.max()) >= logits.shape[1]:
+        raise DataError(
+            f"label {int(labels.max())} is out of range: the network has {logits.shape[1]} outputs."
+        )
+
+
+def summarise(confusion: Tensor, loss: Tensor) -> Evaluation:
+    """Turn what :func:`tally` counted into an :class:`Evaluation`."""
+    matrix = confusion.cpu()
+    count = int(matrix.sum())
+    right, present = matrix.diagonal().tolist(), matrix.sum(1).tolist()
+    return Evaluation(
+        accuracy=sum(right) / count,
+        loss=float(loss) / count,
+        per_class=tuple(hit / number if number else None for hit, number in zip(right, present, strict=True)),
+        confusion=tuple(tuple(row) for row in matrix.tolist()),
+        count=count,
+    )
+
+
+def _module(model: nn.Module, device: torch.device | str) -> Predict:
+    def predict(images: Tensor) -> Tensor:
+        was_training = model.training
+        try:
+            logits: Tensor = model.eval()(images)
+            return logits
+        finally:
+            model.train(was_training)
+
+    model.to(device)
+    return predict
+
+
+def onnx_predictor(path: Path) -> Predict:
+    """A function that runs an ONNX file on the CPU: images in, logits out.
+
+    Raises:
+        FileFormatError: if the file is missing or corrupt.
+    """
+    import onnxruntime
+
+    if not path.is_file():
+        raise FileFormatError(f"{path} does not exist.")
+    try:
+        session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime raises a family of its own without a common public base
+        reason = str(error).strip().partition("\n")[0]
+        raise FileFormatError(
+            f"{path} is not a readable ONNX file ({reason}): it may be truncated."
+        ) from None
+    entry = session.get_inputs()[0]
+
+    def predict(images: Tensor) -> Tensor:
+        array = np.ascontiguousarray(images.cpu().numpy())
+        return torch.from_numpy(session.run(None, {entry.name: array})[0])
+
+    return predict

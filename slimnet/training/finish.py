@@ -1,0 +1,82 @@
+"""From the last epoch to the result: the best closed epoch, its norms, and one look at the test split."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from slimnet._files import write_tensors
+from slimnet.data import Batches
+from slimnet.errors import TrainingError
+from slimnet.methods import Dense
+from slimnet.training.evaluate import Evaluation, summarise, tally
+from slimnet.training.metrics import append_metrics
+from slimnet.training.norms import reestimate_norms
+from slimnet.training.setup import Job
+from slimnet.training.state import Best, State
+
+MODEL = "model.safetensors"
+
+
+def finish(job: Job, state: State, folder: Path) -> None:
+    """Write ``model.safetensors`` and the last line of ``metrics.jsonl``; the model ends as the result, in
+    place.
+
+    The weights are those of the best epoch by validation accuracy among the epochs that ended with every
+    masked filter
+    exactly zero. Where the method prunes, norm statistics are estimated afresh, and kept unless validation
+    got worse.
+    Everything is computed in float32. The test split is read here and nowhere else.
+
+    Raises:
+        TrainingError: if no epoch ended with its masked filters at zero.
+    """
+    best = _best(state)
+    job.model.load_state_dict(best.weights)
+    val, renewed = _with_fresh_norms(job, _evaluate(job.model, job.whole(job.dataset.val)))
+    test = _evaluate(job.model, job.whole(job.dataset.test))
+    line = {
+        "final": True,
+        "best_epoch": best.epoch,
+        "val_loss": val.loss,
+        "val_accuracy": val.accuracy,
+        "test_loss": test.loss,
+        "test_accuracy": test.accuracy,
+        "test_images": test.count,
+        "norms_reestimated": renewed,
+    }
+    append_metrics(folder, line)
+    write_tensors(
+        folder / MODEL, job.model.state_dict(), metadata={"format": "pt", "model": job.config.model}
+    )
+
+
+def _best(state: State) -> Best:
+    if state.best is None:
+        raise TrainingError("no epoch ended with every masked filter at zero: train for more epochs.")
+    return state.best
+
+
+def _with_fresh_norms(job: Job, before: Evaluation) -> tuple[Evaluation, bool]:
+    """Estimate the norms afresh where asked; the validation figures that hold, and whether it was kept."""
+    method = job.config.method
+    if not job.config.reestimate_norm or isinstance(method, Dense) or getattr(method, "faithful", False):
+        return before, False
+    kept = {name: tensor.clone() for name, tensor in job.model.state_dict().items()}
+    reestimate_norms(job.model, job.plain_train_batches.epoch(0))
+    after = _evaluate(job.model, job.whole(job.dataset.val))
+    if after.accuracy >= before.accuracy:
+        return after, True
+    job.model.load_state_dict(kept)
+    return before, False
+
+
+def _evaluate(model: nn.Module, batches: Batches) -> Evaluation:
+    model.eval()
+
+    def predict(images: Tensor) -> Tensor:
+        logits: Tensor = model(images)
+        return logits
+
+    return summarise(*tally(predict, batches.epoch(0)))

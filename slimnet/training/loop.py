@@ -1,0 +1,184 @@
+"""The training loop: steps, epochs, checkpoints."""
+
+from __future__ import annotations
+
+import math
+import signal
+import time
+from itertools import islice
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from slimnet.errors import TrainingError
+from slimnet.masks import SoftMask
+from slimnet.methods import Pruner
+from slimnet.training.checkpoint import save_checkpoint
+from slimnet.training.live_flops import LiveFlops
+from slimnet.training.metrics import append_metrics
+from slimnet.training.optim import learning_rate, set_learning_rate
+from slimnet.training.passes import Statistics, validate, wrap
+from slimnet.training.progress import Progress
+from slimnet.training.rng import get_rng, seed_epoch, set_rng
+from slimnet.training.setup import Job
+from slimnet.training.signals import Interrupted, SignalWatch
+from slimnet.training.state import State, Totals
+
+CHECK_EVERY = 10  # steps between looks at the loss and at other processes on a GPU; a CPU looks at every step
+
+
+class Loop:
+    """Takes a run from where its state stands to the end of its last epoch."""
+
+    def __init__(self, job: Job, state: State, folder: Path, watch: SignalWatch, progress: Progress) -> None:
+        self.job, self.state, self.folder, self.watch, self.progress = job, state, folder, watch, progress
+        self.forward, self.statistics = wrap(job), Statistics(job)
+        self.flops = LiveFlops(job.model, job.groups, job.example.to(job.team.device))
+        self.steps = len(job.train_batches)
+
+    def run(self) -> None:
+        """Train until the last epoch is over.
+
+        Raises:
+            Interrupted: after SIGINT or SIGTERM; a checkpoint has been written.
+            TrainingError: if the loss is not a number; the last checkpoint stands.
+        """
+        if self.state.step:
+            set_rng(self.state.rng, self.job.team)
+        while self.state.epoch < self.job.config.epochs:
+            self._epoch()
+
+    def save(self) -> None:
+        """Write a checkpoint of this moment (every process takes part)."""
+        self.state.rng = get_rng(self.job.team)
+        if self.job.team.is_main:
+            save_checkpoint(self.folder, self.state)
+        self.job.team.wait()
+
+    def _epoch(self) -> None:
+        state = self.state
+        if state.step == 0:
+            seed_epoch(self.job.config.seed, state.epoch, self.job.team)
+            state.pruner.before_epoch(state.epoch)
+        self._steps()
+        start = time.perf_counter()
+        numbers = self._end_epoch()
+        numbers["seconds"] = (
+            state.totals.data_seconds + state.totals.step_seconds + time.perf_counter() - start
+        )
+        if self.job.team.is_main:
+            append_metrics(self.folder, numbers)
+        state.epoch, state.step, state.totals = state.epoch + 1, 0, Totals.zero(self.job.team.device)
+        self.save()
+        self.progress.epoch(state.epoch, self.job.config.epochs, numbers)
+        self._stop_if(self._agree(self.watch.signum), saved=True)
+
+    def _steps(self) -> None:
+        """The steps of the epoch that are still to do."""
+        state, batches = self.state, self.job.train_batches
+        self.job.model.train()
+        mark = time.perf_counter()
+        for images, labels in islice(batches.epoch(state.epoch), state.step, None):
+            ready = time.perf_counter()
+            stop = self._step(images, labels)
+            state.step += 1
+            state.totals.data_seconds += ready - mark
+            mark = time.perf_counter()
+            state.totals.step_seconds += mark - ready
+            if state.step < self.steps:  # after the last step the end of the epoch comes first
+                self._stop_if(stop)
+
+    def _step(self, images: Tensor, labels: Tensor) -> int:
+        """One optimiser step; the number of a signal to stop for, or 0."""
+        job, state, config = self.job, self.state, self.job.config
+        set_learning_rate(state.optimizer, self._lr())
+        with job.precision.autocast():
+            logits = self.forward(images)
+        loss = F.cross_entropy(
+            logits.float(), labels, label_smoothing=config.label_smoothing, reduction="sum"
+        )
+        stop = self._check(loss)
+        state.optimizer.zero_grad()
+        torch.autograd.backward(loss * (job.team.world_size / job.train_batches.global_size(state.step)))
+        state.pruner.after_backward()
+        state.optimizer.step()
+        state.pruner.after_step(state.optimizer)
+        right = (logits.argmax(1) == labels).sum()
+        state.totals.sums += torch.stack(
+            [loss.detach().double(), right.double(), right.new_tensor(len(labels))]
+        )
+        self._show()
+        return stop
+
+    def _lr(self) -> float:
+        return learning_rate(self.job.config, self.state.epoch, self.state.step / self.steps)
+
+    def _check(self, loss: Tensor) -> int:
+        """Stop at a loss that is not a number; tell of a signal that any process got."""
+        on_gpu = self.job.team.device.type != "cpu"
+        if on_gpu and (self.state.step + 1) % CHECK_EVERY and self.state.step + 1 < self.steps:
+            return 0
+        broken = not math.isfinite(float(loss.detach() + self.state.totals.sums[0]))
+        agreed = self._agree(self.watch.signum, broken)
+        if agreed >= signal.NSIG:
+            raise TrainingError(
+                f"the loss is not a number at epoch {self.state.epoch}, step {self.state.step}: lower `lr` "
+                f"({self.job.config.lr}) or lengthen `warmup_epochs`; the last checkpoint stands."
+            )
+        return agreed
+
+    def _agree(self, signum: int, broken: bool = False) -> int:
+        """The largest of what the processes say: a signal's number, or NSIG where a loss is broken."""
+        said = signal.NSIG if broken else signum
+        if self.job.team.world_size == 1:
+            return said
+        return int(self.job.team.max(torch.tensor(said, device=self.job.team.device)))
+
+    def _stop_if(self, signum: int, *, saved: bool = False) -> None:
+        if not signum:
+            return
+        if not saved:
+            self.save()
+        name = signal.Signals(signum).name
+        raise Interrupted(signum, f"stopped by {name}; the run can be resumed from {self.folder}")
+
+    def _end_epoch(self) -> dict[str, float]:
+        """Select and scale, then validate; the line for ``metrics.jsonl``."""
+        job, state = self.job, self.state
+        loss, accuracy = state.totals.mean(job.team)
+        spent = state.totals.data_seconds + state.totals.step_seconds
+        lr = learning_rate(job.config, state.epoch, (self.steps - 1) / self.steps)
+        state.pruner.after_epoch(state.epoch, self.statistics)
+        val = validate(job, state.epoch)
+        is_closed = state.pruner.is_closed()
+        if is_closed:
+            state.note_best(val.accuracy, val.loss)
+        return {
+            "epoch": state.epoch,
+            "lr": lr,
+            "train_loss": loss,
+            "train_accuracy": accuracy,
+            "val_loss": val.loss,
+            "val_accuracy": val.accuracy,
+            **state.pruner.log(),
+            "is_closed": is_closed,
+            "live_flops": self.flops.live(closed_channels(state.pruner)),
+            "data_share": state.totals.data_seconds / spent if spent else 0.0,
+        }
+
+    def _show(self) -> None:
+        if not self.progress.is_due():
+            return
+        loss, right, count = self.state.totals.sums.tolist()
+        numbers = {"lr": self._lr(), "train_loss": loss / count, "train_accuracy": right / count}
+        numbers |= self.state.pruner.log()
+        done = self.state.epoch + (self.state.step + 1) / self.steps
+        self.progress.step(done, self.job.config.epochs, numbers)
+
+
+def closed_channels(pruner: Pruner) -> dict[str, Tensor]:
+    """Group name → (size,) bool of the channels that are closed now; empty for a method without a mask."""
+    mask = getattr(pruner, "mask", None)
+    return mask.closed() if isinstance(mask, SoftMask) else {}

@@ -1,0 +1,170 @@
+"""A finished run, read back from its directory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from slimnet._files import read_json, read_tensors
+from slimnet.data import Dataset
+from slimnet.errors import ArgumentError, FileFormatError, ModelError
+from slimnet.graph import ChannelGroup, channel_groups, prunable
+from slimnet.methods import Method
+from slimnet.models import build_model
+from slimnet.training.config import TrainConfig
+from slimnet.training.finish import MODEL
+from slimnet.training.metrics import METRICS, read_metrics
+from slimnet.training.setup import load_config_data
+
+CONFIG = "config.json"
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """A finished run.
+
+    Attributes:
+        path: its directory.
+        config: its settings; a precision of ``"auto"`` has become what was chosen.
+        data: what the network was trained on: name, classes, image_shape (C, H, W), mean, std, sizes of the
+            splits.
+        environment: versions and machine.
+        metrics: one dictionary an epoch.
+        result: the last line: best epoch (from 0), accuracy and loss on the validation and the test split.
+    """
+
+    path: Path
+    config: TrainConfig
+    data: dict[str, Any]
+    environment: dict[str, Any]
+    metrics: list[dict[str, Any]]
+    result: dict[str, Any]
+
+    @classmethod
+    def open(cls, path: str | Path) -> Run:
+        """Open a run directory.
+
+        Raises:
+            FileFormatError: if it is no run, or the run did not finish.
+        """
+        folder = Path(path)
+        record = read_record(folder)
+        lines = read_metrics(folder)
+        if not is_finished(folder) or not lines or not lines[-1].get("final"):
+            raise FileFormatError(f"the training in {folder} did not finish: resume it with --resume.")
+        config = read_config(folder, record)
+        return cls(folder, config, record["data"], record["environment"], lines[:-1], lines[-1])
+
+    @property
+    def method(self) -> Method:
+        """What was pruned, and how."""
+        return self.config.method
+
+    @property
+    def best_epoch(self) -> int:
+        """The epoch, from 0, whose weights are the result."""
+        return int(self.result["best_epoch"])
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes, in the order of the network's outputs."""
+        return tuple(self.data["classes"])
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of the images that the network takes."""
+        channels, height, width = self.data["image_shape"]
+        return channels, height, width
+
+    @property
+    def mean(self) -> tuple[float, ...]:
+        """Mean of each colour plane, taken off images in [0, 1]."""
+        return tuple(self.data["mean"])
+
+    @property
+    def std(self) -> tuple[float, ...]:
+        """Deviation by which each colour plane is divided."""
+        return tuple(self.data["std"])
+
+    def build_model(self) -> nn.Module:
+        """The network with fresh weights, on the CPU."""
+        return build_model(self.config.model, num_classes=len(self.classes), in_channels=self.image_shape[0])
+
+    def load_model(self) -> nn.Module:
+        """The network with the weights of the result (closed filters exactly zero), in eval mode, on the CPU.
+
+        Raises:
+            FileFormatError: if ``model.safetensors`` is corrupt or does not fit.
+        """
+        path = self.path / MODEL
+        model, tensors = self.build_model(), read_tensors(path)
+        try:
+            model.load_state_dict(tensors)
+        except RuntimeError as error:
+            reason = " ".join(str(error).split())
+            raise FileFormatError(f"{path} does not fit {self.config.model}: {reason}") from None
+        return model.eval()
+
+    def dataset(self) -> Dataset:
+        """The data set of the run, with the same splits."""
+        return load_config_data(self.config)
+
+    def example_input(self, count: int = 2) -> Tensor:
+        """Random images (count, C, H, W) of the right shape; the same every time."""
+        return torch.randn(count, *self.image_shape, generator=torch.Generator().manual_seed(0))
+
+    @cached_property
+    def groups(self) -> tuple[ChannelGroup, ...]:
+        """The channel groups that the method masked."""
+        return prunable(channel_groups(self.build_model(), self.example_input(), couple=self.method.couple))
+
+    def masks(self) -> dict[str, Tensor]:
+        """Closed channels of the result: group name → (size,) bool, true where all filters are exactly 0."""
+        tensors = read_tensors(self.path / MODEL)
+        return {group.name: _closed(group, tensors) for group in self.groups}
+
+
+def _closed(group: ChannelGroup, tensors: dict[str, Tensor]) -> Tensor:
+    closed = torch.ones(group.size, dtype=torch.bool)
+    for rows in group.filters:
+        by_row = tensors[rows.name].movedim(rows.dim, 0)
+        zero = (by_row.reshape(len(by_row), -1) == 0).all(1)
+        closed &= zero[rows.index].all(1)
+    return closed
+
+
+def is_finished(folder: Path) -> bool:
+    """Whether the run in ``folder`` came to its end: its result is written last."""
+    return (folder / MODEL).is_file() and (folder / METRICS).is_file()
+
+
+def read_record(folder: Path) -> dict[str, Any]:
+    """``config.json`` of a run.
+
+    Raises:
+        FileFormatError: if it is missing, corrupt, or of something else.
+    """
+    if not (folder / CONFIG).is_file():
+        reason = "it holds no config.json" if folder.is_dir() else "there is no such folder"
+        raise FileFormatError(f"{folder} is not a run: {reason}.")
+    record = read_json(folder / CONFIG)
+    if not {"train", "data", "environment"} <= record.keys():
+        raise FileFormatError(f"{folder / CONFIG} does not describe a run.")
+    return record
+
+
+def read_config(folder: Path, record: dict[str, Any]) -> TrainConfig:
+    """The settings in a run's ``config.json``.
+
+    Raises:
+        FileFormatError: if they are not what a run writes.
+    """
+    try:
+        return TrainConfig.from_dict(record["train"])
+    except (FileFormatError, ArgumentError, ModelError, TypeError, KeyError, AttributeError) as error:
+        raise FileFormatError(f"{folder / CONFIG}: {error}") from None

@@ -1,0 +1,191 @@
+"""Everything a run needs, made and checked before any work starts."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property
+from importlib.metadata import version
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from slimnet.data import Batches, Dataset, Split, load_data
+from slimnet.errors import ArgumentError, ModelError
+from slimnet.graph import ChannelGroup, channel_groups, in_eval_mode
+from slimnet.models import build_model
+from slimnet.training.config import TrainConfig
+from slimnet.training.distributed import Team
+from slimnet.training.precision import Precision, resolve_precision
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """What does not change during a run, apart from the weights of ``model``."""
+
+    config: TrainConfig
+    team: Team
+    dataset: Dataset
+    model: nn.Module
+    groups: tuple[ChannelGroup, ...]
+    example: Tensor
+
+    @property
+    def precision(self) -> Precision:
+        """How forward passes compute in training."""
+        return Precision.of(self.config, self.team.device)
+
+    @cached_property
+    def train_batches(self) -> Batches:
+        """Shuffled, augmented batches of the training split; each process sees its part."""
+        size, least = self.config.batch_size, 2 * self.team.world_size
+        last = len(self.dataset.train) % size
+        return self._batches(
+            self.dataset.train,
+            size,
+            augment=self.dataset.augment,
+            shuffle=True,
+            seed=self.config.seed,
+            drop_last=0 < last < least,  # a norm cannot learn from a single image
+        )
+
+    @cached_property
+    def plain_train_batches(self) -> Batches:
+        """Shuffled batches of the training split without augmentation, whole on every process."""
+        size = min(self.config.batch_size, len(self.dataset.train))
+        return self._batches(self.dataset.train, size, shuffle=True, seed=self.config.seed, whole=True)
+
+    @cached_property
+    def val_batches(self) -> Batches:
+        """Batches of the validation split; each process sees its part."""
+        return self._batches(self.dataset.val, self.config.batch_size)
+
+    def statistics_batches(self, split: Split) -> Batches:
+        """Batches of a part of the training split, in order; each process sees its part of them."""
+        return self._batches(split, self.config.batch_size)
+
+    def whole(self, split: Split) -> Batches:
+        """Batches of a split in order, whole on every process."""
+        return self._batches(split, self.config.batch_size, whole=True)
+
+    def _batches(self, split: Split, size: int, *, whole: bool = False, **options: Any) -> Batches:
+        team = (0, 1) if whole else (self.team.rank, self.team.world_size)
+        return Batches(
+            split,
+            size,
+            mean=self.dataset.mean,
+            std=self.dataset.std,
+            device=self.team.device,
+            rank=team[0],
+            world_size=team[1],
+            workers=self.config.num_workers,
+            memory_format=torch.channels_last if self.precision.channels_last else torch.contiguous_format,
+            **options,
+        )
+
+    def record(self) -> dict[str, Any]:
+        """What ``config.json`` holds."""
+        return {
+            "format": "slimnet-run/1",
+            "slimnet": version("slimnet"),
+            "train": self.config.as_dict(),
+            "data": self.dataset.as_dict(),
+            "environment": environment(self.team),
+        }
+
+
+def environment(team: Team) -> dict[str, Any]:
+    """The versions and the machine that a run's figures belong to."""
+    device = team.device
+    return {
+        "python": platform.python_version(),
+        "torch": str(torch.__version__),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine(),
+        "threads": torch.get_num_threads(),
+        "world_size": team.world_size,
+    }
+
+
+def prepare(
+    config: TrainConfig, team: Team, *, weights: bool = True, say: Callable[[str], None] = print
+) -> Job:
+    """Load the data, build the network, find its channel groups, settle the precision.
+
+    Args:
+        config: the settings.
+        team: the processes.
+        weights: whether to read the initial weights (not when a checkpoint will replace them).
+        say: told, in a line, what takes a while.
+
+    Raises:
+        SlimnetError: if anything does not fit; nothing has been written then.
+    """
+    dataset = load_config_data(config)
+    _check_batch(config, dataset, team)
+    torch.manual_seed(config.seed)
+    model = build_config_model(config, dataset, weights=weights)
+    example = example_images(dataset)
+    _check_output(model, example, dataset, config)
+    groups = channel_groups(model, example, couple=config.method.couple)
+    job = Job(config, team, dataset, model.to(team.device), groups, example)
+    if "auto" in (config.precision, config.channels_last):
+        say("measuring which precision is faster")
+        batch = next(iter(job.plain_train_batches.epoch(0)))
+        job = replace(job, config=resolve_precision(config, job.model, batch, team))
+    job.precision.model(job.model)
+    return job
+
+
+def load_config_data(config: TrainConfig) -> Dataset:
+    """The data set that ``config`` names."""
+    return load_data(
+        config.data,
+        data_dir=config.data_dir,
+        download=config.download,
+        val_fraction=config.val_fraction,
+        seed=config.seed,
+        image_size=config.image_size,
+        normalise=config.normalise,
+    )
+
+
+def build_config_model(config: TrainConfig, dataset: Dataset, *, weights: bool) -> nn.Module:
+    """The network that ``config`` names, for the images and classes of ``dataset``."""
+    return build_model(
+        config.model,
+        num_classes=dataset.num_classes,
+        in_channels=dataset.image_shape[0],
+        weights=config.init if weights else None,
+    )
+
+
+def example_images(dataset: Dataset, count: int = 2) -> Tensor:
+    """The first training images as a network sees them: (count, C, H, W)."""
+    batches = Batches(dataset.train.subset(torch.arange(count)), count, mean=dataset.mean, std=dataset.std)
+    return next(iter(batches.epoch(0)))[0]
+
+
+def _check_batch(config: TrainConfig, dataset: Dataset, team: Team) -> None:
+    size, images = config.batch_size, len(dataset.train)
+    if size > images:
+        raise ArgumentError(f"`batch_size` must not exceed the {images} training images, got {size}.")
+    if size % team.world_size:
+        raise ArgumentError(f"`batch_size` must divide among {team.world_size} processes, got {size}.")
+
+
+def _check_output(model: nn.Module, example: Tensor, dataset: Dataset, config: TrainConfig) -> None:
+    shape = tuple(example.shape[1:])
+    try:
+        with in_eval_mode(model), torch.no_grad():
+            logits = model(example)
+    except Exception as error:  # a network may raise anything on images it was not made for
+        reason = " ".join(str(error).split())
+        raise ModelError(f"{config.model} cannot take images of shape {shape}: {reason}.") from error
+    wanted = (len(example), dataset.num_classes)
+    if not isinstance(logits, Tensor) or tuple(logits.shape) != wanted:
+        got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        raise ModelError(
+            f"{config.model} must give logits of shape {wanted} for {dataset.name}, it gives {got}."
+        )

@@ -1,0 +1,157 @@
+"""Where a run stands: what changes from step to step, and what a checkpoint therefore holds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from slimnet.errors import FileFormatError
+from slimnet.methods import Pruner
+from slimnet.training.distributed import Team
+
+
+@dataclass
+class Totals:
+    """Sums over the steps of an epoch so far.
+
+    Attributes:
+        sums: (3,) float64 on the device: this process's loss sum, right answers, images.
+        data_seconds: time spent waiting for batches.
+        step_seconds: time spent on everything else of the steps.
+    """
+
+    sums: Tensor
+    data_seconds: float = 0.0
+    step_seconds: float = 0.0
+
+    @classmethod
+    def zero(cls, device: torch.device) -> Totals:
+        """Nothing yet."""
+        return cls(torch.zeros(3, dtype=torch.float64, device=device))
+
+    def mean(self, team: Team) -> tuple[float, float]:
+        """Mean loss and accuracy over the images of all processes."""
+        loss, right, count = team.sum(self.sums.clone()).tolist()
+        return loss / max(count, 1), right / max(count, 1)
+
+
+@dataclass
+class Best:
+    """The best epoch so far among those that count, and its weights."""
+
+    epoch: int
+    accuracy: float
+    loss: float
+    weights: dict[str, Tensor]
+
+    def is_beaten_by(self, accuracy: float, loss: float) -> bool:
+        """Whether an epoch with these validation figures is better."""
+        return (accuracy, -loss) > (self.accuracy, -self.loss)
+
+
+@dataclass
+class State:
+    """A run between two steps.
+
+    Attributes:
+        epoch: the epoch at hand, from 0; equal to the number of epochs once all are over.
+        step: steps of that epoch already done.
+    """
+
+    model: nn.Module
+    optimizer: Optimizer
+    pruner: Pruner
+    totals: Totals
+    epoch: int = 0
+    step: int = 0
+    best: Best | None = None
+    rng: Tensor = field(default_factory=lambda: torch.empty(0))
+
+    def note_best(self, accuracy: float, loss: float) -> None:
+        """Keep the weights of this epoch if it is the best so far."""
+        if self.best is None or self.best.is_beaten_by(accuracy, loss):
+            weights = {name: tensor.detach().clone() for name, tensor in self.model.state_dict().items()}
+            self.best = Best(self.epoch, accuracy, loss, weights)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Everything of this run that is a tensor, by flat names."""
+        pruner = self.pruner.state_dict()["tensors"]
+        best = self.best.weights if self.best else {}
+        parts = {
+            "model": self.model.state_dict(),
+            "best": best,
+            "pruner": pruner,
+            "optimizer": _optimizer_tensors(self.optimizer),
+            "run": {"totals": self.totals.sums, "rng": self.rng},
+        }
+        return {f"{part}/{name}": tensor for part, named in parts.items() for name, tensor in named.items()}
+
+    def values(self) -> dict[str, Any]:
+        """Everything else of this run, as JSON values."""
+        best = self.best and {
+            "epoch": self.best.epoch,
+            "accuracy": self.best.accuracy,
+            "loss": self.best.loss,
+        }
+        return {
+            "epoch": self.epoch,
+            "step": self.step,
+            "seconds": [self.totals.data_seconds, self.totals.step_seconds],
+            "best": best,
+            "pruner": self.pruner.state_dict()["values"],
+        }
+
+    def load(self, tensors: dict[str, Tensor], values: dict[str, Any]) -> None:
+        """Take over what :meth:`tensors` and :meth:`values` gave, in place.
+
+        Raises:
+            FileFormatError: if something is missing or does not fit.
+        """
+        try:
+            self._load(tensors, values)
+        except (KeyError, IndexError, RuntimeError, TypeError, ValueError) as error:
+            reason = " ".join(str(error).split())
+            raise FileFormatError(f"it does not fit this run ({type(error).__name__}: {reason})") from error
+
+    def _load(self, tensors: dict[str, Tensor], values: dict[str, Any]) -> None:
+        device = self.totals.sums.device
+        self.model.load_state_dict(_part(tensors, "model"))
+        _load_optimizer(self.optimizer, _part(tensors, "optimizer"))
+        self.pruner.load_state_dict({"tensors": _part(tensors, "pruner"), "values": values["pruner"]})
+        self.totals = Totals(tensors["run/totals"].to(device), *values["seconds"])
+        self.epoch, self.step, self.rng = values["epoch"], values["step"], tensors["run/rng"]
+        if values["best"] is not None:
+            weights = {name: tensor.to(device) for name, tensor in _part(tensors, "best").items()}
+            self.best = Best(weights=weights, **values["best"])
+
+
+def _part(tensors: dict[str, Tensor], part: str) -> dict[str, Tensor]:
+    return {
+        name.removeprefix(f"{part}/"): value for name, value in tensors.items() if name.startswith(f"{part}/")
+    }
+
+
+def _optimizer_tensors(optimizer: Optimizer) -> dict[str, Tensor]:
+    """Optimiser state as flat tensors: ``"<parameter number>/<key>"``."""
+    return {
+        f"{number}/{key}": tensor
+        for number, entry in optimizer.state_dict()["state"].items()
+        for key, tensor in entry.items()
+        if isinstance(tensor, Tensor)
+    }
+
+
+def _load_optimizer(optimizer: Optimizer, tensors: dict[str, Tensor]) -> None:
+    """Put tensors back, in the memory format of their parameters (other strides may round differently)."""
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    optimizer.state.clear()
+    for name, tensor in tensors.items():
+        number, _, key = name.partition("/")
+        parameter = parameters[int(number)]
+        like_parameter = tensor.shape == parameter.shape and tensor.dim() > 0
+        value = torch.empty_like(parameter).copy_(tensor) if like_parameter else tensor
+        optimizer.state[parameter][key] = value.detach()
