@@ -1,0 +1,7 @@
+"""Remove closed channels exactly: find, plan, cut, verify."""
+
+from slimnet.surgery.plan import Plan
+from slimnet.surgery.slim import SlimReport, SlimResult, make_plan, slim
+from slimnet.surgery.verify import Verification, verify
+
+__all__ = ["Plan", "SlimReport", "SlimResult", "Verification", "make_plan", "slim", "verify"]

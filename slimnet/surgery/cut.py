@@ -1,0 +1,157 @@
+"""Cut a network, in place, as a plan says."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from functools import singledispatch
+
+import torch
+from torch import Tensor, nn
+
+from slimnet.errors import SurgeryError
+from slimnet.graph import MovesChannels
+from slimnet.surgery.plan import Cut, Fold, Move, Plan
+
+
+def apply_plan(plan: Plan, model: nn.Module) -> None:
+    """Cut ``model`` in place.
+
+    Raises:
+        SurgeryError: if a tensor or module that the plan names is missing or has another size.
+    """
+    for fold in plan.folds:
+        _fold(model, fold)
+    for item in plan.cuts:
+        _check(model, item)
+    owners = _owners(model)
+    by_name: dict[str, list[Cut]] = defaultdict(list)
+    for item in plan.cuts:
+        by_name[item.name].append(item)
+    for name, cuts in by_name.items():
+        _slice(owners, _tensor(model, name), cuts)
+    for move in plan.moves:
+        _move(model, move)
+    touched = {name.rpartition(".")[0] for name in by_name} | {fold.weight.rpartition(".")[0] for fold in plan.folds}
+    for path in touched:
+        resize(model.get_submodule(path))
+
+
+def _tensor(model: nn.Module, name: str) -> Tensor:
+    path, _, attribute = name.rpartition(".")
+    try:
+        value = getattr(model.get_submodule(path), attribute)
+    except AttributeError:
+        value = None
+    if not isinstance(value, Tensor):
+        raise SurgeryError(f"the network has no tensor {name!r}: the plan was made for another one.")
+    return value
+
+
+def _check(model: nn.Module, cut: Cut) -> None:
+    tensor = _tensor(model, cut.name)
+    if tensor.dim() <= cut.dim or tensor.shape[cut.dim] != cut.size:
+        raise SurgeryError(
+            f"{cut.name} has shape {tuple(tensor.shape)}, the plan expects {cut.size} along dimension {cut.dim}: "
+            "it was made for another network."
+        )
+
+
+Owners = dict[int, list[tuple[nn.Module, str]]]
+
+
+def _owners(model: nn.Module) -> Owners:
+    """Every place where a tensor is registered, by the tensor's identity."""
+    owners: Owners = defaultdict(list)
+    for module in model.modules():
+        for name, tensor in (*module._parameters.items(), *module._buffers.items()):
+            if tensor is not None:
+                owners[id(tensor)].append((module, name))
+    return owners
+
+
+def _slice(owners: Owners, old: Tensor, cuts: list[Cut]) -> None:
+    new = old.detach()
+    for cut in cuts:
+        new = new.index_select(cut.dim, torch.tensor(cut.kept, device=new.device))
+    replacement = nn.Parameter(new, requires_grad=old.requires_grad) if isinstance(old, nn.Parameter) else new
+    for module, name in owners[id(old)]:
+        (module._parameters if isinstance(old, nn.Parameter) else module._buffers)[name] = replacement  # type: ignore[assignment]
+
+
+def _fold(model: nn.Module, fold: Fold) -> None:
+    """Add Σ_j W[:, j]·k_j to the bias, or to the carrier's column divided by the carrier's own constant."""
+    module = model.get_submodule(fold.weight.rpartition(".")[0])
+    weight = _tensor(model, fold.weight)
+    constants = torch.tensor(fold.constants, dtype=torch.float64, device=weight.device)
+    columns = torch.tensor(fold.columns, device=weight.device)
+    removed = weight.detach().movedim(fold.in_dim, 1).index_select(1, columns).to(torch.float64)
+    moved = torch.einsum("oc...,c->o...", removed, constants)  # (C_out, kernel…)
+    with torch.no_grad():
+        if fold.carrier >= 0:
+            column = weight.movedim(fold.in_dim, 1)[:, fold.carrier]
+            column.copy_(column.to(torch.float64) + moved / fold.carrier_value)
+            return
+        shift = moved.flatten(1).sum(dim=1) if moved.dim() > 1 else moved
+        bias = module._parameters.get("bias")
+        if bias is None:
+            made = nn.Parameter(shift.to(weight.dtype), requires_grad=weight.requires_grad)
+            module._parameters["bias"] = made
+        else:
+            bias.copy_(bias.to(torch.float64) + shift)
+
+
+def _move(model: nn.Module, move: Move) -> None:
+    module = model.get_submodule(move.module)
+    if not isinstance(module, MovesChannels):
+        raise SurgeryError(f"{move.module} has no `keep_channels`: the plan was made for another network.")
+    inputs, outputs = torch.zeros(move.in_size, dtype=torch.bool), torch.zeros(move.out_size, dtype=torch.bool)
+    inputs[list(move.inputs)] = True
+    outputs[list(move.outputs)] = True
+    module.keep_channels(inputs, outputs)
+
+
+@singledispatch
+def resize(module: nn.Module) -> None:
+    """Make a module's own numbers agree with its tensors, in place.
+
+    Register a rule for a layer of your own with ``resize.register``; a module without a rule has no such numbers.
+    """
+
+
+@resize.register(nn.Conv1d)
+@resize.register(nn.Conv2d)
+@resize.register(nn.Conv3d)
+def _(module: nn.Conv2d) -> None:
+    columns = module.weight.shape[1]
+    depth = module.in_channels // module.groups  # input channels a convolution group
+    per_group = module.out_channels // module.groups
+    module.out_channels = module.weight.shape[0]
+    if module.groups > 1:
+        module.groups = module.out_channels // per_group
+        module.in_channels = module.groups * depth
+    else:
+        module.in_channels = columns
+
+
+@resize.register(nn.ConvTranspose1d)
+@resize.register(nn.ConvTranspose2d)
+@resize.register(nn.ConvTranspose3d)
+def _(module: nn.ConvTranspose2d) -> None:
+    module.in_channels, module.out_channels = module.weight.shape[0], module.weight.shape[1] * module.groups
+
+
+@resize.register
+def _(module: nn.Linear) -> None:
+    module.out_features, module.in_features = module.weight.shape
+
+
+@resize.register(nn.modules.batchnorm._NormBase)
+def _(module: nn.modules.batchnorm._NormBase) -> None:
+    tensor = module.weight if module.weight is not None else module.running_mean
+    if tensor is not None:
+        module.num_features = len(tensor)
+
+
+@resize.register
+def _(module: nn.PReLU) -> None:
+    module.num_parameters = len(module.weight)

@@ -1,0 +1,132 @@
+"""Which channels can go without changing what the network computes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from slimnet.graph import Analysis, ChannelGroup, Reader
+from slimnet.graph.values import NONE
+
+
+@dataclass(frozen=True, eq=False)
+class Link:
+    """A reader with everything the search asks of it, once.
+
+    Attributes:
+        reader: the reader.
+        used: (C_out, C_in) bool; whether an output row reads an input column with a weight other than zero.
+        outputs, inputs: (C_out,), (C_in,) representatives of the labels.
+        live: (C_in,) bool; columns whose value depends on the network's input.
+        carried: (C_in,) bool; constant columns that cannot go into the bias.
+    """
+
+    reader: Reader
+    used: Tensor
+    outputs: Tensor
+    inputs: Tensor
+    live: Tensor
+    carried: Tensor
+
+
+class Search:
+    """Marks the channels that are needed, from the network's output backwards, until nothing changes.
+
+    Attributes:
+        needed: (labels,) bool over representatives.
+        why: representative → reason, for channels that are kept although they could be spared.
+    """
+
+    def __init__(self, analysis: Analysis, groups: tuple[ChannelGroup, ...]) -> None:
+        self.analysis = analysis
+        self.groups = groups
+        self.links = [_link(analysis, reader) for reader in analysis.readers]
+        roots = sorted({root for group in groups for root in group.roots})
+        self.needed = torch.zeros(max(roots, default=0) + 1, dtype=torch.bool)
+        self.why: dict[int, str] = {}
+        self.carriers: dict[int, dict[int, int]] = {}  # link index → {-1: column that carries}
+        for group in groups:
+            if group.pinned:
+                self.needed[list(group.roots)] = True
+
+    def run(self, align: int | None = None) -> None:
+        """Find the largest set of channels that can go; then keep what carriers, empty layers and alignment ask for."""
+        self._mark()
+        while self._add_carriers() or self._fill_empty():
+            self._mark()
+        if align:
+            for group in self.groups:
+                self._align(group, align)
+            self._mark()
+
+    def keep(self, roots: list[int], reason: str) -> None:
+        """Keep channels whatever their weights are."""
+        for root in roots:
+            self.needed[root] = True
+            self.why.setdefault(root, reason)
+
+    def _mark(self) -> None:
+        changed = True
+        while changed:
+            changed = False
+            for link in reversed(self.links):
+                rows = self._is_needed(link.outputs)
+                read = link.used[rows].any(dim=0) & link.live & (link.inputs != NONE) & ~self._is_needed(link.inputs)
+                if bool(read.any()):
+                    self.needed[link.inputs[read]] = True
+                    changed = True
+
+    def _is_needed(self, roots: Tensor) -> Tensor:
+        """Whether each root is needed; positions without a label always are."""
+        return self.needed[roots] | (roots == NONE)
+
+    def dropped_constants(self, link: Link) -> Tensor:
+        """(C_in,) bool: removed columns whose constant must be added elsewhere."""
+        rows = self._is_needed(link.outputs)
+        return link.used[rows].any(dim=0) & ~link.live & ~self._is_needed(link.inputs) & (link.reader.constants != 0)
+
+    def _add_carriers(self) -> bool:
+        """Choose a channel to carry constants through each zero-padded convolution that needs one."""
+        added = False
+        for index, link in enumerate(self.links):
+            wanted = self.dropped_constants(link) & link.carried
+            if not bool(wanted.any()) or self.carrier(index) >= 0:
+                continue
+            magnitude = torch.where(link.live, 0.0, link.reader.constants.abs().nan_to_num(0.0))
+            magnitude = torch.where(link.inputs == NONE, 0.0, magnitude)
+            kept = torch.where(self._is_needed(link.inputs), magnitude, 0.0)
+            column = int((kept if bool(kept.any()) else magnitude).argmax())
+            self.carriers[index] = {-1: column}
+            if not bool(self.needed[link.inputs[column]]):
+                self.keep([int(link.inputs[column])], "carries the constants of removed channels past zero padding")
+                added = True
+        return added
+
+    def carrier(self, index: int) -> int:
+        """The column of a link that carries constants, -1 for none."""
+        return self.carriers.get(index, {}).get(-1, -1)
+
+    def _fill_empty(self) -> bool:
+        """Keep one channel in every dimension that would be left with none."""
+        for entry in self.analysis.entries.values():
+            roots = self.analysis.roots(entry.labels)
+            if not bool(self._is_needed(roots).any()):
+                self.keep([int(roots[0])], "a layer needs at least one channel")
+                return True
+        return False
+
+    def _align(self, group: ChannelGroup, multiple: int) -> None:
+        roots = torch.tensor(group.roots)
+        spare = roots[~self.needed[roots]].tolist()
+        missing = -int(self.needed[roots].sum()) % multiple
+        self.keep(spare[:missing], f"aligned to a multiple of {multiple}")
+
+
+def _link(analysis: Analysis, reader: Reader) -> Link:
+    weight = analysis.model.get_parameter(reader.weight).detach()
+    used = (weight.movedim(reader.in_dim, 1) != 0).flatten(2).any(dim=2) if weight.dim() > 2 else weight != 0
+    live = reader.constants.isnan()
+    carried = ~live & (reader.constants != 0) & (not reader.foldable)
+    return Link(reader, used.cpu(), analysis.roots(reader.outputs), analysis.roots(reader.inputs), live, carried)

@@ -1,0 +1,163 @@
+"""What the surgeon does to a network, as data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from torch import nn
+
+from slimnet.errors import FileFormatError
+
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class Cut:
+    """The entries that remain along one dimension of a parameter or buffer; ``size`` is the number there was."""
+
+    name: str
+    dim: int
+    size: int
+    kept: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Fold:
+    """Constants of removed input channels, moved to where they are still added.
+
+    Attributes:
+        weight, bias: names of the parameters of the layer that reads the channels; the bias is made where there is none.
+        in_dim: dimension of the weight for input channels.
+        columns: the removed input channels, before the cut.
+        constants: their values.
+        carrier: the input channel, before the cut, that carries the constants through a zero-padded convolution; -1 where
+            they go into the bias.
+        carrier_value: the constant value of that channel (0 where there is no carrier).
+    """
+
+    weight: str
+    bias: str
+    in_dim: int
+    columns: tuple[int, ...]
+    constants: tuple[float, ...]
+    carrier: int = -1
+    carrier_value: float = 0.0
+
+
+@dataclass(frozen=True)
+class Move:
+    """Channels that remain before and behind a module that moves channels by numbers of its own."""
+
+    module: str
+    in_size: int
+    inputs: tuple[int, ...]
+    out_size: int
+    outputs: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class GroupPlan:
+    """What happens to one channel group, and why what stays stays.
+
+    Attributes:
+        name: name of the group.
+        size: channels before.
+        kept: the channels that remain.
+        members: the layers that make, normalise or read the channels.
+        closed: channels whose filters are zero in every layer that makes them.
+        partly: channels whose filters are zero in some of these layers only.
+        reasons: reason → number of closed or partly closed channels that stay because of it.
+    """
+
+    name: str
+    size: int
+    kept: tuple[int, ...]
+    members: tuple[str, ...]
+    closed: int
+    partly: int
+    reasons: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The surgeon's plan: everything needed to cut a fresh copy of the network in the same way."""
+
+    groups: tuple[GroupPlan, ...]
+    cuts: tuple[Cut, ...]
+    folds: tuple[Fold, ...] = ()
+    moves: tuple[Move, ...] = ()
+    version: int = VERSION
+
+    def apply(self, model: nn.Module) -> nn.Module:
+        """Cut ``model`` in place (also on the meta device, where only shapes change).
+
+        Args:
+            model: a fresh copy of the network that the plan was made for.
+
+        Returns:
+            The same module.
+
+        Raises:
+            SurgeryError: if the network is not the one that the plan was made for.
+        """
+        from slimnet.surgery.cut import apply_plan
+
+        apply_plan(self, model)
+        return model
+
+    def as_dict(self) -> dict[str, Any]:
+        """The plan as JSON values; index lists are written as ranges ("0-15,20")."""
+        plan = asdict(self)
+        for item in (*plan["groups"], *plan["cuts"]):
+            item["kept"] = to_ranges(item["kept"])
+        for item in plan["moves"]:
+            item["inputs"], item["outputs"] = to_ranges(item["inputs"]), to_ranges(item["outputs"])
+        return {"version": plan.pop("version"), **plan}
+
+    @classmethod
+    def from_dict(cls, value: Mapping[str, Any]) -> Plan:
+        """Read what :meth:`as_dict` wrote.
+
+        Raises:
+            FileFormatError: if the version is unknown or a field is missing or malformed.
+        """
+        if value.get("version") != VERSION:
+            raise FileFormatError(f"plan version {value.get('version')!r} is not known (this slimnet reads {VERSION}).")
+        try:
+            return cls(
+                groups=tuple(
+                    GroupPlan(**{**g, "kept": from_ranges(g["kept"]), "members": tuple(g["members"])}) for g in value["groups"]
+                ),
+                cuts=tuple(Cut(**{**c, "kept": from_ranges(c["kept"])}) for c in value["cuts"]),
+                folds=tuple(
+                    Fold(**{**f, "columns": tuple(f["columns"]), "constants": tuple(f["constants"])}) for f in value["folds"]
+                ),
+                moves=tuple(
+                    Move(**{**m, "inputs": from_ranges(m["inputs"]), "outputs": from_ranges(m["outputs"])})
+                    for m in value["moves"]
+                ),
+            )
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise FileFormatError(f"the plan is malformed: {error}") from None
+
+
+def to_ranges(indices: Sequence[int]) -> str:
+    """Write increasing indices as ranges: (0, 1, 2, 5) → "0-2,5"."""
+    parts: list[list[int]] = []
+    for index in indices:
+        if parts and parts[-1][1] == index - 1:
+            parts[-1][1] = index
+        else:
+            parts.append([index, index])
+    return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in parts)
+
+
+def from_ranges(text: str) -> tuple[int, ...]:
+    """Read what :func:`to_ranges` wrote."""
+    result: list[int] = []
+    for part in filter(None, text.split(",")):
+        first, _, last = part.partition("-")
+        result.extend(range(int(first), int(last or first) + 1))
+    return tuple(result)
