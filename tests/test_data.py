@@ -26,7 +26,7 @@ from slimnet.data import (
 )
 from slimnet.errors import ArgumentError, DataError, SlimnetError
 
-RAW = {"mean": (0.0, 0.0, 0.0), "std": (1 / 255,) * 3}  # leaves pixel values as they are
+RAW: dict[str, Any] = {"mean": (0.0, 0.0, 0.0), "std": (1 / 255,) * 3}  # leaves pixel values as they are
 
 
 def numbered(count: int = 50, channels: int = 3, side: int = 6) -> Split:
