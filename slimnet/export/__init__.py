@@ -1,0 +1,32 @@
+"""From a PyTorch model to files that others can use: ONNX, the parity gate, the bundle.
+
+Nothing here is imported before it is asked for: a bundle is read without torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from slimnet.export.bundle import Bundle, read_bundle, write_bundle
+    from slimnet.export.onnx import export_onnx
+    from slimnet.export.parity import ParityCheck, ParityReport, compare
+
+__all__ = ["Bundle", "ParityCheck", "ParityReport", "compare", "export_onnx", "read_bundle", "write_bundle"]
+
+_HOME = {
+    "Bundle": "bundle",
+    "read_bundle": "bundle",
+    "write_bundle": "bundle",
+    "export_onnx": "onnx",
+    "ParityCheck": "parity",
+    "ParityReport": "parity",
+    "compare": "parity",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)

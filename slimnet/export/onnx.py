@@ -1,0 +1,166 @@
+"""One-file ONNX that computes what the model does, or no file at all. The façade over torch's exporter."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from copy import deepcopy
+from pathlib import Path
+
+import onnx
+import torch
+from torch import Tensor, nn
+
+from slimnet._files import atomic_path
+from slimnet.errors import ArgumentError, ExportError
+from slimnet.export._gate import Examples, check_onnx, check_reference
+from slimnet.export._opset import OLDEST_NATIVE, chosen_opset, first_line, with_opset
+from slimnet.export._strip import strip
+from slimnet.export.parity import ONNX_MODEL, ONNX_REFERENCE, ParityReport
+
+_NOISY = ("torch.onnx", "torch.export", "torch._dynamo", "onnxscript", "onnx_ir")
+
+
+def export_onnx(
+    model: nn.Module,
+    example_inputs: Tensor | tuple[Tensor, ...],
+    path: Path | str,
+    *,
+    opset: int | None = None,
+    reference: nn.Module | None = None,
+    inputs: Sequence[Tensor | tuple[Tensor, ...]] = (),
+    input_names: Sequence[str] | None = None,
+    output_names: Sequence[str] | None = None,
+    metadata: Mapping[str, str] | None = None,
+) -> ParityReport:
+    """Export a classifier as one ONNX file, and write it only if it computes the same.
+
+    The gate compares ONNX Runtime with the model (float32, 1e-5 of the largest logit) and, where
+    ``reference`` is another network, the model with it (float64, 1e-9) and ONNX Runtime with it: on random
+    and on the given real input, at batch 1, 2 and 7. Neither network is changed: copies are exported and run,
+    in evaluation mode, on the CPU.
+
+    Args:
+        model: gives one tensor of logits, (N, C).
+        example_inputs: (N, …) tensor, or one for each input; dimension 0 becomes the dynamic batch.
+        path: of the file; its folder is created.
+        opset: of the file. Default: 20.
+        reference: what the model must agree with, e.g. the masked network that it was cut from.
+        inputs: real batches, each like ``example_inputs``; the more samples, the better.
+        input_names: default ``input``, or ``input_0``, ``input_1`` … where there are several.
+        output_names: default ``logits``.
+        metadata: key → value, stored in the file. Not readable in onnxruntime-web.
+
+    Returns:
+        What was compared, and how far apart it was.
+
+    Raises:
+        ArgumentError: if ``opset``, names or inputs do not fit, or an input is not finite.
+        ExportError: if the network cannot be exported, or not with this opset.
+        ParityError: if a comparison fails. Nothing is written.
+    """
+    data, report = build_onnx(
+        model,
+        Examples.of(example_inputs, inputs),
+        opset=opset,
+        reference=reference,
+        input_names=input_names,
+        output_names=output_names,
+        metadata=metadata,
+    )
+    with atomic_path(Path(path)) as temporary:
+        temporary.write_bytes(data)
+    return report
+
+
+def build_onnx(
+    model: nn.Module,
+    examples: Examples,
+    *,
+    opset: int | None = None,
+    reference: nn.Module | None = None,
+    input_names: Sequence[str] | None = None,
+    output_names: Sequence[str] | None = None,
+    metadata: Mapping[str, str] | None = None,
+) -> tuple[bytes, ParityReport]:
+    """The same as ``export_onnx``, in memory.
+
+    Returns:
+        The bytes of a file that has passed the gate, and the report.
+    """
+    opset = chosen_opset(opset)
+    names = _input_names(input_names, len(examples.example))
+    outputs = list(output_names or ["logits"])
+    before, networks = ParityReport(()), {ONNX_MODEL: model}
+    if reference is not None and reference is not model:
+        before, networks[ONNX_REFERENCE] = check_reference(model, reference, examples), reference
+    before.require()
+    proto = with_opset(_export(model, examples, max(opset, OLDEST_NATIVE), names, outputs), opset)
+    strip(proto)
+    onnx.helper.set_model_props(proto, dict(metadata or {}))
+    data = _checked(proto)
+    report = ParityReport((*before.checks, *check_onnx(data, networks, examples).checks))
+    report.require()
+    return data, report
+
+
+def _checked(proto: onnx.ModelProto) -> bytes:
+    """The bytes of a valid model."""
+    try:
+        onnx.checker.check_model(proto, full_check=True)
+        return bytes(proto.SerializeToString(deterministic=True))
+    except Exception as error:  # the checker's error, or protobuf's limit of 2 GB
+        raise ExportError(f"the exported network is not valid ONNX: {first_line(error)}") from error
+
+
+def _export(
+    model: nn.Module, examples: Examples, opset: int, names: list[str], outputs: list[str]
+) -> onnx.ModelProto:
+    """Run torch's exporter on a copy, with a dynamic batch."""
+    batch = torch.export.Dim("batch")
+    try:
+        with _quiet(), torch.no_grad():
+            program = torch.onnx.export(
+                deepcopy(model).cpu().eval(),
+                examples.rows(2),
+                dynamo=True,
+                external_data=False,
+                opset_version=opset,
+                dynamic_shapes=tuple({0: batch} for _ in names),
+                input_names=names,
+                output_names=outputs,
+                verbose=False,
+            )
+            if program is None:
+                raise ExportError("torch.onnx.export returned nothing.")
+            return program.model_proto
+    except Exception as error:  # the exporter's errors share no base class
+        raise ExportError(
+            f"{type(model).__name__} cannot be exported to ONNX: {first_line(error)}"
+        ) from error
+
+
+def _input_names(names: Sequence[str] | None, count: int) -> list[str]:
+    default = ["input"] if count == 1 else [f"input_{i}" for i in range(count)]
+    chosen = default if names is None else list(names)
+    if len(chosen) != count or len(set(chosen)) != count:
+        raise ArgumentError(f"`input_names` must be {count} different names, got {chosen}.")
+    return chosen
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """No warnings, no log lines and nothing on stdout from the exporter; its errors still rise."""
+    levels = {name: logging.getLogger(name).level for name in _NOISY}
+    try:
+        for name in _NOISY:
+            logging.getLogger(name).setLevel(logging.CRITICAL)
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for name, level in levels.items():
+            logging.getLogger(name).setLevel(level)

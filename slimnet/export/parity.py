@@ -1,0 +1,193 @@
+"""How far one network's logits are from another's. Pure; torch is not imported here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from slimnet.errors import ExportError, ParityError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    Inputs = tuple[Tensor, ...]
+    Run = Callable[[Inputs], Tensor]
+
+MODEL_REFERENCE = "model vs reference"
+ONNX_MODEL = "onnx vs model"
+ONNX_REFERENCE = "onnx vs reference"
+
+DOUBLE_TOLERANCE = 1e-9
+SINGLE_TOLERANCE = 1e-5
+
+
+@dataclass(frozen=True)
+class ParityCheck:
+    """One comparison on one batch.
+
+    Attributes:
+        pair: which two networks, candidate first.
+        input: ``random`` or ``real``.
+        batch: samples.
+        dtype: ``float64`` or ``float32``.
+        max_abs: largest |Δ| of a logit.
+        scale: largest |logit| of the reference on this batch (1 where all are 0).
+        tolerance: what ``max_abs / scale`` may be at most.
+        agreement: share of the decided samples whose largest logit is the same, in [0, 1].
+        undecided: samples whose two largest reference logits are closer than 2 · tolerance · scale: rounding
+            may swap these, so they do not count.
+    """
+
+    pair: str
+    input: str
+    batch: int
+    dtype: str
+    max_abs: float
+    scale: float
+    tolerance: float
+    agreement: float
+    undecided: int
+
+    @property
+    def relative(self) -> float:
+        """``max_abs / scale``."""
+        return self.max_abs / self.scale
+
+    @property
+    def passed(self) -> bool:
+        """Whether it is within the tolerance and every decided sample agrees."""
+        return self.relative <= self.tolerance and self.agreement == 1.0
+
+    def as_dict(self) -> dict[str, Any]:
+        """The same as plain JSON values, with ``relative`` and ``passed``."""
+        return {**asdict(self), "relative": self.relative, "passed": self.passed}
+
+    def __str__(self) -> str:
+        return (
+            f"{self.pair} on {self.input} input at batch {self.batch} ({self.dtype}): "
+            f"max |Δ| {self.max_abs:.3g} at scale {self.scale:.3g}, "
+            f"relative {self.relative:.3g} (at most {self.tolerance:g}), "
+            f"argmax agreement {self.agreement:.2%}"
+        )
+
+
+@dataclass(frozen=True)
+class ParityReport:
+    """All comparisons of an export."""
+
+    checks: tuple[ParityCheck, ...]
+
+    @property
+    def passed(self) -> bool:
+        """Whether every check passed."""
+        return all(check.passed for check in self.checks)
+
+    @property
+    def pairs(self) -> tuple[str, ...]:
+        """The pairs that were compared, in order."""
+        return tuple(dict.fromkeys(check.pair for check in self.checks))
+
+    @property
+    def worst(self) -> ParityCheck:
+        """The check nearest to its tolerance, or furthest beyond it."""
+        return self.worst_of(*self.pairs)
+
+    def worst_of(self, *pairs: str) -> ParityCheck:
+        """The same among the checks of these pairs."""
+        checks = [check for check in self.checks if check.pair in pairs]
+        return max(checks, key=lambda check: (not check.passed, check.relative / check.tolerance))
+
+    def require(self) -> None:
+        """Do nothing if all passed.
+
+        Raises:
+            ParityError: naming the worst check and how many failed.
+        """
+        failed = sum(not check.passed for check in self.checks)
+        if failed:
+            raise ParityError(
+                f"{self.worst}; {failed} of {len(self.checks)} checks failed, nothing was written."
+            )
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain JSON values: the verdict, the worst check of each pair, and all checks."""
+        return {
+            "passed": self.passed,
+            "worst": {pair: self.worst_of(pair).as_dict() for pair in self.pairs},
+            "checks": [check.as_dict() for check in self.checks],
+        }
+
+    @classmethod
+    def from_dict(cls, value: Mapping[str, Any]) -> ParityReport:
+        """The inverse of ``as_dict``.
+
+        Raises:
+            KeyError: if a field is missing.
+        """
+        names = ParityCheck.__dataclass_fields__
+        return cls(tuple(ParityCheck(**{name: check[name] for name in names}) for check in value["checks"]))
+
+
+def compare(
+    reference: Run,
+    candidate: Run,
+    batches: Iterable[tuple[str, Inputs]],
+    *,
+    pair: str,
+    tolerance: float,
+) -> tuple[ParityCheck, ...]:
+    """Run both networks on every batch and compare their logits.
+
+    Args:
+        reference: (N, …) inputs → (N, C, …) logits; what is right.
+        candidate: the same; what is tested.
+        batches: name of the kind of input, and the inputs.
+        pair: name of the comparison.
+        tolerance: largest |Δ| relative to the largest reference logit of the batch.
+
+    Returns:
+        One check a batch. A failed check is returned, not raised.
+
+    Raises:
+        ParityError: if an output is not finite, or the shapes differ: there is no distance to report.
+        ExportError: if an output is not one tensor of logits.
+    """
+    checks = []
+    for kind, inputs in batches:
+        where = f"{pair} on {kind} input at batch {len(inputs[0])}"
+        expected, got = _logits(reference(inputs), where), _logits(candidate(inputs), where)
+        if expected.shape != got.shape:
+            raise ParityError(f"{where}: shape {tuple(got.shape)} instead of {tuple(expected.shape)}.")
+        checks.append(_check(expected, got, (pair, kind, len(inputs[0])), tolerance))
+    return tuple(checks)
+
+
+def _check(expected: Tensor, got: Tensor, what: tuple[str, str, int], tolerance: float) -> ParityCheck:
+    """Compare finite (N, C, …) logits of one shape."""
+    scale = float(expected.abs().max()) or 1.0
+    top = expected.topk(min(2, expected.shape[1]), dim=1).values
+    decided = (top[:, 0] - top[:, -1]) > 2 * tolerance * scale
+    same = (expected.argmax(1) == got.argmax(1))[decided]
+    pair, kind, batch = what
+    return ParityCheck(
+        pair=pair,
+        input=kind,
+        batch=batch,
+        dtype=str(expected.dtype).removeprefix("torch."),
+        max_abs=float((expected - got).abs().max()),
+        scale=scale,
+        tolerance=tolerance,
+        agreement=float(same.double().mean()) if same.numel() else 1.0,
+        undecided=int((~decided).sum()),
+    )
+
+
+def _logits(output: Any, where: str) -> Tensor:
+    """One finite tensor, at least (N, C)."""
+    if not hasattr(output, "isfinite") or output.dim() == 0:
+        raise ExportError(f"{where}: the output must be one tensor of logits, got {type(output).__name__}.")
+    if not bool(output.isfinite().all()):
+        raise ParityError(f"{where}: an output is NaN or infinite.")
+    logits: Tensor = output.detach().cpu()
+    return logits if logits.dim() > 1 else logits.unsqueeze(1)
