@@ -93,7 +93,8 @@ def count(model: nn.Module, example_inputs: Tensor | tuple[Tensor, ...]) -> Cost
 
     Args:
         model: any module; traced in evaluation mode.
-        example_inputs: (N, …) tensor, or a tuple of such; only the first sample is used.
+        example_inputs: (N, …) tensor, or a tuple of such; only the first sample is used,
+            on the model's device.
 
     Returns:
         The cost of one sample.
@@ -106,7 +107,8 @@ def count(model: nn.Module, example_inputs: Tensor | tuple[Tensor, ...]) -> Cost
         >>> count(nn.Linear(10, 3), torch.zeros(4, 10)).flops
         30
     """
-    first = tuple(_first_sample(x) for x in _as_tuple(example_inputs))
+    device = next((tensor.device for tensor in (*model.parameters(), *model.buffers())), None)
+    first = tuple(_first_sample(x).to(device) for x in _as_tuple(example_inputs))
     handles: dict[str, Callable[..., Any] | None] = {f"aten::{name}": None for name in FREE}
     handles["aten::scaled_dot_product_attention"] = _attention
     with _left_as_found(model), torch.no_grad():
