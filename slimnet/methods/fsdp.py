@@ -51,7 +51,8 @@ class FSDP(SoftMethod):
         attenuation: the factor a of ζ, in (0, 1]: 1 for CIFAR-10, 0.2 for ImageNet32.
         cs_every: class statistics are taken every so many epochs; the scores are reused in between.
         statistics_share: the part of the training set that they are taken over, in (0, 1].
-        exact_counts: ⌊Fθ⌋ filters in all; without it ⌊Fθ_CS⌋ + ⌊Fθ_GM⌋, which may be one less.
+        exact_counts: ⌊Fθ⌋ filters in all at the end, Fθ(e) rounded on the way there; without it
+            ⌊Fθ_CS(e)⌋ + ⌊Fθ_GM(e)⌋, which may be one less, and closes the last filter from full strength.
         faithful: the published recipe: sets every switch to what :data:`PUBLISHED` says (see
             ``docs/methods/fsdp.md``).
 
@@ -114,7 +115,8 @@ class FSDP(SoftMethod):
         rate = self.rate(last_epoch)(epoch)
         rate_cs = min(self.rate_cs, rate)
         if self.exact_counts:
-            total = exact_count(size, rate)
+            rounded = exact_count(size, rate + 0.5 / size)
+            total = min(rounded, exact_count(size, self.final_rate))
             by_cs = min(exact_count(size, rate_cs), total)
             return by_cs, total - by_cs
         by_cs = min(math.floor(size * rate_cs), size - 1)

@@ -227,8 +227,8 @@ class SoftPruner(Pruner):
             self.mask.set(name, target)
             return
         before = self.mask.scale[name]
-        after = torch.minimum(target, before * RETURN_FACTOR)
-        factor = torch.where(before > 0, after / before.clamp_min(torch.finfo(before.dtype).tiny), target)
+        after = torch.where(before > 0, torch.minimum(target, before * RETURN_FACTOR), target)
+        factor = torch.where(before > 0, after / before, target)
         live = torch.where(target < 1, after, 1.0) if self._epoch == self.last_epoch else after
         self.mask.set(name, live, factor)
 
