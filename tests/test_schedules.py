@@ -9,7 +9,7 @@ from slimnet.errors import ArgumentError
 from slimnet.methods import FSDP
 from slimnet.schedules import asymptotic, constant, fading, linear
 
-# Published check values, T = 200, tau = 10, theta = 0.5, theta_CS = 0.1: epoch, theta, zeta, theta_CS, theta_GM.
+# Published check values (T = 200, tau = 10, 0.1 CS + 0.4 GM): epoch, theta, zeta, theta_CS, theta_GM.
 CHECKS = [
     (0, 0.0, 1.0, 0.0, 0.0),
     (1, 0.033646, 0.932708, 0.033646, 0.0),
