@@ -69,6 +69,7 @@ class Reader:
         outputs, inputs: (C_out,), (C_in,) labels.
         constants: (C_in,) float64; the value of each input channel, NaN where it is live.
         foldable: whether a constant input channel adds the same amount to every position of the output.
+        sources: the weights whose layers made the input; more than one where it is a sum or a concatenation.
     """
 
     weight: str
@@ -79,6 +80,7 @@ class Reader:
     inputs: Tensor
     constants: Tensor
     foldable: bool
+    sources: frozenset[str] = frozenset()
 
 
 @dataclass
@@ -128,6 +130,7 @@ class Interpreter:
         self.analysis = Analysis(model)
         self.labels = self.analysis.labels
         self.env: dict[str, Any] = {}
+        self.sources: dict[str, frozenset[str]] = {}
         self._modules = dict(model.named_modules())
 
     def run(self) -> Analysis:
@@ -199,6 +202,7 @@ class Interpreter:
         self.pin(self.value(node.args[0]), "output of the network")
 
     def _call(self, node: Node, rule: Callable[..., Any] | None) -> None:
+        self.sources[node.name] = self._sources(node)
         arguments = self.value(list(node.args))
         before = self._first_value(arguments)
         if rule is None:
@@ -211,6 +215,10 @@ class Interpreter:
         self.env[node.name] = result
         self._overwrite(node, result)
         self._note_mover(node, before, result)
+
+    def _sources(self, node: Node) -> frozenset[str]:
+        """The layers whose outputs flow into a node without another layer in between."""
+        return frozenset().union(*(self.sources.get(argument.name, frozenset()) for argument in node.all_input_nodes))
 
     def _overwrite(self, node: Node, result: Any) -> None:
         """An in-place operator also changes its first argument, and whatever that is a view of."""

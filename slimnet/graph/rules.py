@@ -85,8 +85,19 @@ def _produce(
     if bias is not None:
         run.analysis.note(bias, 0, outputs, "filter")
     run.analysis.readers.append(
-        Reader(weight.name, bias.name if bias else "", out_dim, in_dim, outputs, inputs, constants, foldable)
+        Reader(
+            weight=weight.name,
+            bias=bias.name if bias else "",
+            out_dim=out_dim,
+            in_dim=in_dim,
+            outputs=outputs,
+            inputs=inputs,
+            constants=constants,
+            foldable=foldable,
+            sources=run.sources[node.name],
+        )
     )
+    run.sources[node.name] = frozenset({weight.name})
     constant = _linear_constant(weight, bias, constants, in_dim=in_dim, foldable=foldable)
     return _channel_value(shape_of(node), dim, outputs, constant)
 
@@ -164,6 +175,7 @@ def _grouped(
     run.analysis.note(weight, 0, outputs, "filter")
     if bias is not None:
         run.analysis.note(bias, 0, outputs, "filter")
+    run.sources[node.name] = frozenset({weight.name})
     constant = _grouped_constant(weight, bias, x.constant_along(1).reshape(groups, per_in), per_out, foldable)
     return _channel_value(shape_of(node), 1, outputs, constant)
 
