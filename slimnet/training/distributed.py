@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
+import inspect
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,17 +69,23 @@ class Team:
         if self.world_size > 1:
             dist.barrier()
 
-    def wrap(self, model: nn.Module, *, broadcast_buffers: bool) -> nn.Module:
-        """``model`` with joined gradients; itself when this process is alone."""
+    def wrap(self, model: nn.Module, *, sync_buffers: bool) -> nn.Module:
+        """``model`` with joined gradients; itself when this process is alone.
+
+        Args:
+            model: the network, on the device of this process.
+            sync_buffers: whether every forward pass begins with the buffers of rank 0.
+        """
         if self.world_size == 1:
             return model
-        return DistributedDataParallel(model, broadcast_buffers=broadcast_buffers)
+        known = inspect.signature(DistributedDataParallel).parameters
+        name = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
+        options: dict[str, Any] = {name: sync_buffers}
+        return DistributedDataParallel(model, **options)
 
 
-@contextmanager
-def team(device: str = "auto") -> Iterator[Team]:
-    """Join the processes that ``torchrun`` started, and part from them at the end; alone outside
-    ``torchrun``.
+def join_team(device: str = "auto") -> Team:
+    """Join the processes that ``torchrun`` started, until this one ends; alone outside ``torchrun``.
 
     Args:
         device: ``"auto"`` (a GPU where there is one), ``"cpu"``, ``"cuda"`` or ``"cuda:1"`` ….
@@ -91,14 +97,16 @@ def team(device: str = "auto") -> Iterator[Team]:
     rank = int(os.environ.get("RANK", "0"))
     local = int(os.environ.get("LOCAL_RANK", "0"))
     chosen = pick_device(device, local if world_size > 1 else None)
-    joins = world_size > 1 and not dist.is_initialized()
-    if joins:
+    if world_size > 1 and not dist.is_initialized():
         dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
-    try:
-        yield Team(rank=rank, world_size=world_size, device=chosen)
-    finally:
-        if joins:
-            dist.destroy_process_group()
+        atexit.register(_part)
+    return Team(rank=rank, world_size=world_size, device=chosen)
+
+
+def _part() -> None:
+    """Leave the group at the end of the process: a second group in one process may wait for ever."""
+    if dist.is_initialized():
+        dist.destroy_process_group()
 
 
 def pick_device(name: str, local_rank: int | None = None) -> torch.device:

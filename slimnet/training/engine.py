@@ -9,7 +9,7 @@ from slimnet._files import check_output, write_json
 from slimnet.errors import ArgumentError, FileFormatError
 from slimnet.training.checkpoint import TENSORS, VALUES, load_checkpoint
 from slimnet.training.config import TrainConfig, check_names
-from slimnet.training.distributed import Team, team
+from slimnet.training.distributed import Team, join_team
 from slimnet.training.finish import MODEL, finish
 from slimnet.training.loop import Loop
 from slimnet.training.metrics import METRICS, keep_epochs
@@ -66,7 +66,8 @@ def train(
     config = _resumed(folder, given) if resume else _fresh(folder, given, force=force)
     if resume and is_finished(folder):
         return Run.open(folder)
-    with SignalWatch() as watch, team(config.device) as crew:
+    crew = join_team(config.device)
+    with SignalWatch() as watch:
         shown = progress if isinstance(progress, Progress) else Progress(quiet=progress is False)
         _train(
             config,

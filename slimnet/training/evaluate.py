@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from slimnet.data import Batches, Split
 from slimnet.errors import DataError, FileFormatError
+from slimnet.training.precision import widened
 
 Predict = Callable[[Tensor], Tensor]
 
@@ -94,7 +95,7 @@ def tally(predict: Predict, batches: Iterable[tuple[Tensor, Tensor]]) -> tuple[T
     confusion, loss = torch.zeros(0, 0, dtype=torch.int64), torch.zeros((), dtype=torch.float64)
     for images, labels in batches:
         with torch.no_grad():
-            logits = predict(images).float()
+            logits = widened(predict(images))
         if not confusion.numel():
             classes = logits.shape[1]
             confusion, loss = confusion.new_zeros(classes, classes).to(logits.device), loss.to(logits.device)

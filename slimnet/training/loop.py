@@ -20,6 +20,7 @@ from slimnet.training.live_flops import LiveFlops
 from slimnet.training.metrics import append_metrics
 from slimnet.training.optim import learning_rate, set_learning_rate
 from slimnet.training.passes import Statistics, validate, wrap
+from slimnet.training.precision import widened
 from slimnet.training.progress import Progress
 from slimnet.training.rng import get_rng, seed_epoch, set_rng
 from slimnet.training.setup import Job
@@ -97,7 +98,7 @@ class Loop:
         with job.precision.autocast():
             logits = self.forward(images)
         loss = F.cross_entropy(
-            logits.float(), labels, label_smoothing=config.label_smoothing, reduction="sum"
+            widened(logits), labels, label_smoothing=config.label_smoothing, reduction="sum"
         )
         stop = self._check(loss)
         state.optimizer.zero_grad()

@@ -20,7 +20,7 @@ LEAST_PER_CLASS = 16
 
 def wrap(job: Job) -> Callable[[Tensor], Tensor]:
     """The network as training calls it: joined with other processes, compiled where that was asked for."""
-    module: nn.Module = job.team.wrap(job.model, broadcast_buffers=not job.config.sync_bn)
+    module: nn.Module = job.team.wrap(job.model, sync_buffers=not job.config.sync_bn)
     return torch.compile(module) if job.config.compile else module
 
 

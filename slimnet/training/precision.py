@@ -49,6 +49,11 @@ class Precision:
         return model.to(memory_format=torch.channels_last) if self.channels_last else model
 
 
+def widened(tensor: Tensor) -> Tensor:
+    """``tensor`` in float32 where it is of half precision; as it is otherwise."""
+    return tensor.float() if tensor.dtype.itemsize < 4 else tensor
+
+
 def resolve_precision(
     config: TrainConfig, model: nn.Module, batch: tuple[Tensor, Tensor], team: Team
 ) -> TrainConfig:
@@ -97,6 +102,6 @@ def _seconds(option: tuple[str, bool], model: nn.Module, batch: tuple[Tensor, Te
         start = time.perf_counter()
         with precision.autocast():
             logits = trial(precision.images(images))
-        torch.autograd.backward(F.cross_entropy(logits.float(), labels))
+        torch.autograd.backward(F.cross_entropy(widened(logits), labels))
         times.append(time.perf_counter() - start)
     return min(times[WARM_UP:])

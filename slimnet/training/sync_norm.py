@@ -13,6 +13,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from slimnet.training.precision import widened
+
 
 class _AllSum(torch.autograd.Function):
     """Sum over processes, forward and backward."""
@@ -36,14 +38,15 @@ class _Synced(nn.modules.batchnorm._BatchNorm):
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002  (torch's own name)
         if not self.training:
             return super().forward(input)
-        mean, variance, count = _moments(input.float())
+        wide = widened(input)
+        mean, variance, count = _moments(wide)
         self._update(mean.detach(), variance.detach(), count)
         scale = torch.rsqrt(variance + self.eps)
         shift = -mean * scale
         if self.affine:
             scale, shift = scale * self.weight, shift * self.weight + self.bias
         shape = (1, -1) + (1,) * (input.dim() - 2)
-        return (input.float() * scale.float().view(shape) + shift.float().view(shape)).to(input.dtype)
+        return (wide * scale.to(wide.dtype).view(shape) + shift.to(wide.dtype).view(shape)).to(input.dtype)
 
     def _update(self, mean: Tensor, variance: Tensor, count: Tensor) -> None:
         if self.running_mean is None or self.running_var is None or self.num_batches_tracked is None:
@@ -60,7 +63,7 @@ def _moments(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     dims = [dim for dim in range(x.dim()) if dim != 1]
     local = x.new_tensor(x.numel() / x.shape[1], dtype=torch.float64)
     mean = x.sum(dims, dtype=torch.float64) / local.clamp(min=1)
-    centred = x - mean.float().view(1, -1, *(1,) * (x.dim() - 2))
+    centred = x - mean.to(x.dtype).view(1, -1, *(1,) * (x.dim() - 2))
     square = centred.square().sum(dims, dtype=torch.float64)
     packed = torch.cat([mean * local, square + local * mean.square(), local[None]])
     total = _AllSum.apply(packed)
