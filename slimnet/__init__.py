@@ -1,1 +1,87 @@
-"""slimnet: make a CNN smaller and really faster."""
+"""slimnet: make a CNN smaller and really faster.
+
+Train with soft masks, cut the zeroed filters out, prove that nothing changed, ship a smaller, faster ONNX::
+
+    run = slimnet.train(model="resnet20", method=slimnet.FSDP(), out="runs/digits")
+    result = slimnet.slim(run.load_model(), run.example_input())
+
+Nothing heavy is imported before it is asked for.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from slimnet import schedules
+    from slimnet.errors import SlimnetError
+    from slimnet.export import export_onnx
+    from slimnet.graph import channel_groups
+    from slimnet.masks import SoftMask
+    from slimnet.measure import compare_latency, count
+    from slimnet.methods import FSDP, Dense
+    from slimnet.models import build_model
+    from slimnet.oneshot import prune
+    from slimnet.pipeline import export_run, load_slim
+    from slimnet.surgery import Plan, slim
+    from slimnet.training import Run, evaluate, train
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "Dense": "slimnet.methods",
+    "FSDP": "slimnet.methods",
+    "Plan": "slimnet.surgery",
+    "Run": "slimnet.training",
+    "SlimnetError": "slimnet.errors",
+    "SoftMask": "slimnet.masks",
+    "build_model": "slimnet.models",
+    "channel_groups": "slimnet.graph",
+    "compare_latency": "slimnet.measure",
+    "count": "slimnet.measure",
+    "evaluate": "slimnet.training",
+    "export_onnx": "slimnet.export",
+    "export_run": "slimnet.pipeline",
+    "load_slim": "slimnet.pipeline",
+    "prune": "slimnet.oneshot",
+    "schedules": "slimnet",
+    "slim": "slimnet.surgery",
+    "train": "slimnet.training",
+}
+
+__all__ = [
+    "FSDP",
+    "Dense",
+    "Plan",
+    "Run",
+    "SlimnetError",
+    "SoftMask",
+    "__version__",
+    "build_model",
+    "channel_groups",
+    "compare_latency",
+    "count",
+    "evaluate",
+    "export_onnx",
+    "export_run",
+    "load_slim",
+    "prune",
+    "schedules",
+    "slim",
+    "train",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'slimnet' has no attribute {name!r}")
+    if name == "schedules":
+        return import_module("slimnet.schedules")
+    value = getattr(import_module(_HOME[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -18,10 +18,13 @@ _STATE_POWERS = {"momentum_buffer": 1, "exp_avg": 1, "exp_avg_sq": 2, "max_exp_a
 
 @dataclass(eq=False)
 class _Target:
-    """A tensor that masks act on, and which of its entries belong to which group."""
+    """A tensor that masks act on, and which of its entries belong to which group.
+
+    ``fades``: whether factors between 0 and 1 act on it; a filter with a masked norm behind it only closes.
+    """
 
     tensor: Tensor
-    power: int = 1
+    fades: bool = True
     parts: dict[tuple[str, int], tuple[ChannelGroup, Rows]] = field(default_factory=dict)
 
     def differs(self, values: Mapping[str, Tensor]) -> bool:
@@ -43,9 +46,11 @@ class SoftMask:
 
     ``set`` says what is to be; ``apply``, ``mask_gradients`` and ``mask_momentum`` do it, in place: they
     multiply every filter, its bias and γ and β of the norms behind it by the scale of its channel. A tensor
-    that several groups share is multiplied once. Running means and variances go with the filter (by ζ and
-    ζ²), so that the network in eval mode sees exactly ζ times the feature map; those of closed channels are
-    left alone, since γ = β = 0 makes 0 of whatever they say.
+    that several groups share is multiplied once.
+
+    A filter whose output goes straight into a masked norm keeps its weights while it fades, and is zeroed when it closes: the
+    norm would divide a scale out again, so that γ and β alone decide what the network sees, and a filter of a thousandth of its
+    size would only be thrown about by its own gradient. Running statistics are left alone: they stay those of the filter.
 
     A channel has two numbers: ``scale``, the level ζ where it now is (gradients are multiplied by it), and a
     factor, by which ``apply`` and ``mask_momentum`` multiply: the same, unless ``set`` is told otherwise.
@@ -72,7 +77,7 @@ class SoftMask:
         self.mask_norm = mask_norm
         self.scale = {name: torch.ones(group.size) for name, group in self.groups.items()}
         self._factor = {name: torch.ones(group.size) for name, group in self.groups.items()}
-        self._weights, self._statistics = self._resolve(model)
+        self._weights = self._resolve(model)
         self._soft: tuple[list[Tensor], list[Tensor]] | None = None
         self._hard: tuple[list[Tensor], list[Tensor]] | None = None
         self._held: list[Tensor] = []
@@ -99,22 +104,15 @@ class SoftMask:
     def apply(self) -> None:
         """Multiply masked tensors by their factors, in place. A factor of 0 leaves +0, even of inf or nan."""
         for target in self._weights:
-            if target.differs(self._factor):
-                _multiply(target.tensor, target.spread(self._factor))
-        ones = {name: torch.where(factor == 0, 1.0, factor) for name, factor in self._factor.items()}
-        for target in self._statistics:
-            if target.differs(ones):
-                target.tensor.mul_(target.spread(ones).pow_(target.power))
+            factor = self._factor if target.fades else _closing(self._factor)
+            if target.differs(factor):
+                _multiply(target.tensor, target.spread(factor))
 
     @torch.no_grad()
     def mask_gradients(self) -> None:
         """Multiply gradients by ζ, in place. Costs one pass over tensors that have a ζ other than 1."""
         tensors, masks = self._soft_pairs()
-        pairs = [
-            (tensor.grad, mask)
-            for tensor, mask in zip(tensors, masks, strict=True)
-            if tensor.grad is not None
-        ]
+        pairs = [(tensor.grad, mask) for tensor, mask in zip(tensors, masks, strict=True) if tensor.grad is not None]
         if pairs:
             torch._foreach_mul_([gradient for gradient, _ in pairs], [mask for _, mask in pairs])
 
@@ -123,9 +121,10 @@ class SoftMask:
         """Multiply the optimiser's running averages by the factors (squares by their square), in place."""
         for target in self._weights:
             state = optimizer.state.get(target.tensor)
-            if not state or not target.differs(self._factor):
+            factor = self._factor if target.fades else _closing(self._factor)
+            if not state or not target.differs(factor):
                 continue
-            mask = target.spread(self._factor)
+            mask = target.spread(factor)
             for key, power in _STATE_POWERS.items():
                 if isinstance(state.get(key), Tensor):
                     _multiply(state[key], mask**power)
@@ -152,8 +151,7 @@ class SoftMask:
     def enforce(self) -> None:
         """Set closed channels to zero again, in place, whatever an optimiser step did to them."""
         if self._hard is None:
-            keep = {name: (scale != 0).to(scale.dtype) for name, scale in self.scale.items()}
-            self._hard = self._pairs(keep)
+            self._hard = self._pairs(_closing(self.scale))
         if self._hard[0]:
             torch._foreach_mul_(self._hard[0], self._hard[1])
 
@@ -178,41 +176,33 @@ class SoftMask:
         """
         if set(state) != set(self.groups):
             odd = sorted(set(state) ^ set(self.groups))
-            raise ArgumentError(
-                f"the saved mask has other groups than this network, first difference: {odd[0]!r}."
-            )
+            raise ArgumentError(f"the saved mask has other groups than this network, first difference: {odd[0]!r}.")
         for name, scale in state.items():
             self.set(name, scale, factor=torch.ones_like(scale))
 
     def _checked(self, name: str, values: Tensor, upper: float = torch.inf) -> Tensor:
         size = self.groups[name].size
         if tuple(values.shape) != (size,):
-            raise ArgumentError(
-                f"group {name!r} has {size} channels, got values of shape {tuple(values.shape)}."
-            )
+            raise ArgumentError(f"group {name!r} has {size} channels, got values of shape {tuple(values.shape)}.")
         values = values.detach().to("cpu", torch.float32, copy=True)
         if not bool(((values >= 0) & (values <= upper) & torch.isfinite(values)).all()):
-            raise ArgumentError(
-                f"scales of group {name!r} must be finite and in [0, {upper}], got {values.tolist()}."
-            )
+            raise ArgumentError(f"scales of group {name!r} must be finite and in [0, {upper}], got {values.tolist()}.")
         return values
 
-    def _resolve(self, model: nn.Module) -> tuple[list[_Target], list[_Target]]:
+    def _resolve(self, model: nn.Module) -> list[_Target]:
         tensors = {**dict(model.named_parameters(remove_duplicate=False)), **dict(model.named_buffers())}
         weights: dict[int, _Target] = {}
-        statistics: dict[int, _Target] = {}
         for group in self.groups.values():
             for rows in (*group.filters, *(group.norms if self.mask_norm else ())):
                 if rows.name not in tensors:
-                    raise ArgumentError(
-                        f"group {group.name!r} names {rows.name!r}, which the model does not have."
-                    )
+                    raise ArgumentError(f"group {group.name!r} names {rows.name!r}, which the model does not have.")
                 tensor = tensors[rows.name]
-                home = weights if isinstance(tensor, nn.Parameter) else statistics
-                power = 2 if rows.name.endswith("running_var") else 1
-                target = home.setdefault(id(tensor), _Target(tensor, power))
+                if not isinstance(tensor, nn.Parameter):
+                    continue
+                fades = not (self.mask_norm and rows.name in group.normed)
+                target = weights.setdefault(id(tensor), _Target(tensor, fades))
                 target.parts.setdefault((group.name, rows.dim), (group, rows))
-        return list(weights.values()), list(statistics.values())
+        return list(weights.values())
 
     def _soft_pairs(self) -> tuple[list[Tensor], list[Tensor]]:
         if self._soft is None:
@@ -223,6 +213,11 @@ class SoftMask:
         """The parameters in which some value is not 1, and the values spread over them."""
         targets = [target for target in self._weights if target.differs(values)]
         return [target.tensor for target in targets], [target.spread(values) for target in targets]
+
+
+def _closing(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """0 where a value is 0, else 1."""
+    return {name: (value != 0).to(value.dtype) for name, value in values.items()}
 
 
 def _multiply(tensor: Tensor, mask: Tensor) -> None:

@@ -294,3 +294,57 @@ def _row(name: str, file: Path, cost: Cost | None, accuracy: float | None) -> di
         "unknown_operators": cost.unknown if cost else None,
         "accuracy": accuracy,
     }
+
+
+def evaluate_any(
+    what: Path | str,
+    *,
+    split: str = "test",
+    data: str | None = None,
+    data_dir: str | None = None,
+    batch_size: int = 256,
+) -> tuple[Evaluation, tuple[str, ...]]:
+    """Evaluate a run, the slim network of a bundle, or an ONNX file.
+
+    Args:
+        what: a run directory, a bundle, or an ONNX file.
+        split: ``"train"``, ``"val"`` or ``"test"``.
+        data: name of the data set; default: the one the network was trained on (an ONNX file alone does not know it).
+        data_dir: where the data set lies.
+        batch_size: images at a time.
+
+    Returns:
+        The evaluation, and the names of the classes.
+
+    Raises:
+        ArgumentError: if the data set is not known.
+        FileFormatError: if ``what`` is none of these, or corrupt.
+        DataError: if the data set is missing or does not fit the network.
+    """
+    from slimnet.training import Run, evaluate
+
+    path = Path(what)
+    if path.is_dir() and (path / "metrics.jsonl").is_file():
+        run = Run.open(path)
+        other = data is not None or data_dir is not None
+        had = run.config
+        loaded = _load(data or had.data, data_dir or had.data_dir, had.image_size) if other else run.dataset()
+        model: nn.Module | Path = run.load_model()
+    elif path.is_dir():
+        from slimnet._files import read_json
+
+        config = read_json(path / "config.json")
+        loaded, model = _load(data or config.get("data"), data_dir, None), load_slim(path)
+    else:
+        loaded, model = _load(data, data_dir, None), path
+    chosen = {"train": loaded.train, "val": loaded.val, "test": loaded.test}[split]
+    result = evaluate(model, chosen, mean=loaded.mean, std=loaded.std, batch_size=batch_size)
+    return result, loaded.classes
+
+
+def _load(name: str | None, data_dir: str | None, image_size: int | None) -> Dataset:
+    from slimnet.data import load_data
+
+    if not name:
+        raise ArgumentError("the data set is not known: name it with --data.")
+    return load_data(name, data_dir=data_dir, image_size=image_size)

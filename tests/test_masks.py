@@ -31,26 +31,25 @@ def test_every_masked_tensor_is_scaled_once_and_nothing_else():
     for name, tensor in model.state_dict().items():
         module, _, entry = name.rpartition(".")
         scale = {"conv1": INNER, "bn1": INNER, "head": None}.get(module, STREAM)
-        if scale is None or entry == "num_batches_tracked":
+        if scale is None or entry == "num_batches_tracked" or entry.startswith("running"):
             assert torch.equal(tensor, before[name]), name
             continue
-        power = 2 if entry == "running_var" else 1
-        if entry.startswith("running"):
-            scale = torch.where(scale == 0, 1.0, scale)
-        expected = before[name] * (scale**power).view(-1, *[1] * (tensor.dim() - 1))
+        expected = before[name] * scale.view(-1, *[1] * (tensor.dim() - 1))
         assert torch.equal(tensor, expected), name
 
 
-def test_in_eval_mode_a_feature_map_is_exactly_scaled():
-    model = tiny_net().double().eval()
-    for norm in (model.bn, model.bn1, model.bn2):
-        norm.eps = 0.0  # the only thing that does not scale
+@pytest.mark.parametrize("training", [False, True])
+def test_behind_a_masked_norm_the_feature_map_is_exactly_scaled(training):
+    model = tiny_net().double().train(training)
     images = torch.randn(2, 1, 6, 6, dtype=torch.float64)
-    before = model.bn(model.stem(images))
-    mask = SoftMask(model, tiny_groups(model))
+    before, filters = model.bn(model.stem(images)), model.stem.weight.detach().clone()
+    stream = replace(tiny_groups(model)[0], normed=frozenset({"stem.weight", "conv2.weight"}))
+    mask = SoftMask(model, [stream])
     mask.set("stem", STREAM)
     mask.apply()
     assert torch.allclose(model.bn(model.stem(images)), before * STREAM.view(1, -1, 1, 1), atol=1e-12)
+    keep = (STREAM != 0).double().view(-1, 1, 1, 1)
+    assert torch.equal(model.stem.weight, filters * keep)  # they keep their size until they close
 
 
 def test_groups_that_share_a_tensor_scale_their_own_rows():

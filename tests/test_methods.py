@@ -14,7 +14,8 @@ from torch import nn
 from slimnet.criteria import ClassStatistics
 from slimnet.errors import ArgumentError
 from slimnet.methods import FSDP, Dense, Method, SoftMethod, get_method, method_names
-from slimnet.prune import prune
+from slimnet.methods.soft import RELEASE_ABOVE
+from slimnet.oneshot import prune
 from slimnet.schedules import Schedule, constant
 from tiny_net import tiny_groups, tiny_net
 
@@ -242,9 +243,12 @@ def test_cs_goes_before_gm_and_they_are_disjoint():
             assert len(set(chosen.tolist())) == by_cs + by_gm
             if by_gm:
                 assert by_cs == int(pruner.groups[name].size * 0.3)
-            if by_cs:
+            if by_cs and pruner.scale(epoch) >= RELEASE_ABOVE:
                 order = pruner.cs_scores[name].sort(stable=True).indices
                 assert chosen[:by_cs].tolist() == order[:by_cs].tolist()
+            elif by_cs:  # the selection only grows
+                assert before[name].tolist() == chosen[: len(before[name])].tolist()
+        before = pruner.selected
 
 
 @pytest.mark.parametrize(("every", "expected"), [(1, [1, 2, 3, 4, 5]), (2, [1, 2, 4]), (3, [1, 3])])
@@ -285,15 +289,19 @@ def test_a_filter_can_come_back_while_it_fades_and_then_has_its_strength_back():
     assert model.bn1.weight[2].item() == pytest.approx(before[2].item(), rel=1e-5)
 
 
-def test_a_filter_that_has_faded_far_comes_back_tenfold_an_epoch():
-    method = FSDP(rate_cs=0.0, rate_gm=0.34, finetune_epochs=0)
-    _, pruner, statistics, _ = _by_hand(method, epochs=50)
-    pruner.mask.set("conv1", torch.tensor([0.004, 1, 1, 1, 1, 1]), factor=torch.ones(6))
-    scales = []
-    for epoch in (1, 2, 3):
-        pruner.after_epoch(epoch, statistics)
-        scales.append(pruner.mask.scale["conv1"][0].item())
-    assert scales == pytest.approx([0.04, 0.4, 1])
+def test_a_filter_that_has_faded_far_is_released_no_more():
+    method = FSDP(rate_cs=0.0, rate_gm=0.5, tau=4.0, finetune_epochs=0)
+    model, pruner, statistics, _ = _by_hand(method, epochs=20)
+    epoch = next(e for e in range(20) if pruner.scale(e) < RELEASE_ABOVE)
+    for e in range(epoch):
+        pruner.after_epoch(e, statistics)
+    faded = pruner.selected["conv1"].tolist()
+    assert faded
+    with torch.no_grad():
+        model.conv1.weight[faded] = 100.0  # they would be the last to be selected now
+    for e in range(epoch, 20):
+        pruner.after_epoch(e, statistics)
+        assert pruner.selected["conv1"][: len(faded)].tolist() == faded
 
 
 def test_a_filter_that_stays_selected_is_scaled_to_zeta_and_not_to_their_product():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -64,6 +64,7 @@ def group_scores(
     *,
     statistics: ClassStatistics | None = None,
     scale: Tensor | None = None,
+    unscaled: Collection[str] = (),
     among: Tensor | None = None,
 ) -> Tensor:
     r"""One score a channel of a group, lowest pruned first.
@@ -83,6 +84,7 @@ def group_scores(
         criterion: a name of :data:`CRITERIA`.
         statistics: class statistics behind :func:`statistics_modules`, for ``"cs"``.
         scale: (size,) factors that the channels carry already; divided out (a factor of 0 is left alone).
+        unscaled: names of weights that do not carry them.
         among: (size,) bool: score these channels among themselves; the others get +inf.
 
     Returns:
@@ -98,13 +100,11 @@ def group_scores(
     if not bool(chosen.any()):
         return total
     members = [
-        _relative(rule.score(_unscaled(rows, scale)[chosen.to(rows.device)]).cpu(), name)
+        _relative(rule.score(_unscaled(rows, None if name in unscaled else scale)[chosen.to(rows.device)]).cpu(), name)
         for name, rows in _members(model, group, rule.source, statistics)
     ]
     if not members:
-        raise ArgumentError(
-            f"criterion {criterion!r} has nothing to score in {group.name!r}: no {rule.source} there."
-        )
+        raise ArgumentError(f"criterion {criterion!r} has nothing to score in {group.name!r}: no {rule.source} there.")
     total[chosen] = torch.stack(members).mean(0)
     return total
 
@@ -129,9 +129,7 @@ def _members(
         tensor = parameter.detach()
         if source == "gradients":
             if parameter.grad is None:
-                raise ArgumentError(
-                    f"criterion 'taylor' needs gradients, {rows.name!r} has none: run backward first."
-                )
+                raise ArgumentError(f"criterion 'taylor' needs gradients, {rows.name!r} has none: run backward first.")
             tensor = tensor * parameter.grad
         yield rows.name, _gather(tensor, rows.dim, rows)
 

@@ -35,14 +35,10 @@ class ClassStatistics:
             ArgumentError: if the module was not observed, or fewer than two classes have images.
         """
         if module not in self.sums:
-            raise ArgumentError(
-                f"no class statistics of {module!r}; there are: {', '.join(self.sums) or 'none'}."
-            )
+            raise ArgumentError(f"no class statistics of {module!r}; there are: {', '.join(self.sums) or 'none'}.")
         present = self.counts > 0
         if int(present.sum()) < 2:
-            raise ArgumentError(
-                f"class statistics need images of 2 classes or more, got {int(present.sum())}."
-            )
+            raise ArgumentError(f"class statistics need images of 2 classes or more, got {int(present.sum())}.")
         return self.sums[module][present] / self.counts[present].to(torch.float64)[:, None]
 
 
@@ -91,9 +87,7 @@ def collect_class_statistics(
     if reduce is not None:
         for tensor in [*totals, tally]:
             reduce(tensor)
-    return ClassStatistics(
-        {name: total.cpu() for name, total in zip(modules, totals, strict=True)}, tally.cpu()
-    )
+    return ClassStatistics({name: total.cpu() for name, total in zip(modules, totals, strict=True)}, tally.cpu())
 
 
 class _Watch:

@@ -53,6 +53,7 @@ class ChannelGroup:
         filters: rows of convolution and linear weights and biases that make the channels (dim 0 of ``weight``, ``bias``).
         norms: entries of ``weight``, ``bias``, ``running_mean``, ``running_var`` of the norms on the way.
         inputs: columns (dim 1) of the weights that read the channels.
+        normed: names of those weights and biases in ``filters`` whose output goes straight into a norm, and nowhere else.
         others: entries of parameters used element by element (PReLU slopes, layer scales).
         pinned: why these channels may not be removed ("" where they may), e.g. "output of the network".
         roots: the analysis' labels of the channels.
@@ -64,6 +65,7 @@ class ChannelGroup:
     norms: tuple[Rows, ...] = ()
     inputs: tuple[Rows, ...] = ()
     others: tuple[Rows, ...] = ()
+    normed: frozenset[str] = frozenset()
     pinned: str = ""
     roots: tuple[int, ...] = field(default=(), repr=False)
 
@@ -99,9 +101,7 @@ def prunable(groups: Iterable[ChannelGroup]) -> tuple[ChannelGroup, ...]:
     return tuple(group for group in groups if not group.pinned and group.weights)
 
 
-def channel_groups(
-    model: nn.Module, example_inputs: ExampleInputs, *, couple: Couple = "stream"
-) -> tuple[ChannelGroup, ...]:
+def channel_groups(model: nn.Module, example_inputs: ExampleInputs, *, couple: Couple = "stream") -> tuple[ChannelGroup, ...]:
     """The channel groups of any model that ``torch.export`` can follow.
 
     Args:
@@ -139,8 +139,7 @@ def stream_groups(analysis: Analysis) -> tuple[ChannelGroup, ...]:
         kinds[(tuple(where), analysis.pinned(root))].append(root)
     names: dict[str, int] = {}
     return tuple(
-        _group(analysis, list(dict.fromkeys(where)), roots, pinned, places, names)
-        for (where, pinned), roots in kinds.items()
+        _group(analysis, list(dict.fromkeys(where)), roots, pinned, places, names) for (where, pinned), roots in kinds.items()
     )
 
 
@@ -166,9 +165,15 @@ def _group(
         norms=tuple(members["norm"]),
         inputs=tuple(members["input"]),
         others=tuple(members["other"]),
+        normed=_normed(analysis, members["filter"]),
         pinned=pinned,
         roots=tuple(roots),
     )
+
+
+def _normed(analysis: Analysis, filters: Iterable[Rows]) -> frozenset[str]:
+    modules = {name.rpartition(".")[0] for name in analysis.norm_behind}
+    return frozenset(rows.name for rows in filters if rows.module in modules)
 
 
 def _layer_groups(analysis: Analysis) -> tuple[ChannelGroup, ...]:
@@ -183,7 +188,8 @@ def _layer_groups(analysis: Analysis) -> tuple[ChannelGroup, ...]:
         norm = analysis.norm_behind.get(name, "")
         norms = [_all_rows(other) for other in _entries(analysis, norm, "norm")] if norm else []
         size = tensor.shape[dim]
-        groups.append(ChannelGroup(module, size, (_all_rows(entry), *bias), tuple(norms)))
+        filters = (_all_rows(entry), *bias)
+        groups.append(ChannelGroup(module, size, filters, tuple(norms), normed=_normed(analysis, filters)))
     return tuple(groups)
 
 

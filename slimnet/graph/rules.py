@@ -114,7 +114,7 @@ def _linear_constant(weight: Param, bias: Param | None, constants: Tensor, *, in
 
 
 @rule("linear")
-def _linear(run: Interpreter, node: Node, x: Any, weight: Any, bias: Param | None = None) -> Value:
+def _linear(run: Interpreter, node: Node, x: Any, weight: Any, bias: Param | None = None) -> Any:
     if not (isinstance(x, Value) and isinstance(weight, Param)):
         return _opaque(run, node, x, weight)
     return _produce(run, node, x, weight, bias, dim=-1 + len(x.shape), in_dim=1, foldable=True)
@@ -131,7 +131,7 @@ def _conv(
     padding: Any = 0,
     dilation: Any = 1,
     groups: int = 1,
-) -> Value:
+) -> Any:
     if not (isinstance(x, Value) and isinstance(weight, Param)):
         return _opaque(run, node, x, weight)
     padded = padding != "valid" and any(_sizes(padding)) if padding != "same" else max(weight.shape[2:]) > 1
@@ -158,9 +158,7 @@ def _conv_transpose(
     return _produce(run, node, x, weight, bias, dim=1, in_dim=0, foldable=False)
 
 
-def _grouped(
-    run: Interpreter, node: Node, x: Value, weight: Param, bias: Param | None, *, groups: int, foldable: bool
-) -> Value:
+def _grouped(run: Interpreter, node: Node, x: Value, weight: Param, bias: Param | None, *, groups: int, foldable: bool) -> Value:
     """Depthwise: one label goes through. Otherwise all channels of a convolution group live and go together."""
     inputs = x.along(1)
     if inputs is None:
@@ -206,7 +204,7 @@ def _batch_norm(
     momentum: float,
     eps: float,
     cudnn: bool = False,
-) -> Value:
+) -> Any:
     params = [param for param in (weight, bias, mean, var) if param is not None]
     if not isinstance(x, Value) or not all(isinstance(param, Param) for param in params):
         return _opaque(run, node, x)
@@ -219,7 +217,7 @@ def _batch_norm(
     _note_norm_behind(run, node)
     constant = _norm_constant(x.constant_along(1), weight, bias, mean, var, eps)
     if use_input_stats:  # instance statistics: a constant channel is centred to zero
-        constant = _norm_constant(torch.zeros(len(labels)).masked_fill(x.constant_along(1).isnan(), torch.nan), weight, bias, None, None, eps)
+        constant = _norm_constant(x.constant_along(1) * 0, weight, bias, None, None, eps)
     return _channel_value(x.shape, 1, labels, constant)
 
 
@@ -298,7 +296,7 @@ def _as_value(run: Interpreter, argument: Any, shape: tuple[int, ...]) -> Value 
 def _meet(run: Interpreter, values: Sequence[Value], shape: tuple[int, ...], node: Node) -> Tensor:
     """Unite the labels of operands after broadcasting; an operand spread over channels is pinned instead."""
     wide = [_spread(value.labels, len(shape)) for value in values]
-    target = torch.broadcast_shapes(*[tuple(labels.shape) for labels in wide])
+    target = torch.broadcast_shapes(*[tuple(labels.shape) for labels in wide])  # type: ignore[no-untyped-call]
     result = torch.full(target, NONE)
     for value, labels in zip(values, wide, strict=True):
         padded = (1,) * (len(shape) - len(value.shape)) + value.shape
@@ -348,17 +346,20 @@ def _product(given: Sequence[Any]) -> Tensor:
 
 
 @rule("prelu")
-def _prelu(run: Interpreter, node: Node, x: Any, weight: Any) -> Value:
-    if not (isinstance(x, Value) and isinstance(weight, Param)) or x.along(1) is None:
+def _prelu(run: Interpreter, node: Node, x: Any, weight: Any) -> Any:
+    labels = x.along(1) if isinstance(x, Value) and isinstance(weight, Param) else None
+    if labels is None:
         return _opaque(run, node, x, weight)
-    labels, slope = x.along(1), _number(weight)
+    slope = _number(weight)
     if weight.tensor.numel() > 1:
         run.analysis.note(weight, 0, labels, "other")
     u = x.constant_along(1)
     return _channel_value(x.shape, 1, labels, torch.where(u >= 0, u, u * slope))
 
 
-@rule("dropout", "feature_dropout", "alpha_dropout", "contiguous", "clone", "detach", "alias", "to", "_to_copy", "lift_fresh_copy")
+@rule(
+    "dropout", "feature_dropout", "alpha_dropout", "contiguous", "clone", "detach", "alias", "to", "_to_copy", "lift_fresh_copy"
+)
 def _same(run: Interpreter, node: Node, x: Any, *_: Any, **__: Any) -> Any:
     return x
 
@@ -393,12 +394,13 @@ def _avg_pool(
 
 def _over_space(run: Interpreter, node: Node, x: Any, *, keeps_constant: bool) -> Any:
     shape = shape_of(node)
-    if not isinstance(x, Value) or not shape or x.along(1) is None:
+    labels = x.along(1) if isinstance(x, Value) and shape else None
+    if labels is None:
         return _opaque(run, node, x)
     constant = x.constant_along(1)
     if not keeps_constant:
         constant = torch.where(constant == 0, constant, torch.nan)
-    return _channel_value(shape, 1, x.along(1), constant)
+    return _channel_value(shape, 1, labels, constant)
 
 
 @rule("mean", "amax", "amin", "sum")
@@ -426,9 +428,9 @@ def _move(run: Interpreter, node: Node, x: Any, *arguments: Any, **keywords: Any
     """Run on the labels. What cannot be followed when channels go is pinned."""
     if not isinstance(x, Value):
         return _opaque(run, node, x)
-    target = torch.ops.aten.reshape.default if "view" in str(node.target) else node.target
+    target: Any = torch.ops.aten.reshape.default if "view" in str(node.target) else node.target
     moved = x.map(lambda tensor: target(tensor, *arguments, **keywords))
-    if len(x.varying) == 1 and len(moved.varying) != 1 or len(x.varying) > 1:
+    if (len(x.varying) == 1 and len(moved.varying) != 1) or len(x.varying) > 1:
         run.pin(x, f"reshaped in a way that fixes channel counts ({node.name})")
     return moved
 
@@ -440,7 +442,7 @@ def _cat(run: Interpreter, node: Node, values: Sequence[Any], dim: int = 0) -> A
     axis = dim % len(values[0].shape)
 
     def join(tensors: Sequence[Tensor]) -> Tensor:
-        shapes = torch.broadcast_shapes(*[(*t.shape[:axis], 1, *t.shape[axis + 1 :]) for t in tensors])
+        shapes = torch.broadcast_shapes(*[(*t.shape[:axis], 1, *t.shape[axis + 1 :]) for t in tensors])  # type: ignore[no-untyped-call]
         sizes = [value.shape[axis] for value in values]
         wide = [t.expand(*shapes[:axis], n, *shapes[axis + 1 :]) for t, n in zip(tensors, sizes, strict=True)]
         return torch.cat(wide, dim=axis)
@@ -451,7 +453,20 @@ def _cat(run: Interpreter, node: Node, values: Sequence[Any], dim: int = 0) -> A
     return Value(shape_of(node), labels, compact(join([value.constant for value in values])))
 
 
-@rule("slice", "select", "chunk", "split", "split_with_sizes", "narrow", "index_select", "flip", "roll", "expand", "repeat", "unbind")
+@rule(
+    "slice",
+    "select",
+    "chunk",
+    "split",
+    "split_with_sizes",
+    "narrow",
+    "index_select",
+    "flip",
+    "roll",
+    "expand",
+    "repeat",
+    "unbind",
+)
 def _pick(run: Interpreter, node: Node, x: Any, *arguments: Any, **keywords: Any) -> Any:
     """Run on the labels. Picking channels by number stays right only inside a module that can be told what remains."""
     if not isinstance(x, Value) or any(isinstance(argument, Value | Param) for argument in arguments):

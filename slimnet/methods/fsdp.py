@@ -14,7 +14,7 @@ from slimnet.criteria import exact_count, lowest, statistics_modules
 from slimnet.errors import ArgumentError
 from slimnet.graph.groups import ChannelGroup
 from slimnet.methods.base import Pruner, Statistics
-from slimnet.methods.soft import SoftMethod, SoftPruner, with_prefix
+from slimnet.methods.soft import SoftMethod, SoftPruner, others, with_prefix
 from slimnet.schedules import Schedule, asymptotic, check_attenuation, check_tau, constant, fading
 
 PUBLISHED: Mapping[str, Any] = {
@@ -130,9 +130,7 @@ class FSDP(SoftMethod):
 class FSDPPruner(SoftPruner):
     """FSDP's selection: class separability first, the geometric median among the rest."""
 
-    def __init__(
-        self, method: FSDP, model: nn.Module, groups: Sequence[ChannelGroup], *, epochs: int
-    ) -> None:
+    def __init__(self, method: FSDP, model: nn.Module, groups: Sequence[ChannelGroup], *, epochs: int) -> None:
         super().__init__(method, model, groups, epochs=epochs)
         self.fsdp = method
         self.cs_scores: dict[str, Tensor] = {}
@@ -140,11 +138,10 @@ class FSDPPruner(SoftPruner):
     def select(self, epoch: int, statistics: Statistics) -> dict[str, Tensor]:
         """Group name → selected indices, those by class separability first."""
         counts = {
-            name: self.fsdp.counts(group.size, epoch=epoch, last_epoch=self.last_epoch)
-            for name, group in self.groups.items()
+            name: self.fsdp.counts(group.size, epoch=epoch, last_epoch=self.last_epoch) for name, group in self.groups.items()
         }
         self._update_cs([name for name, (by_cs, _) in counts.items() if by_cs], epoch, statistics)
-        return {name: self._select(name, *counts[name]) for name in self.groups}
+        return {name: self._select(name, epoch, *counts[name]) for name in self.groups}
 
     def state_dict(self) -> dict[str, Any]:
         """The shared state, and the class-separability scores to be reused."""
@@ -163,15 +160,23 @@ class FSDPPruner(SoftPruner):
         if not names or not (is_due or any(name not in self.cs_scores for name in names)):
             return
         groups = [self.groups[name] for name in names]
-        found = statistics(
-            list(dict.fromkeys(module for group in groups for module in statistics_modules(group)))
-        )
+        found = statistics(list(dict.fromkeys(module for group in groups for module in statistics_modules(group))))
         self.cs_scores |= {group.name: self.scores(group, "cs", statistics=found) for group in groups}
 
-    def _select(self, name: str, by_cs: int, by_gm: int) -> Tensor:
-        first = lowest(self.cs_scores[name], by_cs) if by_cs else torch.empty(0, dtype=torch.int64)
-        if not by_gm:
+    def _select(self, name: str, epoch: int, by_cs: int, by_gm: int) -> Tensor:
+        before = self.settled(epoch, name)
+        had = 0
+        if len(before):
+            had, _ = self.fsdp.counts(self.groups[name].size, epoch=epoch - 1, last_epoch=self.last_epoch)
+        total = by_cs + by_gm
+        by_cs = min(max(0, by_cs - had), total - len(before))
+        first = before
+        if by_cs:
+            scores = self.cs_scores[name].clone()
+            scores[before] = torch.inf
+            first = torch.cat([before, lowest(scores, by_cs)])
+        more = total - len(first)
+        if more <= 0:
             return first
-        rest = torch.ones(self.groups[name].size, dtype=torch.bool)
-        rest[first] = False
-        return torch.cat([first, lowest(self.scores(self.groups[name], "gm", among=rest), by_gm)])
+        rest = others(self.groups[name].size, first)
+        return torch.cat([first, lowest(self.scores(self.groups[name], "gm", among=rest), more)])

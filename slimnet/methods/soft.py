@@ -26,8 +26,9 @@ from slimnet.schedules import Schedule
 FINETUNE_SHARE = 0.2
 """Part of the epochs that fine-tunes the frozen selection, where a method is not told otherwise."""
 
-RETURN_FACTOR = 10.0
-"""A released filter comes back by at most this factor an epoch: from afar it has to find its place again."""
+TINY = torch.finfo(torch.float32).tiny
+RELEASE_ABOVE = 0.25
+"""A selected filter may be released while ζ is at least this; then the selection only grows."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,9 +38,9 @@ class SoftMethod(Method):
     Attributes:
         couple: ``"stream"``: a residual stream closes as a whole; ``"none"``: every layer for itself.
         mask_norm: norms close with their filters. Without it a closed filter still emits a constant.
-        reversible: a filter's factors accumulate to ζ(e), scores are taken with them divided out, and a
-            filter that is no longer selected gets its strength back (tenfold an epoch at most). Without it a
-            selected filter is multiplied by ζ(e) every epoch again, and its factors are never undone.
+        reversible: a filter's factors accumulate to ζ(e), scores are taken with them divided out, and while ζ is at least
+            :data:`RELEASE_ABOVE` a filter that is no longer selected gets its strength back; from then on the selection only
+            grows. Without it a selected filter is multiplied by ζ(e) every epoch again, and its factors are never undone.
         mask_gradients: gradients of selected filters are multiplied by ζ.
         mask_momentum: the optimiser's momentum is scaled with the filter, or with an adaptive optimiser its
             whole update.
@@ -91,9 +92,7 @@ class SoftMethod(Method):
         if self.finetune_epochs is None:
             return epochs - 1 - min(max(1, round(FINETUNE_SHARE * epochs)), epochs - 1)
         if self.finetune_epochs >= epochs:
-            raise ArgumentError(
-                f"`finetune_epochs` must be less than {epochs} epochs, got {self.finetune_epochs}."
-            )
+            raise ArgumentError(f"`finetune_epochs` must be less than {epochs} epochs, got {self.finetune_epochs}.")
         return epochs - 1 - self.finetune_epochs
 
     def start(self, model: nn.Module, groups: Sequence[ChannelGroup], *, epochs: int) -> Pruner:
@@ -110,16 +109,10 @@ class SoftPruner(Pruner):
         selected: group name → indices selected after the last epoch, in the order of selection.
     """
 
-    def __init__(
-        self, method: SoftMethod, model: nn.Module, groups: Sequence[ChannelGroup], *, epochs: int
-    ) -> None:
+    def __init__(self, method: SoftMethod, model: nn.Module, groups: Sequence[ChannelGroup], *, epochs: int) -> None:
         self.model = model
         self.method = method
-        chosen = [
-            group
-            for group in prunable(groups)
-            if not method.convolutions_only or _is_convolutional(model, group)
-        ]
+        chosen = [group for group in prunable(groups) if not method.convolutions_only or _is_convolutional(model, group)]
         self._check(groups, chosen)
         self.groups = {group.name: group for group in chosen}
         self.mask = SoftMask(model, chosen, mask_norm=method.mask_norm)
@@ -172,10 +165,14 @@ class SoftPruner(Pruner):
     def select(self, epoch: int, statistics: Statistics) -> dict[str, Tensor]:
         """Group name → indices of the channels to scale after this epoch: the lowest scores."""
         rate = self.rate(epoch)
-        return {
-            name: lowest(self.scores(group, self.method.criterion), exact_count(group.size, rate))
-            for name, group in self.groups.items()
-        }
+        selected = {}
+        for name, group in self.groups.items():
+            before = self.settled(epoch, name)
+            more = max(0, exact_count(group.size, rate) - len(before))
+            among = others(group.size, before)
+            scores = self.scores(group, self.method.criterion, among=among)
+            selected[name] = torch.cat([before, lowest(scores, more)])
+        return selected
 
     def scores(
         self,
@@ -187,7 +184,14 @@ class SoftPruner(Pruner):
     ) -> Tensor:
         """(size,) scores of a group; a reversible method divides out the scale that its channels carry."""
         scale = self.mask.scale[group.name] if self.method.reversible else None
-        return group_scores(self.model, group, criterion, statistics=statistics, scale=scale, among=among)
+        unscaled = group.normed if self.method.mask_norm else ()
+        return group_scores(self.model, group, criterion, statistics=statistics, scale=scale, unscaled=unscaled, among=among)
+
+    def settled(self, epoch: int, name: str) -> Tensor:
+        """Indices of a group that were selected before and may no longer be released."""
+        if self.method.reversible and name in self.selected and self.scale(epoch) < RELEASE_ABOVE:
+            return self.selected[name]
+        return torch.empty(0, dtype=torch.int64)
 
     def is_closed(self) -> bool:
         """Whether the final rate is reached and all that is selected is exactly zero."""
@@ -227,28 +231,28 @@ class SoftPruner(Pruner):
             self.mask.set(name, target)
             return
         before = self.mask.scale[name]
-        after = torch.where(before > 0, torch.minimum(target, before * RETURN_FACTOR), target)
-        factor = torch.where(before > 0, after / before, target)
-        live = torch.where(target < 1, after, 1.0) if self._epoch == self.last_epoch else after
-        self.mask.set(name, live, factor)
+        self.mask.set(name, target, torch.where(before > 0, target / before.clamp_min(TINY), target))
 
     def _check(self, groups: Sequence[ChannelGroup], chosen: Sequence[ChannelGroup]) -> None:
         rate = self.method.final_rate
         if not chosen:
             reasons = sorted({group.pinned for group in groups if group.pinned})
-            raise ArgumentError(
-                f"no channel group of this network may be pruned ({'; '.join(reasons) or 'none found'})."
-            )
+            raise ArgumentError(f"no channel group of this network may be pruned ({'; '.join(reasons) or 'none found'}).")
         if not any(exact_count(group.size, rate) for group in chosen):
             widest = max(group.size for group in chosen)
             raise ArgumentError(f"a rate of {rate} closes no filter: the widest group has {widest} channels.")
 
 
+def others(size: int, indices: Tensor) -> Tensor:
+    """(size,) bool: all channels but those at ``indices``."""
+    others = torch.ones(size, dtype=torch.bool)
+    others[indices] = False
+    return others
+
+
 def with_prefix(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     """The entries whose names begin with ``prefix``, without it."""
-    return {
-        name.removeprefix(prefix): tensor.cpu() for name, tensor in tensors.items() if name.startswith(prefix)
-    }
+    return {name.removeprefix(prefix): tensor.cpu() for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
 def _is_convolutional(model: nn.Module, group: ChannelGroup) -> bool:

@@ -19,10 +19,12 @@ def apply_plan(plan: Plan, model: nn.Module) -> None:
     Raises:
         SurgeryError: if a tensor or module that the plan names is missing or has another size.
     """
+    made = {fold.bias for fold in plan.folds if fold.carrier < 0}  # biases that may not be there yet
+    for item in plan.cuts:
+        if item.name not in made:
+            _check(model, item)
     for fold in plan.folds:
         _fold(model, fold)
-    for item in plan.cuts:
-        _check(model, item)
     owners = _owners(model)
     by_name: dict[str, list[Cut]] = defaultdict(list)
     for item in plan.cuts:
@@ -33,17 +35,21 @@ def apply_plan(plan: Plan, model: nn.Module) -> None:
         _move(model, move)
     touched = {name.rpartition(".")[0] for name in by_name} | {fold.weight.rpartition(".")[0] for fold in plan.folds}
     for path in touched:
-        resize(model.get_submodule(path))
+        resize(_module(model, path))
+
+
+def _module(model: nn.Module, path: str) -> nn.Module:
+    try:
+        return model.get_submodule(path)
+    except AttributeError:
+        raise SurgeryError(f"the network has no module {path!r}: the plan was made for another network.") from None
 
 
 def _tensor(model: nn.Module, name: str) -> Tensor:
     path, _, attribute = name.rpartition(".")
-    try:
-        value = getattr(model.get_submodule(path), attribute)
-    except AttributeError:
-        value = None
+    value = getattr(_module(model, path), attribute, None)
     if not isinstance(value, Tensor):
-        raise SurgeryError(f"the network has no tensor {name!r}: the plan was made for another one.")
+        raise SurgeryError(f"the network has no tensor {name!r}: the plan was made for another network.")
     return value
 
 
@@ -52,7 +58,7 @@ def _check(model: nn.Module, cut: Cut) -> None:
     if tensor.dim() <= cut.dim or tensor.shape[cut.dim] != cut.size:
         raise SurgeryError(
             f"{cut.name} has shape {tuple(tensor.shape)}, the plan expects {cut.size} along dimension {cut.dim}: "
-            "it was made for another network."
+            "the plan was made for another network."
         )
 
 
@@ -80,7 +86,7 @@ def _slice(owners: Owners, old: Tensor, cuts: list[Cut]) -> None:
 
 def _fold(model: nn.Module, fold: Fold) -> None:
     """Add Σ_j W[:, j]·k_j to the bias, or to the carrier's column divided by the carrier's own constant."""
-    module = model.get_submodule(fold.weight.rpartition(".")[0])
+    module = _module(model, fold.weight.rpartition(".")[0])
     weight = _tensor(model, fold.weight)
     constants = torch.tensor(fold.constants, dtype=torch.float64, device=weight.device)
     columns = torch.tensor(fold.columns, device=weight.device)
@@ -101,13 +107,17 @@ def _fold(model: nn.Module, fold: Fold) -> None:
 
 
 def _move(model: nn.Module, move: Move) -> None:
-    module = model.get_submodule(move.module)
+    module = _module(model, move.module)
     if not isinstance(module, MovesChannels):
         raise SurgeryError(f"{move.module} has no `keep_channels`: the plan was made for another network.")
-    inputs, outputs = torch.zeros(move.in_size, dtype=torch.bool), torch.zeros(move.out_size, dtype=torch.bool)
-    inputs[list(move.inputs)] = True
-    outputs[list(move.outputs)] = True
-    module.keep_channels(inputs, outputs)
+    with torch.device("cpu"):  # whatever device the caller builds networks on
+        module.keep_channels(_flags(move.in_size, move.inputs), _flags(move.out_size, move.outputs))
+
+
+def _flags(size: int, chosen: tuple[int, ...]) -> Tensor:
+    flags = torch.zeros(size, dtype=torch.bool)
+    flags[list(chosen)] = True
+    return flags
 
 
 @singledispatch

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import time
 from collections import Counter
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from torch import Tensor, nn
 from slimnet.errors import ArgumentError
 from slimnet.graph import Analysis, ChannelGroup, ExampleInputs, analyse, stream_groups
 from slimnet.graph.values import NONE
-from slimnet.surgery.bake import bake
+from slimnet.surgery.bake import baked_copy
 from slimnet.surgery.cut import apply_plan
 from slimnet.surgery.find import Search
 from slimnet.surgery.optimizer import move_optimizer
@@ -81,7 +80,7 @@ def slim(
     if align is not None and align < 1:
         raise ArgumentError(f"`align` must be a positive number of channels, got {align}.")
     start = time.perf_counter()
-    small = bake(copy.deepcopy(model))
+    small = baked_copy(model)
     plan = make_plan(small, example_inputs, align=align)
     apply_plan(plan, small)
     cut_done = time.perf_counter()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 
 from slimnet.errors import VerificationError
 from slimnet.graph import ExampleInputs, as_inputs, in_eval_mode
-from slimnet.surgery.bake import bake
+from slimnet.surgery.bake import baked_copy
 from slimnet.surgery.plan import Plan
 
 TOLERANCE = 1e-9
@@ -73,8 +74,8 @@ def verify(
     Raises:
         VerificationError: if they differ by more, or the slim model does not run.
     """
-    before = copy.deepcopy(reference).to("cpu", torch.float64)
-    exact = plan.apply(bake(copy.deepcopy(before)))
+    before = baked_copy(reference).to("cpu", torch.float64)
+    exact = plan.apply(copy.deepcopy(before))
     stored = copy.deepcopy(slim).to("cpu", torch.float64)
     checks = []
     with in_eval_mode(before, exact, stored), torch.no_grad():
@@ -102,8 +103,8 @@ def _compare(
         if want.shape != got.shape:
             raise VerificationError(f"the slim model gives {tuple(got.shape)} for {name} input, not {tuple(want.shape)}.")
         scale = float(want.abs().max()) or 1.0
-        error = float((want - got).abs().max()) / scale if want.numel() else 0.0
-        worst = max(worst, error if error == error else float("inf"))
+        difference = float((want - got).abs().max()) / scale if want.numel() else 0.0
+        worst = max(worst, math.inf if math.isnan(difference) else difference)
     if worst > tolerance:
         raise VerificationError(
             f"the slim model differs on {name} input {tuple(inputs[0].shape)}: relative error {worst:.3g}, "

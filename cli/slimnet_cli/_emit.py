@@ -1,0 +1,46 @@
+"""Results on stdout, everything else on stderr."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import click
+
+
+def say(message: str) -> None:
+    """A line of progress, on stderr."""
+    click.echo(message, err=True)
+
+
+def emit_json(value: Mapping[str, Any]) -> None:
+    """A result as indented JSON, on stdout."""
+    click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def emit_table(rows: Sequence[Sequence[str]]) -> None:
+    """A table on stdout: the first row is the head, the first column is flush left."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    for number, row in enumerate(rows):
+        cells = [
+            cell.ljust(width) if i == 0 else cell.rjust(width) for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        click.echo("  ".join(cells).rstrip())
+        if number == 0:
+            click.echo("  ".join("-" * width for width in widths))
+
+
+def number(value: float | None, digits: int = 2) -> str:
+    """A large number with a unit: 40551040 → "40.55 M"; "-" for None."""
+    if value is None:
+        return "-"
+    for limit, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= limit:
+            return f"{value / limit:.{digits}f} {unit}"
+    return f"{value:g}"
+
+
+def percent(value: float | None) -> str:
+    """A share as a percentage: 0.9173 → "91.73 %"; "-" for None."""
+    return "-" if value is None else f"{100 * value:.2f} %"

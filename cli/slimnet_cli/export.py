@@ -1,0 +1,76 @@
+"""``slimnet export``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from slimnet_cli._emit import emit_json, emit_table, number, percent, say
+from slimnet_cli._options import align, as_json, existing, folder_out, force
+
+
+@click.command("export")
+@click.argument("run", type=existing)
+@folder_out
+@click.option(
+    "--dense",
+    type=existing,
+    help="The baseline: a run, or weights of the same network (default: the weights the run started from).",
+)
+@align
+@click.option("--opset", type=int, help="ONNX operator set of the files.  [default: 20]")
+@force
+@as_json
+def command(run: Path, out: Path, dense: Path | None, align: int | None, opset: int | None, force: bool, as_json: bool) -> None:
+    """Cut the closed filters out of RUN, prove that nothing changed, and write an ONNX bundle.
+
+    \b
+    slimnet export runs/r56 --out build/r56
+    """
+    from slimnet.pipeline import export_run
+
+    bundle = export_run(run, out, dense=dense, align=align, opset=opset, force=force, say=say)
+    if as_json:
+        emit_json(bundle.as_dict())
+    else:
+        _table(bundle)
+
+
+def _table(bundle: Any) -> None:
+    report, dense, slim = bundle.report, bundle.cost_dense, bundle.cost_slim
+    accuracy = report["accuracy"]
+    emit_table(
+        [
+            ("", "dense", "slim", "dense ÷ slim"),
+            ("test accuracy", percent(accuracy["dense"]), percent(accuracy["slim"]), ""),
+            ("FLOPs", number(dense.flops), number(slim.flops), f"{dense.flops / slim.flops:.2f}"),
+            ("parameters", number(dense.params), number(slim.params), f"{dense.params / slim.params:.2f}"),
+            ("ONNX bytes", *_bytes(bundle)),
+        ]
+    )
+    saved = 1 - slim.flops / dense.flops
+    paper = report["paper_accounting"]["saved"]
+    click.echo(f"FLOPs saved: {percent(saved)} realised, {percent(paper)} in paper accounting (multiply-adds).")
+    surgery = report["surgery"]
+    click.echo(f"parity: slim against masked {surgery['verification']['worst']:.1e} relative in float64 (at most 1e-9)")
+    click.echo(f"        ONNX Runtime against masked {_onnx_error(bundle):.1e} relative in float32 (at most 1e-5)")
+    kept = surgery["closed"] - surgery["removed"]
+    click.echo(f"channels: {surgery['removed']} removed of {surgery['closed']} closed" + (f", {kept} stay" if kept > 0 else ""))
+    for name, cost in (("dense", dense), ("slim", slim)):
+        if cost.unknown:
+            say(f"warning: operators of the {name} network that are not counted: {', '.join(cost.unknown)}")
+    click.echo(str(bundle.path))
+
+
+def _onnx_error(bundle: Any) -> float:
+    from slimnet.export.parity import ONNX_REFERENCE
+
+    check = bundle.parity.worst_of(ONNX_REFERENCE)
+    return float(check.relative)
+
+
+def _bytes(bundle: Any) -> tuple[str, str, str]:
+    dense, slim = bundle.dense_onnx.stat().st_size, bundle.onnx.stat().st_size
+    return number(dense), number(slim), f"{dense / slim:.2f}"

@@ -1,0 +1,107 @@
+"""``slimnet train``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from slimnet_cli._emit import emit_json, emit_table, percent
+from slimnet_cli._options import as_json, folder_out, force, together
+
+METHOD_FIELDS = ("rate_cs", "rate_gm", "tau", "attenuation", "couple", "faithful", "finetune_epochs")
+
+method_options = together(
+    click.option("--method", metavar="NAME", help="fsdp (default), or dense for no pruning."),
+    click.option("--rate-cs", type=float, help="Share of filters closed by class separability."),
+    click.option("--rate-gm", type=float, help="Share of filters closed by the geometric median."),
+    click.option("--tau", type=float, help="¾ of the rate is reached after 1/τ of the epochs."),
+    click.option("--attenuation", type=float, help="The factor a of the filter scale ζ."),
+    click.option("--couple", metavar="stream|none", help="Close residual streams as a whole, or each layer for itself."),
+    click.option("--faithful", is_flag=True, default=None, help="The published recipe, weak points included."),
+    click.option("--finetune-epochs", type=int, help="Epochs at the end with the selection frozen and closed."),
+)
+
+data_options = together(
+    click.option("--data", metavar="NAME", help="digits (default, embedded), cifar10, cifar100, or folder."),
+    click.option("--data-dir", metavar="DIR", help="Where the data set lies."),
+    click.option("--download", is_flag=True, default=None, help="Download the data set if it is missing."),
+    click.option("--image-size", type=int, help="Side to which images are resized."),
+    click.option("--val-fraction", type=float, help="Share of the training data held out for selection."),
+    click.option("--normalise", metavar="dataset|imagenet", help="Mean and deviation taken off the images."),
+    click.option("--num-workers", type=int, help="Loader processes for data that streams from disk."),
+)
+
+optimisation = together(
+    click.option("--epochs", type=int, help="Passes over the training data.  [default: 30]"),
+    click.option("--batch-size", type=int, help="Images a step, over all processes.  [default: 128]"),
+    click.option("--optimizer", metavar="sgd|adamw", help="SGD is with Nesterov momentum.  [default: sgd]"),
+    click.option("--lr", type=float, help="Learning rate after warm-up.  [default: 0.1]"),
+    click.option("--momentum", type=float, help="Momentum of SGD.  [default: 0.9]"),
+    click.option("--weight-decay", type=float, help="[default: 5e-4]"),
+    click.option("--schedule", metavar="step|cosine|constant", help="Of the learning rate.  [default: step]"),
+    click.option("--warmup-epochs", type=int, help="[default: 1]"),
+    click.option("--label-smoothing", type=float, help="[default: 0]"),
+    click.option("--precision", metavar="auto|fp32|bf16", help="auto takes what is faster on the device."),
+    click.option("--compile", is_flag=True, default=None, help="Use torch.compile."),
+    click.option("--device", help="auto, cpu, cuda …"),
+    click.option("--seed", type=int, help="[default: 0]"),
+)
+
+
+@click.command("train")
+@click.option("--model", metavar="NAME", help="Name of a network, or package.module:function.")
+@click.option("--init", metavar="FILE", help="Initial weights: .safetensors, or a state dict (.pth, .th, .pt).")
+@method_options
+@data_options
+@optimisation
+@folder_out
+@click.option("--resume", is_flag=True, help="Go on with the run in the output folder.")
+@force
+@click.option("--quiet", is_flag=True, help="No progress on stderr.")
+@as_json
+def command(out: Path, resume: bool, force: bool, quiet: bool, as_json: bool, method: str | None, **options: Any) -> None:
+    """Train a network with soft filter masks, and leave a run directory.
+
+    \b
+    slimnet train --model resnet20 --out runs/digits
+    slimnet train --model resnet56 --data cifar10 --data-dir DATA --init FILE --epochs 15 --out runs/r56
+    slimnet train --resume --out runs/r56
+    torchrun --nproc-per-node 2 -m slimnet_cli train …
+    """
+    settings = {name: value for name, value in options.items() if value is not None}
+    given = {name: settings.pop(name) for name in METHOD_FIELDS if name in settings}
+    if not resume and "model" not in settings:
+        raise click.UsageError("Missing option '--model'.")
+    from slimnet.training import train
+
+    chosen = _method(method, given, resume=resume)
+    if chosen is not None:
+        settings["method"] = chosen
+    run = train(out=out, resume=resume, force=force, progress=False if quiet else None, **settings)
+    if as_json:
+        emit_json({"run": str(run.path), **run.result})
+        return
+    result = run.result
+    emit_table(
+        [
+            ("run", "best epoch", "val accuracy", "test accuracy", "closed filters"),
+            (
+                str(run.path),
+                f"{run.best_epoch + 1} of {run.config.epochs}",
+                percent(result["val_accuracy"]),
+                percent(result["test_accuracy"]),
+                percent(run.metrics[-1].get("closed_share")),
+            ),
+        ]
+    )
+
+
+def _method(name: str | None, given: dict[str, Any], *, resume: bool) -> Any:
+    """The method that the flags describe; None where a resumed run brings its own."""
+    from slimnet.methods import Method
+
+    if resume and name is None and not given:
+        return None
+    return Method.from_dict({"name": name or "fsdp", **given})
