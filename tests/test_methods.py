@@ -50,8 +50,7 @@ class Statistics:
         self.asked.append(list(modules))
         generator = torch.Generator().manual_seed(len(self.asked))
         sums = {
-            name: torch.rand(3, self.model.get_submodule(name).weight.shape[0], generator=generator).double()
-            for name in modules
+            name: torch.rand(3, self.model.get_submodule(name).weight.shape[0], generator=generator).double() for name in modules
         }
         return ClassStatistics(sums, torch.ones(3, dtype=torch.int64))
 
@@ -236,6 +235,7 @@ def test_the_masks_of_every_epoch_worked_by_hand():
 def test_cs_goes_before_gm_and_they_are_disjoint():
     method = FSDP(rate_cs=0.3, rate_gm=0.4, finetune_epochs=0)
     model, pruner, optimizer, statistics = _start(method, epochs=12)
+    before: dict[str, torch.Tensor] = {}
     for epoch in range(12):
         _epoch(model, pruner, optimizer, epoch, statistics, steps=1)
         for name, chosen in pruner.selected.items():
@@ -248,7 +248,7 @@ def test_cs_goes_before_gm_and_they_are_disjoint():
                 assert chosen[:by_cs].tolist() == order[:by_cs].tolist()
             elif by_cs:  # the selection only grows
                 assert before[name].tolist() == chosen[: len(before[name])].tolist()
-        before = pruner.selected
+        before = dict(pruner.selected)
 
 
 @pytest.mark.parametrize(("every", "expected"), [(1, [1, 2, 3, 4, 5]), (2, [1, 2, 4]), (3, [1, 3])])
@@ -366,9 +366,7 @@ def test_an_adaptive_optimiser_moves_a_faded_filter_by_zeta_of_a_step():
     assert moved[chosen].max() <= zeta * 0.05  # a step is about lr = 0.01
 
 
-@pytest.mark.parametrize(
-    ("size", "exact", "published"), [(16, 8, 7), (32, 16, 15), (64, 32, 31), (4, 2, 1), (1, 0, 0)]
-)
+@pytest.mark.parametrize(("size", "exact", "published"), [(16, 8, 7), (32, 16, 15), (64, 32, 31), (4, 2, 1), (1, 0, 0)])
 def test_two_floors_prune_less_than_asked(size, exact, published):
     assert sum(FSDP().counts(size, epoch=199, last_epoch=199)) == exact
     assert sum(FSDP(faithful=True).counts(size, epoch=199, last_epoch=199)) == published
