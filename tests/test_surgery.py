@@ -83,9 +83,9 @@ class Net(nn.Module):
 
 
 KINDS = (
-    "padded", "reflect", "circular", "replicate", "unpadded", "point", "depthwise", "concatenated", "residual", "gated", "max pool",
-    "average pool", "padded average pool", "transposed", "sigmoid", "prelu", "instance norm", "scaled", "spatial pad", "no effect",
-    "dropout",
+    "padded", "reflect", "circular", "replicate", "unpadded", "point", "depthwise", "concatenated", "residual", "gated",
+    "max pool", "average pool", "padded average pool", "transposed", "sigmoid", "prelu", "instance norm", "scaled",
+    "spatial pad", "no effect", "dropout",
 )  # fmt: skip
 
 

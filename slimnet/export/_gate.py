@@ -75,7 +75,9 @@ class Examples:
                 start += batch
 
 
-def check_reference(model: nn.Module, reference: nn.Module, examples: Examples) -> ParityReport:
+def check_reference(
+    model: nn.Module, reference: nn.Module, examples: Examples, *, tolerance: float = DOUBLE_TOLERANCE
+) -> ParityReport:
     """Compare the model with the network that it should equal, in float64: before anything is exported.
 
     Raises:
@@ -84,7 +86,7 @@ def check_reference(model: nn.Module, reference: nn.Module, examples: Examples) 
     """
     right, candidate = (_torch(network, torch.float64) for network in (reference, model))
     pair, batches = MODEL_REFERENCE, examples.batches()
-    return ParityReport(compare(right, candidate, batches, pair=pair, tolerance=DOUBLE_TOLERANCE))
+    return ParityReport(compare(right, candidate, batches, pair=pair, tolerance=tolerance))
 
 
 def check_onnx(data: bytes, networks: Mapping[str, nn.Module], examples: Examples) -> ParityReport:
@@ -134,9 +136,7 @@ def _onnx(data: bytes) -> Run:
     try:
         session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's errors share no base class
-        raise ExportError(
-            f"ONNX Runtime does not load the exported network: {error}".splitlines()[0]
-        ) from error
+        raise ExportError(f"ONNX Runtime does not load the exported network: {error}".splitlines()[0]) from error
     names = [spec.name for spec in session.get_inputs()]
 
     def run(inputs: Inputs) -> Tensor:
@@ -161,8 +161,7 @@ def _check(inputs: Inputs, example: Inputs, name: str) -> None:
     shapes = [tuple(x.shape) for x in inputs]
     samples = {shape[0] for shape in shapes if shape}
     like = len(inputs) == len(example) and all(
-        x.shape[1:] == e.shape[1:] and x.dim() == e.dim() and x.dtype == e.dtype
-        for x, e in zip(inputs, example, strict=True)
+        x.shape[1:] == e.shape[1:] and x.dim() == e.dim() and x.dtype == e.dtype for x, e in zip(inputs, example, strict=True)
     )
     if len(samples) != 1 or 0 in samples or not all(shapes) or not like:
         wanted = ", ".join(f"(N, {', '.join(map(str, e.shape[1:]))}) {e.dtype}" for e in example)

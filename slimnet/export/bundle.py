@@ -92,8 +92,8 @@ def write_bundle(
         The bundle as written.
 
     Raises:
-        ArgumentError: if ``out`` holds something and ``force`` is not set, or labels, preprocessing or inputs
-            do not fit.
+        ArgumentError: if ``out`` holds something and ``force`` is not set, or anything but a bundle; or labels,
+            preprocessing or inputs do not fit.
         ExportError: if a network cannot be exported; ParityError among them. Nothing is written.
     """
     from slimnet.export._gate import Examples
@@ -101,7 +101,7 @@ def write_bundle(
     from slimnet.measure.flops import count
 
     out = Path(out)
-    check_output(out, force=force)
+    check_output(out, force=force, ours=manifest.ALL_FILES)
     manifest.check_preprocessing(preprocessing)
     if not real_inputs:
         raise ArgumentError("`real_inputs` is empty: the parity gate needs real input.")
@@ -129,7 +129,7 @@ def write_bundle(
         "parity": {key: parity.as_dict()[key] for key in ("passed", "worst")},
         "versions": manifest.versions(),
     }
-    with atomic_folder(out, force=force) as folder:
+    with atomic_folder(out, force=force, ours=manifest.ALL_FILES) as folder:
         (folder / "model.onnx").write_bytes(slim_onnx)
         (folder / "dense.onnx").write_bytes(dense_onnx)
         write_tensors(folder / "slim.safetensors", slim.state_dict())
@@ -149,7 +149,10 @@ def read_bundle(path: Path | str) -> Bundle:
     """
     path = Path(path)
     if not path.is_dir():
-        raise FileFormatError(f"{path} is not a folder: give a bundle that `slimnet export` has written.")
+        reason = "is not a folder" if path.exists() else "does not exist"
+        raise FileFormatError(f"{path} {reason}: give a bundle that `slimnet export` has written.")
+    if not (path / "model.json").is_file():
+        raise FileFormatError(f"{path} is not a bundle: it holds no model.json. `slimnet export` makes one from a run.")
     model = read_json(path / "model.json")
     if model.get("format") != manifest.FORMAT or model.get("schema") != manifest.SCHEMA:
         found = f"{model.get('format')} {model.get('schema')}"
@@ -161,10 +164,8 @@ def read_bundle(path: Path | str) -> Bundle:
     try:
         parity = ParityReport.from_dict(report["parity"]["slim"])
         dense, slim = (Cost.from_dict(report["cost"][name]) for name in ("dense", "slim"))
-    except (KeyError, TypeError, ValueError) as error:
-        raise FileFormatError(
-            f"{path / 'report.json'} lacks or garbles {error}: export the bundle again."
-        ) from None
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise FileFormatError(f"{path / 'report.json'} lacks or garbles {error}: export the bundle again.") from None
     return Bundle(path, model, report, parity, dense, slim)
 
 

@@ -18,6 +18,9 @@ SCHEMA = 1
 FILES = ("model.onnx", "dense.onnx", "slim.safetensors", "plan.json", "config.json", "report.json")
 """What a bundle holds beside ``model.json``."""
 
+ALL_FILES = (*FILES, "model.json")
+"""What a bundle holds."""
+
 PREPROCESSING = ("size", "channels", "range", "mean", "std", "layout", "resize")
 """What ``preprocessing`` must say: how a picture becomes the input."""
 
@@ -32,9 +35,7 @@ def check_preprocessing(preprocessing: Mapping[str, Any]) -> None:
     """
     missing = [key for key in PREPROCESSING if key not in preprocessing]
     if missing:
-        raise ArgumentError(
-            f"`preprocessing` lacks {', '.join(missing)}: it must say {', '.join(PREPROCESSING)}."
-        )
+        raise ArgumentError(f"`preprocessing` lacks {', '.join(missing)}: it must say {', '.join(PREPROCESSING)}.")
 
 
 def check_labels(labels: Sequence[str], output_shape: Sequence[int | str]) -> None:
@@ -44,16 +45,12 @@ def check_labels(labels: Sequence[str], output_shape: Sequence[int | str]) -> No
         ArgumentError: if their number is not that of the logits in ``output_shape``, (batch, C).
     """
     if len(output_shape) < 2 or output_shape[1] != len(labels):
-        raise ArgumentError(
-            f"`labels` names {len(labels)} classes, but the network's output is {[*output_shape]}."
-        )
+        raise ArgumentError(f"`labels` names {len(labels)} classes, but the network's output is {[*output_shape]}.")
 
 
 def cost_summary(dense: Cost, slim: Cost) -> dict[str, Any]:
     """Dense and realised cost of one image (multiply-adds), and how many times less the slim one is."""
-    sizes = {
-        name: {"flops": c.flops, "params": c.params, "bytes": c.bytes} for name, c in _named(dense, slim)
-    }
+    sizes = {name: {"flops": c.flops, "params": c.params, "bytes": c.bytes} for name, c in _named(dense, slim)}
     unknown = {name: cost.unknown for name, cost in _named(dense, slim) if cost.unknown}
     return {
         "convention": "multiply-adds for one image, one multiply-add counts as one (fvcore)",
@@ -65,9 +62,7 @@ def cost_summary(dense: Cost, slim: Cost) -> dict[str, Any]:
 
 def file_entries(folder: Path) -> dict[str, dict[str, Any]]:
     """Size and SHA-256 of every file of a bundle except ``model.json``."""
-    return {
-        name: {"bytes": (folder / name).stat().st_size, "sha256": sha256(folder / name)} for name in FILES
-    }
+    return {name: {"bytes": (folder / name).stat().st_size, "sha256": sha256(folder / name)} for name in FILES}
 
 
 def check_files(folder: Path, entries: Mapping[str, Any]) -> None:
@@ -78,12 +73,11 @@ def check_files(folder: Path, entries: Mapping[str, Any]) -> None:
     """
     for name in FILES:
         if not (folder / name).is_file():
-            raise FileFormatError(
-                f"{folder / name} does not exist: the bundle is incomplete, export it again."
-            )
+            raise FileFormatError(f"{folder / name} does not exist: the bundle is incomplete, export it again.")
         if name not in entries:
             raise FileFormatError(f"{folder / 'model.json'} does not list {name}: export the bundle again.")
-        if sha256(folder / name) != entries[name].get("sha256"):
+        entry = entries[name]
+        if not isinstance(entry, dict) or sha256(folder / name) != entry.get("sha256"):
             raise FileFormatError(f"{folder / name} is not the file that was exported: its SHA-256 differs.")
 
 

@@ -106,9 +106,7 @@ class ParityReport:
         """
         failed = sum(not check.passed for check in self.checks)
         if failed:
-            raise ParityError(
-                f"{self.worst}; {failed} of {len(self.checks)} checks failed, nothing was written."
-            )
+            raise ParityError(f"{self.worst}; {failed} of {len(self.checks)} checks failed, nothing was written.")
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON values: the verdict, the worst check of each pair, and all checks."""

@@ -1,6 +1,6 @@
 """Channel groups of any PyTorch model."""
 
-from slimnet.graph.analysis import Analysis, MovesChannels, Reader, analyse
+from slimnet.graph.analysis import Analysis, MovesChannels, Reader, Summand, analyse
 from slimnet.graph.capture import ExampleInputs, as_inputs
 from slimnet.graph.groups import ChannelGroup, Couple, Rows, channel_groups, prunable, stream_groups
 from slimnet.graph.modes import in_eval_mode
@@ -13,6 +13,7 @@ __all__ = [
     "MovesChannels",
     "Reader",
     "Rows",
+    "Summand",
     "analyse",
     "as_inputs",
     "channel_groups",

@@ -83,6 +83,30 @@ class Reader:
     sources: frozenset[str] = frozenset()
 
 
+@dataclass(frozen=True, eq=False)
+class Summand:
+    """The output of a module that is added to something else, and read by nobody but that addition.
+
+    Attributes:
+        module: the module (a convolution, or the norm behind one).
+        makers: the modules whose rows make the channels: the convolution, and the norm behind it.
+        labels, constants: (C,) of the output.
+        dims: dimensions of the output (4 for images).
+        shuts: modules that serve this output alone; where it is constant they can be shut down.
+        in_place: whether the sum is written over this output, which then must have the full shape.
+        other_is_live: whether the other operand has the full shape and is not constant.
+    """
+
+    module: str
+    makers: tuple[str, ...]
+    labels: Tensor
+    constants: Tensor
+    dims: int
+    shuts: tuple[str, ...]
+    in_place: bool
+    other_is_live: bool
+
+
 @dataclass
 class Analysis:
     """All that was found out about a model.
@@ -94,6 +118,7 @@ class Analysis:
         readers: in execution order.
         movers: module name → labels of its input and output channels, for modules that have ``keep_channels``.
         norm_behind: weight name of a convolution → name of the norm module that alone reads its output.
+        summands: what is added to a stream by a module of its own, in execution order.
     """
 
     model: nn.Module
@@ -102,6 +127,7 @@ class Analysis:
     readers: list[Reader] = field(default_factory=list)
     movers: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
     norm_behind: dict[str, str] = field(default_factory=dict)
+    summands: list[Summand] = field(default_factory=list)
 
     def note(self, param: Param, dim: int, labels: Tensor, role: Role) -> None:
         """Tie the indices of a parameter's dimension to channels; a second use unites both."""
@@ -130,12 +156,14 @@ class Interpreter:
         self.analysis = Analysis(model)
         self.labels = self.analysis.labels
         self.env: dict[str, Any] = {}
+        self.made: dict[str, Any] = {}  # what each node made, also where it was overwritten later
         self.sources: dict[str, frozenset[str]] = {}
         self._modules = dict(model.named_modules())
 
     def run(self) -> Analysis:
         """Visit every node once."""
         from slimnet.graph.rules import rule_for
+        from slimnet.graph.summands import find_summands
 
         for node in self.program.nodes:
             if node.op == "placeholder":
@@ -144,6 +172,7 @@ class Interpreter:
                 self._output(node)
             elif node.op == "call_function":
                 self._call(node, rule_for(node))
+        self.analysis.summands = find_summands(self)
         return self.analysis
 
     def value(self, argument: Any) -> Any:
@@ -212,7 +241,7 @@ class Interpreter:
         else:
             keywords = {key: self.value(value) for key, value in node.kwargs.items()}
             result = rule(self, node, *arguments, **keywords)
-        self.env[node.name] = result
+        self.env[node.name] = self.made[node.name] = result
         self._overwrite(node, result)
         self._note_mover(node, before, result)
 

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from slimnet.errors import SurgeryError
 from slimnet.graph import MovesChannels
-from slimnet.surgery.plan import Cut, Fold, Move, Plan
+from slimnet.surgery.modules import Constant, Expand, Stub
+from slimnet.surgery.plan import Cut, Expansion, Fold, Move, Plan, Shut
 
 
 def apply_plan(plan: Plan, model: nn.Module) -> None:
@@ -36,6 +37,43 @@ def apply_plan(plan: Plan, model: nn.Module) -> None:
     touched = {name.rpartition(".")[0] for name in by_name} | {fold.weight.rpartition(".")[0] for fold in plan.folds}
     for path in touched:
         resize(_module(model, path))
+    dtype = next((p.dtype for p in model.parameters()), torch.float32)
+    for expansion in plan.expansions:
+        _expand(model, expansion, dtype)
+    for shut in plan.shuts:
+        _shut(model, shut, dtype)
+
+
+def _expand(model: nn.Module, expansion: Expansion, dtype: torch.dtype) -> None:
+    inner = _module(model, expansion.module)
+    size = len(expansion.values)
+    index = torch.full((size,), len(expansion.live))
+    index[list(expansion.live)] = torch.arange(len(expansion.live))
+    constant = _channels(expansion.values, expansion.dims, dtype) if any(expansion.values) else None
+    _replace(model, expansion.module, Expand(inner, index, constant))
+
+
+def _shut(model: nn.Module, shut: Shut, dtype: torch.dtype) -> None:
+    for path in shut.others:
+        _replace(model, path, _idle(_module(model, path)))
+    last = _idle(_module(model, shut.module))
+    constant = Constant(_channels(shut.values, shut.dims, dtype), full=shut.full)
+    _replace(model, shut.module, nn.Sequential(last, constant) if isinstance(last, Stub) and shut.full else constant)
+
+
+def _idle(module: nn.Module) -> nn.Module:
+    """What stands for a module of a branch that is shut down: only the size of the map matters."""
+    return Stub(module) if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d) else nn.Identity()
+
+
+def _channels(values: tuple[float, ...], dims: int, dtype: torch.dtype) -> Tensor:
+    return torch.tensor(values, dtype=torch.float64).to(dtype).reshape(1, -1, *[1] * (dims - 2))
+
+
+def _replace(model: nn.Module, path: str, module: nn.Module) -> None:
+    old = _module(model, path)
+    parent, _, name = path.rpartition(".")
+    setattr(_module(model, parent), name, module.train(old.training))
 
 
 def _module(model: nn.Module, path: str) -> nn.Module:

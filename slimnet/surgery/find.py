@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from slimnet.graph import Analysis, ChannelGroup, Reader
+from slimnet.graph import Analysis, ChannelGroup, Reader, Summand
 from slimnet.graph.values import NONE
 
 
@@ -36,19 +38,32 @@ class Search:
 
     Attributes:
         needed: (labels,) bool over representatives.
+        shut: summands that are constant: their branches are shut down.
+        gone: the modules of these branches.
         why: representative → reason, for channels that are kept although they could be spared.
     """
 
-    def __init__(self, analysis: Analysis, groups: tuple[ChannelGroup, ...]) -> None:
+    def __init__(
+        self,
+        analysis: Analysis,
+        groups: tuple[ChannelGroup, ...],
+        *,
+        shut: bool = True,
+        only: Collection[str] | None = None,
+    ) -> None:
         self.analysis = analysis
         self.groups = groups
-        self.links = [_link(analysis, reader) for reader in analysis.readers]
+        self.shut = [summand for summand in analysis.summands if shut and only is None and _is_constant(summand)]
+        self.gone = frozenset(path for summand in self.shut for path in summand.shuts)
+        uses = Counter(reader.weight for reader in analysis.readers)
+        readers = [reader for reader in analysis.readers if reader.weight.rpartition(".")[0] not in self.gone]
+        self.links = [_link(analysis, reader, shared=uses[reader.weight] > 1) for reader in readers]
         roots = sorted({root for group in groups for root in group.roots})
         self.needed = torch.zeros(max(roots, default=0) + 1, dtype=torch.bool)
         self.why: dict[int, str] = {}
-        self.carriers: dict[int, dict[int, int]] = {}  # link index → {-1: column that carries}
+        self._carriers: dict[int, int] = {}  # index of a link → the column that carries constants
         for group in groups:
-            if group.pinned:
+            if group.pinned or (only is not None and group.name not in only):
                 self.needed[list(group.roots)] = True
 
     def run(self, align: int | None = None) -> None:
@@ -98,7 +113,7 @@ class Search:
             magnitude = torch.where(link.inputs == NONE, 0.0, magnitude)
             kept = torch.where(self._is_needed(link.inputs), magnitude, 0.0)
             column = int((kept if bool(kept.any()) else magnitude).argmax())
-            self.carriers[index] = {-1: column}
+            self._carriers[index] = column
             if not bool(self.needed[link.inputs[column]]):
                 self.keep([int(link.inputs[column])], "carries the constants of removed channels past zero padding")
                 added = True
@@ -106,11 +121,13 @@ class Search:
 
     def carrier(self, index: int) -> int:
         """The column of a link that carries constants, -1 for none."""
-        return self.carriers.get(index, {}).get(-1, -1)
+        return self._carriers.get(index, -1)
 
     def _fill_empty(self) -> bool:
         """Keep one channel in every dimension that would be left with none."""
         for entry in self.analysis.entries.values():
+            if entry.name.rpartition(".")[0] in self.gone:
+                continue
             roots = self.analysis.roots(entry.labels)
             if not bool(self._is_needed(roots).any()):
                 self.keep([int(roots[0])], "a layer needs at least one channel")
@@ -124,9 +141,14 @@ class Search:
         self.keep(spare[:missing], f"aligned to a multiple of {multiple}")
 
 
-def _link(analysis: Analysis, reader: Reader) -> Link:
+def _is_constant(summand: Summand) -> bool:
+    return summand.other_is_live and not bool(summand.constants.isnan().any())
+
+
+def _link(analysis: Analysis, reader: Reader, *, shared: bool) -> Link:
+    """``shared``: the weight is used more than once; constants then cannot be folded into it."""
     weight = analysis.model.get_parameter(reader.weight).detach()
     used = (weight.movedim(reader.in_dim, 1) != 0).flatten(2).any(dim=2) if weight.dim() > 2 else weight != 0
-    live = reader.constants.isnan()
+    live = reader.constants.isnan() | (shared & (reader.constants != 0))
     carried = ~live & (reader.constants != 0) & (not reader.foldable)
     return Link(reader, used.cpu(), analysis.roots(reader.outputs), analysis.roots(reader.inputs), live, carried)

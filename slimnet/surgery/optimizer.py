@@ -30,16 +30,21 @@ def move_optimizer(optimizer: torch.optim.Optimizer, before: nn.Module, after: n
         cuts[cut.name].append(cut)
     gained = {fold.weight: fold.bias for fold in plan.folds if fold.carrier < 0}
     had = {name for name, _ in before.named_parameters()}
+    moved = {expansion.module: f"{expansion.module}.0" for expansion in plan.expansions}
     for group in optimizer.param_groups:
         parameters = []
         for old in group["params"]:
             name = names.get(id(old))
             if name is None:
                 raise SurgeryError("the optimiser holds a parameter that the model does not have.")
-            parameters.append(new[name])
-            if old in optimizer.state:
-                state = optimizer.state.pop(old)
-                optimizer.state[new[name]] = {key: _cut(value, old, cuts[name]) for key, value in state.items()}
+            module, _, entry = name.rpartition(".")
+            small = new.get(f"{moved.get(module, module)}.{entry}".removeprefix("."))
+            state = optimizer.state.pop(old, {})
+            if small is None:
+                continue  # of a branch that was shut down
+            parameters.append(small)
+            if state:
+                optimizer.state[small] = {key: _cut(value, old, cuts[name]) for key, value in state.items()}
             if gained.get(name) and gained[name] not in had:
                 parameters.append(new[gained[name]])
         group["params"] = parameters

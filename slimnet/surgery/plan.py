@@ -58,6 +58,42 @@ class Move:
 
 
 @dataclass(frozen=True)
+class Shut:
+    """A branch whose output is constant and that is shut down.
+
+    Attributes:
+        module: the module that ends the branch; it becomes a constant.
+        values: the constant, a number a channel that remains.
+        dims: dimensions of the activation (4 for images).
+        full: whether the constant must have the full shape (it is overwritten by the sum).
+        others: the other modules of the branch; convolutions become stubs, the rest identities.
+    """
+
+    module: str
+    values: tuple[float, ...]
+    dims: int
+    full: bool
+    others: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Expansion:
+    """A layer that computes its live rows only, with constants put in between.
+
+    Attributes:
+        module: the last module of the layer (the norm, or the convolution itself).
+        live: the channels that are computed, among those that come out.
+        values: the constants of the channels that come out (0 for live ones).
+        dims: dimensions of the activation.
+    """
+
+    module: str
+    live: tuple[int, ...]
+    values: tuple[float, ...]
+    dims: int
+
+
+@dataclass(frozen=True)
 class GroupPlan:
     """What happens to one channel group, and why what stays stays.
 
@@ -88,6 +124,8 @@ class Plan:
     cuts: tuple[Cut, ...]
     folds: tuple[Fold, ...] = ()
     moves: tuple[Move, ...] = ()
+    shuts: tuple[Shut, ...] = ()
+    expansions: tuple[Expansion, ...] = ()
     version: int = VERSION
 
     def apply(self, model: nn.Module) -> nn.Module:
@@ -114,6 +152,8 @@ class Plan:
             item["kept"] = to_ranges(item["kept"])
         for item in plan["moves"]:
             item["inputs"], item["outputs"] = to_ranges(item["inputs"]), to_ranges(item["outputs"])
+        for item in plan["expansions"]:
+            item["live"] = to_ranges(item["live"])
         return {"version": plan.pop("version"), **plan}
 
     @classmethod
@@ -137,6 +177,12 @@ class Plan:
                 moves=tuple(
                     Move(**{**m, "inputs": from_ranges(m["inputs"]), "outputs": from_ranges(m["outputs"])})
                     for m in value["moves"]
+                ),
+                shuts=tuple(
+                    Shut(s["module"], tuple(s["values"]), s["dims"], s["full"], tuple(s["others"])) for s in value["shuts"]
+                ),
+                expansions=tuple(
+                    Expansion(**{**e, "live": from_ranges(e["live"]), "values": tuple(e["values"])}) for e in value["expansions"]
                 ),
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:

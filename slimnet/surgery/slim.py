@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
+import copy
 import time
-from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from slimnet.errors import ArgumentError
-from slimnet.graph import Analysis, ChannelGroup, ExampleInputs, analyse, stream_groups
-from slimnet.graph.values import NONE
+from slimnet.errors import ArgumentError, SurgeryError, VerificationError
+from slimnet.graph import ExampleInputs
 from slimnet.surgery.bake import baked_copy
 from slimnet.surgery.cut import apply_plan
-from slimnet.surgery.find import Search
 from slimnet.surgery.optimizer import move_optimizer
-from slimnet.surgery.plan import Cut, Fold, GroupPlan, Move, Plan
+from slimnet.surgery.plan import Plan
+from slimnet.surgery.planning import make_plan
 from slimnet.surgery.verify import Verification, verify
 
 
@@ -29,6 +28,7 @@ class SlimReport:
         verification: the comparison with the model before.
         params_before, params_after: numbers of parameters.
         closed, removed: channels with zero filters in all their layers; channels removed.
+        zeroed: filters that were zeroed first, for being within the tolerance.
         seconds: analysis and cut; ``verify_seconds``: the comparison.
     """
 
@@ -37,6 +37,7 @@ class SlimReport:
     params_after: int
     closed: int
     removed: int
+    zeroed: int
     seconds: float
     verify_seconds: float
 
@@ -60,6 +61,8 @@ def slim(
     *,
     align: int | None = None,
     optimizer: torch.optim.Optimizer | None = None,
+    expand: bool = False,
+    tolerance: float = 0.0,
 ) -> SlimResult:
     """Remove, exactly, every channel that does not matter to the output, whatever left the zeros.
 
@@ -68,23 +71,31 @@ def slim(
         example_inputs: a tensor or tuple of tensors, batch first; best real data, on which the result is verified.
         align: keep closed channels so that each group has a multiple of this many; None keeps none.
         optimizer: taken along, in place: it then holds the parameters and the state of the slim model.
+        expand: where only some of the layers that add to a stream have closed a channel, compute the live rows only and put
+            constants in between (concatenate and gather).
+        tolerance: filters whose norm is at most this share of the largest in their layer count as zero: they are zeroed first,
+            and the result is exact with respect to that.
 
     Returns:
         The slim model (a plain module of the same classes, without masks and hooks), the plan, and the report.
 
     Raises:
-        ArgumentError: if ``align`` is not positive.
+        ArgumentError: if ``align`` is not positive or ``tolerance`` not in [0, 1).
         GraphError: if the model cannot be analysed.
         VerificationError: if the slim model computes something else in float64; nothing is returned.
     """
     if align is not None and align < 1:
         raise ArgumentError(f"`align` must be a positive number of channels, got {align}.")
+    if not 0 <= tolerance < 1:
+        raise ArgumentError(f"`tolerance` must be in [0, 1), got {tolerance}.")
     start = time.perf_counter()
-    small = baked_copy(model)
-    plan = make_plan(small, example_inputs, align=align)
+    masked = baked_copy(model)
+    zeroed = zero_small_filters(masked, tolerance) if tolerance else 0
+    small = copy.deepcopy(masked)
+    plan = make_plan(small, example_inputs, align=align, expand=expand)
     apply_plan(plan, small)
     cut_done = time.perf_counter()
-    verification = verify(model, small, example_inputs, plan=plan)
+    verification = _verified(masked, small, example_inputs, plan)
     done = time.perf_counter()
     if optimizer is not None:
         move_optimizer(optimizer, model, small, plan)
@@ -94,122 +105,50 @@ def slim(
         params_after=_size(small),
         closed=sum(group.closed for group in plan.groups),
         removed=sum(group.size - len(group.kept) for group in plan.groups),
+        zeroed=zeroed,
         seconds=cut_done - start,
         verify_seconds=done - cut_done,
     )
     return SlimResult(small, plan, report)
 
 
+def zero_small_filters(model: nn.Module, tolerance: float) -> int:
+    """Zero, in place, every filter whose L2 norm is at most ``tolerance`` times the largest of its layer; how many."""
+    zeroed = 0
+    for module in model.modules():
+        if isinstance(module, nn.modules.conv._ConvNd | nn.Linear) and module.weight.numel():
+            weight = module.weight.data
+            rows = weight.movedim(1, 0) if isinstance(module, nn.modules.conv._ConvTransposeNd) else weight
+            norms = rows.flatten(1).norm(dim=1)
+            small = (norms <= tolerance * norms.max()) & (norms > 0)
+            rows[small] = 0
+            zeroed += int(small.sum())
+    return zeroed
+
+
+def _verified(masked: nn.Module, small: nn.Module, example_inputs: ExampleInputs, plan: Plan) -> Verification:
+    """Verify; on failure, find the group at fault by bisection and name it."""
+    try:
+        return verify(masked, small, example_inputs, plan=plan)
+    except VerificationError as error:
+        suspects = [group.name for group in plan.groups if len(group.kept) < group.size]
+        while len(suspects) > 1:
+            half = suspects[: len(suspects) // 2]
+            suspects = half if _fails(masked, example_inputs, half) else suspects[len(suspects) // 2 :]
+        if suspects and _fails(masked, example_inputs, suspects):
+            raise VerificationError(f"group {suspects[0]!r} cannot be cut: {error}") from error
+        raise
+
+
+def _fails(masked: nn.Module, example_inputs: ExampleInputs, only: list[str]) -> bool:
+    small = copy.deepcopy(masked)
+    plan = make_plan(small, example_inputs, only=only)
+    try:
+        verify(masked, plan.apply(small), example_inputs, plan=plan)
+    except (VerificationError, SurgeryError):
+        return True
+    return False
+
+
 def _size(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
-
-
-def make_plan(model: nn.Module, example_inputs: ExampleInputs, *, align: int | None = None) -> Plan:
-    """Find what can go, without touching the model.
-
-    Raises:
-        GraphError: if the model cannot be analysed.
-    """
-    analysis = analyse(model, example_inputs)
-    groups = stream_groups(analysis)
-    search = Search(analysis, groups)
-    search.run(align)
-    folds = _folds(search)
-    return Plan(
-        groups=tuple(_group_plan(analysis, group, search) for group in groups if group.weights),
-        cuts=(*_cuts(analysis, search), *_cuts_of_new_biases(analysis, search, folds)),
-        folds=tuple(folds),
-        moves=tuple(_moves(analysis, search)),
-    )
-
-
-def _kept(analysis: Analysis, search: Search, labels: Tensor) -> tuple[int, ...]:
-    roots = analysis.roots(labels)
-    return tuple((search.needed[roots] | (roots == NONE)).nonzero().flatten().tolist())
-
-
-def _cuts(analysis: Analysis, search: Search) -> list[Cut]:
-    cuts = []
-    for entry in analysis.entries.values():
-        kept = _kept(analysis, search, entry.labels)
-        if len(kept) < len(entry.labels):
-            cuts.append(Cut(entry.name, entry.dim, len(entry.labels), kept))
-    return cuts
-
-
-def _cuts_of_new_biases(analysis: Analysis, search: Search, folds: list[Fold]) -> list[Cut]:
-    made = {fold.weight: fold.bias for fold in folds if fold.carrier < 0}
-    cuts = []
-    for link in search.links:
-        reader = link.reader
-        if reader.weight in made and not reader.bias:
-            kept = _kept(analysis, search, reader.outputs)
-            cuts.append(Cut(made[reader.weight], 0, len(reader.outputs), kept))
-    return cuts
-
-
-def _moves(analysis: Analysis, search: Search) -> list[Move]:
-    moves = []
-    for module, (inputs, outputs) in analysis.movers.items():
-        before, behind = _kept(analysis, search, inputs), _kept(analysis, search, outputs)
-        if len(before) < len(inputs) or len(behind) < len(outputs):
-            moves.append(Move(module, len(inputs), before, len(outputs), behind))
-    return moves
-
-
-def _folds(search: Search) -> list[Fold]:
-    folds = []
-    for index, link in enumerate(search.links):
-        reader, dropped = link.reader, search.dropped_constants(link)
-        for carried in (False, True):
-            columns = (dropped & (link.carried == carried)).nonzero().flatten()
-            if not len(columns):
-                continue
-            carrier = search.carrier(index) if carried else -1
-            folds.append(
-                Fold(
-                    weight=reader.weight,
-                    bias=reader.bias or reader.weight.rpartition(".")[0] + ".bias",
-                    in_dim=reader.in_dim,
-                    columns=tuple(columns.tolist()),
-                    constants=tuple(reader.constants[columns].tolist()),
-                    carrier=carrier,
-                    carrier_value=float(reader.constants[carrier]) if carried else 0.0,
-                )
-            )
-    return folds
-
-
-def _group_plan(analysis: Analysis, group: ChannelGroup, search: Search) -> GroupPlan:
-    zero = torch.stack([_zero_rows(analysis.model, rows.name, rows.dim, rows.index) for rows in group.weights])
-    closed, partly = zero.all(dim=0), zero.any(dim=0) & ~zero.all(dim=0)
-    needed = search.needed[list(group.roots)]
-    reasons: Counter[str] = Counter()
-    for channel in ((closed | partly) & needed).nonzero().flatten().tolist():
-        reasons[_reason(search, group, channel, bool(partly[channel]))] += 1
-    members = dict.fromkeys(rows.module for rows in (*group.filters, *group.norms, *group.others, *group.inputs))
-    return GroupPlan(
-        name=group.name,
-        size=group.size,
-        kept=tuple(needed.nonzero().flatten().tolist()),
-        members=tuple(members),
-        closed=int(closed.sum()),
-        partly=int(partly.sum()),
-        reasons=dict(reasons),
-    )
-
-
-def _reason(search: Search, group: ChannelGroup, channel: int, partly: bool) -> str:
-    root = group.roots[channel]
-    if group.pinned:
-        return group.pinned
-    if root in search.why:
-        return search.why[root]
-    return "zero in only some of the layers that add to it" if partly else "still carries a value that varies"
-
-
-def _zero_rows(model: nn.Module, name: str, dim: int, index: Tensor) -> Tensor:
-    """(channels,) bool: whether all filters of each channel are exactly zero."""
-    weight = model.get_parameter(name).detach().movedim(dim, 0)
-    zero = (weight == 0).flatten(1).all(dim=1).cpu()
-    return zero[index].all(dim=1)

@@ -1,0 +1,53 @@
+"""The registry of operator rules, and what the rules share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.fx import Node
+
+from slimnet.graph.analysis import Interpreter, Param
+from slimnet.graph.capture import module_path
+from slimnet.graph.values import Value, compact
+
+Rule = Callable[..., Any]
+RULES: dict[str, Rule] = {}
+
+
+def rule(*names: str) -> Callable[[Rule], Rule]:
+    """Register a rule for the operators ``aten.<name>`` and ``aten.<name>_``, all overloads."""
+
+    def register(function: Rule) -> Rule:
+        for name in names:
+            RULES[name] = function
+        return function
+
+    return register
+
+
+def channel_value(shape: tuple[int, ...], dim: int, labels: Tensor, constant: Tensor) -> Value:
+    """A value whose labels and constants, (shape[dim],) each, vary along one dimension."""
+    view = [1] * len(shape)
+    view[dim] = len(labels)
+    return Value(shape, labels.reshape(view), compact(constant.to(torch.float64).reshape(view)))
+
+
+def number(param: Param) -> Tensor:
+    """A parameter in float64, on the CPU."""
+    return param.tensor.detach().to("cpu", torch.float64)
+
+
+def opaque(run: Interpreter, node: Node, *arguments: Any) -> Any:
+    """Pin what the operator touches: nothing can be said about it."""
+    where = module_path(node)
+    name = str(node.target).removesuffix(".default")
+    run.pin(list(arguments), f"operator {name}" + (f" in {where}" if where else ""))
+    return run.opaque(node)
+
+
+def sizes(value: Any) -> Sequence[int]:
+    """One number or several, as a list."""
+    return list(value) if isinstance(value, list | tuple) else [value]

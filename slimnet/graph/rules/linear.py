@@ -1,0 +1,133 @@
+"""Convolutions and linear layers: they read labels and make new ones."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.fx import Node
+
+from slimnet.graph.analysis import Interpreter, Param, Reader
+from slimnet.graph.capture import shape_of
+from slimnet.graph.rules._core import channel_value, number, opaque, rule, sizes
+from slimnet.graph.values import NONE, Value
+
+
+def _produce(
+    run: Interpreter, node: Node, x: Value, weight: Param, bias: Param | None, *, dim: int, in_dim: int, foldable: bool
+) -> Value:
+    """A dense linear map over the channels of ``x`` along ``dim``: new labels come out."""
+    inputs = x.along(dim)
+    if inputs is None:
+        run.pin(x, f"{weight.name} reads channels that differ from place to place")
+        inputs = torch.full((weight.shape[in_dim],), NONE)
+        constants = torch.full((weight.shape[in_dim],), torch.nan, dtype=torch.float64)
+    else:
+        constants = x.constant_along(dim)
+    out_dim = 1 - in_dim
+    outputs = run.labels.fresh(weight.shape[out_dim])
+    run.analysis.note(weight, in_dim, inputs, "input")
+    run.analysis.note(weight, out_dim, outputs, "filter")
+    if bias is not None:
+        run.analysis.note(bias, 0, outputs, "filter")
+    run.analysis.readers.append(
+        Reader(
+            weight=weight.name,
+            bias=bias.name if bias else "",
+            out_dim=out_dim,
+            in_dim=in_dim,
+            outputs=outputs,
+            inputs=inputs,
+            constants=constants,
+            foldable=foldable,
+            sources=run.sources[node.name],
+        )
+    )
+    run.sources[node.name] = frozenset({weight.name})
+    constant = _linear_constant(weight, bias, constants, in_dim=in_dim, foldable=foldable)
+    return channel_value(shape_of(node), dim, outputs, constant)
+
+
+def _linear_constant(weight: Param, bias: Param | None, constants: Tensor, *, in_dim: int, foldable: bool) -> Tensor:
+    """(C_out,) constants: rows that read live channels with zero weights only."""
+    w = weight.tensor.detach().cpu().movedim(in_dim, 1)
+    w = w.unsqueeze(2) if w.dim() == 2 else w.flatten(2)  # (C_out, C_in, k)
+    known = ~constants.isnan() if foldable else constants == 0
+    fixed = ~(w != 0).any(dim=2)[:, ~known].any(dim=1)
+    total = torch.full((len(w),), torch.nan, dtype=torch.float64)
+    total[fixed] = w[fixed][:, known].to(torch.float64).sum(dim=2) @ constants[known]
+    return total if bias is None else total + number(bias)
+
+
+@rule("linear")
+def _linear(run: Interpreter, node: Node, x: Any, weight: Any, bias: Param | None = None) -> Any:
+    if not (isinstance(x, Value) and isinstance(weight, Param)):
+        return opaque(run, node, x, weight)
+    return _produce(run, node, x, weight, bias, dim=-1 + len(x.shape), in_dim=1, foldable=True)
+
+
+@rule("conv1d", "conv2d", "conv3d")
+def _conv(
+    run: Interpreter,
+    node: Node,
+    x: Any,
+    weight: Any,
+    bias: Param | None = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+) -> Any:
+    if not (isinstance(x, Value) and isinstance(weight, Param)):
+        return opaque(run, node, x, weight)
+    padded = padding != "valid" and any(sizes(padding)) if padding != "same" else max(weight.shape[2:]) > 1
+    if groups == 1:
+        return _produce(run, node, x, weight, bias, dim=1, in_dim=1, foldable=not padded)
+    return _grouped(run, node, x, weight, bias, groups=groups, foldable=not padded)
+
+
+@rule("conv_transpose1d", "conv_transpose2d", "conv_transpose3d")
+def _conv_transpose(
+    run: Interpreter,
+    node: Node,
+    x: Any,
+    weight: Any,
+    bias: Param | None = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    output_padding: Any = 0,
+    groups: int = 1,
+    dilation: Any = 1,
+) -> Any:
+    if groups != 1 or not (isinstance(x, Value) and isinstance(weight, Param)):
+        return opaque(run, node, x, weight)
+    return _produce(run, node, x, weight, bias, dim=1, in_dim=0, foldable=False)
+
+
+def _grouped(run: Interpreter, node: Node, x: Value, weight: Param, bias: Param | None, *, groups: int, foldable: bool) -> Any:
+    """Depthwise: one label goes through. Otherwise all channels of a convolution group live and go together."""
+    inputs = x.along(1)
+    if inputs is None or bool((inputs == NONE).any()):
+        return opaque(run, node, x, weight)
+    per_in, per_out = len(inputs) // groups, weight.shape[0] // groups
+    blocks = inputs.reshape(groups, per_in)
+    for column in range(1, per_in):
+        run.labels.unite(blocks[:, 0], blocks[:, column])
+    outputs = blocks[:, :1].expand(groups, per_out).reshape(-1).clone()
+    run.analysis.note(weight, 0, outputs, "filter")
+    if bias is not None:
+        run.analysis.note(bias, 0, outputs, "filter")
+    run.sources[node.name] = frozenset({weight.name})
+    constant = _grouped_constant(weight, bias, x.constant_along(1).reshape(groups, per_in), per_out, foldable)
+    return channel_value(shape_of(node), 1, outputs, constant)
+
+
+def _grouped_constant(weight: Param, bias: Param | None, constants: Tensor, per_out: int, foldable: bool) -> Tensor:
+    w = number(weight).flatten(2)  # (C_out, C_in / groups, k)
+    ks = constants.repeat_interleave(per_out, dim=0)  # (C_out, C_in / groups)
+    known = ~ks.isnan() if foldable else ks == 0
+    reads_live = ((w != 0).any(dim=2) & ~known).any(dim=1)
+    offset = number(bias) if bias is not None else torch.zeros(len(w), dtype=torch.float64)
+    total = offset + (w.sum(dim=2) * torch.where(known, ks, 0.0)).sum(dim=1)
+    return torch.where(reads_live, torch.nan, total)

@@ -1,0 +1,102 @@
+"""Operators that move data: run on the labels themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.fx import Node
+
+from slimnet.graph.analysis import Interpreter, Param
+from slimnet.graph.capture import shape_of
+from slimnet.graph.rules._core import channel_value, opaque, rule
+from slimnet.graph.values import Value, compact, live
+
+
+@rule("flatten", "permute", "transpose", "unsqueeze", "squeeze", "t", "numpy_T", "view", "reshape", "_unsafe_view")
+def _move(run: Interpreter, node: Node, x: Any, *arguments: Any, **keywords: Any) -> Any:
+    """Run on the labels. What cannot be followed when channels go is pinned."""
+    if not isinstance(x, Value):
+        return opaque(run, node, x)
+    target: Any = torch.ops.aten.reshape.default if "view" in str(node.target) else node.target
+    moved = x.map(lambda tensor: target(tensor, *arguments, **keywords))
+    if (len(x.varying) == 1 and len(moved.varying) != 1) or len(x.varying) > 1:
+        run.pin(x, f"reshaped in a way that fixes channel counts ({node.name})")
+    return moved
+
+
+@rule("cat", "concat", "concatenate")
+def _cat(run: Interpreter, node: Node, values: Sequence[Any], dim: int = 0) -> Any:
+    if not all(isinstance(value, Value) for value in values):
+        return opaque(run, node, *values)
+    axis = dim % len(values[0].shape)
+
+    def join(tensors: Sequence[Tensor]) -> Tensor:
+        shapes = torch.broadcast_shapes(*[(*t.shape[:axis], 1, *t.shape[axis + 1 :]) for t in tensors])  # type: ignore[no-untyped-call]
+        sizes = [value.shape[axis] for value in values]
+        wide = [t.expand(*shapes[:axis], n, *shapes[axis + 1 :]) for t, n in zip(tensors, sizes, strict=True)]
+        return torch.cat(wide, dim=axis)
+
+    labels = compact(join([value.labels for value in values]))
+    if any(axis not in value.varying and value.varying for value in values):
+        run.pin(list(values), f"concatenated along another dimension than its channels ({node.name})")
+    return Value(shape_of(node), labels, compact(join([value.constant for value in values])))
+
+
+@rule(
+    "slice",
+    "select",
+    "chunk",
+    "split",
+    "split_with_sizes",
+    "narrow",
+    "index_select",
+    "flip",
+    "roll",
+    "expand",
+    "repeat",
+    "unbind",
+)
+def _pick(run: Interpreter, node: Node, x: Any, *arguments: Any, **keywords: Any) -> Any:
+    """Run on the labels. Picking channels by number stays right only inside a module that can be told what remains."""
+    if not isinstance(x, Value) or any(isinstance(argument, Value | Param) for argument in arguments):
+        return opaque(run, node, x, *arguments)
+
+    def apply(tensor: Tensor) -> Any:
+        return node.target(tensor, *arguments, **keywords)  # type: ignore[operator]
+
+    labels, constants = apply(x.labels.expand(x.shape)), apply(x.constant.expand(x.shape))
+    many = isinstance(labels, list | tuple)
+    pairs = zip(labels, constants, strict=True) if many else [(labels, constants)]
+    results = [Value(tuple(label.shape), compact(label), compact(constant)) for label, constant in pairs]
+    if any(not _same_channels(x, result) for result in results) and not run.mover(node):
+        run.pin(x, f"picked by channel number ({node.name})")
+    return results if many else results[0]
+
+
+def _same_channels(x: Value, result: Value) -> bool:
+    return torch.equal(x.labels.reshape(-1), result.labels.reshape(-1))
+
+
+@rule("pad", "constant_pad_nd")
+def _pad(run: Interpreter, node: Node, x: Any, pads: Sequence[int], *arguments: Any, **keywords: Any) -> Any:
+    if not isinstance(x, Value):
+        return opaque(run, node, x)
+    mode = next((item for item in arguments if isinstance(item, str)), keywords.get("mode", "constant"))
+    fill = next((item for item in arguments if isinstance(item, int | float)), keywords.get("value")) or 0.0
+    last = len(x.shape) - 1
+    touched = [last - i // 2 for i, amount in enumerate(pads) if amount]
+    if not any(dim in x.varying for dim in touched):
+        constant = x.constant if mode != "constant" else torch.where(x.constant == fill, x.constant, torch.nan)
+        if any(x.constant.shape[dim] > 1 for dim in touched):
+            constant = live(x.shape)
+        return Value(shape_of(node), x.labels, compact(constant)) if touched else x
+    if mode != "constant" or x.varying != (1,) or set(touched) != {1} or not run.mover(node):
+        run.pin(x, f"padded with a fixed number of channels ({node.name})")
+        return opaque(run, node, x)
+    index = 2 * (last - 1)
+    before, after = run.labels.fresh(pads[index]), run.labels.fresh(pads[index + 1])
+    constant = torch.nn.functional.pad(x.constant_along(1), (len(before), len(after)), value=float(fill))
+    return channel_value(shape_of(node), 1, torch.cat([before, x.labels.reshape(-1), after]), constant)

@@ -1,0 +1,189 @@
+"""From what can go to a plan."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection
+
+import torch
+from torch import Tensor, nn
+
+from slimnet.graph import Analysis, ChannelGroup, ExampleInputs, Summand, analyse, stream_groups
+from slimnet.graph.values import NONE
+from slimnet.surgery.find import Search
+from slimnet.surgery.plan import Cut, Expansion, Fold, GroupPlan, Move, Plan, Shut
+
+
+def make_plan(
+    model: nn.Module,
+    example_inputs: ExampleInputs,
+    *,
+    align: int | None = None,
+    expand: bool = False,
+    shut: bool = True,
+    only: Collection[str] | None = None,
+) -> Plan:
+    """Find what can go, without touching the model.
+
+    Args:
+        model: the network, masks and parametrisations written into its weights.
+        example_inputs: a tensor or tuple of tensors, batch first.
+        align: keep closed channels so that each group has a multiple of this many.
+        expand: compute only live rows of layers that add to a stream, and put constants between them.
+        shut: shut down residual branches whose output is constant.
+        only: names of the groups that may shrink; None: all.
+
+    Raises:
+        GraphError: if the model cannot be analysed.
+    """
+    analysis = analyse(model, example_inputs)
+    groups = stream_groups(analysis)
+    search = Search(analysis, groups, shut=shut, only=only)
+    search.run(align)
+    folds = _folds(search)
+    expansions = _expansions(analysis, search) if expand else {}
+    cuts = [*_cuts(analysis, search), *_cuts_of_new_biases(analysis, search, folds)]
+    return Plan(
+        groups=tuple(_group_plan(analysis, group, search) for group in groups if group.weights),
+        cuts=tuple(_expanded_cuts(analysis, cuts, expansions)),
+        folds=tuple(folds),
+        moves=tuple(_moves(analysis, search)),
+        shuts=tuple(_shut(analysis, search, summand) for summand in search.shut),
+        expansions=tuple(expansion for expansion, _ in expansions.values()),
+    )
+
+
+def _shut(analysis: Analysis, search: Search, summand: Summand) -> Shut:
+    kept = list(_kept(analysis, search, summand.labels))
+    return Shut(
+        module=summand.module,
+        values=tuple(summand.constants[kept].tolist()),
+        dims=summand.dims,
+        full=summand.in_place,
+        others=tuple(path for path in summand.shuts if path != summand.module),
+    )
+
+
+Expansions = dict[str, tuple[Expansion, Summand]]
+
+
+def _expansions(analysis: Analysis, search: Search) -> Expansions:
+    """By module: the layers that add to a stream and of which only some of the remaining rows are live."""
+    found: Expansions = {}
+    for summand in analysis.summands:
+        if summand.module in search.gone:
+            continue
+        kept = list(_kept(analysis, search, summand.labels))
+        constants = summand.constants[kept]
+        live = constants.isnan().nonzero().flatten().tolist()
+        if 0 < len(live) < len(kept):
+            values = tuple(constants.nan_to_num(0.0).tolist())
+            found[summand.module] = (Expansion(summand.module, tuple(live), values, summand.dims), summand)
+    return found
+
+
+def _expanded_cuts(analysis: Analysis, cuts: list[Cut], expansions: Expansions) -> list[Cut]:
+    """Cut the rows of expanded layers down to the live ones."""
+    rows = {path: summand.constants.isnan() for _, summand in expansions.values() for path in summand.makers}
+    result = {(cut.name, cut.dim): cut for cut in cuts}
+    for (name, dim), entry in analysis.entries.items():
+        live = rows.get(name.rpartition(".")[0])
+        if live is not None and entry.role in ("filter", "norm"):
+            before = result.get((name, dim))
+            kept = range(len(entry.labels)) if before is None else before.kept
+            result[name, dim] = Cut(name, dim, len(entry.labels), tuple(index for index in kept if live[index]))
+    return list(result.values())
+
+
+def _kept(analysis: Analysis, search: Search, labels: Tensor) -> tuple[int, ...]:
+    roots = analysis.roots(labels)
+    return tuple((search.needed[roots] | (roots == NONE)).nonzero().flatten().tolist())
+
+
+def _cuts(analysis: Analysis, search: Search) -> list[Cut]:
+    cuts = []
+    for entry in analysis.entries.values():
+        if entry.name.rpartition(".")[0] in search.gone:
+            continue
+        kept = _kept(analysis, search, entry.labels)
+        if len(kept) < len(entry.labels):
+            cuts.append(Cut(entry.name, entry.dim, len(entry.labels), kept))
+    return cuts
+
+
+def _cuts_of_new_biases(analysis: Analysis, search: Search, folds: list[Fold]) -> list[Cut]:
+    made = {fold.weight: fold.bias for fold in folds if fold.carrier < 0}
+    cuts = []
+    for link in search.links:
+        reader = link.reader
+        if reader.weight in made and not reader.bias:
+            kept = _kept(analysis, search, reader.outputs)
+            cuts.append(Cut(made[reader.weight], 0, len(reader.outputs), kept))
+    return cuts
+
+
+def _moves(analysis: Analysis, search: Search) -> list[Move]:
+    moves = []
+    for module, (inputs, outputs) in analysis.movers.items():
+        before, behind = _kept(analysis, search, inputs), _kept(analysis, search, outputs)
+        if len(before) < len(inputs) or len(behind) < len(outputs):
+            moves.append(Move(module, len(inputs), before, len(outputs), behind))
+    return moves
+
+
+def _folds(search: Search) -> list[Fold]:
+    folds = []
+    for index, link in enumerate(search.links):
+        reader, dropped = link.reader, search.dropped_constants(link)
+        for carried in (False, True):
+            columns = (dropped & (link.carried == carried)).nonzero().flatten()
+            if not len(columns):
+                continue
+            carrier = search.carrier(index) if carried else -1
+            folds.append(
+                Fold(
+                    weight=reader.weight,
+                    bias=reader.bias or reader.weight.rpartition(".")[0] + ".bias",
+                    in_dim=reader.in_dim,
+                    columns=tuple(columns.tolist()),
+                    constants=tuple(reader.constants[columns].tolist()),
+                    carrier=carrier,
+                    carrier_value=float(reader.constants[carrier]) if carried else 0.0,
+                )
+            )
+    return folds
+
+
+def _group_plan(analysis: Analysis, group: ChannelGroup, search: Search) -> GroupPlan:
+    zero = torch.stack([_zero_rows(analysis.model, rows.name, rows.dim, rows.index) for rows in group.weights])
+    closed, partly = zero.all(dim=0), zero.any(dim=0) & ~zero.all(dim=0)
+    needed = search.needed[list(group.roots)]
+    reasons: Counter[str] = Counter()
+    for channel in ((closed | partly) & needed).nonzero().flatten().tolist():
+        reasons[_reason(search, group, channel, bool(partly[channel]))] += 1
+    members = dict.fromkeys(rows.module for rows in (*group.filters, *group.norms, *group.others, *group.inputs))
+    return GroupPlan(
+        name=group.name,
+        size=group.size,
+        kept=tuple(needed.nonzero().flatten().tolist()),
+        members=tuple(members),
+        closed=int(closed.sum()),
+        partly=int(partly.sum()),
+        reasons=dict(reasons),
+    )
+
+
+def _reason(search: Search, group: ChannelGroup, channel: int, partly: bool) -> str:
+    root = group.roots[channel]
+    if group.pinned:
+        return group.pinned
+    if root in search.why:
+        return search.why[root]
+    return "zero in only some of the layers that add to it" if partly else "still carries a value that varies"
+
+
+def _zero_rows(model: nn.Module, name: str, dim: int, index: Tensor) -> Tensor:
+    """(channels,) bool: whether all filters of each channel are exactly zero."""
+    weight = model.get_parameter(name).detach().movedim(dim, 0)
+    zero = (weight == 0).flatten(1).all(dim=1).cpu()
+    return zero[index].all(dim=1)
