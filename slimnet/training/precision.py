@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import time
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
@@ -14,7 +15,13 @@ from torch.nn import functional as F
 from slimnet.training.config import TrainConfig
 from slimnet.training.distributed import Team
 
-WARM_UP, TIMED = 1, 3
+TRIAL_IMAGES = 32
+LEAST_ROUNDS, MOST_ROUNDS = 3, 10
+MARGIN = 1.1
+BUDGET = 5.0  # seconds after which no further round begins
+
+Option = tuple[str, bool]
+"""Number format, and whether in channels_last."""
 
 
 @dataclass(frozen=True)
@@ -54,9 +61,7 @@ def widened(tensor: Tensor) -> Tensor:
     return tensor.float() if tensor.dtype.itemsize < 4 else tensor
 
 
-def resolve_precision(
-    config: TrainConfig, model: nn.Module, batch: tuple[Tensor, Tensor], team: Team
-) -> TrainConfig:
+def resolve_precision(config: TrainConfig, model: nn.Module, batch: tuple[Tensor, Tensor], team: Team) -> TrainConfig:
     """Replace ``"auto"`` by a choice: bf16 and channels_last on a GPU, what is measured to be faster on a
     CPU.
 
@@ -78,7 +83,7 @@ def resolve_precision(
     return replace(config, precision=best[0], channels_last=best[1])
 
 
-def _options(config: TrainConfig) -> list[tuple[str, bool]]:
+def _options(config: TrainConfig) -> list[Option]:
     formats = ["fp32", "bf16"] if config.precision == "auto" else [config.precision]
     layouts = [False, True] if config.channels_last == "auto" else [config.channels_last]
     options = [(number, layout) for number in formats for layout in layouts]
@@ -86,22 +91,42 @@ def _options(config: TrainConfig) -> list[tuple[str, bool]]:
     return [option for option in options if option != slow] if len(layouts) > 1 else options
 
 
-def _fastest(
-    options: list[tuple[str, bool]], model: nn.Module, batch: tuple[Tensor, Tensor]
-) -> tuple[str, bool]:
+def _fastest(options: list[Option], model: nn.Module, batch: tuple[Tensor, Tensor]) -> Option:
+    """The option of the shortest step, in interleaved rounds: a busy machine slows all of them alike."""
     with torch.random.fork_rng(devices=[]):
-        return min(options, key=lambda option: _seconds(option, model, batch))
+        trials = {option: _Trial(option, model, batch) for option in options}
+        start, best = time.perf_counter(), dict.fromkeys(options, math.inf)
+        for done in range(MOST_ROUNDS):
+            for option, trial in trials.items():
+                seconds = trial.step()
+                best[option] = min(best[option], seconds if done else math.inf)  # the first round warms up
+            if done >= LEAST_ROUNDS and time.perf_counter() - start > BUDGET:
+                break
+    return _clear_winner(best)
 
 
-def _seconds(option: tuple[str, bool], model: nn.Module, batch: tuple[Tensor, Tensor]) -> float:
-    images, labels = batch
-    precision = Precision(option[0] == "bf16", option[1], images.device.type)
-    trial = precision.model(copy.deepcopy(model)).train()
-    times = []
-    for _ in range(WARM_UP + TIMED):
+def _clear_winner(seconds: dict[Option, float]) -> Option:
+    """The first option, or a later one that is faster by a margin: near a tie the choice should not be chance."""
+    options = iter(seconds)
+    winner = next(options)
+    for option in options:
+        if seconds[option] * MARGIN < seconds[winner]:
+            winner = option
+    return winner
+
+
+class _Trial:
+    """A copy of a network that takes steps in one precision."""
+
+    def __init__(self, option: Option, model: nn.Module, batch: tuple[Tensor, Tensor]) -> None:
+        self.images, self.labels = batch[0][:TRIAL_IMAGES], batch[1][:TRIAL_IMAGES]
+        self.precision = Precision(option[0] == "bf16", option[1], self.images.device.type)
+        self.model = self.precision.model(copy.deepcopy(model)).train()
+
+    def step(self) -> float:
+        """Seconds of one forward and backward pass."""
         start = time.perf_counter()
-        with precision.autocast():
-            logits = trial(precision.images(images))
-        torch.autograd.backward(F.cross_entropy(widened(logits), labels))
-        times.append(time.perf_counter() - start)
-    return min(times[WARM_UP:])
+        with self.precision.autocast():
+            logits = self.model(self.precision.images(self.images))
+        torch.autograd.backward(F.cross_entropy(widened(logits), self.labels))
+        return time.perf_counter() - start
