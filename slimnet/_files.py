@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,35 +30,60 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def atomic_folder(path: Path, *, force: bool = False) -> Iterator[Path]:
+def atomic_folder(path: Path, *, force: bool = False, ours: Collection[str] | None = None) -> Iterator[Path]:
     """Give a temporary folder; rename it to ``path`` on success, remove it on failure.
 
     Raises:
-        ArgumentError: if ``path`` exists (and is not an empty folder) and ``force`` is not set.
+        ArgumentError: as :func:`check_output`.
     """
-    check_output(path, force=force)
+    check_output(path, force=force, ours=ours)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))
     temporary.chmod(0o755)
+    replaced = temporary.with_suffix(".old")
     try:
         yield temporary
         if path.is_dir():
-            shutil.rmtree(path)
+            path.replace(replaced)
         temporary.replace(path)
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        if replaced.is_dir() and not path.exists():
+            replaced.replace(path)
+        for leftover in (temporary, replaced):
+            shutil.rmtree(leftover, ignore_errors=True)
 
 
-def check_output(path: Path, *, force: bool = False) -> None:
-    """Refuse an output folder that exists and holds something.
+def check_output(path: Path, *, force: bool = False, ours: Collection[str] | None = None) -> None:
+    """Refuse an output folder that holds something, or that cannot be made: before any work is done for it.
+
+    Args:
+        path: the folder.
+        force: overwrite what it holds.
+        ours: the names that a folder to be overwritten may hold; None for any.
 
     Raises:
-        ArgumentError: if ``path`` is a file, or a folder with something in it and ``force`` is not set.
+        ArgumentError: if ``path`` is a file or cannot be written; if it holds something and ``force`` is not set; or if it
+            holds anything but ``ours``.
     """
     if path.exists() and not path.is_dir():
         raise ArgumentError(f"{path} is a file, not a folder: choose another output.")
-    if path.is_dir() and any(path.iterdir()) and not force:
+    held = sorted(entry.name for entry in path.iterdir()) if path.is_dir() else []
+    if held and not force:
         raise ArgumentError(f"{path} exists already: choose another output, or overwrite it with --force.")
+    foreign = [name for name in held if ours is not None and name not in ours]
+    if foreign:
+        raise ArgumentError(f"{path} holds {foreign[0]}, which is not ours to overwrite: choose another output.")
+    _check_writable(path)
+
+
+def _check_writable(path: Path) -> None:
+    """Try it: permissions alone do not tell (read-only file systems, a file among the parents)."""
+    nearest = next(parent for parent in (path, *path.absolute().parents) if parent.exists())
+    try:
+        with tempfile.TemporaryDirectory(prefix=".slimnet.", dir=nearest):
+            pass
+    except OSError as error:
+        raise ArgumentError(f"{path} cannot be written ({error.strerror} in {nearest}): choose another output.") from None
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:

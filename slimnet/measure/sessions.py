@@ -91,7 +91,8 @@ def open_session(path: Path, *, threads: int) -> Any:
     import onnxruntime
 
     if not path.is_file():
-        raise FileFormatError(f"{path} does not exist: give an ONNX file.")
+        reason = "is a folder" if path.is_dir() else "does not exist"
+        raise FileFormatError(f"{path} {reason}: give an ONNX file.")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -107,13 +108,9 @@ def open_session(path: Path, *, threads: int) -> Any:
 def _input(path: Path, spec: Any, inputs: Inputs, batch: int, rng: np.random.Generator) -> Array:
     """The array for one input of the model: the one given, or a random one of its shape."""
     if spec.type not in _DTYPES:
-        raise MeasureError(
-            f"{path} takes {spec.type} for `{spec.name}`: only {', '.join(_DTYPES)} can be timed."
-        )
+        raise MeasureError(f"{path} takes {spec.type} for `{spec.name}`: only {', '.join(_DTYPES)} can be timed.")
     if isinstance(inputs, Mapping) and spec.name not in inputs:
-        raise ArgumentError(
-            f"`inputs` lacks `{spec.name}`, which {path} takes; it has {', '.join(inputs) or 'none'}."
-        )
+        raise ArgumentError(f"`inputs` lacks `{spec.name}`, which {path} takes; it has {', '.join(inputs) or 'none'}.")
     shape = list(spec.shape)
     if isinstance(shape[0] if shape else None, int) and shape[0] != batch:
         raise ArgumentError(f"`batch` must be {shape[0]} for {path}, whose batch is fixed, got {batch}.")
@@ -121,9 +118,7 @@ def _input(path: Path, spec: Any, inputs: Inputs, batch: int, rng: np.random.Gen
         given = np.asarray(inputs[spec.name] if isinstance(inputs, Mapping) else inputs)
         return _cycled(path, spec, given, batch)
     if not all(isinstance(size, int) for size in shape[1:]):
-        raise ArgumentError(
-            f"`{spec.name}` of {path} has the open shape {shape}: give `inputs` of a definite size."
-        )
+        raise ArgumentError(f"`{spec.name}` of {path} has the open shape {shape}: give `inputs` of a definite size.")
     dtype = np.dtype(_DTYPES[spec.type])
     size = [batch, *shape[1:]]
     if dtype.kind == "f":
@@ -134,14 +129,10 @@ def _input(path: Path, spec: Any, inputs: Inputs, batch: int, rng: np.random.Gen
 def _cycled(path: Path, spec: Any, given: Array, batch: int) -> Array:
     """The first ``batch`` rows of real input, starting over where there are fewer."""
     fits = len(spec.shape) == given.ndim and all(
-        want == got
-        for want, got in zip(spec.shape[1:], given.shape[1:], strict=True)
-        if isinstance(want, int)
+        want == got for want, got in zip(spec.shape[1:], given.shape[1:], strict=True) if isinstance(want, int)
     )
     if not fits or len(given) == 0:
-        raise ArgumentError(
-            f"`inputs` of shape {given.shape} do not fit `{spec.name}` {spec.shape} of {path}."
-        )
+        raise ArgumentError(f"`inputs` of shape {given.shape} do not fit `{spec.name}` {spec.shape} of {path}.")
     rows = np.arange(batch) % len(given)
     return np.ascontiguousarray(given[rows], dtype=_DTYPES[spec.type])
 
