@@ -53,9 +53,7 @@ def test_evaluation_gives_every_image_in_order_and_normalised() -> None:
     assert isinstance(split.images, Tensor)
     mean, std = (0.1, 0.5, 0.9), (0.2, 0.3, 0.4)
     images, labels = epoch(Batches(split, 16, mean=mean, std=std))
-    wanted = (split.images.double() / 255 - torch.tensor(mean).view(3, 1, 1)) / torch.tensor(std).view(
-        3, 1, 1
-    )
+    wanted = (split.images.double() / 255 - torch.tensor(mean).view(3, 1, 1)) / torch.tensor(std).view(3, 1, 1)
     assert torch.equal(labels, split.labels)
     assert images.dtype == torch.float32
     torch.testing.assert_close(images.double(), wanted, rtol=0, atol=1e-6)
@@ -125,9 +123,7 @@ def test_processes_see_together_what_one_sees(world_size: int, shuffle: bool) ->
 
 
 def test_channels_last() -> None:
-    images, _ = next(
-        Batches(numbered(), 8, **RAW, augment=Augment(1), memory_format=torch.channels_last).epoch(0)
-    )
+    images, _ = next(Batches(numbered(), 8, **RAW, augment=Augment(1), memory_format=torch.channels_last).epoch(0))
     assert images.is_contiguous(memory_format=torch.channels_last)
 
 
@@ -229,9 +225,7 @@ def test_bad_splits(images: Tensor, labels: Tensor, message: str) -> None:
 
 
 def labelled(labels: list[int], side: int = 4) -> Split:
-    return Split(
-        torch.zeros(len(labels), 1, side, side, dtype=torch.uint8), torch.tensor(labels, dtype=torch.int64)
-    )
+    return Split(torch.zeros(len(labels), 1, side, side, dtype=torch.uint8), torch.tensor(labels, dtype=torch.int64))
 
 
 BAD_DATASETS: list[tuple[dict[str, Any], type[SlimnetError], str]] = [
@@ -342,9 +336,7 @@ def test_streamed_folder_gives_the_same_batches(pictures: Path, workers: int) ->
     assert resident.as_dict() == streamed.as_dict()
     before = torch.get_rng_state()
     one, other = (
-        epoch(
-            Batches(d.train, 3, mean=d.mean, std=d.std, augment=d.augment, shuffle=True, workers=workers), 2
-        )
+        epoch(Batches(d.train, 3, mean=d.mean, std=d.std, augment=d.augment, shuffle=True, workers=workers), 2)
         for d in (resident, streamed)
     )
     assert same(one, other)
@@ -421,9 +413,7 @@ BAD_FOLDERS: list[tuple[Callable[[Path], object], dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize(("damage", "options", "message"), BAD_FOLDERS)
-def test_bad_folders(
-    pictures: Path, damage: Callable[[Path], object], options: dict[str, Any], message: str
-) -> None:
+def test_bad_folders(pictures: Path, damage: Callable[[Path], object], options: dict[str, Any], message: str) -> None:
     damage(pictures)
     with pytest.raises(DataError, match=message) as caught:
         load_data("folder", **{"data_dir": pictures, "val_fraction": 0.34, **options})
@@ -453,6 +443,7 @@ BAD_REQUESTS: list[tuple[str, dict[str, Any], type[SlimnetError], str]] = [
     ("folder", {}, DataError, "folder needs a data folder"),
     ("digits", {"val_fraction": 0.0}, ArgumentError, r"`val_fraction` must be in \(0, 1\), got 0.0"),
     ("digits", {"val_fraction": 1.0}, ArgumentError, r"`val_fraction` must be in \(0, 1\), got 1.0"),
+    ("digits", {"data_dir": "photos"}, ArgumentError, "digits lies in no folder, got photos: name the data set"),
     ("digits", {"image_size": 0}, ArgumentError, "`image_size` must be at least 1, got 0"),
     ("digits", {"normalise": "imagenet"}, ArgumentError, "needs 3 channels, the images have 1"),
     ("digits", {"normalise": "no"}, ArgumentError, "must be 'dataset' or 'imagenet', got 'no'"),

@@ -11,13 +11,20 @@ from torch import Generator
 
 from slimnet.data._source import Request, Source, channel_statistics, resized
 from slimnet.data.dataset import Split, stratified_indices
+from slimnet.errors import ArgumentError
 
 _TEST_FRACTION = 0.2
 _TEST_SEED = 1797  # of the test split, which never changes
 
 
 def load(request: Request) -> Source:
-    """Load the digits; a fifth of each class is the test split, always the same."""
+    """Load the digits; a fifth of each class is the test split, always the same.
+
+    Raises:
+        ArgumentError: if a folder is given: somebody meant another data set.
+    """
+    if request.data_dir is not None:
+        raise ArgumentError(f"digits lies in no folder, got {request.data_dir}: name the data set in it with --data.")
     from sklearn.datasets import load_digits
 
     found = load_digits()

@@ -96,6 +96,13 @@ class Method(ABC):
             ArgumentError: if the method can do nothing with these groups or epochs.
         """
 
+    def check(self, *, epochs: int) -> None:  # noqa: B027  # a hook: most methods take any length
+        """Refuse, before any work, a length of run that the method can do nothing with.
+
+        Raises:
+            ArgumentError: if there are too few epochs.
+        """
+
     def as_dict(self) -> dict[str, Any]:
         """The name and every hyper-parameter, as JSON values."""
         fields = dataclasses.fields(self)  # type: ignore[arg-type]  # subclasses are dataclasses

@@ -95,6 +95,10 @@ class SoftMethod(Method):
             raise ArgumentError(f"`finetune_epochs` must be less than {epochs} epochs, got {self.finetune_epochs}.")
         return epochs - 1 - self.finetune_epochs
 
+    def check(self, *, epochs: int) -> None:
+        """Refuse a run that the fine-tuning fills (see :meth:`Method.check`)."""
+        self.last_epoch(epochs)
+
     def start(self, model: nn.Module, groups: Sequence[ChannelGroup], *, epochs: int) -> Pruner:
         """Begin a run (see :meth:`Method.start`)."""
         return SoftPruner(self, model, groups, epochs=epochs)

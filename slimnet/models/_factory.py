@@ -22,14 +22,12 @@ def build(name: str, *, num_classes: int, in_channels: int) -> nn.Module:
         ModelError: if there is no such factory, it fails, it returns no ``nn.Module``, or it takes no
             ``in_channels`` and a number other than 3 was asked for.
     """
+    factory = find(name)
     with _current_directory_first():
-        factory = _find(name)
         arguments = {"num_classes": num_classes, "in_channels": in_channels}
         taken = _taken(factory, arguments)
         if in_channels != 3 and "in_channels" not in taken:
-            raise ModelError(
-                f"{name} takes no `in_channels`: it cannot be built for {in_channels} input channels."
-            )
+            raise ModelError(f"{name} takes no `in_channels`: it cannot be built for {in_channels} input channels.")
         try:
             model = factory(**taken)
         except Exception as error:
@@ -37,6 +35,16 @@ def build(name: str, *, num_classes: int, in_channels: int) -> nn.Module:
     if not isinstance(model, nn.Module):
         raise ModelError(f"{name} must return an nn.Module, it returned a {type(model).__name__}.")
     return model
+
+
+def find(name: str) -> Callable[..., Any]:
+    """The factory of that name.
+
+    Raises:
+        ModelError: if there is none.
+    """
+    with _current_directory_first():
+        return _find(name)
 
 
 def _find(name: str) -> Callable[..., Any]:
@@ -49,9 +57,7 @@ def _find(name: str) -> Callable[..., Any]:
         raise ModelError(f"Cannot import {module_name} for the model {name!r}: {_line(error)}") from error
     factory = getattr(found, function_name, None)
     if not callable(factory):
-        raise ModelError(
-            f"{module_name} has no function {function_name!r}: the model {name!r} cannot be built."
-        )
+        raise ModelError(f"{module_name} has no function {function_name!r}: the model {name!r} cannot be built.")
     return factory  # type: ignore[no-any-return]
 
 

@@ -23,9 +23,7 @@ def model_names() -> tuple[str, ...]:
     return (*CIFAR_RESNETS, *(name for name in _torchvision.names() if name not in CIFAR_RESNETS))
 
 
-def build_model(
-    name: str, *, num_classes: int, in_channels: int = 3, weights: str | Path | None = None
-) -> nn.Module:
+def build_model(name: str, *, num_classes: int, in_channels: int = 3, weights: str | Path | None = None) -> nn.Module:
     """Build a network.
 
     Args:
@@ -59,6 +57,18 @@ def build_model(
     return model
 
 
+def check_model(name: str) -> None:
+    """Refuse a name that `build_model` would not know, without building anything.
+
+    Raises:
+        ModelError: if the name is unknown, or there is no such factory.
+    """
+    if ":" in name:
+        _factory.find(name)
+    elif name not in CIFAR_RESNETS and name not in _torchvision.names():
+        raise _unknown(name)
+
+
 def _build(name: str, *, num_classes: int, in_channels: int) -> nn.Module:
     if name in CIFAR_RESNETS:
         return CIFAR_RESNETS[name](num_classes=num_classes, in_channels=in_channels)
@@ -66,9 +76,11 @@ def _build(name: str, *, num_classes: int, in_channels: int) -> nn.Module:
         return _factory.build(name, num_classes=num_classes, in_channels=in_channels)
     if name in _torchvision.names():
         return _torchvision.build(name, num_classes=num_classes, in_channels=in_channels)
+    raise _unknown(name)
+
+
+def _unknown(name: str) -> ModelError:
     known = model_names()
     near = difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.5)
     hint = f" Did you mean {near[0]}?" if near else ""
-    raise ModelError(
-        f"Unknown model {name!r}.{hint} Known: {', '.join(known)}; or package.module:function for your own."
-    )
+    return ModelError(f"Unknown model {name!r}.{hint} Known: {', '.join(known)}; or package.module:function for your own.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -36,12 +37,23 @@ def load_weights(model: nn.Module, path: str | Path) -> None:
     problem = _misfit(model, state)
     if problem:
         raise ModelError(f"{path} does not fit the model: {problem}.")
-    bad = [
-        name for name, tensor in state.items() if tensor.is_floating_point() and not tensor.isfinite().all()
-    ]
+    bad = [name for name, tensor in state.items() if tensor.is_floating_point() and not tensor.isfinite().all()]
     if bad:
         raise ModelError(f"{path} holds values that are NaN or infinite in {_few(bad)}.")
     model.load_state_dict(state)
+
+
+def check_file(path: str | Path) -> None:
+    """Refuse what cannot be a file of weights, without reading it.
+
+    Raises:
+        FileFormatError: if the file is missing, or of no kind that is known.
+    """
+    path = Path(path)
+    if path.suffix not in SUFFIXES:
+        raise FileFormatError(f"{path} is not a file of weights: known are {', '.join(SUFFIXES)}.")
+    if not path.is_file():
+        raise FileFormatError(f"{path} does not exist.")
 
 
 def read_state_dict(path: Path) -> dict[str, Tensor]:
@@ -50,8 +62,7 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     Raises:
         FileFormatError: as in `load_weights`.
     """
-    if path.suffix not in SUFFIXES:
-        raise FileFormatError(f"{path} is not a file of weights: known are {', '.join(SUFFIXES)}.")
+    check_file(path)
     if path.suffix == ".safetensors":
         return read_tensors(path)
     value = _torch_load(path)
@@ -60,34 +71,25 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
             value = value[key]
     if not isinstance(value, Mapping) or not value:
         raise FileFormatError(f"{path} holds no state dict (it holds a {type(value).__name__}).")
-    other = [
-        f"{name} ({type(entry).__name__})" for name, entry in value.items() if not isinstance(entry, Tensor)
-    ]
+    other = [f"{name} ({type(entry).__name__})" for name, entry in value.items() if not isinstance(entry, Tensor)]
     if other:
         raise FileFormatError(f"{path} is not a plain state dict: not tensors are {_few(other)}.")
     return {str(name): tensor for name, tensor in value.items()}
 
 
 def _torch_load(path: Path) -> Any:
-    if not path.is_file():
-        raise FileFormatError(f"{path} does not exist.")
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings(action="ignore"):  # torch warns of pickle protocols before it refuses the file
+            return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         if "GLOBAL" not in str(error):
-            raise FileFormatError(
-                f"{path} is not a readable file of weights: it may be corrupt or truncated."
-            ) from None
+            raise FileFormatError(f"{path} is not a readable file of weights: it may be corrupt or truncated.") from None
         raise FileFormatError(
             f"{path} holds pickled objects, not a plain state dict: reading it could run code. "
             "Save model.state_dict() instead of the model."
         ) from None
-    except (
-        Exception
-    ):  # torch raises nearly anything on a damaged file: RuntimeError, EOFError, KeyError, struct.error …
-        raise FileFormatError(
-            f"{path} is not a readable file of weights: it may be corrupt or truncated."
-        ) from None
+    except Exception:  # torch raises nearly anything on a damaged file: RuntimeError, EOFError, KeyError, struct.error …
+        raise FileFormatError(f"{path} is not a readable file of weights: it may be corrupt or truncated.") from None
 
 
 def _without_prefix(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

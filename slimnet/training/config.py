@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
@@ -15,6 +16,7 @@ OPTIMIZERS = ("sgd", "adamw")
 SCHEDULES = ("step", "cosine", "constant")
 PRECISIONS = ("auto", "fp32", "bf16")
 NORMALISATIONS = (None, "dataset", "imagenet")
+PATHS = ("data_dir", "init")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,12 +89,16 @@ class TrainConfig:
     reestimate_norm: bool = True
 
     def __post_init__(self) -> None:
+        for name in PATHS:
+            if isinstance(getattr(self, name), os.PathLike):
+                object.__setattr__(self, name, os.fspath(getattr(self, name)))
         for name, (is_right, wanted) in _RULES.items():
             value = getattr(self, name)
             if not is_right(value):
                 raise ArgumentError(f"`{name}` must be {wanted}, got {value!r}.")
         for name, known in _CHOICES.items():
             check_choice(name, getattr(self, name), known)
+        self.method.check(epochs=self.epochs)
 
     def as_dict(self) -> dict[str, Any]:
         """The settings as JSON values; the method as its own dictionary."""
@@ -162,8 +168,21 @@ def _rising(value: Any) -> bool:
     return value is None or (all(map(_whole(1), value)) and sorted(set(value)) == list(value))
 
 
+def _text(value: Any) -> bool:
+    return isinstance(value, str) and bool(value)
+
+
+def _path(value: Any) -> bool:
+    return value is None or _text(value)
+
+
 _Rule = tuple[Callable[[Any], bool], str]
 _RULES: dict[str, _Rule] = {
+    "model": (_text, "a name"),
+    "data": (_text, "a name"),
+    "device": (_text, "a name"),
+    "data_dir": (_path, "a path"),
+    "init": (_path, "a path"),
     "method": (lambda value: isinstance(value, Method), "a pruning method such as FSDP() or Dense()"),
     "epochs": (_whole(1), "a whole number of at least 1"),
     "batch_size": (_whole(1), "a whole number of at least 1"),
@@ -174,7 +193,7 @@ _RULES: dict[str, _Rule] = {
     "gamma": (_number(lambda value: 0 < value <= 1), "in (0, 1]"),
     "warmup_epochs": (_whole(0), "a whole number of at least 0"),
     "label_smoothing": (_number(lambda value: 0 <= value < 1), "in [0, 1)"),
-    "seed": (_whole(0), "a whole number of at least 0"),
+    "seed": (lambda value: _whole(0)(value) and value < 2**63, "a whole number from 0 to 2^63 − 1"),
     "val_fraction": (_number(lambda value: 0 < value < 1), "in (0, 1)"),
     "image_size": (lambda value: value is None or _whole(1)(value), "a whole number of at least 1"),
     "num_workers": (lambda value: value is None or _whole(0)(value), "a whole number of at least 0"),

@@ -116,14 +116,20 @@ def pick_device(name: str, local_rank: int | None = None) -> torch.device:
         ArgumentError: if the device is unknown or absent.
     """
     wanted = ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name
+    device: torch.device | None
     try:
         device = torch.device(wanted)
     except RuntimeError:
-        raise ArgumentError(f"`device` must be 'auto', 'cpu' or 'cuda', got {name!r}.") from None
+        device = None
+    if device is None or device.type not in ("cpu", "cuda"):
+        raise ArgumentError(f"`device` must be 'auto', 'cpu' or 'cuda', got {name!r}.")
     if device.type == "cuda":
         if not torch.cuda.is_available():
             raise ArgumentError(f"`device` is {name!r}, but torch sees no GPU here: use 'cpu' or 'auto'.")
         index = device.index if local_rank is None or device.index is not None else local_rank
+        count = torch.cuda.device_count()
+        if index is not None and index >= count:
+            raise ArgumentError(f"`device` is {name!r}, process {index} of this machine, but it has {count} GPUs.")
         device = torch.device("cuda", 0 if index is None else index)
         torch.cuda.set_device(device)
     return device

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from slimnet.data import Batches, Dataset, Split, load_data
 from slimnet.errors import ArgumentError, ModelError
 from slimnet.graph import ChannelGroup, channel_groups, in_eval_mode
-from slimnet.models import build_model
+from slimnet.models import build_model, check_file, check_model
 from slimnet.training.config import TrainConfig
 from slimnet.training.distributed import Team
 from slimnet.training.precision import Precision, resolve_precision
@@ -108,9 +108,7 @@ def environment(team: Team) -> dict[str, Any]:
     }
 
 
-def prepare(
-    config: TrainConfig, team: Team, *, weights: bool = True, say: Callable[[str], None] = print
-) -> Job:
+def prepare(config: TrainConfig, team: Team, *, weights: bool = True, say: Callable[[str], None] = print) -> Job:
     """Load the data, build the network, find its channel groups, settle the precision.
 
     Args:
@@ -122,6 +120,9 @@ def prepare(
     Raises:
         SlimnetError: if anything does not fit; nothing has been written then.
     """
+    check_model(config.model)
+    if weights and config.init:
+        check_file(config.init)
     dataset = load_config_data(config)
     _check_batch(config, dataset, team)
     torch.manual_seed(config.seed)
@@ -186,6 +187,4 @@ def _check_output(model: nn.Module, example: Tensor, dataset: Dataset, config: T
     wanted = (len(example), dataset.num_classes)
     if not isinstance(logits, Tensor) or tuple(logits.shape) != wanted:
         got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-        raise ModelError(
-            f"{config.model} must give logits of shape {wanted} for {dataset.name}, it gives {got}."
-        )
+        raise ModelError(f"{config.model} must give logits of shape {wanted} for {dataset.name}, it gives {got}.")
