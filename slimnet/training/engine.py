@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -59,9 +60,7 @@ def train(
         Interrupted: after SIGINT or SIGTERM, with a checkpoint written; a KeyboardInterrupt.
     """
     folder = Path(out)
-    given = {
-        name: value for name, value in (("model", model), ("data", data)) if value is not None
-    } | settings
+    given = {name: value for name, value in (("model", model), ("data", data)) if value is not None} | settings
     check_names(given)
     config = _resumed(folder, given) if resume else _fresh(folder, given, force=force)
     if resume and is_finished(folder):
@@ -93,18 +92,15 @@ def _resumed(folder: Path, given: dict[str, Any]) -> TrainConfig:
         config = read_config(folder, read_record(folder))
     except FileFormatError as error:
         raise FileFormatError(f"there is nothing to resume: {error}") from None
-    for name, value in given.items():
-        had = getattr(config, name)
+    asked = replace(config, **given)
+    for name in given:
+        had, value = getattr(config, name), getattr(asked, name)
         if value != had and not (name in AUTO and value == "auto"):
-            raise ArgumentError(
-                f"`{name}` was {had!r} when the run in {folder} began, got {value!r}: leave it out."
-            )
+            raise ArgumentError(f"`{name}` was {had!r} when the run in {folder} began, got {value!r}: leave it out.")
     return config
 
 
-def _train(
-    config: TrainConfig, crew: Team, folder: Path, *, resume: bool, watch: SignalWatch, progress: Progress
-) -> None:
+def _train(config: TrainConfig, crew: Team, folder: Path, *, resume: bool, watch: SignalWatch, progress: Progress) -> None:
     has_checkpoint = resume and (folder / TENSORS).is_file()
     job = prepare(config, crew, weights=not has_checkpoint, say=progress.say)
     state = _start(job)

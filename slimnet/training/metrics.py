@@ -28,11 +28,15 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
     path = folder / METRICS
     if not path.exists():
         return []
+    return _parsed(path, path.read_bytes().splitlines())
+
+
+def _parsed(path: Path, texts: list[bytes]) -> list[dict[str, Any]]:
     lines = []
-    for number, text in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    for number, text in enumerate(texts, 1):
         try:
             line = json.loads(text)
-        except json.JSONDecodeError:
+        except ValueError:  # not JSON, or not UTF-8
             line = None
         if not isinstance(line, dict):
             raise FileFormatError(f"{path}, line {number}, is not a JSON object: it may be truncated.")
@@ -41,10 +45,15 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
 
 
 def keep_epochs(folder: Path, count: int) -> None:
-    """Drop what was written after the first ``count`` epochs, and a last line that was cut short."""
+    """Drop what was written after the first ``count`` epochs, and a last line that was cut short.
+
+    Raises:
+        FileFormatError: if one of these epochs is missing or damaged.
+    """
     path = folder / METRICS
-    if not path.exists():
-        return
-    lines = path.read_text(encoding="utf-8").splitlines()[:count]
-    with atomic_path(path) as temporary:
-        temporary.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    texts = path.read_bytes().splitlines()[:count] if path.exists() else []
+    if len(_parsed(path, texts)) < count:
+        raise FileFormatError(f"{path} holds {len(texts)} of the {count} epochs that were trained: it may be truncated.")
+    if path.exists():
+        with atomic_path(path) as temporary:
+            temporary.write_bytes(b"".join(text + b"\n" for text in texts))

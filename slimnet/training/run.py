@@ -22,6 +22,8 @@ from slimnet.training.metrics import METRICS, read_metrics
 from slimnet.training.setup import load_config_data
 
 CONFIG = "config.json"
+RESULT = {"best_epoch", "val_accuracy", "test_accuracy"}
+_DATA = {"classes", "image_shape", "mean", "std"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,6 +60,10 @@ class Run:
         if not is_finished(folder) or not lines or not lines[-1].get("final"):
             raise FileFormatError(f"the training in {folder} did not finish: resume it with --resume.")
         config = read_config(folder, record)
+        if not _describes_data(record["data"]):
+            raise FileFormatError(f"{folder / CONFIG} does not describe the data of a run.")
+        if len(lines) - 1 != config.epochs or not lines[-1].keys() >= RESULT:
+            raise FileFormatError(f"{folder / METRICS} lacks lines of the {config.epochs} epochs or the result: it was changed.")
         return cls(folder, config, record["data"], record["environment"], lines[:-1], lines[-1])
 
     @property
@@ -150,12 +156,20 @@ def read_record(folder: Path) -> dict[str, Any]:
         FileFormatError: if it is missing, corrupt, or of something else.
     """
     if not (folder / CONFIG).is_file():
-        reason = "it holds no config.json" if folder.is_dir() else "there is no such folder"
+        reasons = {"it holds no config.json": folder.is_dir(), "it is a file": folder.is_file()}
+        reason = next((reason for reason, holds in reasons.items() if holds), "there is no such folder")
         raise FileFormatError(f"{folder} is not a run: {reason}.")
     record = read_json(folder / CONFIG)
     if not {"train", "data", "environment"} <= record.keys():
         raise FileFormatError(f"{folder / CONFIG} does not describe a run.")
     return record
+
+
+def _describes_data(data: Any) -> bool:
+    if not isinstance(data, dict) or not data.keys() >= _DATA:
+        return False
+    shape, channels = data["image_shape"], (data["mean"], data["std"])
+    return isinstance(shape, list) and len(shape) == 3 and all(isinstance(c, list) and len(c) == shape[0] for c in channels)
 
 
 def read_config(folder: Path, record: dict[str, Any]) -> TrainConfig:
