@@ -70,9 +70,10 @@ def evaluate(
 
     Raises:
         FileFormatError: if the ONNX file is missing or corrupt.
-        DataError: if the split has no images, or labels that the network has no output for.
+        DataError: if the split has no images, images that the network does not take, or labels that it has no
+            output for.
     """
-    predict = _module(model, device) if isinstance(model, nn.Module) else onnx_predictor(Path(model))
+    predict = _guarded(_module(model, device)) if isinstance(model, nn.Module) else onnx_predictor(Path(model))
     where = device if isinstance(model, nn.Module) else "cpu"
     batches = Batches(split, batch_size, mean=mean, std=std, device=where)
     confusion, loss = tally(predict, batches.epoch(0))
@@ -110,9 +111,7 @@ def tally(predict: Predict, batches: Iterable[tuple[Tensor, Tensor]]) -> tuple[T
 
 def _check_labels(labels: Tensor, logits: Tensor) -> None:
     if labels.device.type == "cpu" and labels.numel() and int(labels.max()) >= logits.shape[1]:
-        raise DataError(
-            f"label {int(labels.max())} is out of range: the network has {logits.shape[1]} outputs."
-        )
+        raise DataError(f"label {int(labels.max())} is out of range: the network has {logits.shape[1]} outputs.")
 
 
 def summarise(confusion: Tensor, loss: Tensor) -> Evaluation:
@@ -127,6 +126,23 @@ def summarise(confusion: Tensor, loss: Tensor) -> Evaluation:
         confusion=tuple(tuple(row) for row in matrix.tolist()),
         count=count,
     )
+
+
+def _guarded(predict: Predict) -> Predict:
+    """``predict``, whose failures name the shape of the images: a network may raise anything on strange ones."""
+
+    def guarded(images: Tensor) -> Tensor:
+        try:
+            logits = predict(images)
+        except Exception as error:
+            reason = " ".join(str(error).split())
+            raise DataError(f"the network cannot take images of shape {tuple(images.shape[1:])}: {reason}") from error
+        if not isinstance(logits, Tensor) or logits.dim() != 2:
+            got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+            raise DataError(f"the network must give logits (N, classes), it gives {got}.")
+        return logits
+
+    return guarded
 
 
 def _module(model: nn.Module, device: torch.device | str) -> Predict:
@@ -153,16 +169,27 @@ def onnx_predictor(path: Path) -> Predict:
     if not path.is_file():
         raise FileFormatError(f"{path} does not exist.")
     try:
-        session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 4  # what goes wrong is said once, in the error
+        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime raises a family of its own without a common public base
         reason = str(error).strip().partition("\n")[0]
-        raise FileFormatError(
-            f"{path} is not a readable ONNX file ({reason}): it may be truncated."
-        ) from None
-    entry = session.get_inputs()[0]
+        raise FileFormatError(f"{path} is not a readable ONNX file ({reason}): it may be truncated.") from None
+    entries = session.get_inputs()
+    if len(entries) != 1:
+        raise FileFormatError(f"{path} takes {len(entries)} inputs: only a classifier of images can be evaluated.")
+    name, fixed = entries[0].name, entries[0].shape[0] if entries[0].shape else None
 
     def predict(images: Tensor) -> Tensor:
         array = np.ascontiguousarray(images.cpu().numpy())
-        return torch.from_numpy(session.run(None, {entry.name: array})[0])
+        parts = _of_size(array, fixed) if isinstance(fixed, int) else [array]
+        outputs = [session.run(None, {name: part})[0] for part in parts]
+        return torch.from_numpy(np.concatenate(outputs)[: len(array)])
 
-    return predict
+    return _guarded(predict)
+
+
+def _of_size(array: Any, size: int) -> list[Any]:
+    """Batches of exactly ``size``, for a file whose batch is fixed; the last one starts over where rows are missing."""
+    rows = np.arange(-(-len(array) // size) * size) % len(array)
+    return np.split(array[rows], len(rows) // size)
