@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from slimnet.errors import ArgumentError, FileFormatError
+from slimnet.errors import ArgumentError, DataError, FileFormatError, ModelError, SurgeryError
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from slimnet.training import Evaluation, Run
 
 Say = Callable[[str], None]
+MASKED = "the masked network at full size"
+DATA_SETTINGS = ("data", "data_dir", "image_size", "val_fraction", "seed", "normalise")
 REAL_IMAGES = 64
 
 
@@ -30,6 +32,7 @@ def export_run(
     out: Path | str,
     *,
     dense: Path | str | None = None,
+    data_dir: Path | str | None = None,
     align: int | None = None,
     opset: int | None = None,
     force: bool = False,
@@ -42,9 +45,10 @@ def export_run(
         out: folder of the bundle.
         dense: the baseline: a run directory, or a file of weights for the same network. Default: the weights that the run
             started from, or, if it started from scratch, the masked network at full size.
+        data_dir: where the data set of the run lies now; default: where it lay in training.
         align: keep closed channels so that each group has a multiple of this many.
         opset: of the ONNX files.
-        force: replace an existing bundle.
+        force: replace an existing bundle (and nothing but a bundle).
         say: told what is being done.
 
     Returns:
@@ -58,13 +62,19 @@ def export_run(
     """
     from slimnet._files import check_output
     from slimnet.export import write_bundle
+    from slimnet.export._opset import chosen_opset
+    from slimnet.export.manifest import ALL_FILES
     from slimnet.surgery import slim
     from slimnet.training import Run
 
-    check_output(Path(out), force=force)
+    check_output(Path(out), force=force, ours=ALL_FILES)
+    chosen_opset(opset)
     run = Run.open(run_dir)
-    data, masked = run.dataset(), run.load_model()
+    masked = run.load_model()
     baseline, source = _dense_model(run, dense)
+    data = _load(run.config.as_dict(), data_dir=data_dir)
+    if source == MASKED:
+        say(f"the run started from scratch: the dense baseline is {MASKED} (--dense names a trained one)")
     real = real_batch(data.val, data, REAL_IMAGES)
     say("cutting")
     result = slim(masked, real[:4], align=align)
@@ -112,13 +122,16 @@ def real_batch(split: Split, data: Dataset, count: int) -> Tensor:
 
 
 def network_config(run: Run) -> dict[str, Any]:
-    """What it takes to build the network of a run: name, classes, input channels."""
+    """What it takes to build the network of a run, and to feed it: no local path in it."""
+    settings = run.config.as_dict()
     return {
         "model": run.config.model,
         "num_classes": len(run.classes),
         "in_channels": run.image_shape[0],
         "image_shape": list(run.image_shape),
-        "data": run.config.data,
+        "mean": list(run.mean),
+        "std": list(run.std),
+        **{name: settings[name] for name in DATA_SETTINGS if name != "data_dir"},
     }
 
 
@@ -148,7 +161,7 @@ def _dense_model(run: Run, dense: Path | str | None) -> tuple[nn.Module, str]:
         return other.load_model(), "run"
     file = dense if dense is not None else run.config.init
     if file is None:
-        return run.load_model(), "the masked network at full size"
+        return run.load_model(), MASKED
     if not Path(file).is_file():
         raise FileFormatError(f"{file}, the weights of the dense network, does not exist: name them with --dense.")
     model = run.build_model()
@@ -202,27 +215,40 @@ def load_slim(path: Path | str) -> nn.Module:
     Raises:
         FileFormatError: if a file is missing, corrupt, or does not fit the others.
     """
-    import torch
-
     from slimnet._files import read_json, read_tensors
-    from slimnet.models import build_model
     from slimnet.surgery import Plan
 
     folder = Path(path)
-    config, plan = read_json(folder / "config.json"), Plan.from_dict(read_json(folder / "plan.json"))
-    tensors = read_tensors(folder / "slim.safetensors")
+    config, tensors = read_json(folder / "config.json"), read_tensors(folder / "slim.safetensors")
+    model = _bare_model(folder / "config.json", config)
+    described = read_json(folder / "plan.json")
     try:
-        with torch.device("meta"):
-            model = build_model(config["model"], num_classes=config["num_classes"], in_channels=config["in_channels"])
-    except KeyError as error:
-        raise FileFormatError(f"{folder / 'config.json'} does not describe a network: {error} is missing.") from None
-    plan.apply(model)
+        Plan.from_dict(described).apply(model)
+    except (FileFormatError, SurgeryError, LookupError, TypeError, ValueError, RuntimeError) as error:
+        raise FileFormatError(f"{folder / 'plan.json'} does not fit {config['model']}: {error}") from None
     try:
         model.load_state_dict(tensors, assign=True)
     except RuntimeError as error:
         reason = " ".join(str(error).split())
         raise FileFormatError(f"{folder / 'slim.safetensors'} does not fit plan.json: {reason}") from None
     return model.eval()
+
+
+def _bare_model(file: Path, config: Mapping[str, Any]) -> nn.Module:
+    """The network that ``config.json`` describes, without weights."""
+    import torch
+
+    from slimnet.models import build_model
+
+    kinds = {"model": str, "num_classes": int, "in_channels": int}
+    wrong = [name for name, kind in kinds.items() if not isinstance(config.get(name), kind)]
+    if wrong:
+        raise FileFormatError(f"{file} does not describe a network: `{wrong[0]}` is missing or malformed.")
+    try:
+        with torch.device("meta"):
+            return build_model(config["model"], num_classes=config["num_classes"], in_channels=config["in_channels"])
+    except (ArgumentError, ModelError) as error:
+        raise FileFormatError(f"{file}: {error}") from None
 
 
 @dataclass(frozen=True)
@@ -264,7 +290,7 @@ def bench_bundle(path: Path | str, **settings: Any) -> BenchReport:
     bundle = read_bundle(path)
     files = {"dense": bundle.dense_onnx, "slim": bundle.onnx}
     latency = compare_latency(files, **settings)
-    accuracy = bundle.model.get("accuracy") or {}
+    accuracy = bundle.report.get("accuracy") or {}  # report.json is the file whose SHA-256 was checked
     rows = tuple(
         _row(name, files[name], cost, accuracy.get(name))
         for name, cost in (("dense", bundle.cost_dense), ("slim", bundle.cost_slim))
@@ -321,30 +347,67 @@ def evaluate_any(
         FileFormatError: if ``what`` is none of these, or corrupt.
         DataError: if the data set is missing or does not fit the network.
     """
-    from slimnet.training import Run, evaluate
+    from slimnet.training import evaluate
 
-    path = Path(what)
-    if path.is_dir() and (path / "metrics.jsonl").is_file():
-        run = Run.open(path)
-        other = data is not None or data_dir is not None
-        had = run.config
-        loaded = _load(data or had.data, data_dir or had.data_dir, had.image_size) if other else run.dataset()
-        model: nn.Module | Path = run.load_model()
-    elif path.is_dir():
-        from slimnet._files import read_json
-
-        config = read_json(path / "config.json")
-        loaded, model = _load(data or config.get("data"), data_dir, None), load_slim(path)
-    else:
-        loaded, model = _load(data, data_dir, None), path
+    model, settings, statistics = _subject(Path(what), data)
+    loaded = _load(settings, data=data, data_dir=data_dir)
+    mean, std = statistics or (loaded.mean, loaded.std)
+    if len(mean) != len(loaded.mean):
+        raise DataError(f"{what} takes images of {len(mean)} channels, those of {loaded.name} have {len(loaded.mean)}.")
     chosen = {"train": loaded.train, "val": loaded.val, "test": loaded.test}[split]
-    result = evaluate(model, chosen, mean=loaded.mean, std=loaded.std, batch_size=batch_size)
+    result = evaluate(model, chosen, mean=mean, std=std, batch_size=batch_size)
+    if len(result.per_class) != len(loaded.classes):
+        raise DataError(f"{what} has {len(result.per_class)} outputs, {loaded.name} has {len(loaded.classes)} classes.")
     return result, loaded.classes
 
 
-def _load(name: str | None, data_dir: str | None, image_size: int | None) -> Dataset:
+Statistics = tuple[tuple[float, ...], tuple[float, ...]]
+
+
+def _subject(path: Path, data: str | None) -> tuple[nn.Module | Path, Mapping[str, Any], Statistics | None]:
+    """What is to be evaluated, the settings of its data, and the mean and deviation that it was trained with."""
+    from slimnet._files import read_json
+    from slimnet.export import read_bundle
+    from slimnet.training import Run
+
+    if not path.exists():
+        raise FileFormatError(f"{path} does not exist: give a run, a bundle, or an ONNX file.")
+    if not path.is_dir():
+        if path.suffix != ".onnx":
+            raise FileFormatError(f"{path} is neither a run, a bundle, nor an ONNX file (.onnx).")
+        if data is None:
+            raise ArgumentError(f"{path} does not know its data set: name it with --data.")
+        return path, {}, None
+    if (path / "plan.json").is_file() or (path / "model.json").is_file():
+        if (path / "model.json").is_file():
+            read_bundle(path)  # that its files are the ones that were exported
+        config, file = read_json(path / "config.json"), path / "config.json"
+        return load_slim(path), config, _statistics(config, file)
+    if not (path / "config.json").is_file():
+        raise FileFormatError(f"{path} is neither a run nor a bundle: it holds no config.json.")
+    run = Run.open(path)
+    return run.load_model(), run.config.as_dict(), (run.mean, run.std)
+
+
+def _statistics(config: Mapping[str, Any], file: Path) -> Statistics | None:
+    if config.get("mean") is None or config.get("std") is None:
+        return None
+    try:
+        return tuple(map(float, config["mean"])), tuple(map(float, config["std"]))
+    except (TypeError, ValueError):
+        raise FileFormatError(f"{file}: `mean` and `std` must be lists of numbers.") from None
+
+
+def _load(settings: Mapping[str, Any], *, data: str | None = None, data_dir: Path | str | None = None) -> Dataset:
+    """The data set of a run with the same splits; or another one, or the same at another place."""
     from slimnet.data import load_data
 
-    if not name:
+    had = {name: settings[name] for name in DATA_SETTINGS if settings.get(name) is not None}
+    name = data or had.get("data")
+    if not isinstance(name, str):
         raise ArgumentError("the data set is not known: name it with --data.")
-    return load_data(name, data_dir=data_dir, image_size=image_size)
+    if name != had.pop("data", name):
+        had = {key: value for key, value in had.items() if key == "image_size"}
+    if data_dir is not None:
+        had["data_dir"] = data_dir
+    return load_data(name, **{key: value for key, value in had.items() if key != "data"})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ def command(what: tuple[Path, ...], as_json: bool, **settings: Any) -> None:
     """
     from slimnet.pipeline import bench_bundle, bench_files
 
-    say("timing")
+    settings["progress"] = _progress()
     if len(what) == 1 and what[0].suffix != ".onnx":
         report = bench_bundle(what[0], **settings)
     else:
@@ -39,6 +40,20 @@ def command(what: tuple[Path, ...], as_json: bool, **settings: Any) -> None:
         emit_json(report.as_dict())
     else:
         _table(report)
+
+
+def _progress() -> Callable[[float], None]:
+    """Tells of every quarter that is done, once."""
+    told = 0
+
+    def progress(share: float) -> None:
+        nonlocal told
+        quarter = int(4 * share)
+        if quarter > told:
+            told = quarter
+            say(f"timing: {25 * quarter} %")
+
+    return progress
 
 
 def _names(paths: tuple[Path, ...]) -> dict[str, Path]:

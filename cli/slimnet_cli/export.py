@@ -19,11 +19,12 @@ from slimnet_cli._options import align, as_json, existing, folder_out, force
     type=existing,
     help="The baseline: a run, or weights of the same network (default: the weights the run started from).",
 )
+@click.option("--data-dir", metavar="DIR", help="Where the data set of the run lies now (default: where it lay in training).")
 @align
 @click.option("--opset", type=int, help="ONNX operator set of the files.  [default: 20]")
 @force
 @as_json
-def command(run: Path, out: Path, dense: Path | None, align: int | None, opset: int | None, force: bool, as_json: bool) -> None:
+def command(run: Path, out: Path, as_json: bool, **options: Any) -> None:
     """Cut the closed filters out of RUN, prove that nothing changed, and write an ONNX bundle.
 
     \b
@@ -31,7 +32,7 @@ def command(run: Path, out: Path, dense: Path | None, align: int | None, opset: 
     """
     from slimnet.pipeline import export_run
 
-    bundle = export_run(run, out, dense=dense, align=align, opset=opset, force=force, say=say)
+    bundle = export_run(run, out, say=say, **options)
     if as_json:
         emit_json(bundle.as_dict())
     else:

@@ -74,6 +74,8 @@ def command(out: Path, resume: bool, force: bool, quiet: bool, as_json: bool, me
     given = {name: settings.pop(name) for name in METHOD_FIELDS if name in settings}
     if not resume and "model" not in settings:
         raise click.UsageError("Missing option '--model'.")
+    if resume and force:
+        raise click.UsageError("--resume goes on with a run, --force starts it again: give one of them.")
     from slimnet.training import train
 
     chosen = _method(method, given, resume=resume)
