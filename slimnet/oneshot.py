@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from fnmatch import fnmatch
+from typing import Literal
+
 import torch
 from torch import Tensor, nn
 
 from slimnet.criteria import ClassStatistics, exact_count, get_criterion, group_scores, lowest
 from slimnet.errors import ArgumentError
-from slimnet.graph.groups import Couple, prunable
+from slimnet.graph import ChannelGroup, Couple, channel_groups, prunable
 from slimnet.masks import SoftMask
+
+Ranking = Literal["group", "global"]
 
 
 def prune(
@@ -19,40 +26,73 @@ def prune(
     rate: float,
     couple: Couple = "stream",
     mask_norm: bool = True,
+    ranking: Ranking = "group",
+    ignore: Sequence[str] = (),
     statistics: ClassStatistics | None = None,
 ) -> SoftMask:
-    """Set the ⌊F · rate⌋ filters of lowest score in every channel group to exactly zero, in place.
+    """Set the filters of lowest score to exactly zero, in place.
 
     Args:
         model: the network; its weights change.
         example_inputs: what the network takes, a tensor or a tuple of tensors.
         criterion: ``"l1"``, ``"l2"``, ``"gm"`` (geometric median), ``"norm-scale"``, ``"taylor"`` (after a
             backward pass) or ``"cs"`` (class separability; needs ``statistics``).
-        rate: share of filters to close in every group, in [0, 1); one filter at least stays.
+        rate: share of filters to close, in [0, 1); one filter at least stays in every group.
         couple: ``"stream"``: layers that are added close together, so that all of it can be cut out;
             ``"none"``: every layer for itself.
         mask_norm: whether norms close with their filters. Without it a closed filter leaves a constant
             behind.
+        ranking: ``"group"``: ⌊F · rate⌋ filters of every group; ``"global"``: the lowest scores of all groups, each relative to
+            the mean of its group.
+        ignore: patterns (``fnmatch``) of the names of groups that are left alone.
         statistics: class statistics, for ``"cs"`` (see :func:`slimnet.criteria.collect_class_statistics`).
 
     Returns:
         The masks, as applied: ζ = 0 where a filter is closed, else 1.
 
     Raises:
-        ArgumentError: if ``rate`` or ``criterion`` is out of range, or the criterion lacks what it needs.
+        ArgumentError: if ``rate``, ``criterion`` or ``ranking`` is out of range, a pattern matches nothing, or the criterion
+            lacks what it needs.
+        GraphError: if the model cannot be analysed.
     """
-    from slimnet.graph import channel_groups
-
     if not 0 <= rate < 1:
         raise ArgumentError(f"`rate` must be in [0, 1), got {rate}.")
     get_criterion(criterion)
-    groups = prunable(channel_groups(model, example_inputs, couple=couple))
+    groups = _chosen(prunable(channel_groups(model, example_inputs, couple=couple)), ignore)
+    scores = {group.name: group_scores(model, group, criterion, statistics=statistics) for group in groups}
     mask = SoftMask(model, groups, mask_norm=mask_norm)
-    for group in groups:
-        count = exact_count(group.size, rate)
-        if count:
-            scale = torch.ones(group.size)
-            scale[lowest(group_scores(model, group, criterion, statistics=statistics), count)] = 0.0
-            mask.set(group.name, scale)
+    for name, closed in select(scores, rate, ranking).items():
+        scale = torch.ones(len(scores[name]))
+        scale[closed] = 0.0
+        mask.set(name, scale)
     mask.apply()
     return mask
+
+
+def select(scores: Mapping[str, Tensor], rate: float, ranking: Ranking) -> dict[str, Tensor]:
+    """Group name → indices of the channels to close; never all of a group.
+
+    Args:
+        scores: group name → (size,) scores; the lowest close first.
+        rate: share to close, of each group or of all.
+        ranking: see :func:`prune`.
+
+    Raises:
+        ArgumentError: if ``ranking`` is unknown.
+    """
+    if ranking == "group":
+        return {name: lowest(values, exact_count(len(values), rate)) for name, values in scores.items()}
+    if ranking != "global":
+        raise ArgumentError(f"`ranking` must be 'group' or 'global', got {ranking!r}.")
+    ranked = sorted((value, name) for name, values in scores.items() for value in values.sort().values.tolist()[:-1])
+    total = sum(len(values) for values in scores.values())
+    counts = Counter(name for _, name in ranked[: int(total * rate + 1e-9)])
+    return {name: lowest(values, counts[name]) for name, values in scores.items()}
+
+
+def _chosen(groups: Sequence[ChannelGroup], ignore: Sequence[str]) -> list[ChannelGroup]:
+    for pattern in ignore:
+        if not any(fnmatch(group.name, pattern) for group in groups):
+            names = ", ".join(group.name for group in groups)
+            raise ArgumentError(f"`ignore` {pattern!r} matches no channel group; there are: {names}.")
+    return [group for group in groups if not any(fnmatch(group.name, pattern) for pattern in ignore)]

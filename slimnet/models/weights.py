@@ -43,6 +43,18 @@ def load_weights(model: nn.Module, path: str | Path) -> None:
     model.load_state_dict(state)
 
 
+def first_and_last(path: Path) -> tuple[int, int]:
+    """Channels that the network in a file of weights takes, and outputs that it gives, by its first and last weight.
+
+    Raises:
+        FileFormatError: if the file is missing, corrupt, not a plain state dict, or holds no weights.
+    """
+    shapes = [tuple(tensor.shape) for tensor in read_state_dict(path).values() if tensor.dim() >= 2]
+    if not shapes:
+        raise FileFormatError(f"{path} holds no weights of layers.")
+    return shapes[0][1], shapes[-1][0]
+
+
 def check_file(path: str | Path) -> None:
     """Refuse what cannot be a file of weights, without reading it.
 

@@ -1,0 +1,38 @@
+"""``slimnet inspect``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from slimnet_cli._emit import emit_json, emit_table, percent
+from slimnet_cli._options import as_json, existing, network
+
+
+@click.command("inspect")
+@click.argument("checkpoint", type=existing)
+@network
+@as_json
+def command(checkpoint: Path, as_json: bool, **options: Any) -> None:
+    """Show the channel groups of a network: what is zero, what can go, and if not, why.
+
+    \b
+    slimnet inspect fpgm_resnet56.pth --model resnet56
+    """
+    from slimnet.checkpoints import inspect_checkpoint
+
+    report = inspect_checkpoint(checkpoint, **options)
+    if as_json:
+        emit_json(report)
+        return
+    rows = [("group", "channels", "closed", "partly", "can go", "FLOPs", "why the rest stays")]
+    for group in report["groups"]:
+        why = "; ".join(f"{count}: {reason}" for reason, count in group["reasons"].items())
+        removable = group["size"] - group["kept"]
+        rows.append(
+            (group["name"], *map(str, (group["size"], group["closed"], group["partly"], removable)),
+             percent(group["flops_share"]), why)
+        )  # fmt: skip
+    emit_table(rows)

@@ -1,0 +1,54 @@
+"""``slimnet slim``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from slimnet_cli._emit import emit_json, emit_table, number
+from slimnet_cli._options import align, as_json, existing, folder_out, force, network
+
+
+@click.command("slim")
+@click.argument("checkpoint", type=existing)
+@network
+@align
+@click.option("--expand", is_flag=True, help="Compute only live rows of layers that add to a stream (concatenate and gather).")
+@click.option("--tolerance", type=float, default=0.0, help="Filters of at most this share of the largest norm count as zero.")
+@folder_out
+@force
+@as_json
+def command(checkpoint: Path, out: Path, force: bool, as_json: bool, **options: Any) -> None:
+    """Remove what is zero from any checkpoint, whoever made the zeros: exactly, or not at all.
+
+    Writes slim.safetensors, plan.json, config.json, model.onnx and report.json.
+
+    \b
+    slimnet slim fpgm_resnet56.pth --model resnet56 --out build/slim
+    """
+    from slimnet.checkpoints import slim_checkpoint
+
+    report = slim_checkpoint(checkpoint, out, force=force, **options)
+    if as_json:
+        emit_json(report)
+        return
+    cost, surgery = report["cost"], report["surgery"]
+    emit_table(
+        [
+            ("", "before", "after", "before ÷ after"),
+            *(
+                (name, number(cost["before"][key]), number(cost["after"][key]), _ratio(cost, key))
+                for name, key in (("FLOPs", "flops"), ("parameters", "params"), ("bytes", "bytes"))
+            ),
+        ]
+    )
+    click.echo(f"channels: {surgery['removed']} removed, {surgery['closed']} were zero in every layer")
+    click.echo(f"parity: {surgery['verification']['worst']:.1e} relative in float64")
+    click.echo(f"cut in {surgery['seconds']:.1f} s, verified in {surgery['verify_seconds']:.1f} s")
+    click.echo(str(out))
+
+
+def _ratio(cost: dict[str, Any], key: str) -> str:
+    return f"{cost['before'][key] / cost['after'][key]:.2f}"
