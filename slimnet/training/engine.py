@@ -103,7 +103,7 @@ def _resumed(folder: Path, given: dict[str, Any]) -> TrainConfig:
 def _train(config: TrainConfig, crew: Team, folder: Path, *, resume: bool, watch: SignalWatch, progress: Progress) -> None:
     has_checkpoint = resume and (folder / TENSORS).is_file()
     job = prepare(config, crew, weights=not has_checkpoint, say=progress.say)
-    state = _start(job)
+    state = start_state(job)
     if has_checkpoint:
         load_checkpoint(folder, state)
     if crew.is_main:
@@ -120,7 +120,7 @@ def _train(config: TrainConfig, crew: Team, folder: Path, *, resume: bool, watch
     crew.wait()
 
 
-def _start(job: Job) -> State:
+def start_state(job: Job) -> State:
     """A run before its first step."""
     optimizer = make_optimizer(job.model, job.config)
     pruner = job.config.method.start(job.model, job.groups, epochs=job.config.epochs)

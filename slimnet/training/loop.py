@@ -49,7 +49,7 @@ class Loop:
         if self.state.step:
             set_rng(self.state.rng, self.job.team)
         while self.state.epoch < self.job.config.epochs:
-            self._epoch()
+            self.run_epoch()
 
     def save(self) -> None:
         """Write a checkpoint of this moment (every process takes part)."""
@@ -58,7 +58,8 @@ class Loop:
             save_checkpoint(self.folder, self.state)
         self.job.team.wait()
 
-    def _epoch(self) -> None:
+    def run_epoch(self) -> None:
+        """Train one epoch from where the state stands, validate, write a checkpoint."""
         state = self.state
         if state.step == 0:
             seed_epoch(self.job.config.seed, state.epoch, self.job.team)

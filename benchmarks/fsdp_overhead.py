@@ -1,0 +1,85 @@
+"""What FSDP costs: epoch time with FSDP ÷ epoch time of plain training of the same network, in one process, interleaved.
+
+    SLIMNET_DATA=DATA python benchmarks/fsdp_overhead.py [ROUNDS]
+
+Expected: at most 1.05 (the published way, a whole extra pass over the training set every second epoch, about 1.35 in the epochs
+that have it). ResNet-20 on 10,000 images of CIFAR-10, so that what is paid once an epoch weighs five times as much as in
+training on all of them. A round is two epochs (class statistics are due every second one) of each variant, in random order.
+About 8 minutes on 2 processor cores. Writes results/fsdp_overhead.json.
+"""
+
+from __future__ import annotations
+
+import random
+import sys
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from _results import data_dir, write_result
+
+from slimnet.data import stratified_indices
+from slimnet.measure.stats import median_interval
+from slimnet.methods import FSDP, Dense
+from slimnet.training.config import TrainConfig
+from slimnet.training.distributed import team
+from slimnet.training.engine import start_state
+from slimnet.training.loop import Loop
+from slimnet.training.progress import Progress
+from slimnet.training.setup import prepare
+from slimnet.training.signals import SignalWatch
+
+IMAGES, EPOCHS = 10_000, 40
+VARIANTS = {
+    "plain": Dense(),
+    "fsdp": FSDP(finetune_epochs=0),
+    "published": FSDP(faithful=True),
+    "plain again": Dense(),
+}
+
+
+def make_loop(name: str, folder: Path, crew: object) -> Loop:
+    """A training loop that stands before its first epoch."""
+    data = data_dir()
+    config = TrainConfig(
+        model="resnet20", data="cifar10", data_dir=str(data), method=VARIANTS[name], epochs=EPOCHS, lr=0.01,
+        precision="bf16", channels_last=True, init=str(data / "weights/resnet20_cifar10.th"),
+    )  # fmt: skip
+    job = prepare(config, crew, weights=True, say=print)
+    chosen = stratified_indices(job.dataset.train.labels, IMAGES, torch.Generator().manual_seed(0))
+    few = stratified_indices(job.dataset.val.labels, 500, torch.Generator().manual_seed(0))
+    part = replace(job.dataset, train=job.dataset.train.subset(chosen), val=job.dataset.val.subset(few))
+    job = replace(job, dataset=part)
+    return Loop(job, start_state(job), folder / name, SignalWatch(), Progress(quiet=True))
+
+
+def main() -> None:
+    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 6
+    times: dict[str, list[float]] = {name: [] for name in VARIANTS}
+    with tempfile.TemporaryDirectory() as folder, team("cpu") as crew:
+        loops = {name: make_loop(name, Path(folder), crew) for name in VARIANTS}
+        for number in range(rounds + 1):
+            for name in random.sample(list(loops), len(loops)):
+                start = time.perf_counter()
+                loops[name].run_epoch()
+                loops[name].run_epoch()
+                if number:  # the first round warms up
+                    times[name].append(time.perf_counter() - start)
+            print(number, {name: f"{values[-1]:.1f} s" for name, values in times.items() if values}, flush=True)
+    plain = torch.tensor(times["plain"], dtype=torch.float64)
+    ratios = {}
+    for name in ("fsdp", "published", "plain again"):
+        values = (torch.tensor(times[name], dtype=torch.float64) / plain).numpy()
+        low, high = median_interval(values, seed=0)
+        ratios[name] = {"median": float(torch.tensor(values).median()), "interval": [low, high]}
+        print(f"{name} ÷ plain: {ratios[name]['median']:.3f} ({low:.3f}–{high:.3f})")
+    write_result(
+        "fsdp_overhead",
+        {"model": "resnet20", "images": IMAGES, "rounds": rounds, "epochs_a_round": 2, "ratio_to_plain": ratios},
+    )
+
+
+if __name__ == "__main__":
+    main()
