@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import difflib
-import math
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 from slimnet.errors import ArgumentError, FileFormatError
 from slimnet.methods import Dense, Method
+from slimnet.training.rules import CHOICES, RULES
 
-OPTIMIZERS = ("sgd", "adamw")
-SCHEDULES = ("step", "cosine", "constant")
-PRECISIONS = ("auto", "fp32", "bf16")
-NORMALISATIONS = (None, "dataset", "imagenet")
 PATHS = ("data_dir", "init")
 
 
@@ -92,11 +88,11 @@ class TrainConfig:
         for name in PATHS:
             if isinstance(getattr(self, name), os.PathLike):
                 object.__setattr__(self, name, os.fspath(getattr(self, name)))
-        for name, (is_right, wanted) in _RULES.items():
+        for name, (is_right, wanted) in RULES.items():
             value = getattr(self, name)
             if not is_right(value):
                 raise ArgumentError(f"`{name}` must be {wanted}, got {value!r}.")
-        for name, known in _CHOICES.items():
+        for name, known in CHOICES.items():
             check_choice(name, getattr(self, name), known)
         self.method.check(epochs=self.epochs)
 
@@ -154,54 +150,3 @@ def check_choice(name: str, value: Any, known: Iterable[Any]) -> None:
 def _nearest(name: str, known: Iterable[str]) -> str:
     close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
     return f": did you mean `{close[0]}`?" if close else f"; known: {', '.join(known)}"
-
-
-def _whole(least: int) -> Callable[[Any], bool]:
-    return lambda value: isinstance(value, int) and not isinstance(value, bool) and value >= least
-
-
-def _number(is_right: Callable[[float], bool]) -> Callable[[Any], bool]:
-    return lambda value: isinstance(value, int | float) and math.isfinite(value) and is_right(value)
-
-
-def _rising(value: Any) -> bool:
-    return value is None or (all(map(_whole(1), value)) and sorted(set(value)) == list(value))
-
-
-def _text(value: Any) -> bool:
-    return isinstance(value, str) and bool(value)
-
-
-def _path(value: Any) -> bool:
-    return value is None or _text(value)
-
-
-_Rule = tuple[Callable[[Any], bool], str]
-_RULES: dict[str, _Rule] = {
-    "model": (_text, "a name"),
-    "data": (_text, "a name"),
-    "device": (_text, "a name"),
-    "data_dir": (_path, "a path"),
-    "init": (_path, "a path"),
-    "method": (lambda value: isinstance(value, Method), "a pruning method such as FSDP() or Dense()"),
-    "epochs": (_whole(1), "a whole number of at least 1"),
-    "batch_size": (_whole(1), "a whole number of at least 1"),
-    "lr": (_number(lambda value: value > 0), "a positive number"),
-    "momentum": (_number(lambda value: 0 < value < 1), "in (0, 1)"),
-    "weight_decay": (_number(lambda value: value >= 0), "0 or a positive number"),
-    "milestones": (_rising, "rising whole numbers of at least 1"),
-    "gamma": (_number(lambda value: 0 < value <= 1), "in (0, 1]"),
-    "warmup_epochs": (_whole(0), "a whole number of at least 0"),
-    "label_smoothing": (_number(lambda value: 0 <= value < 1), "in [0, 1)"),
-    "seed": (lambda value: _whole(0)(value) and value < 2**63, "a whole number from 0 to 2^63 − 1"),
-    "val_fraction": (_number(lambda value: 0 < value < 1), "in (0, 1)"),
-    "image_size": (lambda value: value is None or _whole(1)(value), "a whole number of at least 1"),
-    "num_workers": (lambda value: value is None or _whole(0)(value), "a whole number of at least 0"),
-    "channels_last": (lambda value: isinstance(value, bool) or value == "auto", "true, false or 'auto'"),
-}
-_CHOICES = {
-    "optimizer": OPTIMIZERS,
-    "schedule": SCHEDULES,
-    "precision": PRECISIONS,
-    "normalise": NORMALISATIONS,
-}

@@ -1,0 +1,65 @@
+"""What each setting of a run may be."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from slimnet.methods import Method
+
+OPTIMIZERS = ("sgd", "adamw")
+SCHEDULES = ("step", "cosine", "constant")
+PRECISIONS = ("auto", "fp32", "bf16")
+NORMALISATIONS = (None, "dataset", "imagenet")
+
+
+def _whole(least: int) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
+def _number(is_right: Callable[[float], bool]) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, int | float) and math.isfinite(value) and is_right(value)
+
+
+def _rising(value: Any) -> bool:
+    return value is None or (all(map(_whole(1), value)) and sorted(set(value)) == list(value))
+
+
+def _text(value: Any) -> bool:
+    return isinstance(value, str) and bool(value)
+
+
+def _path(value: Any) -> bool:
+    return value is None or _text(value)
+
+
+Rule = tuple[Callable[[Any], bool], str]
+RULES: dict[str, Rule] = {
+    "model": (_text, "a name"),
+    "data": (_text, "a name"),
+    "device": (_text, "a name"),
+    "data_dir": (_path, "a path"),
+    "init": (_path, "a path"),
+    "method": (lambda value: isinstance(value, Method), "a pruning method such as FSDP() or Dense()"),
+    "epochs": (_whole(1), "a whole number of at least 1"),
+    "batch_size": (_whole(1), "a whole number of at least 1"),
+    "lr": (_number(lambda value: value > 0), "a positive number"),
+    "momentum": (_number(lambda value: 0 < value < 1), "in (0, 1)"),
+    "weight_decay": (_number(lambda value: value >= 0), "0 or a positive number"),
+    "milestones": (_rising, "rising whole numbers of at least 1"),
+    "gamma": (_number(lambda value: 0 < value <= 1), "in (0, 1]"),
+    "warmup_epochs": (_whole(0), "a whole number of at least 0"),
+    "label_smoothing": (_number(lambda value: 0 <= value < 1), "in [0, 1)"),
+    "seed": (lambda value: _whole(0)(value) and value < 2**63, "a whole number from 0 to 2^63 − 1"),
+    "val_fraction": (_number(lambda value: 0 < value < 1), "in (0, 1)"),
+    "image_size": (lambda value: value is None or _whole(1)(value), "a whole number of at least 1"),
+    "num_workers": (lambda value: value is None or _whole(0)(value), "a whole number of at least 0"),
+    "channels_last": (lambda value: isinstance(value, bool) or value == "auto", "true, false or 'auto'"),
+}
+CHOICES = {
+    "optimizer": OPTIMIZERS,
+    "schedule": SCHEDULES,
+    "precision": PRECISIONS,
+    "normalise": NORMALISATIONS,
+}
