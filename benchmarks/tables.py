@@ -1,0 +1,131 @@
+"""Write the tables of README.md, docs/ and benchmarks/README.md from the JSON files in benchmarks/results/.
+
+    python benchmarks/tables.py            # or: make docs
+
+A table stands between ``<!-- name:begin -->`` and ``<!-- name:end -->``. What has no JSON yet is left out.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parent.parent
+RESULTS = ROOT / "benchmarks" / "results"
+Result = dict[str, Any]
+
+
+def load(name: str) -> Result | None:
+    """A result, or None where it was not measured yet."""
+    path = RESULTS / f"{name}.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+
+def table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    """Markdown."""
+    lines = [head, tuple("---" for _ in head), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def percent(share: float, digits: int = 2) -> str:
+    """0.9173 → 91.73 %."""
+    return f"{100 * share:.{digits}f} %"
+
+
+def speedup(latency: Result, name: str = "slim") -> str:
+    """Median and interval of the paired ratio, and the control."""
+    variant = next(v for v in latency["variants"] if v["name"] == name)
+    (low, high), control = variant["interval"], latency["control"]["speedup"]
+    return f"{variant['speedup']:.2f}× ({low:.2f}–{high:.2f}; A/A {control:.2f})"
+
+
+def cifar_row(name: str, label: str) -> tuple[str, ...] | None:
+    """ResNet on CIFAR-10."""
+    r = load(f"cifar10_{name}")
+    if r is None:
+        return None
+    accuracy, epochs = r["accuracy"], r["settings"]["epochs"]
+    return (
+        f"{label}, {epochs} epochs from trained weights",
+        f"{percent(accuracy['dense'])} → {percent(accuracy['slim'])}",
+        f"{percent(r['flops_saved'], 1)} ({percent(r['paper_accounting']['saved'], 1)})",
+        f"{r['params']['dense'] / r['params']['slim']:.2f}×",
+        speedup(r["latency"]),
+        f"{r['surgery']['verification']['worst']:.0e}",
+        f"{r['date']}, {r['device']}",
+    )
+
+
+def demo_row() -> tuple[str, ...] | None:
+    """The demo."""
+    r = load("demo")
+    if r is None:
+        return None
+    dense, slim, accuracy = r["cost"]["dense"], r["cost"]["slim"], r["accuracy"]
+    return (
+        "ResNet-20, digits 8×8 (`make demo`)",
+        f"{percent(accuracy['dense'])} → {percent(accuracy['slim'])}",
+        f"{percent(1 - slim['flops'] / dense['flops'], 1)} ({percent(r['paper_accounting']['saved'], 1)})",
+        f"{dense['params'] / slim['params']:.2f}×",
+        speedup(r["latency"]),
+        f"{r['parity']['slim']['worst']['relative']:.0e}" if isinstance(r["parity"]["slim"]["worst"], dict) else "",
+        f"{r['date']}, {r['device']}",
+    )
+
+
+def main_table() -> str:
+    """Train, export, bench."""
+    head = ("network", "test accuracy, dense → slim", "FLOPs saved, realised (paper accounting)", "parameters",
+            "latency, 1 thread, batch 1", "max relative Δ", "measured")  # fmt: skip
+    candidates = (demo_row(), cifar_row("resnet20", "ResNet-20, CIFAR-10"), cifar_row("resnet56", "ResNet-56, CIFAR-10"))
+    return table(head, [row for row in candidates if row])
+
+
+def fsdp_table() -> str:
+    """The method card: results and cost."""
+    parts = [main_table()]
+    r = load("fsdp_overhead")
+    if r:
+        rows = [
+            (name, f"{v['median']:.3f}", f"{v['interval'][0]:.3f}–{v['interval'][1]:.3f}")
+            for name, v in r["ratio_to_plain"].items()
+        ]
+        parts.append(
+            f"Epoch time ÷ plain training ({r['model']}, {r['images']} images of CIFAR-10, {r['rounds']} interleaved rounds, "
+            f"{r['date']}, {r['device']}):\n\n" + table(("variant", "ratio", "95 % interval"), rows)
+        )
+    return "\n\n".join(parts)
+
+
+def surgeon_table() -> str:
+    """Exactness against slicing."""
+    r = load("against_torch_pruning")
+    if r is None or "networks" not in r:
+        return ""
+    rows = [
+        (n["name"], f"{n['slimnet']['max_abs']:.1e}", f"{n['torch_pruning']['max_abs']:.1e}", f"{n['logit_std']:.2f}")
+        for n in r["networks"]
+    ]
+    return table(("network", "slimnet, max abs Δ logits", "torch-pruning 1.6.1, max abs Δ logits", "σ of the logits"), rows)
+
+
+TABLES: dict[str, Callable[[], str]] = {"results": main_table, "fsdp": fsdp_table, "surgeon": surgeon_table}
+
+
+def fill(path: Path) -> None:
+    """Replace the tables of one file."""
+    text = path.read_text(encoding="utf-8")
+    for name, make in TABLES.items():
+        pattern = re.compile(rf"(<!-- {name}:begin -->\n).*?(<!-- {name}:end -->)", re.DOTALL)
+        if pattern.search(text):
+            text = pattern.sub(lambda found, made=make: f"{found[1]}{made()}\n{found[2]}", text)
+    path.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    for file in (ROOT / "README.md", ROOT / "benchmarks" / "README.md", *(ROOT / "docs").rglob("*.md")):
+        if file.is_file():
+            fill(file)
