@@ -13,10 +13,10 @@ from slimnet_cli._options import as_json, existing
 
 @click.command("evaluate")
 @click.argument("what", type=existing)
-@click.option("--split", type=click.Choice(["train", "val", "test"]), default="test", show_default=True)
+@click.option("--split", type=click.Choice(["train", "val", "test"]), default="test", show_default=True, help="Of the data set.")
 @click.option("--data", metavar="NAME", help="Data set (default: the one it was trained on).")
 @click.option("--data-dir", metavar="DIR", help="Where the data set lies.")
-@click.option("--batch-size", type=click.IntRange(min=1), default=256, show_default=True)
+@click.option("--batch-size", type=click.IntRange(min=1), default=256, show_default=True, help="Images at a time.")
 @as_json
 def command(what: Path, split: str, data: str | None, data_dir: str | None, batch_size: int, as_json: bool) -> None:
     """Evaluate a run, the slim network of a bundle, or an ONNX file on a split of a data set.

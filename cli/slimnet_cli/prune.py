@@ -16,11 +16,12 @@ selection = together(
     click.option("--flops", type=float, help="Share of the FLOPs to keep, instead of a rate."),
     click.option("--ranking", type=click.Choice(["group", "global"]), default="group", show_default=True,
                  help="The same share of every group, or the lowest scores of all."),
-    click.option("--couple", type=click.Choice(["stream", "none"]), default="stream", show_default=True),
+    click.option("--couple", type=click.Choice(["stream", "none"]), default="stream", show_default=True,
+                 help="Close residual streams as a whole, or each layer for itself."),
     click.option("--mask-norm/--no-mask-norm", default=True, show_default=True, help="Close the norms too."),
     click.option("--ignore", multiple=True, metavar="PATTERN", help="Leave groups whose name matches alone (repeat)."),
     click.option("--data", metavar="NAME", help="Data set for cs and taylor."),
-    click.option("--data-dir", metavar="DIR"),
+    click.option("--data-dir", metavar="DIR", help="Where the data set lies."),
 )  # fmt: skip
 
 

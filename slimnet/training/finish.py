@@ -47,9 +47,7 @@ def finish(job: Job, state: State, folder: Path) -> None:
         "norms_reestimated": renewed,
     }
     append_metrics(folder, line)
-    write_tensors(
-        folder / MODEL, job.model.state_dict(), metadata={"format": "pt", "model": job.config.model}
-    )
+    write_tensors(folder / MODEL, job.model.state_dict(), metadata={"format": "pt", "model": job.config.model})
 
 
 def _best(state: State) -> Best:

@@ -65,9 +65,7 @@ def _dense_flops(model: nn.Module, example: Tensor) -> tuple[dict[str, float], d
 
         return hook
 
-    layers = [
-        (f"{name}.weight", module) for name, module in model.named_modules() if isinstance(module, _Layer)
-    ]
+    layers = [(f"{name}.weight", module) for name, module in model.named_modules() if isinstance(module, _Layer)]
     handles = [module.register_forward_hook(note(name)) for name, module in layers]  # type: ignore[arg-type]
     was_training = model.training
     try:

@@ -67,9 +67,7 @@ class Loop:
         self._steps()
         start = time.perf_counter()
         numbers = self._end_epoch()
-        numbers["seconds"] = (
-            state.totals.data_seconds + state.totals.step_seconds + time.perf_counter() - start
-        )
+        numbers["seconds"] = state.totals.data_seconds + state.totals.step_seconds + time.perf_counter() - start
         if self.job.team.is_main:
             append_metrics(self.folder, numbers)
         state.epoch, state.step, state.totals = state.epoch + 1, 0, Totals.zero(self.job.team.device)
@@ -98,9 +96,7 @@ class Loop:
         set_learning_rate(state.optimizer, self._lr())
         with job.precision.autocast():
             logits = self.forward(images)
-        loss = F.cross_entropy(
-            widened(logits), labels, label_smoothing=config.label_smoothing, reduction="sum"
-        )
+        loss = F.cross_entropy(widened(logits), labels, label_smoothing=config.label_smoothing, reduction="sum")
         stop = self._check(loss)
         state.optimizer.zero_grad()
         torch.autograd.backward(loss * (job.team.world_size / job.train_batches.global_size(state.step)))
@@ -108,9 +104,7 @@ class Loop:
         state.optimizer.step()
         state.pruner.after_step(state.optimizer)
         right = (logits.argmax(1) == labels).sum()
-        state.totals.sums += torch.stack(
-            [loss.detach().double(), right.double(), right.new_tensor(len(labels))]
-        )
+        state.totals.sums += torch.stack([loss.detach().double(), right.double(), right.new_tensor(len(labels))])
         self._show()
         return stop
 

@@ -17,9 +17,7 @@ def make_optimizer(model: nn.Module, config: TrainConfig) -> Optimizer:
     groups = _parameter_groups(model, config)
     if config.optimizer == "adamw":
         return AdamW(groups, lr=config.lr, weight_decay=config.weight_decay)
-    return SGD(
-        groups, lr=config.lr, momentum=config.momentum, nesterov=True, weight_decay=config.weight_decay
-    )
+    return SGD(groups, lr=config.lr, momentum=config.momentum, nesterov=True, weight_decay=config.weight_decay)
 
 
 def _parameter_groups(model: nn.Module, config: TrainConfig) -> list[dict[str, object]]:

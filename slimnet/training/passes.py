@@ -41,8 +41,7 @@ def validate(job: Job, epoch: int) -> Evaluation:
     result = summarise(job.team.sum(confusion), job.team.sum(loss))
     if not math.isfinite(result.loss):
         raise TrainingError(
-            f"the validation loss is not a number after epoch {epoch}: lower `lr` ({job.config.lr}); "
-            "the last checkpoint stands."
+            f"the validation loss is not a number after epoch {epoch}: lower `lr` ({job.config.lr}); the last checkpoint stands."
         )
     return result
 
@@ -64,9 +63,7 @@ class Statistics:
         if self._batches is None:
             self._batches = job.statistics_batches(self._subset())
         with job.precision.autocast():
-            return collect_class_statistics(
-                job.model, modules, self._batches.epoch(0), job.dataset.num_classes, reduce=self._sum
-            )
+            return collect_class_statistics(job.model, modules, self._batches.epoch(0), job.dataset.num_classes, reduce=self._sum)
 
     def _sum(self, tensor: Tensor) -> None:
         self._job.team.sum(tensor)

@@ -81,15 +81,9 @@ _SHOWN = {
 
 def _line(done: float, total: int, numbers: Mapping[str, float]) -> str:
     where = f"epoch {done:.0f}/{total}" if float(done).is_integer() else f"epoch {done:.2f}/{total}"
-    return "  ".join(
-        [where, *(form.format(numbers[name]) for name, form in _SHOWN.items() if name in numbers)]
-    )
+    return "  ".join([where, *(form.format(numbers[name]) for name, form in _SHOWN.items() if name in numbers)])
 
 
 def _clock(seconds: float) -> str:
     whole = round(seconds)
-    return (
-        f"{whole // 3600}:{whole // 60 % 60:02}:{whole % 60:02}"
-        if whole >= 3600
-        else f"{whole // 60}:{whole % 60:02}"
-    )
+    return f"{whole // 3600}:{whole // 60 % 60:02}:{whole % 60:02}" if whole >= 3600 else f"{whole // 60}:{whole % 60:02}"

@@ -130,9 +130,7 @@ class State:
 
 
 def _part(tensors: dict[str, Tensor], part: str) -> dict[str, Tensor]:
-    return {
-        name.removeprefix(f"{part}/"): value for name, value in tensors.items() if name.startswith(f"{part}/")
-    }
+    return {name.removeprefix(f"{part}/"): value for name, value in tensors.items() if name.startswith(f"{part}/")}
 
 
 def _optimizer_tensors(optimizer: Optimizer) -> dict[str, Tensor]:
