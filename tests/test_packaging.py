@@ -1,0 +1,143 @@
+"""What is shipped, and which part of it may know which."""
+
+from __future__ import annotations
+
+import ast
+import os
+import subprocess
+import sys
+import zipfile
+from collections.abc import Iterator
+from importlib.metadata import requires
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+SOURCE = ROOT / "slimnet"
+
+# part of slimnet → the parts that it may import beside itself (docs/architecture.md)
+ARROWS = {
+    "errors": set(),
+    "_files": {"errors"},
+    "schedules": {"errors"},
+    "measure": {"errors"},
+    "graph": {"errors"},
+    "data": {"errors"},
+    "models": {"_files", "errors"},
+    "criteria": {"errors", "graph"},
+    "masks": {"errors", "graph"},
+    "surgery": {"_files", "errors", "graph"},
+    "export": {"_files", "errors", "measure"},
+    "methods": {"criteria", "errors", "graph", "masks", "schedules"},
+    "oneshot": {"criteria", "errors", "graph", "masks"},
+    "training": {"_files", "criteria", "data", "errors", "graph", "masks", "methods", "models"},
+    "checkpoints": {"_files", "criteria", "data", "errors", "export", "graph", "measure", "models", "oneshot", "surgery"},
+    "pipeline": {"_files", "data", "errors", "export", "graph", "measure", "models", "surgery", "training"},
+}
+
+# outside library → the modules that may import it
+FACADES = {
+    "fvcore": {"measure/flops.py"},
+    "sklearn": {"data/digits.py"},
+    "PIL": {"data/images.py"},
+    "torchvision": {"data/cifar.py", "models/_torchvision.py"},
+    "safetensors": {"_files.py", "training/checkpoint.py"},
+    "onnx": {"export/bundle.py", "export/onnx.py", "export/_gate.py", "export/_opset.py", "export/_strip.py"},
+    "onnxruntime": {"export/_gate.py", "measure/sessions.py", "measure/machine.py", "training/evaluate.py"},
+    "onnxscript": set(),
+    "torch_pruning": set(),
+    "pickle": {"models/weights.py"},  # the name of torch's error; nothing is unpickled
+}
+
+
+def modules() -> list[Path]:
+    return sorted(SOURCE.rglob("*.py"))
+
+
+def part(path: Path) -> str:
+    return path.relative_to(SOURCE).parts[0].removesuffix(".py")
+
+
+def imported(path: Path) -> Iterator[str]:
+    """Dotted names of everything that a module imports, anywhere in it."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (name.name for name in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            yield from (f"{node.module}.{name.name}" for name in node.names)
+
+
+def test_every_part_has_its_arrows() -> None:
+    assert {part(path) for path in modules()} - {"__init__"} == ARROWS.keys()
+
+
+@pytest.mark.parametrize("name", sorted(ARROWS))
+def test_arrows_point_one_way(name: str) -> None:
+    paths = [path for path in modules() if part(path) == name]
+    found = {(path.name, dotted.split(".")[1]) for path in paths for dotted in imported(path) if dotted.startswith("slimnet.")}
+    assert {(path, other) for path, other in found if other not in ARROWS[name] | {name}} == set()
+
+
+def test_arrows_make_no_circle() -> None:
+    left = {name: set(others) for name, others in ARROWS.items()}
+    while ready := {name for name, others in left.items() if not others}:
+        left = {name: others - ready for name, others in left.items() if name not in ready}
+    assert left == {}
+
+
+@pytest.mark.parametrize("library", sorted(FACADES))
+def test_outside_libraries_have_their_facades(library: str) -> None:
+    users = {str(path.relative_to(SOURCE)) for path in modules() if library in {name.split(".")[0] for name in imported(path)}}
+    assert users <= FACADES[library]
+
+
+def test_nothing_of_the_library_imports_the_command_line() -> None:
+    assert not [path for path in modules() if any(name.split(".")[0] in ("slimnet_cli", "click") for name in imported(path))]
+
+
+def test_commands_import_the_library_inside_functions() -> None:
+    for path in (ROOT / "cli" / "slimnet_cli").glob("*.py"):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        top = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
+        names = {node.module or "" if isinstance(node, ast.ImportFrom) else node.names[0].name for node in top}
+        heavy = {name for name in names if name.split(".")[0] not in ({"click", "slimnet_cli"} | sys.stdlib_module_names)}
+        assert heavy == set(), path
+
+
+def test_imports_are_declared() -> None:
+    """Every library that the source imports is a dependency of the wheel, by its name on the index."""
+    index = {"sklearn": "scikit-learn", "PIL": "pillow", "torch_pruning": "torch-pruning"}
+    needed = {name.split(".")[0] for path in modules() for name in imported(path)} - {"slimnet"} - sys.stdlib_module_names
+    declared = {line.split(">")[0].split("<")[0].split("=")[0].strip() for line in requires("slimnet") or []}
+    assert {index.get(name, name) for name in needed} - {"timm"} <= declared
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
+    out = tmp_path_factory.mktemp("wheel")
+    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(out), str(ROOT)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=out, env={**os.environ, "NO_COLOR": "1"})
+    assert done.returncode == 0, done.stdout + done.stderr
+    (path,) = out.glob("slimnet-*.whl")
+    return zipfile.ZipFile(path)
+
+
+def test_wheel_holds_two_packages_and_nothing_else(wheel: zipfile.ZipFile) -> None:
+    names = wheel.namelist()
+    tops = {name.split("/")[0] for name in names}
+    (info,) = (top for top in tops if top.endswith(".dist-info"))
+    assert tops == {"slimnet", "slimnet_cli", info}
+    assert {"slimnet/py.typed", "slimnet_cli/__main__.py", f"{info}/licenses/LICENSE"} <= set(names)
+    assert not [name for name in names if name.endswith((".pyc", ".th", ".pth"))]
+
+
+def test_wheel_holds_every_module(wheel: zipfile.ZipFile) -> None:
+    wanted = {str(path.relative_to(ROOT)) for path in modules()}
+    assert wanted <= set(wheel.namelist())
+
+
+def test_wheel_installs_the_command(wheel: zipfile.ZipFile) -> None:
+    (points,) = (name for name in wheel.namelist() if name.endswith("entry_points.txt"))
+    assert "slimnet = slimnet_cli:main" in wheel.read(points).decode()
