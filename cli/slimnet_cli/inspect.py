@@ -14,8 +14,11 @@ from slimnet_cli._options import as_json, existing, network
 @click.command("inspect")
 @click.argument("checkpoint", type=existing)
 @network
+@click.option(
+    "--plot", type=click.Path(path_type=Path), metavar="FILE", help="Draw kept width against original (.png, .svg, .pdf)."
+)
 @as_json
-def command(checkpoint: Path, as_json: bool, **options: Any) -> None:
+def command(checkpoint: Path, plot: Path | None, as_json: bool, **options: Any) -> None:
     """Show the channel groups of a network: what is zero, what can go, and if not, why.
 
     \b
@@ -24,6 +27,10 @@ def command(checkpoint: Path, as_json: bool, **options: Any) -> None:
     from slimnet.checkpoints import inspect_checkpoint
 
     report = inspect_checkpoint(checkpoint, **options)
+    if plot is not None:
+        from slimnet.report import plot_widths
+
+        plot_widths(report["groups"], plot)
     if as_json:
         emit_json(report)
         return
