@@ -98,6 +98,13 @@ class Block(nn.Module):
             case "view in place":
                 F.relu_(a[:, :4])
                 return self.head(a)
+            case "chunk in place":
+                F.relu_(a.chunk(2, 1)[0])
+                return self.head(a)
+            case "own view in place":
+                return self.head(F.relu_(a.flatten(2)).view(a.shape))
+            case "dropout in place":
+                return self.head(F.dropout(a.flatten(2), 0.5, self.training, inplace=True).view(a.shape) + a)
             case "picked":
                 return self.quarter(a[:, :4])
             case "shuffled":
@@ -122,6 +129,9 @@ class Block(nn.Module):
         ("in place", {"a": 8}),
         ("group norm", {}),
         ("view in place", {}),
+        ("chunk in place", {}),
+        ("own view in place", {"a": 8}),
+        ("dropout in place", {"a": 8}),
         ("picked", {}),
         ("shuffled", {}),
         ("softmax", {}),

@@ -8,6 +8,7 @@ knows pins whatever it touches, and its name is the reason.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, runtime_checkable
@@ -257,10 +258,20 @@ class Interpreter:
             return
         if target.op == "placeholder" and target.name in self.program.tensors:
             return
-        self.env[target.name] = result
-        if _is_view(target):
-            self.pin(result, f"changed in place through a view ({node.name})")
-            self.pin(self.value(target.args[0]), f"changed in place through a view ({node.name})")
+        before, self.env[target.name] = self.env[target.name], result
+        if result is not before and _is_view(target):
+            self._overwrite_base(target, f"changed in place through a view ({node.name})")
+
+    def _overwrite_base(self, view: Node, reason: str) -> None:
+        """Where anybody else reads what a changed view was taken from, nothing is known of it any more."""
+        bases = _bases(view)
+        if all(len(base.users) == 1 for base in bases):
+            return
+        self.pin(self.env[view.name], reason)
+        for node in self.program.nodes:
+            if node.name in self.env and node is not view and (node is bases[-1] or bases[-1] in _bases(node)):
+                self.pin(self.env[node.name], reason)
+                self.env[node.name] = _forgotten(self.env[node.name])
 
     def _first_value(self, arguments: Any) -> Value | None:
         for item in arguments:
@@ -281,9 +292,27 @@ class Interpreter:
 
 def _is_view(node: Node) -> bool:
     target = node.target
+    if target is operator.getitem:
+        return isinstance(node.args[0], Node) and _is_view(node.args[0])
     return isinstance(target, torch._ops.OpOverload) and any(
         argument.alias_info is not None and not argument.alias_info.is_write for argument in target._schema.arguments
     )
+
+
+def _bases(node: Node) -> list[Node]:
+    """What a view was taken from, and what that was taken from, to the tensor that holds the data."""
+    bases: list[Node] = []
+    while _is_view(node) and isinstance(node.args[0], Node):
+        node = node.args[0]
+        bases.append(node)
+    return bases
+
+
+def _forgotten(value: Any) -> Any:
+    """A value (or list of values) of which no constant is known."""
+    if isinstance(value, list | tuple):
+        return [_forgotten(item) for item in value]
+    return Value(value.shape, value.labels, live(value.shape)) if isinstance(value, Value) else value
 
 
 def _unknown(node: Node) -> str:
