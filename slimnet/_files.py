@@ -30,13 +30,19 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def atomic_folder(path: Path, *, force: bool = False, ours: Collection[str] | None = None) -> Iterator[Path]:
+def atomic_folder(path: Path, *, ours: Collection[str], force: bool = False) -> Iterator[Path]:
     """Give a temporary folder; rename it to ``path`` on success, remove it on failure.
+
+    Args:
+        path: the folder to make.
+        ours: the names that an old folder may hold; whatever else lies in it would be lost.
+        force: replace an old folder.
 
     Raises:
         ArgumentError: as :func:`check_output`.
     """
     check_output(path, force=force, ours=ours)
+    path = path.resolve()
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))
     temporary.chmod(0o755)

@@ -11,7 +11,7 @@ import torch
 
 from slimnet._files import atomic_folder, check_output, write_json, write_tensors
 from slimnet.criteria import ClassStatistics, collect_class_statistics, get_criterion, statistics_modules
-from slimnet.errors import ArgumentError
+from slimnet.errors import ArgumentError, DataError
 from slimnet.graph import ChannelGroup, Couple, channel_groups, prunable
 from slimnet.measure import count
 from slimnet.models import build_model, load_weights
@@ -23,6 +23,8 @@ from slimnet.surgery.plan import Plan
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+SLIM_FILES = ("slim.safetensors", "plan.json", "config.json", "model.onnx", "report.json")
+PRUNED_FILES = ("model.safetensors", "config.json", "report.json")
 CALIBRATION_IMAGES = 1000
 FLOPS_STEPS = 12
 
@@ -85,10 +87,10 @@ def slim_checkpoint(
     """
     from slimnet.export import export_onnx
 
-    check_output(Path(out), force=force)
+    check_output(Path(out), force=force, ours=SLIM_FILES)
     model, example, config = open_checkpoint(checkpoint, **network)
     result = slim(model, example, align=align, expand=expand, tolerance=tolerance)
-    with atomic_folder(Path(out), force=force) as folder:
+    with atomic_folder(Path(out), force=force, ours=SLIM_FILES) as folder:
         reference = None if result.report.zeroed else model  # zeroing small filters changes the function on purpose
         parity = export_onnx(result.model, example, folder / "model.onnx", reference=reference, tolerance=1e-6)
         report = {
@@ -180,7 +182,7 @@ def prune_checkpoint(
     Raises:
         ArgumentError: if a value is out of its range, or the criterion needs data and there are none.
     """
-    check_output(Path(out), force=force)
+    check_output(Path(out), force=force, ours=PRUNED_FILES)
     if flops is not None and not 0 < flops < 1:
         raise ArgumentError(f"`flops` must be in (0, 1), got {flops}.")
     source = get_criterion(criterion).source
@@ -197,7 +199,7 @@ def prune_checkpoint(
         "groups": [{"name": name, "size": len(closed), "closed": int(closed.sum())} for name, closed in mask.closed().items()],
         "flops": {"dense": count(model, example).flops, "realisable": _flops_once_cut(model, example)},
     }
-    with atomic_folder(Path(out), force=force) as folder:
+    with atomic_folder(Path(out), force=force, ours=PRUNED_FILES) as folder:
         write_tensors(folder / "model.safetensors", model.state_dict())
         write_json(folder / "config.json", config)
         write_json(folder / "report.json", report)
@@ -236,6 +238,8 @@ def _calibrate(
     from slimnet.data import load_data
 
     loaded = load_data(str(data), data_dir=data_dir, image_size=example.shape[-1])
+    if loaded.image_shape[0] != example.shape[1]:
+        raise DataError(f"{data} has images of {loaded.image_shape[0]} channels, the network takes {example.shape[1]}.")
     batches = list(_batches(loaded))
     if source == "statistics":
         groups = prunable(channel_groups(model, example, couple=couple))

@@ -227,7 +227,7 @@ def break_surgery(monkeypatch: pytest.MonkeyPatch) -> None:
     def wrong(*arguments: Any, **options: Any) -> Any:
         result = right(*arguments, **options)
         with torch.no_grad():
-            result.model.linear.bias[0] += 1e-3
+            result.model.get_parameter("linear.bias")[0] += 1e-3
         return result
 
     monkeypatch.setattr(slimnet.surgery, "slim", wrong)
@@ -305,8 +305,8 @@ def change_json(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
     path.write_text(json.dumps(value))
 
 
-def cut(path: Path) -> None:
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+def cut(path: Path) -> int:
+    return path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
 def copied(what: str, change: Callable[[Path], object]) -> Change:
@@ -317,6 +317,11 @@ def copied(what: str, change: Callable[[Path], object]) -> Change:
         change(here / "x")
 
     return prepare
+
+
+def remove(folder: Path, *names: str) -> None:
+    for name in names:
+        (folder / name).unlink()
 
 
 def without_result(change: Callable[[Path], object]) -> Change:
@@ -394,6 +399,8 @@ TRAINING: list[Bad] = [
     (f"{TRAIN} --model test_cli:eight", "test_cli has no function 'eight'", nothing),
     (f"{TRAIN} --model no_such_module:f", "Cannot import no_such_module", nothing),
     (f"{TRAIN} --init no.pth", "no.pth does not exist", nothing),
+    (f"{TRAIN} --data cifar10 --data-dir no --model resnet9", "Unknown model 'resnet9'", nothing),  # before the data
+    (f"{TRAIN} --data cifar10 --data-dir no --init no.pth", "no.pth does not exist", nothing),
     (f"{TRAIN} --init x.bin", r"x.bin is not a file of weights: known are \.safetensors, \.pth", nothing),
     (
         f"{TRAIN} --init x.pth",
@@ -501,6 +508,17 @@ EXPORTING: list[Bad] = [
     ("export {run} --out /proc/x", "/proc/x cannot be written", nothing),
 ]
 
+LISTED = sorted(BUNDLE - {"model.json"})
+
+
+def cutting(name: str) -> Change:
+    return copied("bundle", lambda folder: cut(folder / name))
+
+
+def removing(name: str) -> Change:
+    return copied("bundle", lambda folder: remove(folder, name))
+
+
 MEASURING: list[Bad] = [
     ("bench x.onnx", "x.onnx is not a readable ONNX file", holding("x.onnx", lambda p: p.write_text("hello"))),
     ("bench x.onnx", "x.onnx is not a readable ONNX file", holding("x.onnx", Path.touch)),
@@ -523,18 +541,8 @@ MEASURING: list[Bad] = [
         "x/model.json is none 1, not slimnet-bundle 1",
         copied("bundle", lambda f: change_json(f / "model.json", lambda m: m.update(format="none"))),
     ),
-    *(
-        (
-            "bench x",
-            f"x/{name} is not the file that was exported: its SHA-256 differs",
-            copied("bundle", lambda f, n=name: cut(f / n)),
-        )
-        for name in sorted(BUNDLE - {"model.json"})
-    ),
-    *(
-        ("bench x", f"x/{name} does not exist: the bundle is incomplete", copied("bundle", lambda f, n=name: (f / n).unlink()))
-        for name in sorted(BUNDLE - {"model.json"})
-    ),
+    *(("bench x", f"x/{n} is not the file that was exported: its SHA-256 differs", cutting(n)) for n in LISTED),
+    *(("bench x", f"x/{n} does not exist: the bundle is incomplete", removing(n)) for n in LISTED),
 ]
 
 
@@ -573,7 +581,7 @@ EVALUATING: list[Bad] = [
     (
         "evaluate x",
         "x/config.json does not describe a run",
-        copied("bundle", lambda f: [(f / n).unlink() for n in BUNDLE - {"config.json"}]),
+        copied("bundle", lambda f: remove(f, *BUNDLE - {"config.json"})),
     ),
     ("evaluate x", "x/plan.json does not fit resnet8: plan version 9", in_plan(lambda p: p.update(version=9))),
     ("evaluate x", "x/plan.json does not fit resnet8: ", in_plan(lambda p: p["cuts"][0].update(dim="a"))),
@@ -596,7 +604,27 @@ EVALUATING: list[Bad] = [
     ),
 ]
 
-ALL_BAD = [*TRAINING, *RESUMING, *EXPORTING, *MEASURING, *EVALUATING]
+WEIGHTS = "x.safetensors --model resnet8"
+
+
+def weights(here: Path, made: Made) -> None:
+    shutil.copy(made.run / "model.safetensors", here / "x.safetensors")
+
+
+CHECKPOINTS: list[Bad] = [
+    ("inspect x.pth --model resnet8", "x.pth does not exist", nothing),
+    ("inspect x.pth --model resnet8", "x.pth holds pickled objects", holding("x.pth", lambda p: torch.save(nn.ReLU(), p))),
+    (f"inspect {WEIGHTS}8", "Unknown model 'resnet88'", weights),
+    ("slim x.safetensors --model resnet20 --out new", "x.safetensors does not fit the model: .* missing", weights),
+    (f"slim {WEIGHTS} --out new --tolerance nan", r"`tolerance` must be in \[0, 1\), got nan", weights),
+    (f"slim {WEIGHTS} --out . --force", r"\. holds x.safetensors, which is not ours to overwrite", weights),
+    (f"prune {WEIGHTS} --rate 1 --out new", r"`rate` must be in \[0, 1\), got 1.0", weights),
+    (f"prune {WEIGHTS} --rate 0.5 --out new --criterion x", "unknown `criterion` 'x'; known: l1, l2, gm", weights),
+    (f"prune {WEIGHTS} --rate 0.5 --out new --criterion cs", "'cs' needs data: name a data set with --data", weights),
+    (f"prune {WEIGHTS} --rate 0.5 --out . --force", r"\. holds x.safetensors, which is not ours to overwrite", weights),
+]
+
+ALL_BAD = [*TRAINING, *RESUMING, *EXPORTING, *MEASURING, *EVALUATING, *CHECKPOINTS]
 
 
 def named(cases: list[Bad]) -> list[Any]:
@@ -628,6 +656,7 @@ USAGE = [
     ("train --resume --force --out o", "--resume goes on with a run, --force starts it again"),
     ("export", "Missing argument 'RUN'"),
     ("export r --out o --align 0", "0 is not in the range x>=1"),
+    ("prune x.pth --model resnet8 --out o", "give either --rate or --flops"),
     ("bench", "Missing argument 'WHAT...'"),
     ("bench a.onnx a.onnx", "the same file is given twice"),
     ("bench a.onnx --batch 0", "0 is not in the range x>=1"),
