@@ -14,7 +14,7 @@ from torch import nn
 from slimnet.criteria import ClassStatistics
 from slimnet.errors import ArgumentError
 from slimnet.methods import FSDP, Dense, Method, SoftMethod, get_method, method_names
-from slimnet.methods.soft import RELEASE_ABOVE
+from slimnet.methods.pruner import RELEASE_ABOVE
 from slimnet.oneshot import prune
 from slimnet.schedules import Schedule, constant
 from tiny_net import tiny_groups, tiny_net
@@ -484,10 +484,10 @@ def test_a_new_method_is_one_class():
         def final_rate(self) -> float:
             return self.share
 
-        def rate(self, last_epoch: int) -> Schedule:
+        def rate_schedule(self, last_epoch: int) -> Schedule:
             return constant(self.share)
 
-        def scale(self, last_epoch: int) -> Schedule:
+        def scale_schedule(self, last_epoch: int) -> Schedule:
             return constant(0.0)
 
     assert get_method("toy") is Toy

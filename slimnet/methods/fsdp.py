@@ -14,20 +14,9 @@ from slimnet.criteria import exact_count, lowest, statistics_modules
 from slimnet.errors import ArgumentError
 from slimnet.graph.groups import ChannelGroup
 from slimnet.methods.base import Pruner, Statistics
-from slimnet.methods.soft import SoftMethod, SoftPruner, others, with_prefix
-from slimnet.schedules import Schedule, asymptotic, check_attenuation, check_tau, constant, fading
-
-PUBLISHED: Mapping[str, Any] = {
-    "couple": "none",
-    "mask_norm": False,
-    "reversible": False,
-    "mask_momentum": False,
-    "finetune_epochs": 0,
-    "convolutions_only": True,
-    "exact_counts": False,
-    "statistics_share": 1.0,
-}
-"""What ``faithful=True`` sets."""
+from slimnet.methods.pruner import SoftPruner, others, with_prefix
+from slimnet.methods.soft import PUBLISHED, SoftMethod, rising
+from slimnet.schedules import Schedule, check_attenuation, check_tau, fading
 
 
 @dataclass(frozen=True)
@@ -53,7 +42,7 @@ class FSDP(SoftMethod):
         statistics_share: the part of the training set that they are taken over, in (0, 1].
         exact_counts: ⌊Fθ⌋ filters in all at the end, Fθ(e) rounded on the way there; without it
             ⌊Fθ_CS(e)⌋ + ⌊Fθ_GM(e)⌋, which may be one less, and closes the last filter from full strength.
-        faithful: the published recipe: sets every switch to what :data:`PUBLISHED` says (see
+        faithful: the published recipe: sets every switch to what :attr:`published` says (see
             ``docs/methods/fsdp.md``).
 
     Raises:
@@ -69,6 +58,7 @@ class FSDP(SoftMethod):
     """
 
     name: ClassVar[str] = "fsdp"
+    published: ClassVar[Mapping[str, Any]] = {**PUBLISHED, "exact_counts": False, "statistics_share": 1.0}
 
     rate_cs: float = 0.1
     rate_gm: float = 0.4
@@ -77,13 +67,9 @@ class FSDP(SoftMethod):
     cs_every: int = 2
     statistics_share: float = 0.1
     exact_counts: bool = True
-    faithful: bool = False
 
     def __post_init__(self) -> None:
-        """Check the hyper-parameters, and set the published ones where ``faithful`` asks for them."""
-        if self.faithful:
-            for name, value in PUBLISHED.items():
-                object.__setattr__(self, name, value)
+        """Check the hyper-parameters, after the published ones are set where ``faithful`` asks for them."""
         super().__post_init__()
         for name in ("rate_cs", "rate_gm"):
             if not 0 <= getattr(self, name) < 1:
@@ -102,17 +88,17 @@ class FSDP(SoftMethod):
         """θ = θ_CS + θ_GM."""
         return self.rate_cs + self.rate_gm
 
-    def rate(self, last_epoch: int) -> Schedule:
+    def rate_schedule(self, last_epoch: int) -> Schedule:
         """θ(e): asymptotic; a run with one pruning epoch has the final rate at once."""
-        return asymptotic(self.final_rate, last_epoch, self.tau) if last_epoch else constant(self.final_rate)
+        return rising(self.final_rate, last_epoch, self.tau)
 
-    def scale(self, last_epoch: int) -> Schedule:
+    def scale_schedule(self, last_epoch: int) -> Schedule:
         """ζ(e) = a (1 − θ(e)/θ)."""
-        return fading(self.rate(last_epoch), self.final_rate, self.attenuation)
+        return fading(self.rate_schedule(last_epoch), self.final_rate, self.attenuation)
 
     def counts(self, size: int, *, epoch: float, last_epoch: int) -> tuple[int, int]:
         """How many of ``size`` filters CS and GM select after an epoch; never all of them."""
-        rate = self.rate(last_epoch)(epoch)
+        rate = self.rate_schedule(last_epoch)(epoch)
         rate_cs = min(self.rate_cs, rate)
         if self.exact_counts:
             rounded = exact_count(size, rate + 0.5 / size)

@@ -1,0 +1,204 @@
+"""The state of a run of a soft filter method: select, scale, freeze."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from fnmatch import fnmatch
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import SGD, Optimizer
+
+from slimnet.criteria import exact_count, group_scores, lowest
+from slimnet.criteria.statistics import ClassStatistics
+from slimnet.errors import ArgumentError
+from slimnet.graph.groups import ChannelGroup, prunable
+from slimnet.masks import SoftMask
+from slimnet.methods.base import Pruner, Statistics
+
+if TYPE_CHECKING:
+    from slimnet.methods.soft import SoftMethod
+
+TINY = torch.finfo(torch.float32).tiny
+RELEASE_ABOVE = 0.25
+"""A selected filter may be released while ζ is at least this; then the selection only grows."""
+
+
+class SoftPruner(Pruner):
+    """Select after every epoch, scale what is selected; at the end freeze it, exactly zero.
+
+    Attributes:
+        mask: ζ of every channel.
+        groups: the groups that are pruned, by name.
+        selected: group name → indices selected after the last epoch, in the order of selection.
+    """
+
+    def __init__(self, method: SoftMethod, model: nn.Module, groups: Sequence[ChannelGroup], *, epochs: int) -> None:
+        self.model = model
+        self.method = method
+        chosen = self._chosen(groups)
+        self._check(groups, chosen)
+        self.groups = {group.name: group for group in chosen}
+        self.mask = SoftMask(model, chosen, mask_norm=method.mask_norm and not method.regrows)
+        self.last_epoch = method.last_epoch(epochs)
+        self.rate = method.rate_schedule(self.last_epoch)
+        self.scale = method.scale_schedule(self.last_epoch)
+        self.selected: dict[str, Tensor] = {}
+        self._epoch = -1
+        self._optimizer: Optimizer | None = None
+        self._is_adaptive = False
+
+    @property
+    def is_frozen(self) -> bool:
+        """Whether the selection is final."""
+        return self._epoch >= self.last_epoch
+
+    def before_epoch(self, epoch: int) -> None:
+        """Nothing: the selection freezes by itself after ``last_epoch``."""
+
+    def after_backward(self) -> None:
+        """Scale the gradients, or keep the weights to scale the update by, in place."""
+        if not (self.method.mask_gradients or self.is_frozen):
+            return
+        if self._is_adaptive and self.method.mask_momentum:
+            self.mask.hold()
+        else:
+            self.mask.mask_gradients()
+
+    def after_step(self, optimizer: Optimizer) -> None:
+        """Scale the update, keep closed filters at zero once the selection is frozen, in place."""
+        self._optimizer = optimizer
+        self._is_adaptive = not isinstance(optimizer, SGD)
+        self.mask.mask_update()
+        if self.is_frozen:
+            self.mask.enforce()
+
+    def after_epoch(self, epoch: int, statistics: Statistics) -> None:
+        """Select and scale, in place; nothing once the selection is frozen."""
+        self._epoch = epoch
+        if epoch > self.last_epoch:
+            return
+        self.selected = self.select(epoch, statistics)
+        self._close_norms()
+        zeta = self.scale(epoch)
+        for name, indices in self.selected.items():
+            self._set(name, indices, zeta)
+        self.mask.apply()
+        if self.method.mask_momentum and self._optimizer is not None and not self._is_adaptive:
+            self.mask.mask_momentum(self._optimizer)
+
+    def select(self, epoch: int, statistics: Statistics) -> dict[str, Tensor]:
+        """Group name → indices of the channels to scale after this epoch: the lowest scores."""
+        rate = self.rate(epoch)
+        selected = {}
+        for name, group in self.groups.items():
+            before = self.settled(epoch, name)
+            more = max(0, self.method.count(group.size, rate) - len(before))
+            among = others(group.size, before)
+            scores = self.scores(group, self.method.criterion, among=among)
+            selected[name] = torch.cat([before, lowest(scores, more)])
+        return selected
+
+    def scores(
+        self,
+        group: ChannelGroup,
+        criterion: str,
+        *,
+        statistics: ClassStatistics | None = None,
+        among: Tensor | None = None,
+    ) -> Tensor:
+        """(size,) scores of a group; a reversible method divides out the scale that its channels carry."""
+        scale = self.mask.scale[group.name] if self.method.reversible else None
+        unscaled = group.normed if self.mask.mask_norm else ()
+        return group_scores(self.model, group, criterion, statistics=statistics, scale=scale, unscaled=unscaled, among=among)
+
+    def settled(self, epoch: int, name: str) -> Tensor:
+        """Indices of a group that were selected before and may no longer be released."""
+        if self.method.reversible and name in self.selected and self.scale(epoch) < RELEASE_ABOVE:
+            return self.selected[name]
+        return torch.empty(0, dtype=torch.int64)
+
+    def is_closed(self) -> bool:
+        """Whether the final rate is reached and all that is selected is exactly zero, norms included where they close."""
+        if self.mask.mask_norm != self.method.mask_norm:
+            return False
+        epoch = min(self._epoch, self.last_epoch)
+        done = self._epoch >= 0 and self.rate(epoch) >= self.method.final_rate and self.scale(epoch) == 0
+        return done and all(bool(((scale == 0) | (scale == 1)).all()) for scale in self.mask.scale.values())
+
+    def log(self) -> dict[str, float]:
+        """Rate θ, scale ζ, and the shares of channels selected and closed."""
+        epoch = min(max(self._epoch, 0), self.last_epoch)
+        total = sum(group.size for group in self.groups.values())
+        return {
+            "rate": self.rate(epoch),
+            "zeta": self.scale(epoch),
+            "selected_share": sum(len(indices) for indices in self.selected.values()) / total,
+            "closed_share": self.mask.closed_share(),
+        }
+
+    def state_dict(self) -> dict[str, Any]:
+        """ζ, the selection and the position in the schedule."""
+        tensors = {f"scale.{name}": scale for name, scale in self.mask.state_dict().items()}
+        tensors |= {f"selected.{name}": indices.clone() for name, indices in self.selected.items()}
+        return {"tensors": tensors, "values": {"epoch": self._epoch, "adaptive": self._is_adaptive}}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take over a state; the weights are expected to carry its scales already."""
+        self._epoch = int(state["values"]["epoch"])
+        self._close_norms()
+        self.mask.load_state_dict(with_prefix(state["tensors"], "scale."))
+        self.selected = with_prefix(state["tensors"], "selected.")
+        self._is_adaptive = bool(state["values"]["adaptive"])
+
+    def _close_norms(self) -> None:
+        """From the freeze on the norms of a method whose filters may regrow are masked too."""
+        if self.is_frozen and self.mask.mask_norm != self.method.mask_norm:
+            scale = self.mask.state_dict()
+            self.mask = SoftMask(self.model, self.groups.values(), mask_norm=self.method.mask_norm)
+            self.mask.load_state_dict(scale)
+
+    def _set(self, name: str, indices: Tensor, zeta: float) -> None:
+        """What becomes of a group whose channels ``indices`` are selected at ζ."""
+        target = torch.ones(self.groups[name].size)
+        target[indices] = zeta
+        if not self.method.reversible:
+            self.mask.set(name, target)
+            return
+        before = self.mask.scale[name]
+        self.mask.set(name, target, torch.where(before > 0, target / before.clamp_min(TINY), target))
+
+    def _chosen(self, groups: Sequence[ChannelGroup]) -> list[ChannelGroup]:
+        found = prunable(groups)
+        for pattern in self.method.ignore:
+            if not any(fnmatch(group.name, pattern) for group in found):
+                names = ", ".join(group.name for group in found) or "none"
+                raise ArgumentError(f"`ignore` {pattern!r} matches no channel group; there are: {names}.")
+        found = tuple(group for group in found if not any(fnmatch(group.name, pattern) for pattern in self.method.ignore))
+        return [group for group in found if not self.method.convolutions_only or _is_convolutional(self.model, group)]
+
+    def _check(self, groups: Sequence[ChannelGroup], chosen: Sequence[ChannelGroup]) -> None:
+        rate = self.method.final_rate
+        if not chosen:
+            reasons = sorted({group.pinned for group in groups if group.pinned})
+            raise ArgumentError(f"no channel group of this network may be pruned ({'; '.join(reasons) or 'none found'}).")
+        if not any(exact_count(group.size, rate) for group in chosen):
+            widest = max(group.size for group in chosen)
+            raise ArgumentError(f"a rate of {rate} closes no filter: the widest group has {widest} channels.")
+
+
+def others(size: int, indices: Tensor) -> Tensor:
+    """(size,) bool: all channels but those at ``indices``."""
+    others = torch.ones(size, dtype=torch.bool)
+    others[indices] = False
+    return others
+
+
+def with_prefix(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """The entries whose names begin with ``prefix``, without it."""
+    return {name.removeprefix(prefix): tensor.cpu() for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
+def _is_convolutional(model: nn.Module, group: ChannelGroup) -> bool:
+    return all(model.get_parameter(rows.name).dim() > 2 for rows in group.weights)
