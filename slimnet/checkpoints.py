@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from slimnet._files import atomic_folder, check_output, write_json, write_tensors
-from slimnet.criteria import ClassStatistics, collect_class_statistics, get_criterion, statistics_modules
+from slimnet.criteria import ClassStatistics, Ranking, collect_class_statistics, get_criterion, statistics_modules
 from slimnet.errors import ArgumentError, DataError
 from slimnet.graph import ChannelGroup, Couple, channel_groups, prunable
 from slimnet.measure import count
 from slimnet.models import build_model, load_weights
 from slimnet.models.weights import first_and_last
-from slimnet.oneshot import Ranking, prune
+from slimnet.oneshot import prune
 from slimnet.surgery import make_plan, slim
 from slimnet.surgery.plan import Plan
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 SLIM_FILES = ("slim.safetensors", "plan.json", "config.json", "model.onnx", "report.json")
 PRUNED_FILES = ("model.safetensors", "config.json", "report.json")
 CALIBRATION_IMAGES = 1000
-FLOPS_STEPS = 12
+HIGHEST_RATE, RATE_STEP = 0.999, 1e-3
 
 
 def open_checkpoint(
@@ -213,21 +213,29 @@ def _flops_once_cut(model: nn.Module, example: Tensor) -> int:
 
 
 def _rate_for(model: nn.Module, example: Tensor, flops: float, options: Mapping[str, Any]) -> float:
-    """The least rate (to a thousandth) at which the network, once cut, has this share of its FLOPs, by bisection."""
+    """The least rate (to a thousandth) at which the network, once cut, has this share of its FLOPs, by bisection.
+
+    Raises:
+        ArgumentError: if even the highest rate leaves more.
+    """
     dense = count(model, example).flops
-    low, high = 0.0, 0.999
-    for _ in range(FLOPS_STEPS):
-        middle = (low + high) / 2
+
+    def share(rate: float) -> float:
         trial = copy.deepcopy(model)
         for old, new in zip(model.parameters(), trial.parameters(), strict=True):
             new.grad = old.grad
-        prune(trial, example, rate=middle, **options)
-        if _flops_once_cut(trial, example) > flops * dense:
-            low = middle
-        else:
-            high = middle
-        if high - low < 1e-3:
-            break
+        prune(trial, example, rate=rate, **options)
+        return _flops_once_cut(trial, example) / dense
+
+    low, high = 0.0, HIGHEST_RATE
+    least = share(high)
+    if least > flops:
+        raise ArgumentError(
+            f"`flops` {flops} cannot be reached: the least share that pruning these groups leaves is {least:.4f}."
+        )
+    while high - low > RATE_STEP:
+        middle = (low + high) / 2
+        low, high = (middle, high) if share(middle) > flops else (low, middle)
     return high
 
 

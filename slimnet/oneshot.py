@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from fnmatch import fnmatch
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from slimnet.criteria import ClassStatistics, exact_count, get_criterion, group_scores, lowest
+from slimnet.criteria import ClassStatistics, Ranking, get_criterion, group_scores, select
 from slimnet.errors import ArgumentError
 from slimnet.graph import ChannelGroup, Couple, channel_groups, prunable
 from slimnet.masks import SoftMask
-
-Ranking = Literal["group", "global"]
 
 
 def prune(
@@ -69,30 +65,12 @@ def prune(
     return mask
 
 
-def select(scores: Mapping[str, Tensor], rate: float, ranking: Ranking) -> dict[str, Tensor]:
-    """Group name → indices of the channels to close; never all of a group.
-
-    Args:
-        scores: group name → (size,) scores; the lowest close first.
-        rate: share to close, of each group or of all.
-        ranking: see :func:`prune`.
-
-    Raises:
-        ArgumentError: if ``ranking`` is unknown.
-    """
-    if ranking == "group":
-        return {name: lowest(values, exact_count(len(values), rate)) for name, values in scores.items()}
-    if ranking != "global":
-        raise ArgumentError(f"`ranking` must be 'group' or 'global', got {ranking!r}.")
-    ranked = sorted((value, name) for name, values in scores.items() for value in values.sort().values.tolist()[:-1])
-    total = sum(len(values) for values in scores.values())
-    counts = Counter(name for _, name in ranked[: int(total * rate + 1e-9)])
-    return {name: lowest(values, counts[name]) for name, values in scores.items()}
-
-
 def _chosen(groups: Sequence[ChannelGroup], ignore: Sequence[str]) -> list[ChannelGroup]:
     for pattern in ignore:
         if not any(fnmatch(group.name, pattern) for group in groups):
             names = ", ".join(group.name for group in groups)
             raise ArgumentError(f"`ignore` {pattern!r} matches no channel group; there are: {names}.")
-    return [group for group in groups if not any(fnmatch(group.name, pattern) for pattern in ignore)]
+    chosen = [group for group in groups if not any(fnmatch(group.name, pattern) for pattern in ignore)]
+    if not chosen:
+        raise ArgumentError("no channel group is left to prune: `ignore` matches all of them." if ignore else NOTHING)
+    return chosen
