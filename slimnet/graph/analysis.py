@@ -68,6 +68,7 @@ class Reader:
         bias: name of the bias, "" for none.
         out_dim, in_dim: the dimensions of the weight for output and input channels.
         outputs, inputs: (C_out,), (C_in,) labels.
+        used: (C_out, C_in) bool; whether an output row reads an input column with a weight other than zero.
         constants: (C_in,) float64; the value of each input channel, NaN where it is live.
         foldable: whether a constant input channel adds the same amount to every position of the output.
         sources: the weights whose layers made the input; more than one where it is a sum or a concatenation.
@@ -79,6 +80,7 @@ class Reader:
     in_dim: int
     outputs: Tensor
     inputs: Tensor
+    used: Tensor
     constants: Tensor
     foldable: bool
     sources: frozenset[str] = frozenset()

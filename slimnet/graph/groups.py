@@ -125,21 +125,23 @@ def channel_groups(model: nn.Module, example_inputs: ExampleInputs, *, couple: C
 
 def stream_groups(analysis: Analysis) -> tuple[ChannelGroup, ...]:
     """Channels that are touched by the same layers, in the same way, make a group."""
-    touched: dict[int, list[tuple[str, int]]] = defaultdict(list)  # root → where, repeated once an index
+    keys = list(analysis.entries)
+    touched: dict[int, list[int]] = defaultdict(list)  # root → numbers of keys, repeated once an index
     places: dict[tuple[str, int], dict[int, list[int]]] = {}
-    for key, entry in analysis.entries.items():
+    for number, (key, entry) in enumerate(analysis.entries.items()):
         rows: dict[int, list[int]] = defaultdict(list)
         for index, root in enumerate(analysis.roots(entry.labels).tolist()):
             if root != NONE:
                 rows[root].append(index)
-                touched[root].append(key)
+                touched[root].append(number)
         places[key] = rows
-    kinds: dict[tuple[tuple[tuple[str, int], ...], str], list[int]] = defaultdict(list)
+    kinds: dict[tuple[tuple[int, ...], str], list[int]] = defaultdict(list)
     for root, where in touched.items():
         kinds[(tuple(where), analysis.pinned(root))].append(root)
     names: dict[str, int] = {}
     return tuple(
-        _group(analysis, list(dict.fromkeys(where)), roots, pinned, places, names) for (where, pinned), roots in kinds.items()
+        _group(analysis, [keys[number] for number in dict.fromkeys(where)], roots, pinned, places, names)
+        for (where, pinned), roots in kinds.items()
     )
 
 

@@ -1,8 +1,9 @@
-"""Write masks and parametrisations of other tools into the weights."""
+"""Copies of a model to cut: masks and parametrisations of other tools written into the weights, memory shared."""
 
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 
 from torch import Tensor, nn
 from torch.nn.utils import parametrize, prune
@@ -20,8 +21,37 @@ def bake(model: nn.Module) -> nn.Module:
     return model
 
 
+def shared_copy(model: nn.Module, memo: Mapping[int, Tensor] | None = None) -> nn.Module:
+    """A copy of ``model`` whose parameters and buffers are objects of their own, but share the memory of the old ones.
+
+    Giving such a tensor other data (``module.to``, slicing) leaves the old model as it was; writing into it does not.
+    ``memo``: object identity → what stands for that object in the copy.
+    """
+    shared = dict(memo or {})
+    for module in model.modules():
+        for tensor in (*module._parameters.values(), *module._buffers.values()):
+            if type(tensor) is nn.Parameter:
+                shared[id(tensor)] = nn.Parameter(tensor.detach(), requires_grad=tensor.requires_grad)
+            elif type(tensor) is Tensor and tensor.is_leaf:
+                shared[id(tensor)] = tensor.detach()
+    return copy.deepcopy(model, shared)
+
+
+def unshare(model: nn.Module, other: nn.Module) -> nn.Module:
+    """Give every tensor of ``model`` that shares memory with ``other`` memory of its own, in place."""
+    taken = {_memory(tensor) for tensor in (*other.parameters(), *other.buffers())} - {0}
+    for tensor in (*model.parameters(), *model.buffers()):
+        if _memory(tensor) in taken:
+            tensor.data = tensor.detach().clone()
+    return model
+
+
+def _memory(tensor: Tensor) -> int:
+    return tensor.untyped_storage().data_ptr() if tensor.device.type != "meta" else 0
+
+
 def baked_copy(model: nn.Module) -> nn.Module:
-    """A copy of ``model`` with all masks and parametrisations written into its weights."""
+    """A :func:`shared_copy` of ``model`` with all masks and parametrisations written into its weights."""
     derived = [
         tensor
         for module in model.modules()
@@ -29,4 +59,4 @@ def baked_copy(model: nn.Module) -> nn.Module:
         if isinstance(tensor, Tensor) and not tensor.is_leaf
     ]  # torch refuses to copy what a mask computed; the copy computes it again
     memo = {id(tensor): tensor.detach().clone() for tensor in derived}
-    return bake(copy.deepcopy(model, memo))
+    return bake(shared_copy(model, memo))

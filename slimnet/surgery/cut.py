@@ -13,6 +13,8 @@ from slimnet.graph import MovesChannels
 from slimnet.surgery.modules import Constant, Expand, Stub
 from slimnet.surgery.plan import Cut, Expansion, Fold, Move, Plan, Shut
 
+CHUNK = 2**22  # numbers converted to float64 at a time
+
 
 def apply_plan(plan: Plan, model: nn.Module) -> None:
     """Cut ``model`` in place.
@@ -126,22 +128,32 @@ def _fold(model: nn.Module, fold: Fold) -> None:
     """Add Σ_j W[:, j]·k_j to the bias, or to the carrier's column divided by the carrier's own constant."""
     module = _module(model, fold.weight.rpartition(".")[0])
     weight = _tensor(model, fold.weight)
+    moved = _contribution(weight.detach().movedim(fold.in_dim, 1), fold)  # (C_out, kernel…)
+    if fold.carrier >= 0:
+        changed = weight.detach().clone()
+        column = changed.movedim(fold.in_dim, 1)[:, fold.carrier]
+        column.copy_(column.to(torch.float64) + moved / fold.carrier_value)
+        weight.data = changed
+        return
+    shift = moved.flatten(1).sum(dim=1) if moved.dim() > 1 else moved
+    bias = module._parameters.get("bias")
+    if bias is None:
+        module._parameters["bias"] = nn.Parameter(shift.to(weight.dtype), requires_grad=weight.requires_grad)
+    else:
+        bias.data = (bias.detach().to(torch.float64) + shift).to(bias.dtype)
+
+
+def _contribution(weight: Tensor, fold: Fold) -> Tensor:
+    """What the removed columns of a weight (C_out, C_in, …) add up to: (C_out, …) float64."""
     constants = torch.tensor(fold.constants, dtype=torch.float64, device=weight.device)
     columns = torch.tensor(fold.columns, device=weight.device)
-    removed = weight.detach().movedim(fold.in_dim, 1).index_select(1, columns).to(torch.float64)
-    moved = torch.einsum("oc...,c->o...", removed, constants)  # (C_out, kernel…)
-    with torch.no_grad():
-        if fold.carrier >= 0:
-            column = weight.movedim(fold.in_dim, 1)[:, fold.carrier]
-            column.copy_(column.to(torch.float64) + moved / fold.carrier_value)
-            return
-        shift = moved.flatten(1).sum(dim=1) if moved.dim() > 1 else moved
-        bias = module._parameters.get("bias")
-        if bias is None:
-            made = nn.Parameter(shift.to(weight.dtype), requires_grad=weight.requires_grad)
-            module._parameters["bias"] = made
-        else:
-            bias.copy_(bias.to(torch.float64) + shift)
+    step = max(1, CHUNK // max(1, weight[0].numel()))  # in pieces: float64 takes twice the memory
+    pieces = [weight[start : start + step] for start in range(0, len(weight), step)]
+    return torch.cat([_weighted(piece.index_select(1, columns), constants) for piece in pieces])
+
+
+def _weighted(weight: Tensor, constants: Tensor) -> Tensor:
+    return torch.einsum("oc...,c->o...", weight.to(torch.float64), constants)
 
 
 def _move(model: nn.Module, move: Move) -> None:

@@ -10,27 +10,37 @@ import torch
 from torch import Tensor
 
 from slimnet.graph import Analysis, ChannelGroup, Reader, Summand
-from slimnet.graph.values import NONE
+from slimnet.graph.values import NONE, any_along
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class Link:
-    """A reader with everything the search asks of it, once.
+    """A reader with everything the search asks of it.
 
     Attributes:
         reader: the reader.
-        used: (C_out, C_in) bool; whether an output row reads an input column with a weight other than zero.
         outputs, inputs: (C_out,), (C_in,) representatives of the labels.
         live: (C_in,) bool; columns whose value depends on the network's input.
         carried: (C_in,) bool; constant columns that cannot go into the bias.
+        seen: (C_out,) bool; rows that are known to be needed.
+        read: (C_in,) bool; columns that these rows read.
     """
 
     reader: Reader
-    used: Tensor
     outputs: Tensor
     inputs: Tensor
     live: Tensor
     carried: Tensor
+    seen: Tensor
+    read: Tensor
+
+    def look(self, rows: Tensor) -> Tensor:
+        """Add rows, (C_out,) bool, to those needed, each of them once; ``read`` after that."""
+        new = rows & ~self.seen
+        if bool(new.any()):
+            self.read = self.read | any_along(self.reader.used[new], 0)
+            self.seen = self.seen | new
+        return self.read
 
 
 class Search:
@@ -87,8 +97,8 @@ class Search:
         while changed:
             changed = False
             for link in reversed(self.links):
-                rows = self._is_needed(link.outputs)
-                read = link.used[rows].any(dim=0) & link.live & (link.inputs != NONE) & ~self._is_needed(link.inputs)
+                read = link.look(self._is_needed(link.outputs)) & link.live
+                read = read & (link.inputs != NONE) & ~self._is_needed(link.inputs)
                 if bool(read.any()):
                     self.needed[link.inputs[read]] = True
                     changed = True
@@ -99,8 +109,8 @@ class Search:
 
     def dropped_constants(self, link: Link) -> Tensor:
         """(C_in,) bool: removed columns whose constant must be added elsewhere."""
-        rows = self._is_needed(link.outputs)
-        return link.used[rows].any(dim=0) & ~link.live & ~self._is_needed(link.inputs) & (link.reader.constants != 0)
+        read = link.look(self._is_needed(link.outputs))
+        return read & ~link.live & ~self._is_needed(link.inputs) & (link.reader.constants != 0)
 
     def _add_carriers(self) -> bool:
         """Choose a channel to carry constants through each zero-padded convolution that needs one."""
@@ -147,8 +157,7 @@ def _is_constant(summand: Summand) -> bool:
 
 def _link(analysis: Analysis, reader: Reader, *, shared: bool) -> Link:
     """``shared``: the weight is used more than once; constants then cannot be folded into it."""
-    weight = analysis.model.get_parameter(reader.weight).detach()
-    used = (weight.movedim(reader.in_dim, 1) != 0).flatten(2).any(dim=2) if weight.dim() > 2 else weight != 0
     live = reader.constants.isnan() | (shared & (reader.constants != 0))
     carried = ~live & (reader.constants != 0) & (not reader.foldable)
-    return Link(reader, used.cpu(), analysis.roots(reader.outputs), analysis.roots(reader.inputs), live, carried)
+    seen, read = (torch.zeros(len(labels), dtype=torch.bool) for labels in (reader.outputs, reader.inputs))
+    return Link(reader, analysis.roots(reader.outputs), analysis.roots(reader.inputs), live, carried, seen, read)

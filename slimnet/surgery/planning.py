@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from slimnet.graph import Analysis, ChannelGroup, ExampleInputs, Summand, analyse, stream_groups
-from slimnet.graph.values import NONE
+from slimnet.graph.values import NONE, any_along
 from slimnet.surgery.find import Search
 from slimnet.surgery.plan import Cut, Expansion, Fold, GroupPlan, Move, Plan, Shut
 
@@ -185,5 +185,5 @@ def _reason(search: Search, group: ChannelGroup, channel: int, partly: bool) -> 
 def _zero_rows(model: nn.Module, name: str, dim: int, index: Tensor) -> Tensor:
     """(channels,) bool: whether all filters of each channel are exactly zero."""
     weight = model.get_parameter(name).detach().movedim(dim, 0)
-    zero = (weight == 0).flatten(1).all(dim=1).cpu()
+    zero = ~any_along((weight != 0).flatten(1), 1).cpu()
     return zero[index].all(dim=1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +11,7 @@ from torch import nn
 
 from slimnet.errors import ArgumentError, SurgeryError, VerificationError
 from slimnet.graph import ExampleInputs
-from slimnet.surgery.bake import baked_copy
+from slimnet.surgery.bake import baked_copy, shared_copy, unshare
 from slimnet.surgery.cut import apply_plan
 from slimnet.surgery.optimizer import move_optimizer
 from slimnet.surgery.plan import Plan
@@ -91,9 +90,10 @@ def slim(
     start = time.perf_counter()
     masked = baked_copy(model)
     zeroed = zero_small_filters(masked, tolerance) if tolerance else 0
-    small = copy.deepcopy(masked)
-    plan = make_plan(small, example_inputs, align=align, expand=expand)
+    plan = make_plan(masked, example_inputs, align=align, expand=expand)
+    small = shared_copy(masked)
     apply_plan(plan, small)
+    unshare(small, model)
     cut_done = time.perf_counter()
     verification = _verified(masked, small, example_inputs, plan)
     done = time.perf_counter()
@@ -113,15 +113,16 @@ def slim(
 
 
 def zero_small_filters(model: nn.Module, tolerance: float) -> int:
-    """Zero, in place, every filter whose L2 norm is at most ``tolerance`` times the largest of its layer; how many."""
+    """Zero, in new memory, every filter whose L2 norm is at most ``tolerance`` times the largest of its layer; how many."""
     zeroed = 0
     for module in model.modules():
         if isinstance(module, nn.modules.conv._ConvNd | nn.Linear) and module.weight.numel():
-            weight = module.weight.data
+            weight = module.weight.data.clone()
             rows = weight.movedim(1, 0) if isinstance(module, nn.modules.conv._ConvTransposeNd) else weight
             norms = rows.flatten(1).norm(dim=1)
             small = (norms <= tolerance * norms.max()) & (norms > 0)
             rows[small] = 0
+            module.weight.data = weight
             zeroed += int(small.sum())
     return zeroed
 
@@ -141,10 +142,9 @@ def _verified(masked: nn.Module, small: nn.Module, example_inputs: ExampleInputs
 
 
 def _fails(masked: nn.Module, example_inputs: ExampleInputs, only: list[str]) -> bool:
-    small = copy.deepcopy(masked)
-    plan = make_plan(small, example_inputs, only=only)
+    plan = make_plan(masked, example_inputs, only=only)
     try:
-        verify(masked, plan.apply(small), example_inputs, plan=plan)
+        verify(masked, plan.apply(shared_copy(masked)), example_inputs, plan=plan)
     except (VerificationError, SurgeryError):
         return True
     return False

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -13,7 +12,7 @@ from torch import Tensor, nn
 
 from slimnet.errors import VerificationError
 from slimnet.graph import ExampleInputs, as_inputs, in_eval_mode
-from slimnet.surgery.bake import baked_copy
+from slimnet.surgery.bake import baked_copy, shared_copy
 from slimnet.surgery.plan import Plan
 
 TOLERANCE = 1e-9
@@ -75,8 +74,8 @@ def verify(
         VerificationError: if they differ by more, or the slim model does not run.
     """
     before = baked_copy(reference).to("cpu", torch.float64)
-    exact = plan.apply(copy.deepcopy(before))
-    stored = copy.deepcopy(slim).to("cpu", torch.float64)
+    exact = plan.apply(shared_copy(before))
+    stored = shared_copy(slim).to("cpu", torch.float64)
     checks = []
     with in_eval_mode(before, exact, stored), torch.no_grad():
         for name, inputs in _trials(as_inputs(example_inputs)):

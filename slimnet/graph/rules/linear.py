@@ -11,7 +11,7 @@ from torch.fx import Node
 from slimnet.graph.analysis import Interpreter, Param, Reader
 from slimnet.graph.capture import shape_of
 from slimnet.graph.rules._core import channel_value, number, opaque, rule, sizes
-from slimnet.graph.values import NONE, Value
+from slimnet.graph.values import NONE, Value, any_along
 
 
 def _produce(
@@ -31,6 +31,7 @@ def _produce(
     run.analysis.note(weight, out_dim, outputs, "filter")
     if bias is not None:
         run.analysis.note(bias, 0, outputs, "filter")
+    used = _used(weight.tensor, in_dim)
     run.analysis.readers.append(
         Reader(
             weight=weight.name,
@@ -39,24 +40,34 @@ def _produce(
             in_dim=in_dim,
             outputs=outputs,
             inputs=inputs,
+            used=used,
             constants=constants,
             foldable=foldable,
             sources=run.sources[node.name],
         )
     )
     run.sources[node.name] = frozenset({weight.name})
-    constant = _linear_constant(weight, bias, constants, in_dim=in_dim, foldable=foldable)
+    if not foldable:  # at the border, a constant channel adds something else
+        constants = torch.where(constants == 0, constants, torch.nan)
+    constant = _linear_constant(weight, bias, used, constants, in_dim)
     return channel_value(shape_of(node), dim, outputs, constant)
 
 
-def _linear_constant(weight: Param, bias: Param | None, constants: Tensor, *, in_dim: int, foldable: bool) -> Tensor:
-    """(C_out,) constants: rows that read live channels with zero weights only."""
-    w = weight.tensor.detach().cpu().movedim(in_dim, 1)
-    w = w.unsqueeze(2) if w.dim() == 2 else w.flatten(2)  # (C_out, C_in, k)
-    known = ~constants.isnan() if foldable else constants == 0
-    fixed = ~(w != 0).any(dim=2)[:, ~known].any(dim=1)
-    total = torch.full((len(w),), torch.nan, dtype=torch.float64)
-    total[fixed] = w[fixed][:, known].to(torch.float64).sum(dim=2) @ constants[known]
+def _used(weight: Tensor, in_dim: int) -> Tensor:
+    """(C_out, C_in) bool: whether an output row reads an input column with a weight other than zero."""
+    used = (weight.detach().movedim(in_dim, 1) != 0).cpu()
+    return any_along(used.flatten(2), 2) if used.dim() > 2 else used
+
+
+def _linear_constant(weight: Param, bias: Param | None, used: Tensor, constants: Tensor, in_dim: int) -> Tensor:
+    """(C_out,) constants of the rows that read channels of known constants only; NaN for the rest."""
+    known = ~constants.isnan()
+    total = torch.where(any_along(used & ~known, 1), torch.nan, 0.0).to(torch.float64)
+    fixed = (any_along(used, 1) & ~total.isnan()).nonzero().flatten()
+    if len(fixed):
+        w = weight.tensor.detach().movedim(in_dim, 1)[fixed.to(weight.tensor.device)].to("cpu", torch.float64)
+        w = w.flatten(2).sum(dim=2) if w.dim() > 2 else w
+        total[fixed] = w[:, known] @ constants[known]
     return total if bias is None else total + number(bias)
 
 
