@@ -13,6 +13,7 @@ from slimnet.errors import ArgumentError
 from slimnet.graph import ChannelGroup, Couple, channel_groups, prunable
 from slimnet.masks import SoftMask
 
+NOTHING = "no channel group of this network may be pruned: `slimnet inspect` says why."
 
 def prune(
     model: nn.Module,
