@@ -25,6 +25,26 @@ def constant(value: float) -> Schedule:
     return lambda epoch: value
 
 
+def step(final: float, last_epoch: int) -> Schedule:
+    r"""Nothing, and then all at once.
+
+    .. math:: \theta(e) = \theta \text{ if } e \ge e_\text{last} \text{ else } 0
+
+    Args:
+        final: the value θ at the end, in [0, 1).
+        last_epoch: the epoch from which on the value is ``final``.
+
+    Raises:
+        ArgumentError: if ``final`` is out of its range.
+
+    Example:
+        >>> [step(0.4, last_epoch=2)(epoch) for epoch in range(4)]
+        [0.0, 0.0, 0.4, 0.4]
+    """
+    _check_final(final)
+    return lambda epoch: final if epoch >= last_epoch else 0.0
+
+
 def linear(final: float, last_epoch: int) -> Schedule:
     r"""Rise evenly from 0 to ``final``.
 

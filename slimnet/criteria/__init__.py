@@ -9,13 +9,14 @@ from slimnet.criteria.groups import (
     statistics_modules,
 )
 from slimnet.criteria.scores import class_separability, geometric_median, l1, l2, norm_scale, taylor
-from slimnet.criteria.selection import exact_count, lowest
+from slimnet.criteria.selection import Ranking, exact_count, lowest, magnitude_mask, select
 from slimnet.criteria.statistics import ClassStatistics, collect_class_statistics
 
 __all__ = [
     "CRITERIA",
     "ClassStatistics",
     "Criterion",
+    "Ranking",
     "class_separability",
     "collect_class_statistics",
     "criterion_names",
@@ -26,7 +27,9 @@ __all__ = [
     "l1",
     "l2",
     "lowest",
+    "magnitude_mask",
     "norm_scale",
+    "select",
     "statistics_modules",
     "taylor",
 ]

@@ -14,6 +14,7 @@ from torch.optim import Optimizer
 from slimnet.criteria import ClassStatistics
 from slimnet.errors import ArgumentError
 from slimnet.graph.groups import ChannelGroup, Couple
+from slimnet.methods._values import convert_all
 
 Statistics = Callable[[Sequence[str]], ClassStatistics]
 """Module names in, class statistics behind these modules out; computed when it is called and not before."""
@@ -75,6 +76,8 @@ class Method(ABC):
     """
 
     name: ClassVar[str] = ""
+    uses_groups: ClassVar[bool] = True
+    """Whether it masks channel groups at all: a method that does not goes with any ``couple``."""
     couple: Couple = "stream"
     statistics_share: float = 1.0
 
@@ -103,6 +106,17 @@ class Method(ABC):
             ArgumentError: if there are too few epochs.
         """
 
+    def lr_limit(self, epoch: float, epochs: int) -> float:
+        """The most of the run's learning rate that an epoch may use, as a share of it, in (0, 1].
+
+        The rate at a point of a run is what its schedule says there, but no more than this share of ``lr``.
+
+        Args:
+            epoch: a point of the run, in [0, epochs).
+            epochs: length of the run T.
+        """
+        return 1.0
+
     def as_dict(self) -> dict[str, Any]:
         """The name and every hyper-parameter, as JSON values."""
         fields = dataclasses.fields(self)  # type: ignore[arg-type]  # subclasses are dataclasses
@@ -116,14 +130,24 @@ class Method(ABC):
             ArgumentError: if the name or a hyper-parameter is unknown, or a value out of its range.
         """
         kind = get_method(str(values.get("name", "")))
-        known = [field.name for field in dataclasses.fields(kind) if field.init]  # type: ignore[arg-type]
+        known = kind.hyper_parameters()
         given = {key: value for key, value in values.items() if key != "name"}
         for key in given:
             if key not in known:
                 near = difflib.get_close_matches(key, known, n=1)
                 hint = f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(known) or 'none'}."
                 raise ArgumentError(f"method {kind.name!r} has no hyper-parameter {key!r}{hint}")
-        return kind(**given)
+        return kind.from_values(convert_all(kind, given))
+
+    @classmethod
+    def hyper_parameters(cls) -> tuple[str, ...]:
+        """The names that :meth:`from_dict` takes beside ``"name"``."""
+        return tuple(field.name for field in dataclasses.fields(cls) if field.init)  # type: ignore[arg-type]
+
+    @classmethod
+    def from_values(cls, values: Mapping[str, Any]) -> Method:
+        """The method with these hyper-parameters, as :meth:`as_dict` gave them."""
+        return cls(**values)
 
 
 def method_names() -> tuple[str, ...]:

@@ -51,6 +51,7 @@ class Dense(Method):
     """
 
     name: ClassVar[str] = "dense"
+    uses_groups: ClassVar[bool] = False
 
     def start(self, model: nn.Module, groups: Sequence[ChannelGroup], *, epochs: int) -> Pruner:
         """Begin a run; groups and epochs do not matter."""

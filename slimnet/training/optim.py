@@ -36,8 +36,9 @@ def set_learning_rate(optimizer: Optimizer, lr: float) -> None:
 
 
 def learning_rate(config: TrainConfig, epoch: int, fraction: float = 0.0) -> float:
-    """The learning rate at a point of a run; it depends on nothing else, so resuming needs no state of its
-    own.
+    """The learning rate at a point of a run: what the schedule says, within the limit of the method's phase.
+
+    It depends on nothing else, so resuming needs no state of its own.
 
     Args:
         config: the settings of the run.
@@ -49,6 +50,12 @@ def learning_rate(config: TrainConfig, epoch: int, fraction: float = 0.0) -> flo
         >>> [round(learning_rate(config, epoch), 6) for epoch in (0, 1, 60, 120, 160)]
         [0.01, 0.1, 0.02, 0.004, 0.0008]
     """
+    limit = config.lr * config.method.lr_limit(epoch + fraction, config.epochs)
+    return min(_scheduled(config, epoch, fraction), limit)
+
+
+def _scheduled(config: TrainConfig, epoch: int, fraction: float) -> float:
+    """What the schedule alone says, whatever the method."""
     now = epoch + fraction
     if now < config.warmup_epochs:
         return config.lr * (0.1 + 0.9 * now / config.warmup_epochs)
