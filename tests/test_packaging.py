@@ -24,7 +24,7 @@ ARROWS = {
     "measure": {"errors"},
     "report": {"_files", "errors"},
     "graph": {"errors"},
-    "data": {"errors"},
+    "data": {"_files", "errors"},
     "models": {"_files", "errors"},
     "criteria": {"errors", "graph"},
     "masks": {"errors", "graph"},

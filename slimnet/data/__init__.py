@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+from slimnet.data.balance import class_weights
 from slimnet.data.batches import Batches
-from slimnet.data.dataset import Augment, Dataset, Split, stratified_indices
+from slimnet.data.dataset import Augment, Dataset, Split
+from slimnet.data.duplicates import Duplicates, duplicates
+from slimnet.data.ferplus import FERPLUS_CLASSES, ferplus_targets, ferplus_votes
 from slimnet.data.images import ImageFiles, read_image
 from slimnet.data.load import data_names, load_data
+from slimnet.data.strata import stratified_indices
 
 __all__ = [
+    "FERPLUS_CLASSES",
     "Augment",
     "Batches",
     "Dataset",
+    "Duplicates",
     "ImageFiles",
     "Split",
+    "class_weights",
     "data_names",
+    "duplicates",
+    "ferplus_targets",
+    "ferplus_votes",
     "load_data",
     "read_image",
     "stratified_indices",

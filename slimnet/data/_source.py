@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from slimnet.data.dataset import Split
+from slimnet.data.dataset import Augment, Split
 
 _CHUNK = 1024
 _SAMPLE = 2048
@@ -17,13 +18,17 @@ _SAMPLE = 2048
 
 @dataclass(frozen=True)
 class Request:
-    """The arguments of `load_data` that concern where images come from."""
+    """The arguments of `load_data` that concern where images come from.
+
+    ``options`` holds a value for each name in the loader's ``OPTIONS``, and no other.
+    """
 
     name: str
     data_dir: Path | None
     download: bool
     image_size: int | None
     resident_bytes: int
+    options: Mapping[str, bool] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,6 +44,8 @@ class Source:
         flip: whether a mirrored image still shows its class.
         val: the validation data, where it comes apart from the training data.
         normalise: ``"dataset"`` or ``"imagenet"``, the default of this data set.
+        augment: the customary random changes; None for crop and flip.
+        notes: what a user should know about this data, a line each.
     """
 
     classes: tuple[str, ...]
@@ -49,6 +56,8 @@ class Source:
     flip: bool = True
     val: Split | None = None
     normalise: str = "dataset"
+    augment: Augment | None = None
+    notes: tuple[str, ...] = ()
 
 
 def resized(images: Tensor, size: int | None) -> Tensor:
@@ -56,10 +65,7 @@ def resized(images: Tensor, size: int | None) -> Tensor:
     if size is None or tuple(images.shape[2:]) == (size, size):
         return images
     chunks = [
-        F.interpolate(chunk.float(), (size, size), mode="bilinear", antialias=True)
-        .round_()
-        .clamp_(0, 255)
-        .byte()
+        F.interpolate(chunk.float(), (size, size), mode="bilinear", antialias=True).round_().clamp_(0, 255).byte()
         for chunk in torch.split(images, _CHUNK)
     ]
     return torch.cat(chunks)
@@ -71,12 +77,8 @@ def channel_statistics(split: Split) -> tuple[tuple[float, ...], tuple[float, ..
     Over at most 2,048 images, evenly spaced. A channel without any variation gets a std of 1.
     """
     rows = torch.arange(0, len(split), -(-len(split) // _SAMPLE))
-    histogram = [
-        torch.bincount(plane.flatten(), minlength=256).double() for plane in split.take(rows).unbind(1)
-    ]
+    histogram = [torch.bincount(plane.flatten(), minlength=256).double() for plane in split.take(rows).unbind(1)]
     values = torch.arange(256, dtype=torch.float64) / 255
     means = [float((h * values).sum() / h.sum()) for h in histogram]
-    variances = [
-        float((h * (values - mean) ** 2).sum() / h.sum()) for h, mean in zip(histogram, means, strict=True)
-    ]
+    variances = [float((h * (values - mean) ** 2).sum() / h.sum()) for h, mean in zip(histogram, means, strict=True)]
     return tuple(means), tuple(variance**0.5 or 1.0 for variance in variances)

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Generator, Tensor
 
-from slimnet.data.augment import Draw, crop_and_flip, draw
+from slimnet.data.augment import Draw, crop_and_flip, draw, erased, turned
 from slimnet.data.dataset import Augment, Split, check_statistics
 from slimnet.data.images import ImageFiles
 from slimnet.errors import ArgumentError
@@ -115,8 +115,10 @@ class Batches:
 
     def _finished(self, images: Tensor, drawn: Draw | None) -> Tensor:
         if drawn is not None and self.augment:
-            images = crop_and_flip(images, drawn, self.augment.crop_padding)
+            images = turned(crop_and_flip(images, drawn, self.augment.crop_padding), drawn)
         normalised = images.to(torch.float32).mul_(self._scale).add_(self._shift)
+        if drawn is not None:
+            normalised = erased(normalised, drawn)
         return normalised.contiguous(memory_format=self.memory_format)
 
     def _check(self) -> None:
@@ -127,13 +129,9 @@ class Batches:
         if not self.shuffle:
             return
         if self.batch_size > self.size:
-            raise ArgumentError(
-                f"`batch_size` {self.batch_size} is larger than the {self.size} training images."
-            )
+            raise ArgumentError(f"`batch_size` {self.batch_size} is larger than the {self.size} training images.")
         if self.batch_size % self.world_size:
-            raise ArgumentError(
-                f"`batch_size` {self.batch_size} does not divide among {self.world_size} processes."
-            )
+            raise ArgumentError(f"`batch_size` {self.batch_size} does not divide among {self.world_size} processes.")
         last = self.global_size(len(self) - 1)
         if last < self.world_size:
             raise ArgumentError(

@@ -35,9 +35,7 @@ def load(request: Request) -> Source:
     train, test = (_read(kind, root, request, train=part) for part in (True, False))
     mean, std = _STATISTICS[request.name]
     normalise = "imagenet" if request.name == "cifar10" else "dataset"
-    return Source(
-        tuple(train.classes), _split(train, request), _split(test, request), mean, std, normalise=normalise
-    )
+    return Source(tuple(train.classes), _split(train, request), _split(test, request), mean, std, normalise=normalise)
 
 
 def _root(request: Request, base_folder: str) -> Path:
@@ -63,11 +61,7 @@ def _problem(kind: Any, root: Path, request: Request, error: Exception) -> str:
     sums = {**dict(kind.train_list), **dict(kind.test_list), kind.meta["filename"]: kind.meta["md5"]}
     missing = [name for name in sums if not (folder / name).is_file()]
     if missing:
-        hint = (
-            f"the download failed ({' '.join(str(error).split())})"
-            if request.download
-            else "fetch it with --download"
-        )
+        hint = f"the download failed ({' '.join(str(error).split())})" if request.download else "fetch it with --download"
         return f"{request.name}: looked for {', '.join(missing)} in {folder}: not there; {hint}."
     corrupt = [name for name, md5 in sums.items() if not check_integrity(folder / name, md5)]
     if corrupt:

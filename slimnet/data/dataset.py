@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 
 from slimnet.data.images import ImageFiles
 from slimnet.errors import ArgumentError, DataError
@@ -21,14 +21,23 @@ class Augment:
     Attributes:
         crop_padding: pixels of zeros put around an image before a crop of the old size is taken; 0 for none.
         flip: mirror half of the images, left to right.
+        rotate: largest angle of a rotation about the centre, in degrees; what comes in from outside is 0.
+        scale: an image is enlarged by a factor from 1 − scale to 1 + scale, about its centre.
+        erase: share of the images of which a rectangle (2 to 20 % of the area) is set to the mean.
     """
 
     crop_padding: int = 4
     flip: bool = True
+    rotate: float = 0.0
+    scale: float = 0.0
+    erase: float = 0.0
 
     def __post_init__(self) -> None:
         if self.crop_padding < 0:
             raise ArgumentError(f"`crop_padding` must not be negative, got {self.crop_padding}.")
+        for name, value, most in (("rotate", self.rotate, 180), ("scale", self.scale, 0.9), ("erase", self.erase, 1)):
+            if not 0 <= value <= most:
+                raise ArgumentError(f"`{name}` must be from 0 to {most}, got {value}.")
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,6 +48,7 @@ class Split:
         images: (N, C, H, W) uint8; either a tensor, or files that are decoded when they are indexed.
         labels: (N,) int64, from 0.
         indices: (N,) int64, where the images stood in the set that they were taken from; None if not taken.
+        soft: (N, classes) float32, shares of the classes where people disagree; None where there is only the label.
 
     Raises:
         DataError: if the shapes or types are not these.
@@ -47,6 +57,7 @@ class Split:
     images: Tensor | ImageFiles
     labels: Tensor
     indices: Tensor | None = None
+    soft: Tensor | None = None
 
     def __post_init__(self) -> None:
         shape, dtype = tuple(self.images.shape), self.images.dtype
@@ -54,9 +65,10 @@ class Split:
             raise DataError(f"Images must be uint8 of shape (N, C, H, W), got {dtype} of shape {shape}.")
         if self.labels.dtype != torch.int64 or self.labels.shape != shape[:1]:
             raise DataError(
-                f"Labels must be int64 of shape ({shape[0]},), got {self.labels.dtype} of shape "
-                f"{tuple(self.labels.shape)}."
+                f"Labels must be int64 of shape ({shape[0]},), got {self.labels.dtype} of shape {tuple(self.labels.shape)}."
             )
+        if self.soft is not None and (self.soft.dim() != 2 or len(self.soft) != shape[0]):
+            raise DataError(f"Soft labels must have shape ({shape[0]}, classes), got {tuple(self.soft.shape)}.")
 
     def __len__(self) -> int:
         return int(self.labels.shape[0])
@@ -69,7 +81,7 @@ class Split:
         """The images and labels at ``indices`` (n,); the result remembers where they stood."""
         origin = indices if self.indices is None else self.indices[indices]
         images = self.images.subset(indices) if isinstance(self.images, ImageFiles) else self.images[indices]
-        return Split(images, self.labels[indices], origin)
+        return Split(images, self.labels[indices], origin, None if self.soft is None else self.soft[indices])
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,6 +97,7 @@ class Dataset:
         mean: of each channel, in units where 255 is 1.
         std: likewise.
         augment: the customary random changes of training images, or None.
+        notes: what a user should know about this data, a line each: rows left out, images in two splits.
 
     Raises:
         DataError: if a split is empty, image shapes differ, a label is out of range, or a class has no image
@@ -100,6 +113,7 @@ class Dataset:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     augment: Augment | None = None
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         check_statistics(self.mean, self.std, channels=self.image_shape[0])
@@ -108,9 +122,7 @@ class Dataset:
         counts = torch.bincount(self.train.labels, minlength=self.num_classes)
         empty = [self.classes[i] for i in (counts == 0).nonzero().flatten().tolist()]
         if empty:
-            raise DataError(
-                f"{self.name}: class {empty[0]!r} has no training image; add some or drop the class."
-            )
+            raise DataError(f"{self.name}: class {empty[0]!r} has no training image; add some or drop the class.")
 
     @property
     def num_classes(self) -> int:
@@ -134,6 +146,7 @@ class Dataset:
             "test": len(self.test),
             "mean": list(self.mean),
             "std": list(self.std),
+            **({"notes": list(self.notes)} if self.notes else {}),
         }
 
     def _check_split(self, label: str, split: Split) -> None:
@@ -141,8 +154,7 @@ class Dataset:
             raise DataError(f"{self.name}: the {label} split is empty.")
         if tuple(split.images.shape[1:]) != self.image_shape:
             raise DataError(
-                f"{self.name}: {label} images are {tuple(split.images.shape[1:])}, "
-                f"training images {self.image_shape}."
+                f"{self.name}: {label} images are {tuple(split.images.shape[1:])}, training images {self.image_shape}."
             )
         low, high = int(split.labels.min()), int(split.labels.max())
         if low < 0 or high >= self.num_classes:
@@ -166,47 +178,3 @@ def check_statistics(mean: Sequence[float], std: Sequence[float], *, channels: i
             raise ArgumentError(f"`{label}` must be finite, got {tuple(values)}.")
     if min(std) <= 0:
         raise ArgumentError(f"`std` must be positive, got {tuple(std)}.")
-
-
-def stratified_indices(labels: Tensor, count: int, generator: Generator) -> Tensor:
-    """Draw ``count`` samples such that each class keeps its share.
-
-    Shares are rounded by largest remainder; where samples are left over, a class without any comes first.
-
-    Args:
-        labels: (N,) int64.
-        count: how many to draw, from 0 to N.
-        generator: a generator on the CPU; the result is a function of its state.
-
-    Returns:
-        (count,) int64, sorted, each index once.
-
-    Raises:
-        ArgumentError: if ``count`` is not in [0, N].
-
-    Example:
-        >>> stratified_indices(torch.tensor([0, 0, 0, 0, 1, 1]), 3, Generator().manual_seed(0)).shape
-        torch.Size([3])
-    """
-    labels = labels.cpu()
-    if not 0 <= count <= len(labels):
-        raise ArgumentError(f"`count` must be between 0 and the {len(labels)} samples, got {count}.")
-    shuffled = torch.randperm(len(labels), generator=generator)
-    if not count:
-        return shuffled[:0]
-    quotas = _quotas(torch.bincount(labels).tolist(), count)
-    members = [shuffled[labels[shuffled] == label] for label in range(len(quotas))]
-    return torch.cat([member[:quota] for member, quota in zip(members, quotas, strict=True)]).sort().values
-
-
-def _quotas(sizes: list[int], count: int) -> list[int]:
-    """Whole numbers in proportion to ``sizes`` that sum to ``count``."""
-    total = sum(sizes)
-    quotas = [size * count // total for size in sizes]
-    order = sorted(
-        (label for label, size in enumerate(sizes) if size),
-        key=lambda label: (quotas[label] > 0, -(sizes[label] * count % total), label),
-    )
-    for label in order[: count - sum(quotas)]:
-        quotas[label] += 1
-    return quotas

@@ -10,7 +10,8 @@ import torch
 from torch import Generator
 
 from slimnet.data._source import Request, Source, channel_statistics, resized
-from slimnet.data.dataset import Split, stratified_indices
+from slimnet.data.dataset import Split
+from slimnet.data.strata import stratified_indices
 from slimnet.errors import ArgumentError
 
 _TEST_FRACTION = 0.2

@@ -32,21 +32,15 @@ def load(request: Request) -> Source:
     paths = [path for files, _ in found.values() for path in files]
     channels, size = _format(paths, len(found[root / "train"][0]), request.image_size)
     resident = len(paths) * channels * size[0] * size[1] <= request.resident_bytes
-    splits = {
-        part: _split(ImageFiles(tuple(f), channels, size), lab, resident) for part, (f, lab) in found.items()
-    }
+    splits = {part: _split(ImageFiles(tuple(f), channels, size), lab, resident) for part, (f, lab) in found.items()}
     train = splits[root / "train"]
     mean, std = channel_statistics(train)
-    return Source(
-        classes, train, splits[root / "test"], mean, std, val=splits.get(validation) if validation else None
-    )
+    return Source(classes, train, splits[root / "test"], mean, std, val=splits.get(validation) if validation else None)
 
 
 def _classes(folder: Path) -> tuple[str, ...]:
     if not folder.is_dir():
-        raise DataError(
-            f"{folder} does not exist: the data folder must hold train and test, a folder a class in each."
-        )
+        raise DataError(f"{folder} does not exist: the data folder must hold train and test, a folder a class in each.")
     names = tuple(sorted(p.name for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".")))
     if len(names) < 2:
         raise DataError(f"{folder} must hold at least two folders, one a class; it holds {len(names)}.")
@@ -57,15 +51,11 @@ def _files(folder: Path, classes: Sequence[str]) -> tuple[list[Path], list[int]]
     """The image files below ``folder`` and their labels, in the order of their names."""
     other = sorted(set(_classes(folder)) ^ set(classes))
     if other:
-        raise DataError(
-            f"{folder} has not the same classes as train: {', '.join(other[:3])} is in one of them only."
-        )
+        raise DataError(f"{folder} has not the same classes as train: {', '.join(other[:3])} is in one of them only.")
     files: list[Path] = []
     labels: list[int] = []
     for label, name in enumerate(classes):
-        members = sorted(
-            p for p in (folder / name).rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file()
-        )
+        members = sorted(p for p in (folder / name).rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
         if not members:
             raise DataError(f"{folder / name} holds no image: known are {', '.join(sorted(SUFFIXES))}.")
         files += members

@@ -57,9 +57,7 @@ class ImageFiles:
         """Decode some, as a DataLoader asks for them: a whole batch at once."""
         if not indices:
             return torch.empty(0, self.channels, *self.size, dtype=torch.uint8)
-        return torch.stack(
-            [read_image(self.paths[i], channels=self.channels, size=self.size) for i in indices]
-        )
+        return torch.stack([read_image(self.paths[i], channels=self.channels, size=self.size) for i in indices])
 
     def subset(self, indices: Tensor) -> ImageFiles:
         """The files at ``indices``, not decoded."""
@@ -126,9 +124,7 @@ def read_header(path: Path) -> tuple[int, tuple[int, int]]:
 def check_depth(image: Image.Image, path: Path) -> None:
     """Refuse an image whose values would be clipped to 8 bits."""
     if image.mode.startswith(_DEEP):
-        raise DataError(
-            f"{path} has more than 8 bits a channel (mode {image.mode}): convert it to 8 bits first."
-        )
+        raise DataError(f"{path} has more than 8 bits a channel (mode {image.mode}): convert it to 8 bits first.")
 
 
 def _converted(image: Image.Image, mode: str) -> Image.Image:
@@ -149,9 +145,7 @@ def _fitted(image: Image.Image, size: tuple[int, int] | None) -> Image.Image:
 
 
 def _unreadable(path: Path, error: Exception) -> DataError:
-    reason = (
-        "it does not exist" if isinstance(error, FileNotFoundError) else "it may be truncated or no image"
-    )
+    reason = "it does not exist" if isinstance(error, FileNotFoundError) else "it may be truncated or no image"
     return DataError(f"{path} cannot be read as an image: {reason}.")
 
 

@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import difflib
 import importlib
+from collections.abc import Mapping
 from pathlib import Path
+from types import ModuleType
 from typing import Literal
 
 import torch
 from torch import Generator
 
 from slimnet.data._source import Request, Source
-from slimnet.data.dataset import Augment, Dataset, Split, stratified_indices
+from slimnet.data.dataset import Augment, Dataset, Split
+from slimnet.data.strata import stratified_indices
 from slimnet.errors import ArgumentError, DataError
 
-# One line a data set: the module with a function `load(request) -> Source`, imported when it is asked for.
+# One line a data set: the module with a function `load(request) -> Source`, imported when it is asked for. Where it has
+# options of its own, it names them in `OPTIONS`, each with its default.
 LOADERS = {
     "digits": "slimnet.data.digits",
     "cifar10": "slimnet.data.cifar",
     "cifar100": "slimnet.data.cifar",
     "folder": "slimnet.data.folder",
+    "fer2013": "slimnet.data.fer2013",
+    "ferplus": "slimnet.data.fer2013",
 }
 
 Normalise = Literal["dataset", "imagenet"]
@@ -41,15 +47,18 @@ def load_data(
     image_size: int | None = None,
     normalise: Normalise | None = None,
     resident_bytes: int = 2 * 2**30,
+    data_options: Mapping[str, bool] | None = None,
 ) -> Dataset:
     """Load a data set.
 
     The validation split is held out of the training data, each class in its share, as a function of
-    ``val_fraction`` and ``seed``; ``val.indices`` says which images. A folder that has its own keeps it.
+    ``val_fraction`` and ``seed``; ``val.indices`` says which images. A folder that has its own keeps it, and so does
+    FER2013: PublicTest validates, whatever ``val_fraction`` is.
 
     Args:
         name: ``"digits"`` (1,797 handwritten digits, 8×8, grey; always there), ``"cifar10"``, ``"cifar100"``,
-            or ``"folder"`` (``train``, ``test`` and perhaps ``val``, each with a folder of images a class).
+            ``"folder"`` (``train``, ``test`` and perhaps ``val``, each with a folder of images a class), ``"fer2013"``
+            (faces, 48×48, grey, seven expressions) or ``"ferplus"`` (the same faces, eight expressions by majority).
         data_dir: where the files are.
         download: fetch missing files (CIFAR only).
         val_fraction: share of the training data held out, in (0, 1).
@@ -59,12 +68,14 @@ def load_data(
             None means ``"dataset"``, except for CIFAR-10, where it means ``"imagenet"``: the ResNets in
             circulation were trained so.
         resident_bytes: a folder larger than this, decoded, is not held in memory but streamed from its files.
+        data_options: for FER2013 and FER+: ``drop_leaked`` leaves training images out that also stand in validation or
+            test; ``skip_bad_rows`` leaves malformed rows out, and counts them, instead of stopping at the first.
 
     Returns:
         The data set, on the CPU.
 
     Raises:
-        ArgumentError: if a number is out of its range, or ``"imagenet"`` is asked for grey images.
+        ArgumentError: if a number is out of its range, ``"imagenet"`` is asked for grey images, or an option is unknown.
         DataError: if the name is unknown, files are missing or corrupt, or there is too little data to split.
     """
     if name not in LOADERS:
@@ -75,16 +86,25 @@ def load_data(
         raise ArgumentError(f"`val_fraction` must be in (0, 1), got {val_fraction}.")
     if image_size is not None and image_size < 1:
         raise ArgumentError(f"`image_size` must be at least 1, got {image_size}.")
-    request = Request(
-        name, Path(data_dir) if data_dir is not None else None, download, image_size, resident_bytes
-    )
-    source: Source = importlib.import_module(LOADERS[name]).load(request)
-    train, val = (
-        (source.train, source.val) if source.val else _hold_out(name, source.train, val_fraction, seed)
-    )
+    loader = importlib.import_module(LOADERS[name])
+    options = _options(name, loader, data_options or {})
+    folder = Path(data_dir) if data_dir is not None else None
+    source: Source = loader.load(Request(name, folder, download, image_size, resident_bytes, options))
+    train, val = (source.train, source.val) if source.val is not None else _hold_out(name, source.train, val_fraction, seed)
     mean, std = _statistics(source, normalise or source.normalise)
-    augment = Augment(crop_padding=min(source.train.images.shape[2:]) // 8, flip=source.flip)
-    return Dataset(name, source.classes, train, val, source.test, mean, std, augment)
+    augment = source.augment or Augment(crop_padding=min(source.train.images.shape[2:]) // 8, flip=source.flip)
+    return Dataset(name, source.classes, train, val, source.test, mean, std, augment, source.notes)
+
+
+def _options(name: str, loader: ModuleType, given: Mapping[str, bool]) -> dict[str, bool]:
+    """A value for every option of the loader; the ones given first."""
+    known: dict[str, bool] = getattr(loader, "OPTIONS", {})
+    for option, value in given.items():
+        if option not in known:
+            raise ArgumentError(f"{name} has no option {option!r}; known: {', '.join(known) or 'none'}.")
+        if not isinstance(value, bool):
+            raise ArgumentError(f"`{option}` must be true or false, got {value!r}.")
+    return {**known, **given}
 
 
 def _hold_out(name: str, data: Split, fraction: float, seed: int) -> tuple[Split, Split]:

@@ -1,0 +1,526 @@
+"""FER2013 and FER+: files of every layout, damaged files, the binary copy, duplicates, augmentation for faces."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Generator, Tensor
+
+from slimnet.data import (
+    Augment,
+    Batches,
+    Dataset,
+    Duplicates,
+    Split,
+    class_weights,
+    duplicates,
+    ferplus_targets,
+    ferplus_votes,
+    load_data,
+)
+from slimnet.data import _cache as cache
+from slimnet.data._lines import LIMIT
+from slimnet.data.augment import crop_and_flip, draw
+from slimnet.errors import ArgumentError, DataError, SlimnetError
+
+USAGES = ["Training"] * 14 + ["PublicTest"] * 7 + ["PrivateTest"] * 7
+
+
+def faces(count: int = 28) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    return np.random.default_rng(0).integers(0, 256, (count, 2304), dtype=np.uint8)
+
+
+def text(pixels: Any) -> str:
+    return " ".join(map(str, pixels))
+
+
+def rows(images: Any = None) -> list[str]:
+    images = faces() if images is None else images
+    return [f"{i % 7},{text(image)},{usage}" for i, (image, usage) in enumerate(zip(images, USAGES, strict=True))]
+
+
+def write(folder: Path, lines: list[str], name: str = "fer2013.csv", header: str = "emotion,pixels,Usage") -> Path:
+    folder.mkdir(exist_ok=True, parents=True)
+    (folder / name).write_text("\n".join([header, *lines]) + "\n")
+    return folder / name
+
+
+def pixels(split: Split) -> Tensor:
+    return split.take(torch.arange(len(split))).flatten(1)
+
+
+def copies(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if ".slimnet" in path.parts and path.is_file()]
+
+
+# --- layouts ---
+
+
+def whole(folder: Path) -> None:
+    write(folder, rows())
+
+
+def below(folder: Path) -> None:
+    write(folder / "fer2013", rows())
+
+
+def icml(folder: Path) -> None:
+    lines = [",".join([r.split(",")[0], r.split(",")[2], r.split(",")[1]]) for r in rows()]
+    write(folder, lines, "icml_face_data.csv", "emotion, Usage, pixels")
+
+
+def parts(folder: Path) -> None:
+    for name, part in (("train", rows()[:14]), ("val", rows()[14:21]), ("test", rows()[21:])):
+        write(folder, [line.rpartition(",")[0] for line in part], f"{name}.csv", "emotion,pixels")
+
+
+def windows_file(folder: Path) -> None:
+    lines = [r.replace(",", ',"', 1).replace(",T", '",T').replace(",P", '",P') for r in rows()]
+    (folder / "fer2013.csv").write_bytes(b"\xef\xbb\xbf" + "\r\n".join(["Emotion,Pixels,Usage", *lines, "", ""]).encode())
+
+
+@pytest.mark.parametrize("layout", [whole, below, icml, parts, windows_file])
+def test_every_layout_gives_the_same_faces(tmp_path: Path, layout: Callable[[Path], None]) -> None:
+    layout(tmp_path)
+    fer = load_data("fer2013", data_dir=tmp_path, val_fraction=0.5)
+    assert [len(split) for split in (fer.train, fer.val, fer.test)] == [14, 7, 7]
+    assert (fer.image_shape, fer.classes[3], fer.notes) == ((1, 48, 48), "happy", ())
+    assert fer.val.labels.tolist() == list(range(7))
+    assert np.array_equal(torch.cat([pixels(s) for s in (fer.train, fer.val, fer.test)]).numpy(), faces())
+    assert fer.augment is not None
+    assert fer.augment.rotate > 0
+
+
+def test_resized_faces_shift_as_far_in_parts_of_the_image(tmp_path: Path) -> None:
+    whole(tmp_path)
+    fer = load_data("fer2013", data_dir=tmp_path, image_size=96)
+    assert fer.image_shape == (1, 96, 96)
+    assert fer.augment is not None
+    assert fer.augment.crop_padding == 8
+
+
+# --- damaged files ---
+
+
+def row(pixels: Any = None, label: object = 3, usage: str = "Training") -> str:
+    return f"{label},{text(faces(1)[0] if pixels is None else pixels)},{usage}"
+
+
+def with_word(word: str) -> str:
+    return row([*faces(1)[0][:6], word, *faces(1)[0][7:]])
+
+
+BAD_ROWS: list[tuple[str, str]] = [
+    (row()[:4000], "line 6: 2 columns, the header has 3"),
+    (row()[:4000].rstrip() + ",Training", r"line 6: 1,\d\d\d pixels, not 2,304"),
+    (row(faces(1)[0][1:]), "line 6: 2,303 pixels, not 2,304"),
+    (row([*faces(1)[0], 7]), "line 6: 2,305 pixels, not 2,304"),
+    (row([]), "line 6: 0 pixels, not 2,304"),
+    (with_word("256"), "line 6: pixel 7 is '256', not a whole number from 0 to 255"),
+    (with_word("-1"), "line 6: pixel 7 is '-1', not a whole number"),
+    (with_word("1e3"), "line 6: pixel 7 is '1e3'"),
+    (with_word("1.5"), "line 6: pixel 7 is '1.5'"),
+    (with_word("12345678901234567890123456789"), r"line 6: pixel 7 is '123456789012345678901234'…, not"),
+    (with_word("\u0663"), r"line 6: pixel 7 is '\\xd9\\xa3'"),
+    (with_word("nan"), "line 6: pixel 7 is 'nan'"),
+    (row(label=9), "line 6: label '9' is not a whole number from 0 to 6"),
+    (row(label=-1), "line 6: label '-1'"),
+    (row(label=""), "line 6: label ''"),
+    (row(label="3.0"), r"line 6: label '3\.0'"),
+    (row(label="\x1b[31mred"), r"line 6: label '\\x1b\[31mred'"),
+    (row(usage="training"), "line 6: Usage 'training' is none of Training, PublicTest, PrivateTest"),
+    ("3," + "7 " * LIMIT + ",Training", "line 6: longer than 65,536 bytes, which no row of FER2013 is"),
+]
+
+
+@pytest.mark.parametrize(("bad", "message"), BAD_ROWS)
+def test_a_bad_row_stops_with_file_and_line_or_is_counted(tmp_path: Path, bad: str, message: str) -> None:
+    lines = rows()
+    path = write(tmp_path, [*lines[:4], bad, *lines[4:]])
+    with pytest.raises(DataError, match=message) as caught:
+        load_data("fer2013", data_dir=tmp_path)
+    assert str(caught.value).startswith(f"{path}, line 6: ")
+    assert str(caught.value).endswith("(--skip-bad-rows leaves such rows out).")
+    assert "\n" not in str(caught.value)
+    assert not copies(tmp_path)
+    for _ in range(2):  # parsed, then from the copy
+        fer = load_data("fer2013", data_dir=tmp_path, data_options={"skip_bad_rows": True})
+        assert np.array_equal(pixels(fer.train).numpy(), faces()[:14])
+        assert fer.notes[0].startswith(f"1 bad rows left out; the first: {path}, line 6: ")
+        assert fer.as_dict()["notes"] == list(fer.notes)
+    with pytest.raises(DataError, match=message):  # the copy does not hide them
+        load_data("fer2013", data_dir=tmp_path)
+
+
+def utf16(path: Path) -> None:
+    path.write_text("\n".join(["emotion,pixels,Usage", *rows()]), encoding="utf-16")
+
+
+BAD_FILES: list[tuple[Callable[[Path], object], str]] = [
+    (lambda path: path.write_bytes(b""), "line 1: the file is empty"),
+    (lambda path: path.write_bytes(b"\n\n"), "line 1: the file is empty"),
+    (lambda path: path.write_text("emotion,pixels,Usage\n"), "holds no good row"),
+    (lambda path: path.write_text("emotion,Usage\n3,Training\n"), "line 1: no column 'pixels'; found: 'emotion,Usage'"),
+    (lambda path: path.write_text("pixels\n" + text(faces(1)[0])), "line 1: no column 'emotion'"),
+    (utf16, r"line 1: not ASCII or UTF-8 text \(it looks like UTF-16\)"),
+    (lambda path: path.write_bytes(b"1" * 5_000_000), "line 1: longer than 65,536 bytes"),
+    (lambda path: path.write_bytes(bytes(range(14, 256)) * 9), "line 1: no column 'emotion'"),
+]
+
+
+@pytest.mark.parametrize(("damage", "message"), BAD_FILES)
+@pytest.mark.parametrize("skip", [False, True])
+def test_a_damaged_file_is_one_clear_line(tmp_path: Path, damage: Callable[[Path], object], message: str, skip: bool) -> None:
+    path = tmp_path / "fer2013.csv"
+    damage(path)
+    with pytest.raises(DataError, match=message) as caught:
+        load_data("fer2013", data_dir=tmp_path, data_options={"skip_bad_rows": skip})
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert not copies(tmp_path)
+
+
+def test_only_bad_rows(tmp_path: Path) -> None:
+    write(tmp_path, [row(label=9)] * 30)
+    with pytest.raises(DataError, match=r"holds no good row; 30 bad, the first: .*line 2: label '9'"):
+        load_data("fer2013", data_dir=tmp_path, data_options={"skip_bad_rows": True})
+    assert not copies(tmp_path)
+
+
+def test_a_huge_line_costs_no_memory(tmp_path: Path) -> None:
+    """50 MB of one line, after good rows and before others."""
+    path = write(tmp_path, rows())
+    with path.open("ab") as file:
+        for _ in range(50):
+            file.write(b"1 " * 500_000)
+        file.write(b"\n" + rows()[3].encode())
+    import tracemalloc
+
+    tracemalloc.start()
+    fer = load_data("fer2013", data_dir=tmp_path, data_options={"skip_bad_rows": True})
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len(fer.train) == 15
+    assert peak < 5e6
+
+
+BAD_REQUESTS: list[tuple[str, dict[str, Any], type[SlimnetError], str]] = [
+    ("fer2013", {"data_dir": None}, DataError, r"fer2013 needs a data folder: the one that holds fer2013.csv"),
+    ("fer2013", {"data_dir": "/nowhere"}, DataError, "looked for fer2013.csv, icml_face_data.csv, or train.csv, val.csv"),
+    ("fer2013", {"data_options": {"drop": True}}, ArgumentError, "no option 'drop'; known: drop_leaked, skip_bad_rows"),
+    ("fer2013", {"data_options": {"drop_leaked": 1}}, ArgumentError, "`drop_leaked` must be true or false, got 1"),
+    ("digits", {"data_dir": None, "data_options": {"drop_leaked": True}}, ArgumentError, "'drop_leaked'; known: none"),
+]
+
+
+@pytest.mark.parametrize(("name", "options", "kind", "message"), BAD_REQUESTS)
+def test_bad_requests(tmp_path: Path, name: str, options: dict[str, Any], kind: type[SlimnetError], message: str) -> None:
+    with pytest.raises(kind, match=message) as caught:
+        load_data(name, **{"data_dir": tmp_path, **options})
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("part", "missing"), [(slice(0, 14), "PublicTest"), (slice(14, 28), "Training")])
+def test_a_split_without_rows_is_said(tmp_path: Path, part: slice, missing: str) -> None:
+    write(tmp_path, rows()[part])
+    with pytest.raises(DataError, match=f"fer2013.csv holds no row for {missing}"):
+        load_data("fer2013", data_dir=tmp_path)
+
+
+# --- the binary copy ---
+
+
+def test_the_copy_is_used_and_follows_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole(tmp_path)
+    first = load_data("fer2013", data_dir=tmp_path)
+    assert [path.name for path in copies(tmp_path)] == ["fer2013.csv.safetensors"]
+    with monkeypatch.context() as patched:
+        patched.setattr("slimnet.data.fer2013.read_rows", None)  # nothing is parsed
+        second = load_data("fer2013", data_dir=tmp_path)
+    assert torch.equal(pixels(first.train), pixels(second.train))
+    assert torch.equal(first.test.labels, second.test.labels)
+    write(tmp_path, rows(255 - faces()))
+    assert np.array_equal(pixels(load_data("fer2013", data_dir=tmp_path).train).numpy(), 255 - faces()[:14])
+    assert len(copies(tmp_path)) == 1
+
+
+def test_a_change_that_keeps_size_and_time_is_seen(tmp_path: Path) -> None:
+    whole(tmp_path)
+    path = tmp_path / "fer2013.csv"
+    status = path.stat()
+    load_data("fer2013", data_dir=tmp_path)
+    content = path.read_text().replace("\n3,", "\n4,", 1)
+    path.write_text(content)
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert load_data("fer2013", data_dir=tmp_path).train.labels[3] == 4
+
+
+@pytest.mark.parametrize("keep", [0, 100, 30_000])
+def test_a_damaged_copy_is_made_again(tmp_path: Path, keep: int) -> None:
+    whole(tmp_path)
+    load_data("fer2013", data_dir=tmp_path)
+    (copy,) = copies(tmp_path)
+    good = copy.read_bytes()
+    copy.write_bytes(good[:keep])
+    assert len(load_data("fer2013", data_dir=tmp_path).train) == 14
+    assert copy.read_bytes() == good
+
+
+def test_where_the_folder_cannot_be_written_the_users_cache_serves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data, home = tmp_path / "data", tmp_path / "home"
+    whole_path = write(data, rows())
+    (data / ".slimnet").write_text("a file, where the folder of copies would be")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(home))
+    load_data("fer2013", data_dir=data)
+    (copy,) = (home / "slimnet").iterdir()
+    assert copy.name.endswith("fer2013.csv.safetensors")
+    assert cache.read_copy(whole_path, "another state") is None
+    with monkeypatch.context() as patched:
+        patched.setattr("slimnet.data.fer2013.read_rows", None)
+        load_data("fer2013", data_dir=data)
+    home.chmod(0o700)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(data / ".slimnet"))  # neither place: it still loads
+    assert len(load_data("fer2013", data_dir=data).train) == 14
+
+
+def test_an_interrupted_copy_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    whole(tmp_path)
+    monkeypatch.setattr("safetensors.torch.save_file", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        load_data("fer2013", data_dir=tmp_path)
+    assert not copies(tmp_path)
+
+
+# --- FER+ ---
+
+HEADER = "Usage,Image name,neutral,happiness,surprise,sadness,anger,disgust,fear,contempt,unknown,NF"
+VOTES = [
+    ([4, 0, 0, 1, 3, 2, 0, 0, 0, 0], False, None),  # 4 of 9: the single vote for sadness does not count
+    ([6, 0, 1, 1, 0, 0, 0, 0, 2, 0], True, (0, 1.0)),  # 6 of 8
+    ([5, 0, 0, 3, 1, 0, 0, 0, 1, 0], True, (0, 5 / 8)),
+    ([0, 0, 0, 0, 0, 0, 0, 0, 10, 0], False, None),
+    ([0, 0, 0, 0, 0, 0, 0, 0, 0, 10], False, None),
+    ([0, 5, 5, 0, 0, 0, 0, 0, 0, 0], False, None),  # no more than half
+    ([1, 1, 1, 1, 1, 1, 1, 1, 1, 1], False, None),
+]
+
+
+def vote_lines(usages: list[str]) -> list[str]:
+    """Row i of class i % 8, unanimously; but the first of the training rows is no face."""
+    votes = [[10 * (i % 8 == k) for k in range(10)] for i in range(len(usages))]
+    votes[0] = [0] * 9 + [10]
+    return [f"{usage},fer{i:07}.png,{','.join(map(str, v))}" for i, (usage, v) in enumerate(zip(usages, votes, strict=True))]
+
+
+def test_majority_and_shares() -> None:
+    labels, soft, kept = ferplus_targets(torch.tensor([votes for votes, _, _ in VOTES]))
+    assert kept.tolist() == [wanted for _, wanted, _ in VOTES]
+    for i, (_, _, wanted) in enumerate(VOTES):
+        if wanted:
+            assert (int(labels[i]), float(soft[i, labels[i]])) == pytest.approx(wanted)
+            assert float(soft[i].sum()) == pytest.approx(1)
+
+
+def test_ferplus(tmp_path: Path) -> None:
+    lines = rows()
+    write(tmp_path, [*lines[:5], lines[5].replace(",", ",x", 1), *lines[6:]])  # a bad row does not shift the votes
+    write(tmp_path, vote_lines(USAGES), "fer2013new.csv", HEADER)
+    found = load_data("ferplus", data_dir=tmp_path, data_options={"skip_bad_rows": True})
+    assert found.classes[7] == "contempt"
+    good = [i for i in range(14) if i not in (0, 5) and i % 8 < 8]
+    assert found.train.labels.tolist() == [i % 8 for i in good]
+    assert np.array_equal(pixels(found.train).numpy(), faces()[good])
+    assert found.train.soft is not None
+    assert torch.equal(found.train.soft.argmax(1), found.train.labels)
+    assert torch.equal(found.val.soft, torch.eye(8)[found.val.labels])
+    part = found.train.subset(torch.tensor([2, 1]))
+    assert torch.equal(part.soft, found.train.soft[[2, 1]])  # type: ignore[arg-type]
+
+
+BAD_VOTES: list[tuple[Callable[[Path], object], str]] = [
+    (lambda folder: (folder / "fer2013new.csv").unlink(), "fer2013new.csv, the votes of FER., cannot be read: No such file"),
+    (lambda folder: write(folder, vote_lines(USAGES)[1:], "fer2013new.csv", HEADER), "27 rows, fer2013.csv 28: they do not bel"),
+    (lambda folder: write(folder, [], "fer2013new.csv", HEADER), "holds no votes"),
+    (lambda folder: write(folder, vote_lines(USAGES), "fer2013new.csv", "a,b"), "line 1: the columns must be Usage, Image name"),
+    (lambda folder: write(folder, ["Training,x.png,1,2"], "fer2013new.csv", HEADER), r"line 2: not Usage, image name and 10 vo"),
+    (lambda folder: write(folder, vote_lines(USAGES[::-1]), "fer2013new.csv", HEADER), "row 1 is PrivateTest, in fer2013.csv it"),
+]
+
+
+@pytest.mark.parametrize(("damage", "message"), BAD_VOTES)
+def test_bad_votes(tmp_path: Path, damage: Callable[[Path], object], message: str) -> None:
+    whole(tmp_path)
+    write(tmp_path, vote_lines(USAGES), "fer2013new.csv", HEADER)
+    damage(tmp_path)
+    with pytest.raises(DataError, match=message) as caught:
+        load_data("ferplus", data_dir=tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_votes_need_the_order_of_the_whole_file(tmp_path: Path) -> None:
+    parts(tmp_path)
+    with pytest.raises(DataError, match=r"ferplus needs fer2013.csv or icml_face_data.csv"):
+        load_data("ferplus", data_dir=tmp_path)
+
+
+# --- duplicates, class weights ---
+
+
+def test_duplicates_are_found_and_leaked_images_left_out(tmp_path: Path) -> None:
+    images = faces()
+    images[7] = images[0]  # twice in train
+    images[14] = images[1]  # train and validation
+    images[21] = images[22] = images[2]  # train and test, test twice
+    images[20] = images[23]  # validation and test
+    images[10] = 9  # constant
+    write(tmp_path, rows(images))
+    fer = load_data("fer2013", data_dir=tmp_path)
+    assert duplicates(fer) == Duplicates(in_train=1, val_in_train=1, test_in_train=2, val_in_test=1, constant=1)
+    assert fer.notes == (
+        "1 of 7 validation and 2 of 7 test images also stand in the training split (--drop-leaked leaves them out of it)",
+    )
+    clean = load_data("fer2013", data_dir=tmp_path, data_options={"drop_leaked": True})
+    assert np.array_equal(pixels(clean.train).numpy(), np.delete(images[:14], [1, 2], axis=0))
+    assert duplicates(clean) == Duplicates(in_train=1, val_in_train=0, test_in_train=0, val_in_test=1, constant=1)
+    assert clean.notes[-1] == "2 training images left out that also stand in validation or test"
+    assert (clean.mean, clean.std) == (fer.mean, fer.std)
+
+
+def test_class_weights() -> None:
+    labels = torch.tensor([0] * 6 + [1] * 3 + [2])
+    assert class_weights(labels).tolist() == pytest.approx([10 / 18, 10 / 9, 10 / 3])
+    assert class_weights(labels, power=0).tolist() == [1, 1, 1]
+    assert float(class_weights(labels, power=0.5)[labels].mean()) == pytest.approx(1)
+    for options, message in (({"num_classes": 4}, "there is no 3"), ({"power": 2.0}, "must be in")):
+        with pytest.raises(ArgumentError, match=message):
+            class_weights(labels, **options)  # type: ignore[arg-type]
+    with pytest.raises(ArgumentError, match="there is no 0"):
+        class_weights(labels[:0])
+
+
+# --- augmentation for faces ---
+
+RAW: dict[str, Any] = {"mean": (0.0,), "std": (1 / 255,)}
+FACES = Augment(crop_padding=4, rotate=10.0, scale=0.1, erase=0.5)
+
+
+def blob(count: int = 256) -> Split:
+    """A bright square, off the centre, on grey."""
+    images = torch.full((count, 1, 48, 48), 100, dtype=torch.uint8)
+    images[:, :, 10:16, 30:36] = 200
+    return Split(images, torch.arange(count))
+
+
+def epoch(augment: Augment, e: int = 0, split: Split | None = None, **options: Any) -> Tensor:
+    batches = Batches(split or blob(), 64, **RAW, augment=augment, shuffle=True, **options)
+    return torch.cat([images for images, _ in batches.epoch(e)])
+
+
+def test_options_that_are_off_change_no_number() -> None:
+    one, other = (draw(augment, 50, Generator().manual_seed(3)) for augment in (Augment(4), FACES))
+    assert torch.equal(one.top, other.top)
+    assert torch.equal(one.flip, other.flip)
+    assert one.angle is one.zoom is one.box is None
+    images = blob(50).take(torch.arange(50))
+    assert torch.equal(crop_and_flip(images, one, 4), crop_and_flip(images, other, 4))
+
+
+def test_face_augmentation_is_a_function_of_seed_and_epoch() -> None:
+    first = epoch(FACES)
+    assert torch.equal(first, epoch(FACES))
+    assert not torch.equal(first, epoch(FACES, 1))
+    assert first.isfinite().all()
+    ranks = [Batches(blob(), 64, **RAW, augment=FACES, shuffle=True, rank=r, world_size=2).epoch(0) for r in range(2)]
+    together = torch.cat([images for pair in zip(*ranks, strict=True) for images, _ in pair])
+    torch.testing.assert_close(together, first)
+
+
+@pytest.mark.parametrize("side", [(48, 48), (48, 24)])
+def test_rotation_and_scale_are_those_asked_for(side: tuple[int, int]) -> None:
+    """The marked point turns about the centre by the drawn angle, at the drawn distance, on oblong images too."""
+    height, width = side
+    images = torch.zeros(64, 1, height, width, dtype=torch.uint8)
+    y, x = height // 2 - 9, width // 2 + 3
+    images[:, :, y - 1 : y + 2, x - 1 : x + 2] = 240
+    augment = Augment(0, flip=False, rotate=30.0, scale=0.2)
+    out = epoch(augment, split=Split(images, torch.arange(64)))
+    mass = out.sum((1, 2, 3))
+    rows, columns = torch.arange(height) + 0.5 - height / 2, torch.arange(width) + 0.5 - width / 2
+    centre_y = (out[:, 0].sum(2) * rows).sum(1) / mass
+    centre_x = (out[:, 0].sum(1) * columns).sum(1) / mass
+    start = torch.tensor([y + 0.5 - height / 2, x + 0.5 - width / 2])
+    radius = torch.hypot(centre_y, centre_x) / start.norm()
+    angle = torch.rad2deg(torch.atan2(centre_y, centre_x) - torch.atan2(start[0], start[1]))
+    assert 0.79 < radius.min() < 0.87
+    assert 1.13 < radius.max() < 1.21
+    assert 20 < angle.abs().max() < 31
+    assert angle.min() < -10
+    assert angle.max() > 10
+
+
+def test_erasing_sets_rectangles_to_the_mean() -> None:
+    split = Split(torch.full((1000, 1, 48, 48), 200, dtype=torch.uint8), torch.arange(1000))
+    batches = Batches(split, 500, mean=(0.5,), std=(0.25,), augment=Augment(0, erase=0.5), shuffle=True)
+    images = torch.cat([images for images, _ in batches.epoch(0)])
+    gone = images == 0
+    share = gone.flatten(1).float().mean(1)
+    assert 0.45 < float((share > 0).float().mean()) < 0.55
+    assert float(share.max()) < 0.23
+    assert float(share[share > 0].min()) > 0.01
+    rectangles = gone.any(2, keepdim=True) & gone.any(3, keepdim=True)
+    assert torch.equal(gone, rectangles)
+
+
+@pytest.mark.parametrize(("field", "value"), [("rotate", -1.0), ("rotate", 181.0), ("scale", 1.0), ("erase", 1.5)])
+def test_bad_augmentation(field: str, value: float) -> None:
+    with pytest.raises(ArgumentError, match=f"`{field}` must be from 0 to"):
+        Augment(**{field: value})  # type: ignore[arg-type]
+
+
+# --- the real data ---
+
+
+@pytest.fixture(scope="module")
+def fer(data_dir: Path) -> Dataset:
+    if not (data_dir / "fer2013" / "fer2013.csv").is_file():
+        pytest.skip("no fer2013.csv")
+    return load_data("fer2013", data_dir=data_dir)
+
+
+def test_real_fer2013_has_the_published_sizes_and_quirks(fer: Dataset) -> None:
+    assert [len(split) for split in (fer.train, fer.val, fer.test)] == [28709, 3589, 3589]
+    assert torch.bincount(fer.train.labels).tolist() == [3995, 436, 4097, 7215, 4830, 3171, 4965]
+    assert duplicates(fer) == Duplicates(in_train=1236, val_in_train=280, test_in_train=288, val_in_test=46, constant=12)
+
+
+def test_real_fer2013_starts_within_a_second_from_its_copy(fer: Dataset, data_dir: Path) -> None:
+    start = time.process_time()
+    load_data("fer2013", data_dir=data_dir)
+    assert time.process_time() - start < 1
+
+
+def test_real_fer2013_without_leaks(fer: Dataset, data_dir: Path) -> None:
+    clean = load_data("fer2013", data_dir=data_dir, data_options={"drop_leaked": True})
+    found = duplicates(clean)
+    assert len(clean.train) == 28006
+    assert (found.val_in_train, found.test_in_train) == (0, 0)
+
+
+def test_real_ferplus(fer: Dataset, data_dir: Path) -> None:
+    plus = load_data("ferplus", data_dir=data_dir)
+    assert [len(split) for split in (plus.train, plus.val, plus.test)] == [25060, 3199, 3153]
+    assert plus.val.soft is not None
+    assert torch.equal(plus.val.soft.argmax(1), plus.val.labels)
+    votes, usage = ferplus_votes(data_dir / "fer2013" / "fer2013new.csv")
+    assert torch.bincount(usage).tolist() == [28709, 3589, 3589]
+    assert int(votes.sum(1).max()) == 10
