@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import os
 import pickle
 import re
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -264,15 +264,14 @@ def test_help_imports_nothing_heavy() -> None:
 
 
 def test_help_is_fast() -> None:
-    """The best of a few: what else the machine does is not what is tested."""
+    """Under 0.3 s. Processor time, not the clock: it takes the same on an idle machine, and no longer on a busy one."""
     command = [str(Path(sys.executable).with_name("slimnet")), "--help"]
     best = float("inf")
-    for _ in range(20):
-        start = time.perf_counter()
+    for _ in range(5):
+        before = os.times()
         done = subprocess.run(command, capture_output=True, text=True, check=True)
-        best = min(best, time.perf_counter() - start)
-        if best < 0.3:
-            break
+        after = os.times()
+        best = min(best, after.children_user + after.children_system - before.children_user - before.children_system)
     assert "Usage: slimnet" in done.stdout
     assert best < 0.3
 

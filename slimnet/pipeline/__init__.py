@@ -1,0 +1,19 @@
+"""The compositions behind the commands: a run in, a bundle out; a bundle in, a comparison out."""
+
+from __future__ import annotations
+
+from slimnet.pipeline.bench import BenchReport, bench_bundle, bench_files
+from slimnet.pipeline.evaluate import evaluate_any
+from slimnet.pipeline.export import export_run
+from slimnet.pipeline.paper import paper_accounting
+from slimnet.pipeline.rebuild import load_slim
+
+__all__ = [
+    "BenchReport",
+    "bench_bundle",
+    "bench_files",
+    "evaluate_any",
+    "export_run",
+    "load_slim",
+    "paper_accounting",
+]

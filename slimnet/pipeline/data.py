@@ -1,0 +1,30 @@
+"""The data set that a run was trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from slimnet.errors import ArgumentError
+
+if TYPE_CHECKING:
+    from slimnet.data import Dataset
+
+
+DATA_SETTINGS = ("data", "data_dir", "image_size", "val_fraction", "seed", "normalise")
+
+
+def load_run_data(settings: Mapping[str, Any], *, data: str | None = None, data_dir: Path | str | None = None) -> Dataset:
+    """The data set of a run with the same splits; or another one, or the same at another place."""
+    from slimnet.data import load_data
+
+    had = {name: settings[name] for name in DATA_SETTINGS if settings.get(name) is not None}
+    name = data or had.get("data")
+    if not isinstance(name, str):
+        raise ArgumentError("the data set is not known: name it with --data.")
+    if name != had.pop("data", name):
+        had = {key: value for key, value in had.items() if key == "image_size"}
+    if data_dir is not None:
+        had["data_dir"] = data_dir
+    return load_data(name, **{key: value for key, value in had.items() if key != "data"})

@@ -1,0 +1,175 @@
+"""A run in, a bundle out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from slimnet.errors import ArgumentError, FileFormatError
+from slimnet.pipeline.data import DATA_SETTINGS, load_run_data
+from slimnet.pipeline.paper import paper_accounting
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from slimnet.data import Dataset, Split
+    from slimnet.export import Bundle
+    from slimnet.training import Evaluation, Run
+
+
+Say = Callable[[str], None]
+MASKED = "the masked network at full size"
+REAL_IMAGES = 64
+
+
+def _quiet(_: str) -> None:
+    return None
+
+
+def export_run(
+    run_dir: Path | str,
+    out: Path | str,
+    *,
+    dense: Path | str | None = None,
+    data_dir: Path | str | None = None,
+    align: int | None = None,
+    opset: int | None = None,
+    force: bool = False,
+    say: Say = _quiet,
+) -> Bundle:
+    """Cut the closed channels of a run out, export, pass the parity gate, and write a bundle: all or nothing.
+
+    Args:
+        run_dir: directory of a finished run.
+        out: folder of the bundle.
+        dense: the baseline: a run directory, or a file of weights for the same network. Default: the weights that the run
+            started from, or, if it started from scratch, the masked network at full size.
+        data_dir: where the data set of the run lies now; default: where it lay in training.
+        align: keep closed channels so that each group has a multiple of this many.
+        opset: of the ONNX files.
+        force: replace an existing bundle (and nothing but a bundle).
+        say: told what is being done.
+
+    Returns:
+        The bundle; its report holds surgery, parity, cost (dense, realised, paper accounting) and test accuracy.
+
+    Raises:
+        ArgumentError: if ``out`` exists and ``force`` is not set.
+        FileFormatError: if the run is not finished or corrupt.
+        VerificationError: if the slim model computes something else than the masked one.
+        ParityError: if ONNX Runtime does.
+    """
+    from slimnet._files import check_output
+    from slimnet.export import write_bundle
+    from slimnet.export._opset import chosen_opset
+    from slimnet.export.manifest import ALL_FILES
+    from slimnet.surgery import slim
+    from slimnet.training import Run
+
+    check_output(Path(out), force=force, ours=ALL_FILES)
+    chosen_opset(opset)
+    run = Run.open(run_dir)
+    masked = run.load_model()
+    baseline, source = _dense_model(run, dense)
+    data = load_run_data(run.config.as_dict(), data_dir=data_dir)
+    if source == MASKED:
+        say(f"the run started from scratch: the dense baseline is {MASKED} (--dense names a trained one)")
+    real = real_batch(data.val, data, REAL_IMAGES)
+    say("cutting")
+    result = slim(masked, real[:4], align=align)
+    say("evaluating on the test split")
+    accuracy = {
+        "split": "test",
+        "count": len(data.test),
+        "slim": _evaluate(result.model, data.test, data).accuracy,
+        "dense": _evaluate(baseline, data.test, data).accuracy,
+    }
+    say("exporting and comparing")
+    return write_bundle(
+        out,
+        masked=masked,
+        slim=result.model,
+        dense=baseline,
+        example_inputs=real[:2],
+        plan=result.plan.as_dict(),
+        config=network_config(run),
+        labels=run.classes,
+        preprocessing=preprocessing(run),
+        real_inputs=[real],
+        accuracy=accuracy,
+        extra_report={
+            "surgery": result.report.as_dict(),
+            "paper_accounting": paper_accounting(masked, real[:2]),
+            "dense_source": source,
+            "training": run.result,
+            "method": run.method.as_dict(),
+        },
+        opset=opset,
+        force=force,
+    )
+
+
+def real_batch(split: Split, data: Dataset, count: int) -> Tensor:
+    """The first ``count`` images of a split as the network takes them: (n, C, H, W) float32."""
+    import torch
+
+    from slimnet.data import Batches
+
+    subset = split.subset(torch.arange(min(count, len(split))))
+    images, _ = next(iter(Batches(subset, count, mean=data.mean, std=data.std).epoch(0)))
+    return images.contiguous()
+
+
+def network_config(run: Run) -> dict[str, Any]:
+    """What it takes to build the network of a run, and to feed it: no local path in it."""
+    settings = run.config.as_dict()
+    return {
+        "model": run.config.model,
+        "num_classes": len(run.classes),
+        "in_channels": run.image_shape[0],
+        "image_shape": list(run.image_shape),
+        "mean": list(run.mean),
+        "std": list(run.std),
+        **{name: settings[name] for name in DATA_SETTINGS if name != "data_dir"},
+    }
+
+
+def preprocessing(run: Run) -> dict[str, Any]:
+    """How a picture becomes the input of a run's network."""
+    channels, height, width = run.image_shape
+    return {
+        "size": [height, width],
+        "channels": channels,
+        "color": "grey" if channels == 1 else "rgb",
+        "range": [0.0, 1.0],
+        "mean": list(run.mean),
+        "std": list(run.std),
+        "layout": "NCHW",
+        "resize": "shorter side to the size, bilinear, then centre crop",
+    }
+
+
+def _dense_model(run: Run, dense: Path | str | None) -> tuple[nn.Module, str]:
+    from slimnet.models import load_weights
+    from slimnet.training import Run
+
+    if dense is not None and Path(dense).is_dir():
+        other = Run.open(dense)
+        if (other.config.model, other.image_shape, other.classes) != (run.config.model, run.image_shape, run.classes):
+            raise ArgumentError(f"{dense} trained another network than {run.path}: give a dense run of the same.")
+        return other.load_model(), "run"
+    file = dense if dense is not None else run.config.init
+    if file is None:
+        return run.load_model(), MASKED
+    if not Path(file).is_file():
+        raise FileFormatError(f"{file}, the weights of the dense network, does not exist: name them with --dense.")
+    model = run.build_model()
+    load_weights(model, file)
+    return model.eval(), "initial weights" if dense is None else "weights"
+
+
+def _evaluate(model: nn.Module | Path, split: Split, data: Dataset) -> Evaluation:
+    from slimnet.training import evaluate
+
+    return evaluate(model, split, mean=data.mean, std=data.std)

@@ -1,0 +1,60 @@
+"""The small network of a bundle again, in PyTorch and without pickle."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from slimnet.errors import ArgumentError, FileFormatError, ModelError, SurgeryError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+def load_slim(path: Path | str) -> nn.Module:
+    """Build the small network of a bundle again in PyTorch, without pickle.
+
+    Args:
+        path: a bundle, or any folder with ``config.json``, ``plan.json`` and ``slim.safetensors``.
+
+    Returns:
+        The slim model in eval mode, on the CPU.
+
+    Raises:
+        FileFormatError: if a file is missing, corrupt, or does not fit the others.
+    """
+    from slimnet._files import read_json, read_tensors
+    from slimnet.surgery import Plan
+
+    folder = Path(path)
+    config, tensors = read_json(folder / "config.json"), read_tensors(folder / "slim.safetensors")
+    model = _bare_model(folder / "config.json", config)
+    described = read_json(folder / "plan.json")
+    try:
+        Plan.from_dict(described).apply(model)
+    except (FileFormatError, SurgeryError, LookupError, TypeError, ValueError, RuntimeError) as error:
+        raise FileFormatError(f"{folder / 'plan.json'} does not fit {config['model']}: {error}") from None
+    try:
+        model.load_state_dict(tensors, assign=True)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())
+        raise FileFormatError(f"{folder / 'slim.safetensors'} does not fit plan.json: {reason}") from None
+    return model.eval()
+
+
+def _bare_model(file: Path, config: Mapping[str, Any]) -> nn.Module:
+    """The network that ``config.json`` describes, without weights."""
+    import torch
+
+    from slimnet.models import build_model
+
+    kinds = {"model": str, "num_classes": int, "in_channels": int}
+    wrong = [name for name, kind in kinds.items() if not isinstance(config.get(name), kind)]
+    if wrong:
+        raise FileFormatError(f"{file} does not describe a network: `{wrong[0]}` is missing or malformed.")
+    try:
+        with torch.device("meta"):
+            return build_model(config["model"], num_classes=config["num_classes"], in_channels=config["in_channels"])
+    except (ArgumentError, ModelError) as error:
+        raise FileFormatError(f"{file}: {error}") from None
