@@ -15,7 +15,7 @@ demo: .venv/.ready
 	$(BIN)/python benchmarks/demo.py
 
 test: .venv/.ready lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto
 
 test-slow: .venv/.ready
 	$(BIN)/python -m pytest -m slow
