@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections.abc import Callable
@@ -524,3 +525,38 @@ def test_real_ferplus(fer: Dataset, data_dir: Path) -> None:
     votes, usage = ferplus_votes(data_dir / "fer2013" / "fer2013new.csv")
     assert torch.bincount(usage).tolist() == [28709, 3589, 3589]
     assert int(votes.sum(1).max()) == 10
+
+
+# --- the command line ---
+
+
+@pytest.mark.parametrize(("bad", "message"), [(row(faces(1)[0][1:]), "2,303 pixels"), (row()[:4000], "2 columns")])
+def test_train_refuses_a_bad_row_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str], bad: str, message: str) -> None:
+    from slimnet_cli import _run
+
+    path = write(tmp_path, [*rows(), bad])
+    given = ["train", "--model", "resnet8", "--data", "fer2013", "--data-dir", str(tmp_path), "--out", str(tmp_path / "run")]
+    assert _run(given) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith(f"slimnet: error: {path}, line 30: {message}")
+    assert err.count("\n") == 1
+    assert not (tmp_path / "run").exists()
+    assert not copies(tmp_path)
+
+
+def test_train_takes_the_options_and_says_what_was_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from slimnet_cli import _run
+
+    images = faces()
+    images[14] = images[1]
+    write(tmp_path, [*rows(images), row(label=9)])
+    given = ["train", "--model", "resnet8", "--data", "fer2013", "--data-dir", str(tmp_path), "--out", str(tmp_path / "run")]
+    options = ["--method", "dense", "--epochs", "1", "--batch-size", "7", "--precision", "fp32", "--device", "cpu"]
+    assert _run([*given, *options, "--skip-bad-rows", "--drop-leaked"]) == 0
+    err = capsys.readouterr().err
+    assert "1 bad rows left out; the first: " in err
+    assert "1 training images left out that also stand in validation or test" in err
+    record = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert record["train"]["data_options"] == {"skip_bad_rows": True, "drop_leaked": True}
+    assert (record["data"]["train"], len(record["data"]["notes"])) == (13, 3)

@@ -10,6 +10,7 @@ import click
 from slimnet_cli._emit import emit_json, emit_table, percent
 from slimnet_cli._options import as_json, folder_out, force, together
 
+DATA_OPTIONS = ("drop_leaked", "skip_bad_rows")
 METHOD_FIELDS = ("rate_cs", "rate_gm", "tau", "attenuation", "couple", "faithful", "finetune_epochs")
 
 method_options = together(
@@ -24,12 +25,14 @@ method_options = together(
 )
 
 data_options = together(
-    click.option("--data", metavar="NAME", help="digits (default, embedded), cifar10, cifar100, or folder."),
+    click.option("--data", metavar="NAME", help="digits (default, embedded), cifar10, cifar100, fer2013, ferplus, or folder."),
     click.option("--data-dir", metavar="DIR", help="Where the data set lies."),
     click.option("--download", is_flag=True, default=None, help="Download the data set if it is missing."),
     click.option("--image-size", type=int, help="Side to which images are resized."),
     click.option("--val-fraction", type=float, help="Share of the training data held out for selection."),
     click.option("--normalise", metavar="dataset|imagenet", help="Mean and deviation taken off the images."),
+    click.option("--drop-leaked", is_flag=True, default=None, help="Leave out training images that also stand in val or test."),
+    click.option("--skip-bad-rows", is_flag=True, default=None, help="Leave malformed rows of a CSV out, and count them."),
     click.option("--num-workers", type=int, help="Loader processes for data that streams from disk."),
 )
 
@@ -72,6 +75,8 @@ def command(out: Path, resume: bool, force: bool, quiet: bool, as_json: bool, me
     """
     settings = {name: value for name, value in options.items() if value is not None}
     given = {name: settings.pop(name) for name in METHOD_FIELDS if name in settings}
+    if switched := {name: settings.pop(name) for name in DATA_OPTIONS if name in settings}:
+        settings["data_options"] = switched
     if not resume and "model" not in settings:
         raise click.UsageError("Missing option '--model'.")
     if resume and force:

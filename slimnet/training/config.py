@@ -48,6 +48,7 @@ class TrainConfig:
         image_size: side to which images are resized (None: as they are).
         normalise: ``"dataset"`` (its own mean and deviation), ``"imagenet"``, or None: what is customary for
             the data.
+        data_options: options of the data set's own, e.g. ``{"drop_leaked": True}`` (see `slimnet.data.load_data`).
         device: ``"auto"``, ``"cpu"``, ``"cuda"`` ….
         num_workers: loader processes for data that streams from disk; None: one a core, up to 8.
         sync_bn: whether batch statistics are shared between processes.
@@ -79,6 +80,7 @@ class TrainConfig:
     init: str | None = None
     image_size: int | None = None
     normalise: Literal["dataset", "imagenet"] | None = None
+    data_options: Mapping[str, bool] = field(default_factory=dict)
     device: str = "auto"
     num_workers: int | None = None
     sync_bn: bool = True
@@ -100,6 +102,7 @@ class TrainConfig:
         """The settings as JSON values; the method as its own dictionary."""
         values = {item.name: getattr(self, item.name) for item in fields(self)}
         values["method"] = self.method.as_dict()
+        values["data_options"] = dict(self.data_options)
         values["milestones"] = None if self.milestones is None else list(self.milestones)
         return values
 

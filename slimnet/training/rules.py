@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from slimnet.methods import Method
@@ -30,6 +30,10 @@ def _text(value: Any) -> bool:
     return isinstance(value, str) and bool(value)
 
 
+def _switches(value: Any) -> bool:
+    return isinstance(value, Mapping) and all(_text(key) and isinstance(on, bool) for key, on in value.items())
+
+
 def _path(value: Any) -> bool:
     return value is None or _text(value)
 
@@ -54,6 +58,7 @@ RULES: dict[str, Rule] = {
     "seed": (lambda value: _whole(0)(value) and value < 2**63, "a whole number from 0 to 2^63 − 1"),
     "val_fraction": (_number(lambda value: 0 < value < 1), "in (0, 1)"),
     "image_size": (lambda value: value is None or _whole(1)(value), "a whole number of at least 1"),
+    "data_options": (_switches, "names of options, each true or false"),
     "num_workers": (lambda value: value is None or _whole(0)(value), "a whole number of at least 0"),
     "channels_last": (lambda value: isinstance(value, bool) or value == "auto", "true, false or 'auto'"),
 }

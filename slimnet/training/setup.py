@@ -124,6 +124,8 @@ def prepare(config: TrainConfig, team: Team, *, weights: bool = True, say: Calla
     if weights and config.init:
         check_file(config.init)
     dataset = load_config_data(config)
+    for note in dataset.notes:
+        say(note)
     _check_batch(config, dataset, team)
     torch.manual_seed(config.seed)
     model = build_config_model(config, dataset, weights=weights)
@@ -149,6 +151,7 @@ def load_config_data(config: TrainConfig) -> Dataset:
         seed=config.seed,
         image_size=config.image_size,
         normalise=config.normalise,
+        data_options=config.data_options,
     )
 
 
