@@ -71,6 +71,7 @@ class Reader:
         used: (C_out, C_in) bool; whether an output row reads an input column with a weight other than zero.
         constants: (C_in,) float64; the value of each input channel, NaN where it is live.
         foldable: whether a constant input channel adds the same amount to every position of the output.
+        has_bias: whether there is a bias to add that to, or a layer that takes one.
         sources: the weights whose layers made the input; more than one where it is a sum or a concatenation.
     """
 
@@ -83,6 +84,7 @@ class Reader:
     used: Tensor
     constants: Tensor
     foldable: bool
+    has_bias: bool = True
     sources: frozenset[str] = frozenset()
 
 
@@ -122,6 +124,8 @@ class Analysis:
         movers: module name → labels of its input and output channels, for modules that have ``keep_channels``.
         norm_behind: weight name of a convolution → name of the norm module that alone reads its output.
         summands: what is added to a stream by a module of its own, in execution order.
+        frozen: parameter → why it may not be cut, for parameters that an operator uses in a way that is not known.
+        noted: names of the parameters that the current operator's rule has noted.
     """
 
     model: nn.Module
@@ -131,16 +135,25 @@ class Analysis:
     movers: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
     norm_behind: dict[str, str] = field(default_factory=dict)
     summands: list[Summand] = field(default_factory=list)
+    frozen: dict[str, str] = field(default_factory=dict)
+    noted: set[str] = field(default_factory=set)
 
     def note(self, param: Param, dim: int, labels: Tensor, role: Role) -> None:
         """Tie the indices of a parameter's dimension to channels; a second use unites both."""
         key = (param.name, dim)
+        self.noted.add(param.name)
         if key in self.entries:
             self.labels.unite(self.entries[key].labels, labels)
             untied = (self.entries[key].labels == NONE) != (labels == NONE)
             self.labels.pin(torch.cat([labels[untied], self.entries[key].labels[untied]]), f"{param.name} is used twice")
         else:
             self.entries[key] = Entry(param.name, dim, labels, role)
+
+    def pin_frozen(self) -> None:
+        """Pin the channels of the parameters that may not be cut."""
+        for entry in self.entries.values():
+            if entry.name in self.frozen:
+                self.labels.pin(entry.labels, self.frozen[entry.name])
 
     def roots(self, labels: Tensor) -> Tensor:
         """Representatives of ``labels``."""
@@ -161,6 +174,7 @@ class Interpreter:
         self.env: dict[str, Any] = {}
         self.made: dict[str, Any] = {}  # what each node made, also where it was overwritten later
         self.sources: dict[str, frozenset[str]] = {}
+        self.whole: set[int] = set()  # labels that stand for tensors of which the channels are not known
         self._modules = dict(model.named_modules())
 
     def run(self) -> Analysis:
@@ -175,6 +189,9 @@ class Interpreter:
                 self._output(node)
             elif node.op == "call_function":
                 self._call(node, rule_for(node))
+            else:  # a graph within the graph: whatever takes it has no rule
+                self.env[node.name] = None
+        self.analysis.pin_frozen()
         self.analysis.summands = find_summands(self)
         return self.analysis
 
@@ -209,25 +226,26 @@ class Interpreter:
         return self._opaque(shape_of(node), node)
 
     def _opaque(self, shape: tuple[int, ...], node: Node) -> Value:
+        return Value(shape, self.whole_label(_unknown(node)).reshape((1,) * len(shape)), live(shape))
+
+    def whole_label(self, reason: str) -> Tensor:
+        """(1,) a pinned label for a tensor of which the channels are not known."""
         label = self.labels.fresh(1)
-        self.labels.pin(label, _unknown(node))
-        return Value(shape, label.reshape((1,) * len(shape)), live(shape))
+        self.labels.pin(label, reason)
+        self.whole.add(int(label))
+        return label
 
     def _placeholder(self, node: Node) -> Any:
         if node.name in self.program.tensors:
             return Param(*self.program.tensors[node.name])
         shape = shape_of(node)
         reason = "input of the network" if node.name in self.program.inputs else "made in the forward pass"
-        if len(shape) < 2 or node.name in self.program.lifted:
-            return self._pinned(shape, 1, reason)
-        return self._pinned(shape, shape[1], reason)
-
-    def _pinned(self, shape: tuple[int, ...], count: int, reason: str) -> Value:
-        labels = self.labels.fresh(count)
-        self.labels.pin(labels, reason)
         view = [1] * len(shape)
-        if count > 1:
-            view[1] = count
+        if len(shape) < 2 or node.name in self.program.lifted:
+            return Value(shape, self.whole_label(reason).reshape(view), live(shape))
+        view[1] = shape[1]
+        labels = self.labels.fresh(shape[1])
+        self.labels.pin(labels, reason)
         return Value(shape, labels.reshape(view), live(shape))
 
     def _output(self, node: Node) -> None:
@@ -237,6 +255,7 @@ class Interpreter:
         self.sources[node.name] = self._sources(node)
         arguments = self.value(list(node.args))
         before = self._first_value(arguments)
+        self.analysis.noted.clear()
         if rule is None:
             self.pin(arguments, _unknown(node))
             self.pin(list(self.value(list(node.kwargs.values()))), _unknown(node))
@@ -245,8 +264,16 @@ class Interpreter:
             keywords = {key: self.value(value) for key, value in node.kwargs.items()}
             result = rule(self, node, *arguments, **keywords)
         self.env[node.name] = self.made[node.name] = result
+        self._freeze_others(node)
         self._overwrite(node, result)
         self._note_mover(node, before, result)
+
+    def _freeze_others(self, node: Node) -> None:
+        """A parameter of which a rule has said nothing must stay as it is."""
+        for argument in node.all_input_nodes:
+            param = self.env[argument.name]
+            if isinstance(param, Param) and param.name not in self.analysis.noted and self.env[node.name] is not param:
+                self.analysis.frozen.setdefault(param.name, f"{param.name} is also used by {_unknown(node)}")
 
     def _sources(self, node: Node) -> frozenset[str]:
         """The layers whose outputs flow into a node without another layer in between."""
@@ -261,19 +288,20 @@ class Interpreter:
         if target.op == "placeholder" and target.name in self.program.tensors:
             return
         before, self.env[target.name] = self.env[target.name], result
-        if result is not before and _is_view(target):
-            self._overwrite_base(target, f"changed in place through a view ({node.name})")
+        if result is not before:
+            self._overwrite_others(node, target)
 
-    def _overwrite_base(self, view: Node, reason: str) -> None:
-        """Where anybody else reads what a changed view was taken from, nothing is known of it any more."""
-        bases = _bases(view)
-        if all(len(base.users) == 1 for base in bases):
-            return
-        self.pin(self.env[view.name], reason)
-        for node in self.program.nodes:
-            if node.name in self.env and node is not view and (node is bases[-1] or bases[-1] in _bases(node)):
-                self.pin(self.env[node.name], reason)
-                self.env[node.name] = _forgotten(self.env[node.name])
+    def _overwrite_others(self, node: Node, target: Node) -> None:
+        """Where somebody still reads the changed memory under another name, nothing is known of it any more."""
+        reason = f"changed in place through a view ({node.name})"
+        seen = list(self.program.nodes).index(node)
+        later = set(self.program.nodes[seen + 1 :])
+        base = [target, *_bases(target)][-1]
+        for other in self.program.nodes[:seen]:
+            if other is target or base not in (other, *_bases(other)) or later.isdisjoint(other.users):
+                continue
+            self.pin([self.env[other.name], self.env[node.name]], reason)
+            self.env[other.name] = _forgotten(self.env[other.name])
 
     def _first_value(self, arguments: Any) -> Value | None:
         for item in arguments:
@@ -292,19 +320,20 @@ class Interpreter:
         self.analysis.movers[path] = (first, outputs)
 
 
-def _is_view(node: Node) -> bool:
+def _shares_memory(node: Node) -> bool:
+    """Whether what a node makes is a view of its first argument, or that argument changed in place."""
     target = node.target
     if target is operator.getitem:
-        return isinstance(node.args[0], Node) and _is_view(node.args[0])
+        return isinstance(node.args[0], Node) and _shares_memory(node.args[0])
     return isinstance(target, torch._ops.OpOverload) and any(
-        argument.alias_info is not None and not argument.alias_info.is_write for argument in target._schema.arguments
+        argument.alias_info is not None for argument in target._schema.arguments
     )
 
 
 def _bases(node: Node) -> list[Node]:
-    """What a view was taken from, and what that was taken from, to the tensor that holds the data."""
+    """What a tensor shares its memory with, one after the other, to the one that made the memory."""
     bases: list[Node] = []
-    while _is_view(node) and isinstance(node.args[0], Node):
+    while _shares_memory(node) and node.args and isinstance(node.args[0], Node):
         node = node.args[0]
         bases.append(node)
     return bases

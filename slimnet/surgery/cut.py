@@ -126,8 +126,8 @@ def _slice(owners: Owners, old: Tensor, cuts: list[Cut]) -> None:
 
 def _fold(model: nn.Module, fold: Fold) -> None:
     """Add Σ_j W[:, j]·k_j to the bias, or to the carrier's column divided by the carrier's own constant."""
-    module = _module(model, fold.weight.rpartition(".")[0])
-    weight = _tensor(model, fold.weight)
+    path = fold.weight.rpartition(".")[0]
+    module, weight = _module(model, path), _tensor(model, fold.weight)
     moved = _contribution(weight.detach().movedim(fold.in_dim, 1), fold)  # (C_out, kernel…)
     if fold.carrier >= 0:
         changed = weight.detach().clone()
@@ -136,9 +136,10 @@ def _fold(model: nn.Module, fold: Fold) -> None:
         weight.data = changed
         return
     shift = moved.flatten(1).sum(dim=1) if moved.dim() > 1 else moved
-    bias = module._parameters.get("bias")
+    name = fold.bias.rpartition(".")[2]
+    bias = getattr(module, name, None) if fold.bias.rpartition(".")[0] == path else _tensor(model, fold.bias)
     if bias is None:
-        module._parameters["bias"] = nn.Parameter(shift.to(weight.dtype), requires_grad=weight.requires_grad)
+        module._parameters[name] = nn.Parameter(shift.to(weight.dtype), requires_grad=weight.requires_grad)
     else:
         bias.data = (bias.detach().to(torch.float64) + shift).to(bias.dtype)
 

@@ -158,6 +158,6 @@ def _is_constant(summand: Summand) -> bool:
 def _link(analysis: Analysis, reader: Reader, *, shared: bool) -> Link:
     """``shared``: the weight is used more than once; constants then cannot be folded into it."""
     live = reader.constants.isnan() | (shared & (reader.constants != 0))
-    carried = ~live & (reader.constants != 0) & (not reader.foldable)
+    carried = ~live & (reader.constants != 0) & (not (reader.foldable and reader.has_bias))
     seen, read = (torch.zeros(len(labels), dtype=torch.bool) for labels in (reader.outputs, reader.inputs))
     return Link(reader, analysis.roots(reader.outputs), analysis.roots(reader.inputs), live, carried, seen, read)

@@ -11,7 +11,7 @@ from torch.fx import Node
 
 from slimnet.graph.analysis import Interpreter, Param
 from slimnet.graph.capture import module_path
-from slimnet.graph.values import Value, compact
+from slimnet.graph.values import NONE, Value, compact
 
 Rule = Callable[..., Any]
 RULES: dict[str, Rule] = {}
@@ -38,6 +38,32 @@ def channel_value(shape: tuple[int, ...], dim: int, labels: Tensor, constant: Te
 def number(param: Param) -> Tensor:
     """A parameter in float64, on the CPU."""
     return param.tensor.detach().to("cpu", torch.float64)
+
+
+def as_value(run: Interpreter, argument: Any) -> Value | None:
+    """A value, or a parameter whose entries become channels; None for a number."""
+    if isinstance(argument, Value):
+        return argument
+    if not isinstance(argument, Param):
+        return None
+    tensor = number(argument)
+    wide = [dim for dim, size in enumerate(tensor.shape) if size > 1]
+    labels = torch.full((1,) * tensor.dim(), NONE)
+    if len(wide) == 1:
+        made = run.labels.fresh(tensor.numel())
+        labels = made.reshape(tensor.shape)
+        run.analysis.note(argument, wide[0], made, "other")
+    elif wide:
+        reason = f"{argument.name} has more than one wide dimension"
+        labels = run.whole_label(reason).reshape((1,) * tensor.dim())
+    return Value(argument.shape, labels, compact(tensor))
+
+
+def as_vector(run: Interpreter, argument: Any) -> Any:
+    """A parameter of one wide dimension as a value; anything else as it is."""
+    if isinstance(argument, Param) and sum(size > 1 for size in argument.shape) == 1:
+        return as_value(run, argument)
+    return argument
 
 
 def opaque(run: Interpreter, node: Node, *arguments: Any) -> Any:

@@ -5,13 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.fx import Node
 
 from slimnet.graph.analysis import Interpreter, Param, Reader
-from slimnet.graph.capture import shape_of
+from slimnet.graph.capture import module_path, shape_of
 from slimnet.graph.rules._core import channel_value, number, opaque, rule, sizes
 from slimnet.graph.values import NONE, Value, any_along
+
+LAYERS = (
+    nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d,
+)  # fmt: skip
 
 
 def _produce(
@@ -43,6 +47,7 @@ def _produce(
             used=used,
             constants=constants,
             foldable=foldable,
+            has_bias=bias is not None or _takes_bias(run, node, weight),
             sources=run.sources[node.name],
         )
     )
@@ -51,6 +56,14 @@ def _produce(
         constants = torch.where(constants == 0, constants, torch.nan)
     constant = _linear_constant(weight, bias, used, constants, in_dim)
     return channel_value(shape_of(node), dim, outputs, constant)
+
+
+def _takes_bias(run: Interpreter, node: Node, weight: Param) -> bool:
+    """Whether the layer that owns the weight would add a bias if it were given one: torch's own do."""
+    path, _, name = weight.name.rpartition(".")
+    owner = run.analysis.model.get_submodule(path)
+    plain = [kind for kind in LAYERS if isinstance(owner, kind) and type(owner).forward is kind.forward]
+    return bool(plain) and name == "weight" and owner.bias is None and module_path(node) == path
 
 
 def _used(weight: Tensor, in_dim: int) -> Tensor:
@@ -73,7 +86,7 @@ def _linear_constant(weight: Param, bias: Param | None, used: Tensor, constants:
 
 @rule("linear")
 def _linear(run: Interpreter, node: Node, x: Any, weight: Any, bias: Param | None = None) -> Any:
-    if not (isinstance(x, Value) and isinstance(weight, Param)):
+    if not (isinstance(x, Value) and isinstance(weight, Param) and len(weight.shape) == 2):
         return opaque(run, node, x, weight)
     return _produce(run, node, x, weight, bias, dim=-1 + len(x.shape), in_dim=1, foldable=True)
 
@@ -90,7 +103,7 @@ def _conv(
     dilation: Any = 1,
     groups: int = 1,
 ) -> Any:
-    if not (isinstance(x, Value) and isinstance(weight, Param)):
+    if not (isinstance(x, Value) and isinstance(weight, Param) and len(x.shape) == len(weight.shape)):
         return opaque(run, node, x, weight)
     padded = padding != "valid" and any(sizes(padding)) if padding != "same" else max(weight.shape[2:]) > 1
     if groups == 1:
@@ -111,7 +124,7 @@ def _conv_transpose(
     groups: int = 1,
     dilation: Any = 1,
 ) -> Any:
-    if groups != 1 or not (isinstance(x, Value) and isinstance(weight, Param)):
+    if groups != 1 or not (isinstance(x, Value) and isinstance(weight, Param) and len(x.shape) == len(weight.shape)):
         return opaque(run, node, x, weight)
     return _produce(run, node, x, weight, bias, dim=1, in_dim=0, foldable=False)
 

@@ -11,13 +11,14 @@ from torch.fx import Node
 
 from slimnet.graph.analysis import Interpreter, Param
 from slimnet.graph.capture import shape_of
-from slimnet.graph.rules._core import channel_value, opaque, rule
+from slimnet.graph.rules._core import as_vector, channel_value, opaque, rule
 from slimnet.graph.values import Value, compact, live
 
 
 @rule("flatten", "permute", "transpose", "unsqueeze", "squeeze", "t", "numpy_T", "view", "reshape", "_unsafe_view")
 def _move(run: Interpreter, node: Node, x: Any, *arguments: Any, **keywords: Any) -> Any:
     """Run on the labels. What cannot be followed when channels go is pinned."""
+    x = as_vector(run, x)
     if not isinstance(x, Value):
         return opaque(run, node, x)
     target: Any = torch.ops.aten.reshape.default if "view" in str(node.target) else node.target
@@ -61,6 +62,7 @@ def _cat(run: Interpreter, node: Node, values: Sequence[Any], dim: int = 0) -> A
 )
 def _pick(run: Interpreter, node: Node, x: Any, *arguments: Any, **keywords: Any) -> Any:
     """Run on the labels. Picking channels by number stays right only inside a module that can be told what remains."""
+    x = as_vector(run, x)
     if not isinstance(x, Value) or any(isinstance(argument, Value | Param) for argument in arguments):
         return opaque(run, node, x, *arguments)
 
@@ -76,6 +78,14 @@ def _pick(run: Interpreter, node: Node, x: Any, *arguments: Any, **keywords: Any
     return results if many else results[0]
 
 
+@rule("expand_as")
+def _expand_as(run: Interpreter, node: Node, x: Any, other: Any) -> Any:
+    """The other operand only lends its shape."""
+    if not isinstance(x, Value) or not isinstance(other, Value):
+        return opaque(run, node, x, other)
+    return x.map(lambda tensor: tensor.expand(shape_of(node)))
+
+
 def _same_channels(x: Value, result: Value) -> bool:
     return torch.equal(x.labels.reshape(-1), result.labels.reshape(-1))
 
@@ -89,7 +99,8 @@ def _pad(run: Interpreter, node: Node, x: Any, pads: Sequence[int], *arguments: 
     last = len(x.shape) - 1
     touched = [last - i // 2 for i, amount in enumerate(pads) if amount]
     if not any(dim in x.varying for dim in touched):
-        constant = x.constant if mode != "constant" else torch.where(x.constant == fill, x.constant, torch.nan)
+        grows = mode == "constant" and any(amount > 0 for amount in pads)
+        constant = torch.where(x.constant == fill, x.constant, torch.nan) if grows else x.constant
         if any(x.constant.shape[dim] > 1 for dim in touched):
             constant = live(x.shape)
         return Value(shape_of(node), x.labels, compact(constant)) if touched else x

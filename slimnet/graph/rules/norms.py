@@ -78,5 +78,7 @@ def _group_norm(run: Interpreter, node: Node, x: Value, groups: int, *_: Any, **
 
 
 def _mixing(run: Interpreter, node: Node, x: Value, reason: str) -> Any:
+    if not isinstance(x, Value):
+        return opaque(run, node, x)
     run.pin(x, f"{reason} ({module_path(node)})")
     return Value(x.shape, x.labels, live(x.shape))

@@ -11,7 +11,7 @@ from torch.fx import Node
 
 from slimnet.graph.analysis import Interpreter, Param
 from slimnet.graph.capture import shape_of
-from slimnet.graph.rules._core import channel_value, number, opaque, rule
+from slimnet.graph.rules._core import as_value, channel_value, number, opaque, rule
 from slimnet.graph.values import NONE, Value, compact, live
 
 POINTWISE = frozenset(
@@ -20,11 +20,15 @@ POINTWISE = frozenset(
     "reciprocal erf sin cos add sub rsub mul div maximum minimum where tanhshrink".split()
 )
 
+PRODUCTS = frozenset(
+    (torch.ops.aten.mul.Tensor, torch.ops.aten.mul_.Tensor, torch.ops.aten.mul.Scalar, torch.ops.aten.mul_.Scalar)
+)
+
 
 def pointwise(run: Interpreter, node: Node, *arguments: Any, **keywords: Any) -> Any:
     """Labels that meet become one; a position is constant where all that it is made of is."""
     shape = shape_of(node)
-    values = [_as_value(run, argument, shape) for argument in arguments]
+    values = [as_value(run, argument) for argument in arguments]
     known = [value for value in values if value is not None]
     if not known or not shape:
         return opaque(run, node, *arguments)
@@ -32,39 +36,31 @@ def pointwise(run: Interpreter, node: Node, *arguments: Any, **keywords: Any) ->
     return Value(shape, compact(labels), _evaluate(node, arguments, values, keywords, shape))
 
 
-def _as_value(run: Interpreter, argument: Any, shape: tuple[int, ...]) -> Value | None:
-    """A value, or a parameter whose entries become channels; None for a number."""
-    if isinstance(argument, Value):
-        return argument
-    if not isinstance(argument, Param):
-        return None
-    tensor = number(argument)
-    wide = [dim for dim, size in enumerate(tensor.shape) if size > 1]
-    labels = torch.full((1,) * tensor.dim(), NONE)
-    if len(wide) == 1:
-        made = run.labels.fresh(tensor.numel())
-        labels = made.reshape(tensor.shape)
-        run.analysis.note(argument, wide[0], made, "other")
-    elif wide:
-        labels = run.labels.fresh(1).reshape((1,) * tensor.dim())
-        run.labels.pin(labels, f"{argument.name} has more than one wide dimension")
-    return Value(argument.shape, labels, compact(tensor))
-
-
 def _meet(run: Interpreter, values: Sequence[Value], shape: tuple[int, ...], node: Node) -> Tensor:
-    """Unite the labels of operands after broadcasting; an operand spread over channels is pinned instead."""
+    """Unite the labels of operands after broadcasting; an operand spread over channels is pinned instead.
+
+    An operand of which the channels are not known fixes those of the others.
+    """
     wide = [_spread(value.labels, len(shape)) for value in values]
     target = torch.broadcast_shapes(*[tuple(labels.shape) for labels in wide])  # type: ignore[no-untyped-call]
     result = torch.full(target, NONE)
+    whole: list[int] = []
     for value, labels in zip(values, wide, strict=True):
         padded = (1,) * (len(shape) - len(value.shape)) + value.shape
         over = [d for d in range(len(shape)) if target[d] > 1 and padded[d] == 1 and shape[d] > 1]
         if over and bool((labels != NONE).any()):
             run.labels.pin(labels, f"spread over channels by {node.name}")
             continue
+        if labels.numel() == 1 < target.numel() and int(labels) != NONE:
+            if int(labels) in run.whole:
+                whole.append(int(labels))
+            run.labels.pin(labels, f"spread over channels by {node.name}")
+            continue
         full = labels.expand(target)
         run.labels.unite(result, full)
         result = torch.where(result == NONE, full, result)
+    for label in whole:
+        run.labels.pin(result, run.labels.reason(label))
     return result
 
 
@@ -80,11 +76,10 @@ def _evaluate(
     for constant in constants:
         unknown = unknown | constant.isnan()
     given = [
-        argument if value is None else _spread(value.constant, len(shape)).nan_to_num(1.0)
-        for argument, value in zip(arguments, values, strict=True)
+        argument if value is None else _typed(_spread(value.constant, len(shape)).nan_to_num(1.0), source)
+        for argument, value, source in zip(arguments, values, node.args, strict=True)
     ]
-    name = str(node.target)
-    if "mul" in name:
+    if node.target in PRODUCTS:
         zero = torch.zeros((1,) * len(shape), dtype=torch.bool)
         for constant in constants:
             zero = zero | (constant == 0)
@@ -94,6 +89,12 @@ def _evaluate(
     except Exception:
         return live(shape)
     return compact(torch.where(unknown | ~result.isfinite(), torch.nan, result.to(torch.float64)))
+
+
+def _typed(constant: Tensor, source: Any) -> Tensor:
+    """Constants as the operator gets them: truth values as such."""
+    value = source.meta.get("val") if isinstance(source, Node) else None
+    return constant.bool() if isinstance(value, Tensor) and value.dtype == torch.bool else constant
 
 
 def _product(given: Sequence[Any]) -> Tensor:
@@ -115,8 +116,26 @@ def _prelu(run: Interpreter, node: Node, x: Any, weight: Any) -> Any:
     return channel_value(x.shape, 1, labels, torch.where(u >= 0, u, u * slope))
 
 
-@rule(
-    "dropout", "feature_dropout", "alpha_dropout", "contiguous", "clone", "detach", "alias", "to", "_to_copy", "lift_fresh_copy"
-)
+@rule("contiguous", "clone", "detach", "alias", "lift_fresh_copy")
 def _same(run: Interpreter, node: Node, x: Any, *_: Any, **__: Any) -> Any:
     return x
+
+
+@rule("to", "_to_copy")
+def _cast(run: Interpreter, node: Node, x: Any, *_: Any, **__: Any) -> Any:
+    """A cast to another kind of number keeps the labels; constants would be rounded."""
+    made = node.meta.get("val")
+    keeps = isinstance(made, Tensor) and made.is_floating_point()
+    return x if keeps or not isinstance(x, Value) else Value(x.shape, x.labels, live(x.shape))
+
+
+@rule("dropout", "feature_dropout", "alpha_dropout", "feature_alpha_dropout")
+def _dropout(run: Interpreter, node: Node, x: Any, p: float, train: bool) -> Any:
+    """Nothing in eval mode; a network that drops at random even then is not one function, and nothing in it is constant."""
+    return x if not train or not isinstance(x, Value) else Value(x.shape, x.labels, live(x.shape))
+
+
+@rule("_assert_tensor_metadata")
+def _assertion(run: Interpreter, node: Node, *_: Any, **__: Any) -> Any:
+    """A check of the type and the device."""
+    return None

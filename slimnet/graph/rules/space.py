@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
@@ -16,11 +15,22 @@ from slimnet.graph.values import Value, compact, live
 
 @rule(
     "max_pool1d", "max_pool2d", "max_pool3d", "adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_avg_pool3d",
-    "adaptive_max_pool2d", "upsample_nearest2d", "upsample_bilinear2d", "upsample_nearest1d", "upsample_nearest3d",
+    "upsample_nearest1d", "upsample_nearest2d", "upsample_nearest3d", "_upsample_nearest_exact1d", "_upsample_nearest_exact2d",
+    "_upsample_nearest_exact3d", "upsample_linear1d", "upsample_bilinear2d", "upsample_trilinear3d", "upsample_bicubic2d",
+    "_upsample_bilinear2d_aa", "_upsample_bicubic2d_aa",
 )  # fmt: skip
 def _pool(run: Interpreter, node: Node, x: Any, *_: Any, **__: Any) -> Any:
     """A constant channel stays what it is; labels must not differ over space."""
     return _over_space(run, node, x, keeps_constant=True)
+
+
+@rule("adaptive_max_pool1d", "adaptive_max_pool2d", "adaptive_max_pool3d")
+def _max_pool_with_places(run: Interpreter, node: Node, x: Any, *_: Any, **__: Any) -> Any:
+    """The maxima are a pool; their places are of no use to a channel."""
+    shapes = [tuple(int(size) for size in value.shape) for value in node.meta["val"]]
+    if not isinstance(x, Value) or not _is_image(x, node) or x.along(1) is None:
+        return opaque(run, node, x)
+    return [_pooled(x, shapes[0], keeps_constant=True), run.opaque(node)[1]]
 
 
 @rule("avg_pool1d", "avg_pool2d", "avg_pool3d")
@@ -41,10 +51,20 @@ def _avg_pool(
 
 def _over_space(run: Interpreter, node: Node, x: Any, *, keeps_constant: bool) -> Any:
     shape = shape_of(node)
-    labels = x.along(1) if isinstance(x, Value) and shape else None
-    if labels is None:
+    if not isinstance(x, Value) or not shape or not _is_image(x, node) or x.along(1) is None:
         return opaque(run, node, x)
-    constant = x.constant_along(1)
+    return _pooled(x, shape, keeps_constant=keeps_constant)
+
+
+def _is_image(x: Value, node: Node) -> bool:
+    """Whether there are a batch and a channel dimension before the ones that a pool works on (else it may pool channels)."""
+    name = str(node.target).removeprefix("aten.").split(".")[0].removesuffix("_aa")
+    return len(x.shape) == int(name[-2]) + 2
+
+
+def _pooled(x: Value, shape: tuple[int, ...], *, keeps_constant: bool) -> Value:
+    labels, constant = x.along(1), x.constant_along(1)
+    assert labels is not None
     if not keeps_constant:
         constant = torch.where(constant == 0, constant, torch.nan)
     return channel_value(shape, 1, labels, constant)
@@ -57,9 +77,10 @@ def _reduce(run: Interpreter, node: Node, x: Any, dims: Any = None, keepdim: boo
     axes = sorted({dim % len(x.shape) for dim in sizes(dims)})
     if any(dim in x.varying for dim in axes):
         return opaque(run, node, x)
-    factor = float(math.prod(x.shape[dim] for dim in axes)) if "sum" in str(node.target) else 1.0
     uniform = all(x.constant.shape[dim] == 1 for dim in axes)
-    constant = x.constant * factor if uniform else live(x.shape)
+    constant = x.constant if uniform else live(x.shape)
+    if "sum" in str(node.target):  # of how many places, depends on the resolution
+        constant = torch.where(constant == 0, constant, torch.nan)
     labels = x.labels
     if not keepdim:
         for dim in reversed(axes):
