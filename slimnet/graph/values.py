@@ -21,11 +21,14 @@ class Value:
         shape: shape of the activation.
         labels: int64; which channel a position carries (:data:`NONE` for none).
         constant: float64; the value of a position that does not depend on the network's input, NaN where it does.
+        faded: (C,) float64 behind an average pool that counts zero padding, else None: what a channel was before that, NaN where
+            it was live. Such a channel is that number times a pattern which all of them share.
     """
 
     shape: tuple[int, ...]
     labels: Tensor
     constant: Tensor
+    faded: Tensor | None = None
 
     @property
     def varying(self) -> tuple[int, ...]:
@@ -87,6 +90,7 @@ class Labels:
 
     def __init__(self) -> None:
         self._parent: list[int] = [NONE]
+        self._lost: list[tuple[Tensor, str]] = []
         self.pins: dict[int, str] = {}
         self._table: Tensor | None = None
 
@@ -123,6 +127,19 @@ class Labels:
         for label in torch.unique(labels).tolist():
             if label != NONE:
                 self.pins.setdefault(self.find(label), reason)
+
+    def lose(self, labels: Tensor, reason: str) -> None:
+        """Note why channels that were constant vary from here on."""
+        if len(labels):
+            self._lost.append((labels, reason))
+
+    def losses(self) -> dict[int, str]:
+        """Representative → why the channel varies although it was constant somewhere."""
+        found: dict[int, str] = {}
+        for labels, reason in self._lost:
+            for root in torch.unique(self.roots(labels)).tolist():
+                found.setdefault(root, reason)
+        return found
 
     def reason(self, label: int) -> str:
         """Why the channel may not be removed, "" where it may."""

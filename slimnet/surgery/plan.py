@@ -104,7 +104,8 @@ class GroupPlan:
         members: the layers that make, normalise or read the channels.
         closed: channels whose filters are zero in every layer that makes them.
         partly: channels whose filters are zero in some of these layers only.
-        reasons: reason → number of closed or partly closed channels that stay because of it.
+        reasons: reason → number of closed or partly closed channels that stay because of it; where a channel stands for all
+            filters of a convolution group, those of which some filters are zero count as well.
     """
 
     name: str

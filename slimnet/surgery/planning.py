@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -43,8 +43,9 @@ def make_plan(
     folds = _folds(search)
     expansions = _expansions(analysis, search) if expand else {}
     cuts = [*_cuts(analysis, search), *_cuts_of_new_biases(analysis, search, folds)]
+    losses = analysis.labels.losses()
     return Plan(
-        groups=tuple(_group_plan(analysis, group, search) for group in groups if group.weights),
+        groups=tuple(_group_plan(analysis, group, search, losses) for group in groups if group.weights),
         cuts=tuple(_expanded_cuts(analysis, cuts, expansions)),
         folds=tuple(folds),
         moves=tuple(_moves(analysis, search)),
@@ -154,13 +155,17 @@ def _folds(search: Search) -> list[Fold]:
     return folds
 
 
-def _group_plan(analysis: Analysis, group: ChannelGroup, search: Search) -> GroupPlan:
-    zero = torch.stack([_zero_rows(analysis.model, rows.name, rows.dim, rows.index) for rows in group.weights])
+def _group_plan(analysis: Analysis, group: ChannelGroup, search: Search, losses: Mapping[int, str]) -> GroupPlan:
+    rows = [_zero_rows(analysis.model, rows.name, rows.dim, rows.index) for rows in group.weights]
+    zero = torch.stack([filters.all(dim=1) for filters in rows])
     closed, partly = zero.all(dim=0), zero.any(dim=0) & ~zero.all(dim=0)
+    beside = torch.stack([filters.any(dim=1) for filters in rows]).any(dim=0) & ~closed & ~partly
     needed = search.needed[list(group.roots)]
     reasons: Counter[str] = Counter()
     for channel in ((closed | partly) & needed).nonzero().flatten().tolist():
-        reasons[_reason(search, group, channel, bool(partly[channel]))] += 1
+        reasons[_reason(search, losses, group, channel, bool(partly[channel]))] += 1
+    if bool((beside & needed).any()):
+        reasons[group.pinned or "beside live filters of its convolution group"] += int((beside & needed).sum())
     members = dict.fromkeys(rows.module for rows in (*group.filters, *group.norms, *group.others, *group.inputs))
     return GroupPlan(
         name=group.name,
@@ -173,17 +178,19 @@ def _group_plan(analysis: Analysis, group: ChannelGroup, search: Search) -> Grou
     )
 
 
-def _reason(search: Search, group: ChannelGroup, channel: int, partly: bool) -> str:
+def _reason(search: Search, losses: Mapping[int, str], group: ChannelGroup, channel: int, partly: bool) -> str:
     root = group.roots[channel]
     if group.pinned:
         return group.pinned
     if root in search.why:
         return search.why[root]
+    if root in losses:
+        return losses[root]
     return "zero in only some of the layers that add to it" if partly else "still carries a value that varies"
 
 
 def _zero_rows(model: nn.Module, name: str, dim: int, index: Tensor) -> Tensor:
-    """(channels,) bool: whether all filters of each channel are exactly zero."""
+    """(channels, k) bool: which of the k filters of each channel are exactly zero."""
     weight = model.get_parameter(name).detach().movedim(dim, 0)
     zero = ~any_along((weight != 0).flatten(1), 1).cpu()
-    return zero[index].all(dim=1)
+    return zero[index]
