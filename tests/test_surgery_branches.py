@@ -120,3 +120,44 @@ def test_constants_pass_every_activation(activation: nn.Module, padding: int) ->
     assert result.report.verification.worst <= 1e-12
     # at most one of the four stays, as the carrier
     assert result.report.removed >= (3 if padding else 4)
+
+
+class Pooled(nn.Module):
+    """A pool that counts zero padding between a layer that is closed and one that reads it."""
+
+    def __init__(self, kernel: int) -> None:
+        super().__init__()
+        self.a, self.norm = nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8)
+        self.b, self.head = nn.Conv2d(8, 6, kernel, padding=kernel // 2), nn.Conv2d(6, 2, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(F.relu(self.b(F.avg_pool2d(torch.sigmoid(self.norm(self.a(x))), 3, 1, 1))))
+
+
+@pytest.mark.parametrize("kernel", [1, 3])
+def test_one_carrier_takes_constants_past_a_padded_average_pool(kernel: int) -> None:
+    torch.manual_seed(0)
+    model = roughen(Pooled(kernel))
+    model.a.weight.data[:4] = 0
+    result = slim(model, X)
+    assert result.model.a.out_channels == 5  # four live and a carrier
+    assert result.report.verification.worst <= 1e-12
+
+
+def test_reasons_say_where_a_constant_begins_to_vary() -> None:
+    model = roughen(build_model("mobilenet_v3_small", num_classes=4))
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d):
+            module.weight.data[module.groups > 1 :: 2] = 0  # depthwise layers: the other half
+    reasons = {reason.partition(" (")[0] for group in slim(model, X).plan.groups for reason in group.reasons}
+    assert {"constant, but not at the border of zero padding", "constant, but multiplied by a value that varies"} <= reasons
+
+
+def test_surgery_leaves_memory_of_its_own() -> None:
+    model = roughen(build_model("resnet8", num_classes=4))
+    model.layer1[0].conv1.weight.data[:3] = 0
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    small = slim(model, X).model
+    for tensor in small.state_dict().values():
+        tensor.fill_(1)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())

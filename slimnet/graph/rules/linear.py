@@ -28,7 +28,9 @@ def _produce(
         inputs = torch.full((weight.shape[in_dim],), NONE)
         constants = torch.full((weight.shape[in_dim],), torch.nan, dtype=torch.float64)
     else:
-        constants = x.constant_along(dim)
+        faded = x.faded if dim == 1 else None
+        constants = x.constant_along(dim) if faded is None else faded
+        foldable = foldable and faded is None
     out_dim = 1 - in_dim
     outputs = run.labels.fresh(weight.shape[out_dim])
     run.analysis.note(weight, in_dim, inputs, "input")
@@ -143,7 +145,11 @@ def _grouped(run: Interpreter, node: Node, x: Value, weight: Param, bias: Param 
     if bias is not None:
         run.analysis.note(bias, 0, outputs, "filter")
     run.sources[node.name] = frozenset({weight.name})
-    constant = _grouped_constant(weight, bias, x.constant_along(1).reshape(groups, per_in), per_out, foldable)
+    constants = x.constant_along(1).reshape(groups, per_in)
+    constant = _grouped_constant(weight, bias, constants, per_out, foldable)
+    lost = ~constants.isnan() & (constants != 0) & constant.isnan().reshape(groups, per_out).any(dim=1, keepdim=True)
+    where = "beside live channels of its convolution group" if foldable else "at the border of zero padding"
+    run.labels.lose(inputs.reshape(groups, per_in)[lost], f"constant, but not {where} ({module_path(node)})")
     return channel_value(shape_of(node), 1, outputs, constant)
 
 

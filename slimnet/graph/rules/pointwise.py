@@ -33,7 +33,19 @@ def pointwise(run: Interpreter, node: Node, *arguments: Any, **keywords: Any) ->
     if not known or not shape:
         return opaque(run, node, *arguments)
     labels = _meet(run, known, shape, node)
-    return Value(shape, compact(labels), _evaluate(node, arguments, values, keywords, shape))
+    constant = _evaluate(node, arguments, values, keywords, shape)
+    if node.target in PRODUCTS:
+        _note_losses(run, node, known, constant)
+    return Value(shape, compact(labels), constant)
+
+
+def _note_losses(run: Interpreter, node: Node, values: Sequence[Value], product: Tensor) -> None:
+    """Constants that are multiplied by something live vary from here on."""
+    for value in values:
+        known, labels = (_spread(tensor, product.dim()) for tensor in (value.constant, value.labels))
+        lost = ~known.isnan() & (known != 0) & product.isnan()
+        lost, labels = torch.broadcast_tensors(lost, labels)  # type: ignore[no-untyped-call]
+        run.labels.lose(torch.unique(labels[lost]), f"constant, but multiplied by a value that varies ({node.name})")
 
 
 def _meet(run: Interpreter, values: Sequence[Value], shape: tuple[int, ...], node: Node) -> Tensor:

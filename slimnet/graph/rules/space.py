@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -53,7 +54,17 @@ def _over_space(run: Interpreter, node: Node, x: Any, *, keeps_constant: bool) -
     shape = shape_of(node)
     if not isinstance(x, Value) or not shape or not _is_image(x, node) or x.along(1) is None:
         return opaque(run, node, x)
-    return _pooled(x, shape, keeps_constant=keeps_constant)
+    pooled = _pooled(x, shape, keeps_constant=keeps_constant)
+    return pooled if keeps_constant else _fade(run, node, x, pooled)
+
+
+def _fade(run: Interpreter, node: Node, x: Value, pooled: Value) -> Value:
+    """Behind an average pool that counts zero padding, a constant fades at the border: in the same way in all channels."""
+    constant, labels = x.constant_along(1), x.along(1)
+    fades = ~constant.isnan() & (constant != 0)
+    assert labels is not None
+    run.labels.lose(labels[fades], f"constant, but not at the border of an average pool ({node.name})")
+    return replace(pooled, faded=constant)
 
 
 def _is_image(x: Value, node: Node) -> bool:
