@@ -1,15 +1,21 @@
-"""Networks by name: CIFAR ResNets, torchvision classifiers, user factories; and their initial weights."""
+"""Networks by name: for CIFAR, for faces, torchvision's classifiers, user factories; and their initial weights."""
 
 from __future__ import annotations
 
 from slimnet.models.build import build_model, check_model, model_names
 from slimnet.models.resnet import BasicBlock, CifarResNet, PadShortcut
+from slimnet.models.vgg import CifarVGG16, FaceVGG13
+from slimnet.models.vgg_face import VGGFace, VGGFaceGap
 from slimnet.models.weights import check_file, load_weights
 
 __all__ = [
     "BasicBlock",
     "CifarResNet",
+    "CifarVGG16",
+    "FaceVGG13",
     "PadShortcut",
+    "VGGFace",
+    "VGGFaceGap",
     "build_model",
     "check_file",
     "check_model",

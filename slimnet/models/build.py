@@ -3,24 +3,32 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+from torch import nn
 
 from slimnet.errors import ArgumentError, ModelError
 from slimnet.models import _factory, _torchvision
 from slimnet.models.resnet import CifarResNet
+from slimnet.models.vgg import CifarVGG16, FaceVGG13
+from slimnet.models.vgg_face import VGGFace, VGGFaceGap
 from slimnet.models.weights import load_weights
 
-if TYPE_CHECKING:
-    from torch import nn
-
-CIFAR_RESNETS = {f"resnet{depth}": partial(CifarResNet, depth) for depth in (8, 20, 32, 44, 56, 110)}
+OWN: dict[str, Callable[..., nn.Module]] = {
+    **{f"resnet{depth}": partial(CifarResNet, depth) for depth in (8, 20, 32, 44, 56, 110)},
+    "vgg16_bn_cifar": CifarVGG16,
+    "vgg13_face": FaceVGG13,
+    "resnet18_face": _torchvision.resnet18_face,
+    "vggface": VGGFace,
+    "vggface_gap": VGGFaceGap,
+}
 
 
 def model_names() -> tuple[str, ...]:
     """Names that `build_model` knows: first slimnet's own, then torchvision's classifiers."""
-    return (*CIFAR_RESNETS, *(name for name in _torchvision.names() if name not in CIFAR_RESNETS))
+    return (*OWN, *(name for name in _torchvision.names() if name not in OWN))
 
 
 def build_model(name: str, *, num_classes: int, in_channels: int = 3, weights: str | Path | None = None) -> nn.Module:
@@ -33,7 +41,8 @@ def build_model(name: str, *, num_classes: int, in_channels: int = 3, weights: s
         num_classes: number of outputs.
         in_channels: channels of the input image. Where this is not 3, a torchvision network gets a new first
             convolution.
-        weights: a file of initial weights, see `load_weights`.
+        weights: a file of initial weights, see `load_weights`; with ``new_head``, so that VGG-Face's weights for 2,622
+            people load into a network for seven expressions.
 
     Returns:
         The network, in training mode, on the CPU. Its weights are drawn from torch's global generator.
@@ -53,7 +62,7 @@ def build_model(name: str, *, num_classes: int, in_channels: int = 3, weights: s
             raise ArgumentError(f"`{label}` must be at least 1, got {value}.")
     model = _build(name, num_classes=num_classes, in_channels=in_channels)
     if weights is not None:
-        load_weights(model, weights)
+        load_weights(model, weights, new_head=True)
     return model
 
 
@@ -65,13 +74,13 @@ def check_model(name: str) -> None:
     """
     if ":" in name:
         _factory.find(name)
-    elif name not in CIFAR_RESNETS and name not in _torchvision.names():
+    elif name not in OWN and name not in _torchvision.names():
         raise _unknown(name)
 
 
 def _build(name: str, *, num_classes: int, in_channels: int) -> nn.Module:
-    if name in CIFAR_RESNETS:
-        return CIFAR_RESNETS[name](num_classes=num_classes, in_channels=in_channels)
+    if name in OWN:
+        return OWN[name](num_classes=num_classes, in_channels=in_channels)
     if ":" in name:
         return _factory.build(name, num_classes=num_classes, in_channels=in_channels)
     if name in _torchvision.names():

@@ -13,27 +13,40 @@ from torch import Tensor, nn
 
 from slimnet._files import read_tensors
 from slimnet.errors import FileFormatError, ModelError
+from slimnet.models._fitting import by_order, folded_to_grey, with_new_head
 
 SUFFIXES = (".safetensors", ".pth", ".th", ".pt")
 _NESTED = ("state_dict", "model", "model_state_dict")
 _SHOWN = 3
 
 
-def load_weights(model: nn.Module, path: str | Path) -> None:
+def load_weights(model: nn.Module, path: str | Path, *, new_head: bool = False) -> tuple[str, ...]:
     """Load weights into ``model``, in place; all or nothing.
+
+    A first kernel for RGB is summed where the model takes grey images. Into VGG-Face, whose entries have as many names as there
+    are converters, a file loads by order too: where no name fits, and the number of entries and every shape do.
 
     Args:
         model: the network that the weights are for.
         path: a .safetensors, .pth, .th or .pt file. The last three hold a state dict, or a dict with it under
             ``state_dict``, ``model`` or ``model_state_dict``, read with ``weights_only=True``. A prefix
             ``module.`` on all names (DataParallel) is dropped.
+        new_head: leave the model's own head where the file's has other shapes, for networks that say which modules that
+            is (VGG-Face).
+
+    Returns:
+        What was adapted, a line each; empty where the file fits as it is.
 
     Raises:
         FileFormatError: if the file is missing, corrupt, of another kind, or holds pickled objects.
         ModelError: if names or shapes do not fit the model, or a value is not finite.
     """
     path = Path(path)
-    state = _without_prefix(read_state_dict(path), "module.")
+    state: Mapping[str, Tensor] = _without_prefix(read_state_dict(path), "module.")
+    notes: tuple[str, ...] = ()
+    for step in (by_order, folded_to_grey, *((with_new_head,) if new_head else ())):
+        state, said = step(model, state)
+        notes += said
     problem = _misfit(model, state)
     if problem:
         raise ModelError(f"{path} does not fit the model: {problem}.")
@@ -41,6 +54,7 @@ def load_weights(model: nn.Module, path: str | Path) -> None:
     if bad:
         raise ModelError(f"{path} holds values that are NaN or infinite in {_few(bad)}.")
     model.load_state_dict(state)
+    return tuple(f"{path.name}: {note}" for note in notes)
 
 
 def first_and_last(path: Path) -> tuple[int, int]:

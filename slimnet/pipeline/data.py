@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from slimnet.data import Dataset
 
 
-DATA_SETTINGS = ("data", "data_dir", "image_size", "val_fraction", "seed", "normalise")
+DATA_SETTINGS = ("data", "data_dir", "image_size", "val_fraction", "seed", "normalise", "data_options")
 
 
 def load_run_data(settings: Mapping[str, Any], *, data: str | None = None, data_dir: Path | str | None = None) -> Dataset:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from slimnet.errors import ArgumentError, FileFormatError
+from slimnet.errors import ArgumentError, FileFormatError, ModelError
 from slimnet.pipeline.data import DATA_SETTINGS, load_run_data
 from slimnet.pipeline.paper import paper_accounting
 
@@ -74,7 +74,7 @@ def export_run(
     baseline, source = _dense_model(run, dense)
     data = load_run_data(run.config.as_dict(), data_dir=data_dir)
     if source == MASKED:
-        say(f"the run started from scratch: the dense baseline is {MASKED} (--dense names a trained one)")
+        say(f"the run started from scratch, or with a new head: the dense baseline is {MASKED} (--dense names a trained one)")
     real = real_batch(data.val, data, REAL_IMAGES)
     say("cutting")
     result = slim(masked, real[:4], align=align)
@@ -165,7 +165,12 @@ def _dense_model(run: Run, dense: Path | str | None) -> tuple[nn.Module, str]:
     if not Path(file).is_file():
         raise FileFormatError(f"{file}, the weights of the dense network, does not exist: name them with --dense.")
     model = run.build_model()
-    load_weights(model, file)
+    try:
+        load_weights(model, file)
+    except ModelError:
+        if dense is not None:
+            raise
+        return run.load_model(), MASKED  # the run gave its initial weights a new head: they are no trained network
     return model.eval(), "initial weights" if dense is None else "weights"
 
 

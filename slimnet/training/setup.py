@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from slimnet.data import Batches, Dataset, Split, load_data
 from slimnet.errors import ArgumentError, ModelError
 from slimnet.graph import ChannelGroup, channel_groups, in_eval_mode
-from slimnet.models import build_model, check_file, check_model
+from slimnet.models import build_model, check_file, check_model, load_weights
 from slimnet.training.config import TrainConfig
 from slimnet.training.distributed import Team
 from slimnet.training.precision import Precision, resolve_precision
@@ -128,7 +128,10 @@ def prepare(config: TrainConfig, team: Team, *, weights: bool = True, say: Calla
         say(note)
     _check_batch(config, dataset, team)
     torch.manual_seed(config.seed)
-    model = build_config_model(config, dataset, weights=weights)
+    model = build_config_model(config, dataset)
+    if weights and config.init:
+        for note in load_weights(model, config.init, new_head=True):
+            say(note)
     example = example_images(dataset)
     _check_output(model, example, dataset, config)
     groups = channel_groups(model, example, couple=config.method.couple)
@@ -155,14 +158,9 @@ def load_config_data(config: TrainConfig) -> Dataset:
     )
 
 
-def build_config_model(config: TrainConfig, dataset: Dataset, *, weights: bool) -> nn.Module:
-    """The network that ``config`` names, for the images and classes of ``dataset``."""
-    return build_model(
-        config.model,
-        num_classes=dataset.num_classes,
-        in_channels=dataset.image_shape[0],
-        weights=config.init if weights else None,
-    )
+def build_config_model(config: TrainConfig, dataset: Dataset) -> nn.Module:
+    """The network that ``config`` names, for the images and classes of ``dataset``, with random weights."""
+    return build_model(config.model, num_classes=dataset.num_classes, in_channels=dataset.image_shape[0])
 
 
 def example_images(dataset: Dataset, count: int = 2) -> Tensor:
