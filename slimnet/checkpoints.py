@@ -17,7 +17,7 @@ from slimnet.measure import count
 from slimnet.models import build_model, load_weights
 from slimnet.models.weights import first_and_last
 from slimnet.oneshot import prune
-from slimnet.surgery import make_plan, slim
+from slimnet.surgery import make_plan, runnable_plan, slim
 from slimnet.surgery.plan import Plan
 
 if TYPE_CHECKING:
@@ -208,7 +208,7 @@ def prune_checkpoint(
 
 def _flops_once_cut(model: nn.Module, example: Tensor) -> int:
     small = copy.deepcopy(model)
-    plan: Plan = make_plan(small, example)
+    plan: Plan = runnable_plan(small, example)
     return count(plan.apply(small), example).flops
 
 

@@ -1,7 +1,7 @@
 """Channel groups of any PyTorch model."""
 
 from slimnet.graph.analysis import Analysis, MovesChannels, Reader, Summand, analyse
-from slimnet.graph.capture import ExampleInputs, as_inputs
+from slimnet.graph.capture import ExampleInputs, as_inputs, check_model
 from slimnet.graph.groups import ChannelGroup, Couple, Rows, channel_groups, prunable, stream_groups
 from slimnet.graph.modes import in_eval_mode
 
@@ -17,6 +17,7 @@ __all__ = [
     "analyse",
     "as_inputs",
     "channel_groups",
+    "check_model",
     "in_eval_mode",
     "prunable",
     "stream_groups",

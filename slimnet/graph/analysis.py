@@ -20,7 +20,7 @@ from torch.fx import Node
 from slimnet.graph.capture import ExampleInputs, Program, capture, module_path, shape_of
 from slimnet.graph.values import NONE, Labels, Value, live
 
-Role = Literal["filter", "norm", "input", "other"]
+Role = Literal["filter", "bias", "norm", "input", "other"]
 
 
 @runtime_checkable

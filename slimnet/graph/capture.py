@@ -38,12 +38,30 @@ def as_inputs(example_inputs: ExampleInputs) -> tuple[Tensor, ...]:
     """The example inputs as a tuple.
 
     Raises:
-        ArgumentError: if they are not a tensor or a tuple of tensors.
+        ArgumentError: if they are not a tensor or a tuple of tensors, or there is nothing in one.
     """
     inputs = (example_inputs,) if isinstance(example_inputs, Tensor) else tuple(example_inputs)
     if not inputs or not all(isinstance(value, Tensor) for value in inputs):
         raise ArgumentError("`example_inputs` must be a tensor or a tuple of tensors.")
+    for value in inputs:
+        if not value.numel():
+            raise ArgumentError(f"`example_inputs` holds a tensor without entries, of shape {tuple(value.shape)}.")
     return inputs
+
+
+def check_model(model: nn.Module) -> None:
+    """Refuse what has no weights to look at.
+
+    Raises:
+        GraphError: if the model was compiled by ``torch.jit``, or has weights that are not there yet.
+    """
+    if any(isinstance(module, torch.jit.ScriptModule) for module in model.modules()):
+        raise GraphError(f"{type(model).__name__} was compiled by torch.jit: take the nn.Module that it was made from.")
+    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+        if nn.parameter.is_lazy(tensor):
+            raise GraphError(f"{name} is not initialised yet: run the network once on example inputs.")
+        if tensor.is_meta:
+            raise GraphError(f"{name} has no values (it is on the meta device): load weights first.")
 
 
 def capture(model: nn.Module, example_inputs: ExampleInputs) -> Program:
@@ -57,6 +75,7 @@ def capture(model: nn.Module, example_inputs: ExampleInputs) -> Program:
         GraphError: if the model cannot run on the inputs, or its control flow depends on data.
     """
     inputs = as_inputs(example_inputs)
+    check_model(model)
     with in_eval_mode(model), torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:

@@ -53,6 +53,7 @@ class ChannelGroup:
         filters: rows of convolution and linear weights and biases that make the channels (dim 0 of ``weight``, ``bias``).
         norms: entries of ``weight``, ``bias``, ``running_mean``, ``running_var`` of the norms on the way.
         inputs: columns (dim 1) of the weights that read the channels.
+        biases: names of the biases among ``filters``.
         normed: names of those weights and biases in ``filters`` whose output goes straight into a norm, and nowhere else.
         others: entries of parameters used element by element (PReLU slopes, layer scales).
         pinned: why these channels may not be removed ("" where they may), e.g. "output of the network".
@@ -65,6 +66,7 @@ class ChannelGroup:
     norms: tuple[Rows, ...] = ()
     inputs: tuple[Rows, ...] = ()
     others: tuple[Rows, ...] = ()
+    biases: frozenset[str] = frozenset()
     normed: frozenset[str] = frozenset()
     pinned: str = ""
     roots: tuple[int, ...] = field(default=(), repr=False)
@@ -72,7 +74,7 @@ class ChannelGroup:
     @property
     def weights(self) -> tuple[Rows, ...]:
         """The members of ``filters`` that are weights, not biases."""
-        return tuple(rows for rows in self.filters if not rows.name.endswith("bias"))
+        return tuple(rows for rows in self.filters if rows.name not in self.biases)
 
     @property
     def is_stream(self) -> bool:
@@ -157,17 +159,19 @@ def _group(
     for key in where:
         entry = analysis.entries[key]
         members[entry.role].append(Rows(*key, torch.tensor([places[key][root] for root in roots])))
-    makers = [rows for role in ("filter", "norm", "other") for rows in members[role]]
-    name = makers[0].module if makers else "input"
+    filters = [rows for role in ("filter", "bias") for rows in members[role]]
+    makers = [*filters, *members["norm"], *members["other"]]
+    name = (makers[0].module or makers[0].name) if makers else "input"
     names[name] = names.get(name, 0) + 1
     return ChannelGroup(
         name=name if names[name] == 1 else f"{name}#{names[name]}",
         size=len(roots),
-        filters=tuple(members["filter"]),
+        filters=tuple(filters),
         norms=tuple(members["norm"]),
         inputs=tuple(members["input"]),
         others=tuple(members["other"]),
-        normed=_normed(analysis, members["filter"]),
+        biases=frozenset(rows.name for rows in members["bias"]),
+        normed=_normed(analysis, filters),
         pinned=pinned,
         roots=tuple(roots),
     )
@@ -186,12 +190,13 @@ def _layer_groups(analysis: Analysis) -> tuple[ChannelGroup, ...]:
         tensor = dict(analysis.model.named_parameters(remove_duplicate=False)).get(name)
         if entry.role != "filter" or tensor is None or tensor.dim() < 3:
             continue
-        bias = [_all_rows(other) for other in _entries(analysis, module, "filter") if other.name != name]
+        bias = [_all_rows(other) for other in _entries(analysis, module, "bias")]
         norm = analysis.norm_behind.get(name, "")
         norms = [_all_rows(other) for other in _entries(analysis, norm, "norm")] if norm else []
         size = tensor.shape[dim]
         filters = (_all_rows(entry), *bias)
-        groups.append(ChannelGroup(module, size, filters, tuple(norms), normed=_normed(analysis, filters)))
+        biases = frozenset(rows.name for rows in bias)
+        groups.append(ChannelGroup(module, size, filters, tuple(norms), biases=biases, normed=_normed(analysis, filters)))
     return tuple(groups)
 
 

@@ -17,7 +17,7 @@ ADDITIONS = (torch.ops.aten.add.Tensor, torch.ops.aten.add_.Tensor)
 
 def find_summands(run: Interpreter) -> list[Summand]:
     """All summands of a network that has been interpreted."""
-    modules = dict(run.analysis.model.named_modules())
+    modules = dict(run.analysis.model.named_modules(remove_duplicate=False))
     calls = _calls(run.program.nodes)
     found = []
     for node in run.program.nodes:
@@ -61,16 +61,17 @@ def _summand(
         labels=labels,
         constants=value.constant_along(1),
         dims=len(value.shape),
-        shuts=_served(operand, modules, calls),
+        shuts=_served(run, operand, modules, calls),
         in_place="add_" in str(addition.target) and operand is addition.args[0],
         other_is_live=rest.shape == value.shape and bool(rest.constant.isnan().any()),
     )
 
 
 def _is_leaf(path: str, modules: Mapping[str, nn.Module], calls: Mapping[str, list[Node]]) -> bool:
-    """Whether a module has no children and runs once."""
+    """Whether a module has no children and runs once, under one name."""
     module = modules.get(path)
-    return module is not None and path != "" and not any(module.children()) and f"{path}@1" not in calls
+    names = [name for name in calls if modules.get(name.partition("@")[0]) is module]
+    return module is not None and path != "" and not any(module.children()) and names == [path]
 
 
 def _makers(run: Interpreter, node: Node) -> tuple[str, ...]:
@@ -85,8 +86,10 @@ def _makers(run: Interpreter, node: Node) -> tuple[str, ...]:
     return (behind[0], path) if len(behind) == 1 else ()
 
 
-def _served(operand: Node, modules: Mapping[str, nn.Module], calls: Mapping[str, list[Node]]) -> tuple[str, ...]:
-    """Leaf modules whose nodes lead to ``operand`` and nowhere else."""
+def _served(
+    run: Interpreter, operand: Node, modules: Mapping[str, nn.Module], calls: Mapping[str, list[Node]]
+) -> tuple[str, ...]:
+    """Leaf modules whose nodes lead to ``operand`` and nowhere else, and whose weights nobody else uses."""
     dead = {operand}
     queue = [operand]
     while queue:
@@ -95,4 +98,13 @@ def _served(operand: Node, modules: Mapping[str, nn.Module], calls: Mapping[str,
                 dead.add(source)
                 queue.append(source)
     paths = dict.fromkeys(module_path(node) for node in dead)
-    return tuple(path for path in paths if _is_leaf(path, modules, calls) and all(node in dead for node in calls[path]))
+    wanted = {
+        run.program.tensors[node.name][0].rpartition(".")[0]
+        for node in run.program.nodes
+        if node.name in run.program.tensors and not dead.issuperset(node.users)
+    }
+    return tuple(
+        path
+        for path in paths
+        if path not in wanted and _is_leaf(path, modules, calls) and all(node in dead for node in calls[path])
+    )

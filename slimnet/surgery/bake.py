@@ -6,19 +6,41 @@ import copy
 from collections.abc import Mapping
 
 from torch import Tensor, nn
-from torch.nn.utils import parametrize, prune
+from torch.nn.utils import parametrize, prune, remove_spectral_norm, remove_weight_norm
+from torch.nn.utils.spectral_norm import SpectralNorm
+from torch.nn.utils.weight_norm import WeightNorm
+
+from slimnet.graph import in_eval_mode
 
 
 def bake(model: nn.Module) -> nn.Module:
-    """Make ``torch.nn.utils.prune`` masks and ``torch.nn.utils.parametrize`` results permanent, in place."""
-    for module in model.modules():
-        for name in [name.removesuffix("_orig") for name in module._parameters if name.endswith("_orig")]:
-            if f"{name}_mask" in module._buffers:
-                prune.remove(module, name)  # type: ignore[no-untyped-call]
-        if parametrize.is_parametrized(module):
-            for name in list(module.parametrizations):  # type: ignore[arg-type]
-                parametrize.remove_parametrizations(module, str(name), leave_parametrized=True)
+    """Make permanent, in place, what torch computes weights from: masks, parametrisations, weight and spectral norms."""
+    with in_eval_mode(model):  # in training mode, a spectral norm would go on estimating
+        for module in model.modules():
+            _bake(module)
     return model
+
+
+def _bake(module: nn.Module) -> None:
+    for hook in list(module._forward_pre_hooks.values()):
+        if isinstance(hook, WeightNorm):
+            remove_weight_norm(module, hook.name)
+        elif isinstance(hook, SpectralNorm):
+            remove_spectral_norm(module, hook.name)
+    for name in [name.removesuffix("_orig") for name in module._parameters if name.endswith("_orig")]:
+        if f"{name}_mask" in module._buffers:
+            prune.remove(module, name)  # type: ignore[no-untyped-call]
+    if parametrize.is_parametrized(module):
+        _part_class(module)
+        for name in list(module.parametrizations):  # type: ignore[arg-type]
+            parametrize.remove_parametrizations(module, str(name), leave_parametrized=True)
+
+
+def _part_class(module: nn.Module) -> None:
+    """Give a parametrised module a class of its own: torch takes the weight off it, and copies share the class."""
+    shared = type(module)
+    own = {key: value for key, value in vars(shared).items() if key not in ("__dict__", "__weakref__")}
+    module.__class__ = type(shared.__name__, shared.__bases__, own)
 
 
 def shared_copy(model: nn.Module, memo: Mapping[int, Tensor] | None = None) -> nn.Module:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from slimnet.errors import SurgeryError
 from slimnet.graph import MovesChannels
+from slimnet.surgery.bake import bake
 from slimnet.surgery.modules import Constant, Expand, Stub
 from slimnet.surgery.plan import Cut, Expansion, Fold, Move, Plan, Shut
 
@@ -22,6 +23,7 @@ def apply_plan(plan: Plan, model: nn.Module) -> None:
     Raises:
         SurgeryError: if a tensor or module that the plan names is missing or has another size.
     """
+    bake(model)
     made = {fold.bias for fold in plan.folds if fold.carrier < 0}  # biases that may not be there yet
     for item in plan.cuts:
         if item.name not in made:
@@ -39,27 +41,27 @@ def apply_plan(plan: Plan, model: nn.Module) -> None:
     touched = {name.rpartition(".")[0] for name in by_name} | {fold.weight.rpartition(".")[0] for fold in plan.folds}
     for path in touched:
         resize(_module(model, path))
-    dtype = next((p.dtype for p in model.parameters()), torch.float32)
+    like = next((p.detach() for p in model.parameters() if p.is_floating_point()), torch.empty(0))
     for expansion in plan.expansions:
-        _expand(model, expansion, dtype)
+        _expand(model, expansion, like)
     for shut in plan.shuts:
-        _shut(model, shut, dtype)
+        _shut(model, shut, like)
 
 
-def _expand(model: nn.Module, expansion: Expansion, dtype: torch.dtype) -> None:
+def _expand(model: nn.Module, expansion: Expansion, like: Tensor) -> None:
     inner = _module(model, expansion.module)
     size = len(expansion.values)
-    index = torch.full((size,), len(expansion.live))
-    index[list(expansion.live)] = torch.arange(len(expansion.live))
-    constant = _channels(expansion.values, expansion.dims, dtype) if any(expansion.values) else None
+    index = torch.full((size,), len(expansion.live), device=like.device)
+    index[list(expansion.live)] = torch.arange(len(expansion.live), device=like.device)
+    constant = _channels(expansion.values, expansion.dims, like) if any(expansion.values) else None
     _replace(model, expansion.module, Expand(inner, index, constant))
 
 
-def _shut(model: nn.Module, shut: Shut, dtype: torch.dtype) -> None:
+def _shut(model: nn.Module, shut: Shut, like: Tensor) -> None:
     for path in shut.others:
         _replace(model, path, _idle(_module(model, path)))
     last = _idle(_module(model, shut.module))
-    constant = Constant(_channels(shut.values, shut.dims, dtype), full=shut.full)
+    constant = Constant(_channels(shut.values, shut.dims, like), full=shut.full)
     _replace(model, shut.module, nn.Sequential(last, constant) if isinstance(last, Stub) and shut.full else constant)
 
 
@@ -68,8 +70,9 @@ def _idle(module: nn.Module) -> nn.Module:
     return Stub(module) if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d) else nn.Identity()
 
 
-def _channels(values: tuple[float, ...], dims: int, dtype: torch.dtype) -> Tensor:
-    return torch.tensor(values, dtype=torch.float64).to(dtype).reshape(1, -1, *[1] * (dims - 2))
+def _channels(values: tuple[float, ...], dims: int, like: Tensor) -> Tensor:
+    """A number a channel, (1, C, 1, …), of the kind and on the device of another tensor."""
+    return torch.tensor(values, dtype=torch.float64).to(like).reshape(1, -1, *[1] * (dims - 2))
 
 
 def _replace(model: nn.Module, path: str, module: nn.Module) -> None:
@@ -118,7 +121,7 @@ def _owners(model: nn.Module) -> Owners:
 def _slice(owners: Owners, old: Tensor, cuts: list[Cut]) -> None:
     new = old.detach()
     for cut in cuts:
-        new = new.index_select(cut.dim, torch.tensor(cut.kept, device=new.device))
+        new = new.index_select(cut.dim, torch.tensor(cut.kept, dtype=torch.int64, device=new.device))
     replacement = nn.Parameter(new, requires_grad=old.requires_grad) if isinstance(old, nn.Parameter) else new
     for module, name in owners[id(old)]:
         (module._parameters if isinstance(old, nn.Parameter) else module._buffers)[name] = replacement  # type: ignore[assignment]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -60,14 +60,15 @@ class Search:
         *,
         shut: bool = True,
         only: Collection[str] | None = None,
+        keep: Mapping[str, str] | None = None,
     ) -> None:
         self.analysis = analysis
         self.groups = groups
         self.shut = [summand for summand in analysis.summands if shut and only is None and _is_constant(summand)]
         self.gone = frozenset(path for summand in self.shut for path in summand.shuts)
-        uses = Counter(reader.weight for reader in analysis.readers)
+        uses = Counter(name for reader in analysis.readers for name in (reader.weight, reader.bias))
         readers = [reader for reader in analysis.readers if reader.weight.rpartition(".")[0] not in self.gone]
-        self.links = [_link(analysis, reader, shared=uses[reader.weight] > 1) for reader in readers]
+        self.links = [_link(analysis, reader, uses) for reader in readers]
         roots = sorted({root for group in groups for root in group.roots})
         self.needed = torch.zeros(max(roots, default=0) + 1, dtype=torch.bool)
         self.why: dict[int, str] = {}
@@ -75,15 +76,18 @@ class Search:
         for group in groups:
             if group.pinned or (only is not None and group.name not in only):
                 self.needed[list(group.roots)] = True
+            if keep and group.name in keep:
+                self.keep(list(group.roots), keep[group.name])
 
     def run(self, align: int | None = None) -> None:
         """Find the largest set of channels that can go; then keep what carriers, empty layers and alignment ask for."""
+        self._settle()
+        while align and sum(self._align(group, align) for group in self.groups):
+            self._settle()
+
+    def _settle(self) -> None:
         self._mark()
         while self._add_carriers() or self._fill_empty():
-            self._mark()
-        if align:
-            for group in self.groups:
-                self._align(group, align)
             self._mark()
 
     def keep(self, roots: list[int], reason: str) -> None:
@@ -144,20 +148,24 @@ class Search:
                 return True
         return False
 
-    def _align(self, group: ChannelGroup, multiple: int) -> None:
+    def _align(self, group: ChannelGroup, multiple: int) -> bool:
+        """Keep spare channels up to a multiple; whether any were."""
         roots = torch.tensor(group.roots)
         spare = roots[~self.needed[roots]].tolist()
         missing = -int(self.needed[roots].sum()) % multiple
         self.keep(spare[:missing], f"aligned to a multiple of {multiple}")
+        return bool(spare[:missing])
 
 
 def _is_constant(summand: Summand) -> bool:
     return summand.other_is_live and not bool(summand.constants.isnan().any())
 
 
-def _link(analysis: Analysis, reader: Reader, *, shared: bool) -> Link:
-    """``shared``: the weight is used more than once; constants then cannot be folded into it."""
+def _link(analysis: Analysis, reader: Reader, uses: Mapping[str, int]) -> Link:
+    """``uses``: of weights and biases; constants cannot be folded into one that is used more than once."""
+    shared = uses[reader.weight] > 1
+    own_bias = reader.has_bias and (not reader.bias or uses[reader.bias] == 1)
     live = reader.constants.isnan() | (shared & (reader.constants != 0))
-    carried = ~live & (reader.constants != 0) & (not (reader.foldable and reader.has_bias))
+    carried = ~live & (reader.constants != 0) & (not (reader.foldable and own_bias))
     seen, read = (torch.zeros(len(labels), dtype=torch.bool) for labels in (reader.outputs, reader.inputs))
     return Link(reader, analysis.roots(reader.outputs), analysis.roots(reader.inputs), live, carried, seen, read)

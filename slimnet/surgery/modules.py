@@ -32,14 +32,14 @@ class Stub(nn.Module):
     def __init__(self, old: nn.Conv1d | nn.Conv2d | nn.Conv3d) -> None:
         super().__init__()
         self.kernel_size, self.stride, self.dilation = old.kernel_size, old.stride, old.dilation
-        same = tuple(d * (k - 1) // 2 for k, d in zip(old.kernel_size, old.dilation, strict=True))
+        same = tuple(d * (k - 1) for k, d in zip(old.kernel_size, old.dilation, strict=True))
         named = {"same": same, "valid": (0,) * len(same)}
-        self.padding = named[old.padding] if isinstance(old.padding, str) else tuple(old.padding)
+        self.added = named[old.padding] if isinstance(old.padding, str) else tuple(2 * p for p in old.padding)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return zeros."""
-        numbers = zip(x.shape[2:], self.kernel_size, self.stride, self.padding, self.dilation, strict=True)
-        places = [(n + 2 * p - d * (k - 1) - 1) // s + 1 for n, k, s, p, d in numbers]
+        numbers = zip(x.shape[2:], self.kernel_size, self.stride, self.added, self.dilation, strict=True)
+        places = [(n + p - d * (k - 1) - 1) // s + 1 for n, k, s, p, d in numbers]
         return x.new_zeros((x.shape[0], 1, *places))
 
 

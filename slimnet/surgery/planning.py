@@ -22,6 +22,7 @@ def make_plan(
     expand: bool = False,
     shut: bool = True,
     only: Collection[str] | None = None,
+    keep: Mapping[str, str] | None = None,
 ) -> Plan:
     """Find what can go, without touching the model.
 
@@ -32,13 +33,14 @@ def make_plan(
         expand: compute only live rows of layers that add to a stream, and put constants between them.
         shut: shut down residual branches whose output is constant.
         only: names of the groups that may shrink; None: all.
+        keep: name of a group that may not shrink → why.
 
     Raises:
         GraphError: if the model cannot be analysed.
     """
     analysis = analyse(model, example_inputs)
     groups = stream_groups(analysis)
-    search = Search(analysis, groups, shut=shut, only=only)
+    search = Search(analysis, groups, shut=shut, only=only, keep=keep)
     search.run(align)
     folds = _folds(search)
     expansions = _expansions(analysis, search) if expand else {}
@@ -89,7 +91,7 @@ def _expanded_cuts(analysis: Analysis, cuts: list[Cut], expansions: Expansions) 
     result = {(cut.name, cut.dim): cut for cut in cuts}
     for (name, dim), entry in analysis.entries.items():
         live = rows.get(name.rpartition(".")[0])
-        if live is not None and entry.role in ("filter", "norm"):
+        if live is not None and entry.role in ("filter", "bias", "norm"):
             before = result.get((name, dim))
             kept = range(len(entry.labels)) if before is None else before.kept
             result[name, dim] = Cut(name, dim, len(entry.labels), tuple(index for index in kept if live[index]))
@@ -191,6 +193,7 @@ def _reason(search: Search, losses: Mapping[int, str], group: ChannelGroup, chan
 
 def _zero_rows(model: nn.Module, name: str, dim: int, index: Tensor) -> Tensor:
     """(channels, k) bool: which of the k filters of each channel are exactly zero."""
-    weight = model.get_parameter(name).detach().movedim(dim, 0)
+    path, _, attribute = name.rpartition(".")
+    weight: Tensor = getattr(model.get_submodule(path), attribute).detach().movedim(dim, 0)
     zero = ~any_along((weight != 0).flatten(1), 1).cpu()
     return zero[index]

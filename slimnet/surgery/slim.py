@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,13 +11,12 @@ import torch
 from torch import nn
 
 from slimnet.errors import ArgumentError, SurgeryError, VerificationError
-from slimnet.graph import ExampleInputs
+from slimnet.graph import ExampleInputs, as_inputs, check_model, in_eval_mode
 from slimnet.surgery.bake import baked_copy, shared_copy, unshare
-from slimnet.surgery.cut import apply_plan
-from slimnet.surgery.optimizer import move_optimizer
+from slimnet.surgery.optimizer import check_optimizer, move_optimizer
 from slimnet.surgery.plan import Plan
 from slimnet.surgery.planning import make_plan
-from slimnet.surgery.verify import Verification, verify
+from slimnet.surgery.verify import NothingToCompareError, NotRunningError, Verification, flatten_outputs, verify
 
 
 @dataclass(frozen=True)
@@ -87,15 +87,22 @@ def slim(
         raise ArgumentError(f"`align` must be a positive number of channels, got {align}.")
     if not 0 <= tolerance < 1:
         raise ArgumentError(f"`tolerance` must be in [0, 1), got {tolerance}.")
+    check_model(model)
+    if optimizer is not None:
+        check_optimizer(optimizer, model)
     start = time.perf_counter()
     masked = baked_copy(model)
     zeroed = zero_small_filters(masked, tolerance) if tolerance else 0
     plan = make_plan(masked, example_inputs, align=align, expand=expand)
-    small = shared_copy(masked)
-    apply_plan(plan, small)
-    unshare(small, model)
+    small = plan.apply(shared_copy(masked))
     cut_done = time.perf_counter()
-    verification = _verified(masked, small, example_inputs, plan)
+    try:
+        verification = _verified(masked, small, example_inputs, plan)
+    except NotRunningError:
+        plan = runnable_plan(masked, example_inputs, align=align, expand=expand)
+        small = plan.apply(shared_copy(masked))
+        verification = _verified(masked, small, example_inputs, plan)
+    unshare(small, model)
     done = time.perf_counter()
     if optimizer is not None:
         move_optimizer(optimizer, model, small, plan)
@@ -127,25 +134,84 @@ def zero_small_filters(model: nn.Module, tolerance: float) -> int:
     return zeroed
 
 
+def runnable_plan(model: nn.Module, example_inputs: ExampleInputs, *, align: int | None = None, expand: bool = False) -> Plan:
+    """A plan under which the network runs: code that counts channels itself (``view(-1, 512)``) keeps the ones it counts.
+
+    Args:
+        model: the network, masks and parametrisations written into its weights.
+        example_inputs: a tensor or tuple of tensors, batch first.
+        align, expand: see :func:`slim`.
+
+    Raises:
+        GraphError: if the model cannot be analysed.
+        VerificationError: if no such plan is found.
+    """
+    keep: dict[str, str] = {}
+    shut = True
+    while True:
+        plan = make_plan(model, example_inputs, align=align, expand=expand, shut=shut, keep=keep)
+        problem = _problem(model, example_inputs, plan)
+        if not problem:
+            return plan
+        culprit = _culprit(plan, lambda only: bool(_problem(model, example_inputs, make_plan(model, example_inputs, only=only))))
+        if culprit and culprit not in keep:
+            keep[culprit] = f"the network's own code counts these channels: {problem}"
+        elif plan.shuts or plan.expansions:
+            shut, expand = shut and not plan.shuts, bool(plan.shuts) and expand
+        else:
+            raise NotRunningError(f"the slim model does not run: {problem}")
+
+
+def _problem(model: nn.Module, example_inputs: ExampleInputs, plan: Plan) -> str:
+    """Why the network does not run on the example inputs once it is cut, "" where it does."""
+    small = plan.apply(shared_copy(model))
+    with in_eval_mode(small), torch.no_grad():
+        try:
+            small(*as_inputs(example_inputs))
+        except Exception as error:
+            return " ".join(str(error).split())[:120] or type(error).__name__
+    return ""
+
+
+def _culprit(plan: Plan, fails: Callable[[list[str]], bool]) -> str:
+    """The group that breaks the network when it alone is cut, by bisection; "" for none."""
+    suspects = [group.name for group in plan.groups if len(group.kept) < group.size]
+    while len(suspects) > 1:
+        half = suspects[: len(suspects) // 2]
+        suspects = half if fails(half) else suspects[len(suspects) // 2 :]
+    return suspects[0] if suspects and fails(suspects) else ""
+
+
 def _verified(masked: nn.Module, small: nn.Module, example_inputs: ExampleInputs, plan: Plan) -> Verification:
     """Verify; on failure, find the group at fault by bisection and name it."""
     try:
         return verify(masked, small, example_inputs, plan=plan)
-    except VerificationError as error:
-        suspects = [group.name for group in plan.groups if len(group.kept) < group.size]
-        while len(suspects) > 1:
-            half = suspects[: len(suspects) // 2]
-            suspects = half if _fails(masked, example_inputs, half) else suspects[len(suspects) // 2 :]
-        if suspects and _fails(masked, example_inputs, suspects):
-            raise VerificationError(f"group {suspects[0]!r} cannot be cut: {error}") from error
+    except (NotRunningError, NothingToCompareError):
         raise
+    except VerificationError as error:
+        if _is_random(masked, example_inputs):
+            raise VerificationError(
+                "the network gives another output each time even in eval mode (dropout that is always on?): "
+                "it cannot be verified."
+            ) from error
+        culprit = _culprit(plan, lambda only: _fails(masked, example_inputs, only))
+        if culprit:
+            raise VerificationError(f"group {culprit!r} cannot be cut: {error}") from error
+        raise
+
+
+def _is_random(model: nn.Module, example_inputs: ExampleInputs) -> bool:
+    inputs = as_inputs(example_inputs)
+    with in_eval_mode(model), torch.no_grad():
+        first, second = flatten_outputs(model(*inputs)), flatten_outputs(model(*inputs))
+    return any(not torch.allclose(one, other, equal_nan=True) for one, other in zip(first, second, strict=True))
 
 
 def _fails(masked: nn.Module, example_inputs: ExampleInputs, only: list[str]) -> bool:
     plan = make_plan(masked, example_inputs, only=only)
     try:
         verify(masked, plan.apply(shared_copy(masked)), example_inputs, plan=plan)
-    except (VerificationError, SurgeryError):
+    except SurgeryError:
         return True
     return False
 

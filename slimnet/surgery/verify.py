@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields, is_dataclass
 from typing import Any
 
 import torch
@@ -24,13 +24,22 @@ class Check:
     """One comparison in float64: ``error`` is max |Δ| ÷ max |reference|, for inputs of ``shape``.
 
     ``what`` is ``"plan"`` (the cut made in float64) or ``"stored"`` (the slim model as it is stored, in float32 as a rule, where
-    constants that were folded into a bias are rounded once).
+    constants that were folded into a bias are rounded once). ``precision`` is ``"own"`` where a model does not run in float64.
     """
 
     what: str
     inputs: str
     shape: tuple[int, ...]
     error: float
+    precision: str = "float64"
+
+
+class NotRunningError(VerificationError):
+    """A slim model that does not run at all."""
+
+
+class NothingToCompareError(VerificationError):
+    """A model whose outputs cannot be compared with anything."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +71,7 @@ def verify(
     allows it, at a second resolution.
 
     The plan, applied to a float64 copy of the reference, must agree to ``tolerance``; the slim model as it is stored to 1e-5.
+    A model that does not run in float64 is compared in its own kind of numbers, to what these allow.
 
     Args:
         reference: the model with closed channels.
@@ -71,66 +81,133 @@ def verify(
         tolerance: greatest max |Δ| allowed, relative to max |reference|.
 
     Raises:
-        VerificationError: if they differ by more, or the slim model does not run.
+        VerificationError: if they differ by more, a model does not run, or gives nothing to compare (no tensors, or NaN).
     """
-    before = baked_copy(reference).to("cpu", torch.float64)
+    inputs = as_inputs(example_inputs)
+    try:
+        return _verified(reference, slim, inputs, plan, tolerance, torch.float64)
+    except _ReferenceFails:  # it may insist on the kind of numbers that it was written for
+        coarse = stored_tolerance(slim)
+    try:
+        return _verified(reference, slim, inputs, plan, max(tolerance, coarse), None)
+    except _ReferenceFails as error:
+        raise VerificationError(f"the network itself does not run on the example inputs on the CPU: {_line(error)}") from error
+
+
+class _ReferenceFails(Exception):  # noqa: N818
+    """The model before does not run on the example inputs."""
+
+
+def _verified(
+    reference: nn.Module, slim: nn.Module, inputs: tuple[Tensor, ...], plan: Plan, tolerance: float, dtype: torch.dtype | None
+) -> Verification:
+    """All comparisons, in float64 or (None) in the model's own kind of numbers."""
+    before = baked_copy(reference).to("cpu", dtype)
     exact = plan.apply(shared_copy(before))
-    stored = shared_copy(slim).to("cpu", torch.float64)
+    stored = shared_copy(slim).to("cpu", dtype)
     checks = []
     with in_eval_mode(before, exact, stored), torch.no_grad():
-        for name, inputs in _trials(as_inputs(example_inputs)):
-            try:
-                expected = flatten_outputs(before(*inputs))
-            except Exception:
-                if name == "given":
-                    raise
-                continue  # the model itself does not take this batch size or resolution
-            checks.append(_compare("plan", name, exact, inputs, expected, tolerance))
-            checks.append(_compare("stored", name, stored, inputs, expected, STORED_TOLERANCE))
+        for name, trial in _trials(inputs, dtype):
+            expected = _expected(before, trial, given=name == "given")
+            if expected is not None:
+                checks.append(_compare("plan", name, exact, trial, expected, tolerance, dtype))
+                checks.append(_compare("stored", name, stored, trial, expected, stored_tolerance(slim), dtype))
     return Verification(tuple(checks))
 
 
+def stored_tolerance(model: nn.Module) -> float:
+    """What a folded constant may differ by: 1e-5, more where the model has coarser numbers than float32."""
+    kinds = {parameter.dtype for parameter in model.parameters() if parameter.is_floating_point()}
+    return max([STORED_TOLERANCE, *(16 * torch.finfo(kind).eps for kind in kinds if kind not in (torch.float32, torch.float64))])
+
+
+def _expected(model: nn.Module, inputs: tuple[Tensor, ...], *, given: bool) -> list[Tensor] | None:
+    """What the model before computes; None where it does not take these inputs, or is not defined for them."""
+    try:
+        expected = flatten_outputs(model(*inputs))
+    except Exception as error:
+        if given:
+            raise _ReferenceFails(_line(error)) from error
+        return None
+    if given and not expected:
+        raise NothingToCompareError("the network gives no tensors: nothing can be verified.")
+    if any(bool(value.isnan().any()) for value in expected):
+        if given:
+            raise NothingToCompareError("the network itself gives NaN on the example inputs: nothing can be verified.")
+        return None
+    return expected
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
 def _compare(
-    what: str, name: str, slim: nn.Module, inputs: tuple[Tensor, ...], expected: list[Tensor], tolerance: float
+    what: str,
+    name: str,
+    slim: nn.Module,
+    inputs: tuple[Tensor, ...],
+    expected: list[Tensor],
+    tolerance: float,
+    dtype: torch.dtype | None,
 ) -> Check:
     try:
         found = flatten_outputs(slim(*inputs))
     except Exception as error:
-        raise VerificationError(f"the slim model does not run on {name} input: {error}") from error
+        raise NotRunningError(f"the slim model does not run on {name} input: {_line(error)}") from error
+    if len(found) != len(expected):
+        raise VerificationError(f"the slim model gives {len(found)} tensors for {name} input, not {len(expected)}.")
     worst = 0.0
     for want, got in zip(expected, found, strict=True):
         if want.shape != got.shape:
             raise VerificationError(f"the slim model gives {tuple(got.shape)} for {name} input, not {tuple(want.shape)}.")
-        scale = float(want.abs().max()) or 1.0
-        difference = float((want - got).abs().max()) / scale if want.numel() else 0.0
-        worst = max(worst, math.inf if math.isnan(difference) else difference)
+        worst = max(worst, _difference(want, got))
     if worst > tolerance:
         raise VerificationError(
             f"the slim model differs on {name} input {tuple(inputs[0].shape)}: relative error {worst:.3g}, "
             f"allowed {tolerance:.3g}."
         )
-    return Check(what, name, tuple(inputs[0].shape), worst)
+    return Check(what, name, tuple(inputs[0].shape), worst, "own" if dtype is None else "float64")
 
 
-def _trials(inputs: tuple[Tensor, ...]) -> Sequence[tuple[str, tuple[Tensor, ...]]]:
+def _difference(want: Tensor, got: Tensor) -> float:
+    """Max |Δ| ÷ max |want|; equal infinities do not differ."""
+    if not want.numel():
+        return 0.0
+    want, got = (torch.view_as_real(value) if value.is_complex() else value for value in (want, got))
+    want, got = want.to(torch.float64), got.to(torch.float64)
+    scale = float(want.abs().nan_to_num(0.0, 0.0).max()) or 1.0
+    difference = float(torch.where(want == got, 0.0, want - got).abs().max()) / scale
+    return math.inf if math.isnan(difference) else difference
+
+
+def _trials(inputs: tuple[Tensor, ...], dtype: torch.dtype | None) -> Sequence[tuple[str, tuple[Tensor, ...]]]:
     """The inputs given, random ones at batch 1 and 3, and random ones at a larger resolution."""
     generator = torch.Generator().manual_seed(0)
-    given = tuple(value.detach().to("cpu", torch.float64) if value.is_floating_point() else value.cpu() for value in inputs)
+    given = tuple(value.detach().to("cpu", dtype if value.is_floating_point() else None) for value in inputs)
 
     def random(batch: int, grow: int) -> tuple[Tensor, ...]:
         result = []
         for value in given:
             shape = [batch, *value.shape[1:]]
-            if value.dim() == 4:
+            if value.dim() > 2:
                 shape[2:] = [size + grow for size in shape[2:]]
             made = torch.randn(shape, generator=generator, dtype=torch.float64)
-            result.append(made if value.is_floating_point() else value[:1].expand(shape).clone())
+            result.append(made.to(value.dtype) if value.is_floating_point() else _repeated(value, shape))
         return tuple(result)
 
     trials = [("given", given), ("random", random(1, 0)), ("random", random(3, 0))]
-    if any(value.dim() == 4 for value in given):
-        trials.append(("random, larger", random(2, 8 if min(given[0].shape[-2:]) < 64 else 32)))
+    smallest = min((size for value in given for size in value.shape[2:]), default=0)
+    if smallest:
+        trials.append(("random, larger", random(2, 8 if smallest < 64 else 32)))
     return trials
+
+
+def _repeated(value: Tensor, shape: Sequence[int]) -> Tensor:
+    """Whole numbers or truth values of another shape: those given, again and again."""
+    for dim, size in enumerate(shape):
+        value = value.index_select(dim, torch.arange(size) % value.shape[dim])
+    return value
 
 
 def flatten_outputs(value: Any) -> list[Tensor]:
@@ -141,4 +218,6 @@ def flatten_outputs(value: Any) -> list[Tensor]:
         return [tensor for item in value.values() for tensor in flatten_outputs(item)]
     if isinstance(value, list | tuple):
         return [tensor for item in value for tensor in flatten_outputs(item)]
+    if is_dataclass(value):
+        return flatten_outputs([getattr(value, item.name) for item in fields(value)])
     return []

@@ -36,7 +36,7 @@ def _produce(
     run.analysis.note(weight, in_dim, inputs, "input")
     run.analysis.note(weight, out_dim, outputs, "filter")
     if bias is not None:
-        run.analysis.note(bias, 0, outputs, "filter")
+        run.analysis.note(bias, 0, outputs, "bias")
     used = _used(weight.tensor, in_dim)
     run.analysis.readers.append(
         Reader(
@@ -143,7 +143,7 @@ def _grouped(run: Interpreter, node: Node, x: Value, weight: Param, bias: Param 
     outputs = blocks[:, :1].expand(groups, per_out).reshape(-1).clone()
     run.analysis.note(weight, 0, outputs, "filter")
     if bias is not None:
-        run.analysis.note(bias, 0, outputs, "filter")
+        run.analysis.note(bias, 0, outputs, "bias")
     run.sources[node.name] = frozenset({weight.name})
     constants = x.constant_along(1).reshape(groups, per_in)
     constant = _grouped_constant(weight, bias, constants, per_out, foldable)

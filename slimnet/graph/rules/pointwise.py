@@ -133,7 +133,7 @@ def _same(run: Interpreter, node: Node, x: Any, *_: Any, **__: Any) -> Any:
     return x
 
 
-@rule("to", "_to_copy")
+@rule("to", "_to_copy", "type_as")
 def _cast(run: Interpreter, node: Node, x: Any, *_: Any, **__: Any) -> Any:
     """A cast to another kind of number keeps the labels; constants would be rounded."""
     made = node.meta.get("val")
