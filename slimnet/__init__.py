@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from slimnet.graph import channel_groups
     from slimnet.masks import SoftMask
     from slimnet.measure import compare_latency, count
-    from slimnet.methods import FSDP, Dense
+    from slimnet.methods import ASFP, ASRFP, DSD, FPGM, FSDP, SFP, SRFP, Dense, NetworkSlimming, Stages, StructuredDSD
     from slimnet.models import build_model
     from slimnet.oneshot import prune
     from slimnet.pipeline import export_run, load_slim
@@ -30,12 +30,21 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOME = {
+    "ASFP": "slimnet.methods",
+    "ASRFP": "slimnet.methods",
+    "DSD": "slimnet.methods",
     "Dense": "slimnet.methods",
+    "FPGM": "slimnet.methods",
     "FSDP": "slimnet.methods",
+    "NetworkSlimming": "slimnet.methods",
     "Plan": "slimnet.surgery",
     "Run": "slimnet.training",
+    "SFP": "slimnet.methods",
+    "SRFP": "slimnet.methods",
     "SlimnetError": "slimnet.errors",
     "SoftMask": "slimnet.masks",
+    "Stages": "slimnet.methods",
+    "StructuredDSD": "slimnet.methods",
     "build_model": "slimnet.models",
     "channel_groups": "slimnet.graph",
     "compare_latency": "slimnet.measure",
@@ -51,12 +60,21 @@ _HOME = {
 }
 
 __all__ = [
+    "ASFP",
+    "ASRFP",
+    "DSD",
+    "FPGM",
     "FSDP",
+    "SFP",
+    "SRFP",
     "Dense",
+    "NetworkSlimming",
     "Plan",
     "Run",
     "SlimnetError",
     "SoftMask",
+    "Stages",
+    "StructuredDSD",
     "__version__",
     "build_model",
     "channel_groups",

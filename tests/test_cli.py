@@ -368,7 +368,7 @@ Bad = tuple[str, str, Change]
 TRAINING: list[Bad] = [
     (f"{TRAIN} --model resnet9", r"Unknown model 'resnet9'\. Did you mean resnet8\? Known: resnet8, resnet20,", nothing),
     (f"{TRAIN} --data mnist", "Unknown data set 'mnist'. Known: digits, cifar10, cifar100, folder", nothing),
-    (f"{TRAIN} --method foo", "unknown method 'foo'; known: dense, fsdp", nothing),
+    (f"{TRAIN} --method foo", "unknown method 'foo'; known: asfp, asrfp, dense, dsd, fpgm, fsdp", nothing),
     (f"{TRAIN} --data cifar10", r"cifar10 needs a data folder: .* \(--data-dir\)", nothing),
     (f"{TRAIN} --data cifar10 --data-dir no", "looked for data_batch_1, .* in no/cifar-10-batches-py", nothing),
     (f"{TRAIN} --data folder --data-dir no", "no/train does not exist", nothing),

@@ -1,168 +1,111 @@
+"""What every method must do; FSDP; one-shot pruning."""
+
 from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import ClassVar
 
 import pytest
 import torch
-from torch import nn
 
+from method_cases import (
+    CASES,
+    EPOCHS,
+    OPTIMIZERS,
+    Statistics,
+    adamw,
+    closed_are_zero,
+    on_a_line,
+    run_epoch,
+    start,
+    step,
+)
 from slimnet.criteria import ClassStatistics
 from slimnet.errors import ArgumentError
-from slimnet.methods import FSDP, Dense, Method, SoftMethod, get_method, method_names
+from slimnet.methods import FSDP, Dense, Method, method_names
 from slimnet.methods.pruner import RELEASE_ABOVE
 from slimnet.oneshot import prune
-from slimnet.schedules import Schedule, constant
 from tiny_net import tiny_groups, tiny_net
 
-METHODS = [
-    Dense(),
-    FSDP(rate_cs=0.2, rate_gm=0.3),
-    FSDP(faithful=True),
-    FSDP(couple="none", tau=4.0, attenuation=0.2),
-]
-PRUNING = [method for method in METHODS if not isinstance(method, Dense)]
-
-
-def _sgd(parameters):
-    return torch.optim.SGD(parameters, lr=0.05, momentum=0.9, weight_decay=5e-4, nesterov=True)
-
-
-def _adamw(parameters):
-    return torch.optim.AdamW(parameters, lr=0.01, weight_decay=0.1)
-
-
-OPTIMIZERS = [_sgd, _adamw]
-
-
-class Statistics:
-    """Class statistics made up from a seed; remembers when it was asked, and for what."""
-
-    def __init__(self, model: nn.Module) -> None:
-        self.model = model
-        self.asked: list[Sequence[str]] = []
-
-    def __call__(self, modules: Sequence[str]) -> ClassStatistics:
-        self.asked.append(list(modules))
-        generator = torch.Generator().manual_seed(len(self.asked))
-        sums = {
-            name: torch.rand(3, self.model.get_submodule(name).weight.shape[0], generator=generator).double() for name in modules
-        }
-        return ClassStatistics(sums, torch.ones(3, dtype=torch.int64))
-
-
-def _step(model, pruner, optimizer, seed):
-    generator = torch.Generator().manual_seed(seed)
-    images, labels = (
-        torch.randn(8, 1, 6, 6, generator=generator),
-        torch.randint(0, 3, (8,), generator=generator),
-    )
-    optimizer.zero_grad()
-    nn.functional.cross_entropy(model(images), labels).backward()
-    pruner.after_backward()
-    optimizer.step()
-    pruner.after_step(optimizer)
-
-
-def _epoch(model, pruner, optimizer, epoch, statistics, *, steps=3):
-    pruner.before_epoch(epoch)
-    for step in range(steps):
-        _step(model, pruner, optimizer, 100 * epoch + step)
-    pruner.after_epoch(epoch, statistics)
-
-
-def _start(method, *, epochs, optimizer=_sgd, **net):
-    model = tiny_net(**({"width": 8, "inner": 10} | net))
-    pruner = method.start(model, tiny_groups(model), epochs=epochs)
-    return model, pruner, optimizer(model.parameters()), Statistics(model)
-
-
-def _closed_are_zero(model, pruner):
-    for name, closed in pruner.mask.closed().items():
-        group = pruner.groups[name]
-        for rows in (*group.filters, *(group.norms if pruner.method.mask_norm else ())):
-            if "running" not in rows.name:
-                assert (model.get_parameter(rows.name)[closed] == 0).all(), rows.name
-    return True
-
+CARDS = Path(__file__).parents[1] / "docs" / "methods"
 
 # -- what every method must do ---------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("method", METHODS, ids=repr)
-def test_a_method_survives_json(method):
-    assert Method.from_dict(json.loads(json.dumps(method.as_dict()))) == method
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_a_method_survives_json(case):
+    assert Method.from_dict(json.loads(json.dumps(case.method.as_dict()))) == case.method
 
 
-def test_every_method_is_in_the_table_and_has_a_card():
-    names = set(method_names()) - {"toy"}
-    assert names == {method.name for method in METHODS}
-    cards = Path(__file__).parents[1] / "docs" / "methods"
-    assert all((cards / f"{name}.md").is_file() for name in names - {"dense"})
+def test_every_method_is_in_the_table():
+    assert set(method_names()) == {case.method.name for case in CASES}
+
+
+@pytest.mark.parametrize("name", sorted(set(method_names()) - {"dense"}))
+def test_every_method_has_a_card(name):
+    card = (CARDS / f"{name}.md").read_text(encoding="utf-8")
+    for part in ("## Use", "## Suggested values", "## Where we deviate", "## Measured", "## Reference"):
+        assert part in card, part
+    assert f"--method {name}" in card
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
-@pytest.mark.parametrize("method", PRUNING, ids=repr)
-def test_at_the_end_the_selected_are_exactly_zero_and_stay_so(method, optimizer):
-    model, pruner, optimizer, statistics = _start(method, epochs=8, optimizer=optimizer)
-    for epoch in range(8):
-        _epoch(model, pruner, optimizer, epoch, statistics)
-        assert pruner.is_closed() == (epoch >= pruner.last_epoch)
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_what_is_closed_is_exactly_zero_from_the_epoch_on_that_may_be_the_result(case, optimizer):
+    model, pruner, optimizer, statistics = start(case.method, epochs=EPOCHS, optimizer=optimizer)
+    for epoch in range(EPOCHS):
+        run_epoch(model, pruner, optimizer, epoch, statistics)
+        assert pruner.is_closed() == (epoch >= case.closed_from), epoch
         if pruner.is_closed():
-            assert _closed_are_zero(model, pruner)
-            _step(model, pruner, optimizer, epoch) if epoch < 7 else None
-            assert epoch == 7 or _closed_are_zero(model, pruner)
-    for name, group in pruner.groups.items():
-        expected = sum(method.counts(group.size, epoch=7, last_epoch=7))
-        assert int(pruner.mask.closed()[name].sum()) == expected, name
-    assert pruner.log()["closed_share"] == pruner.mask.closed_share() > 0
+            assert closed_are_zero(model, pruner)
+            if case.holds and epoch < EPOCHS - 1:
+                step(model, pruner, optimizer, epoch)
+                assert closed_are_zero(model, pruner)
+    mask = getattr(pruner, "mask", None)
+    assert sum(int(closed.sum()) for closed in mask.closed().values() if mask) == case.closed if mask else case.closed == 0
+    assert pruner.log().get("closed_share", 0.0) == case.closed / 18
     assert all(torch.isfinite(parameter).all() for parameter in model.parameters())
 
 
+@pytest.mark.parametrize("stop", [1, 3, 4])
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
-@pytest.mark.parametrize("method", METHODS, ids=repr)
-def test_a_resumed_run_ends_bit_for_bit_like_one_that_was_not_stopped(method, optimizer):
-    model, pruner, opt, statistics = _start(method, epochs=6, optimizer=optimizer)
-    for epoch in range(6):
-        if epoch == 3:  # stop after the first step of this epoch and go on in new objects
-            pruner.before_epoch(epoch)
-            _step(model, pruner, opt, 300)
-            saved = pruner.state_dict()
-            assert json.loads(json.dumps(saved["values"])) == saved["values"]
-            other = tiny_net(width=8, inner=10, seed=5)
-            again = method.start(other, tiny_groups(other), epochs=6)
-            other_opt = optimizer(other.parameters())
-            other.load_state_dict(model.state_dict())
-            other_opt.load_state_dict(copy.deepcopy(opt.state_dict()))
-            again.load_state_dict(
-                {
-                    "tensors": {k: v.clone() for k, v in saved["tensors"].items()},
-                    **{"values": saved["values"]},
-                }
-            )
-            other_statistics = Statistics(other)
-            other_statistics.asked = list(statistics.asked)
-            for step in (1, 2):
-                _step(model, pruner, opt, 300 + step)
-                _step(other, again, other_opt, 300 + step)
-            pruner.after_epoch(epoch, statistics)
-            again.after_epoch(epoch, other_statistics)
-            continue
-        _epoch(model, pruner, opt, epoch, statistics)
-        if epoch > 3:
-            _epoch(other, again, other_opt, epoch, other_statistics)
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_a_resumed_run_ends_bit_for_bit_like_one_that_was_not_stopped(case, optimizer, stop):
+    model, pruner, opt, statistics = start(case.method, epochs=6, optimizer=optimizer)
+    for epoch in range(stop):
+        run_epoch(model, pruner, opt, epoch, statistics)
+    pruner.before_epoch(stop)
+    step(model, pruner, opt, 7)  # stop after the first step of this epoch and go on in new objects
+    other = tiny_net(width=8, inner=10, seed=5)
+    again = case.method.start(other, tiny_groups(other), epochs=6)
+    other_opt, other_statistics = optimizer(other.parameters()), Statistics(other)
+    other.load_state_dict(model.state_dict())
+    other_opt.load_state_dict(copy.deepcopy(opt.state_dict()))
+    saved = pruner.state_dict()
+    tensors = {name: tensor.clone() for name, tensor in saved["tensors"].items()}
+    again.load_state_dict({"tensors": tensors, "values": json.loads(json.dumps(saved["values"]))})
+    other_statistics.asked = list(statistics.asked)
+    for net, state, optim, numbers in ((model, pruner, opt, statistics), (other, again, other_opt, other_statistics)):
+        step(net, state, optim, 8)
+        state.after_epoch(stop, numbers)
+        for epoch in range(stop + 1, 6):
+            run_epoch(net, state, optim, epoch, numbers, steps=2)
     for name, tensor in model.state_dict().items():
         assert torch.equal(tensor, other.state_dict()[name]), name
     assert again.is_closed() == pruner.is_closed()
     assert again.log() == pruner.log()
 
 
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_the_learning_rate_is_never_raised(case):
+    limits = [case.method.lr_limit(epoch, EPOCHS) for epoch in range(EPOCHS)]
+    assert all(0 < limit <= 1 for limit in limits)
+
+
 def test_dense_changes_nothing():
-    model, pruner, optimizer, statistics = _start(Dense(), epochs=2)
+    model, pruner, optimizer, statistics = start(Dense(), epochs=2)
     before = [parameter.clone() for parameter in model.parameters()]
     pruner.after_backward()
     pruner.after_step(optimizer)
@@ -176,13 +119,7 @@ def test_dense_changes_nothing():
 
 def _by_hand(method, epochs):
     """A network whose inner filters lie on a line, filter f at f + 1; CS scores are given by hand."""
-    model = tiny_net(width=4, inner=6)
-    with torch.no_grad():
-        for f in range(6):
-            model.conv1.weight[f] = 0.0
-            model.conv1.weight[f, 0, 1, 1] = f + 1.0
-    group = tiny_groups(model)[1]
-    pruner = method.start(model, [group], epochs=epochs)
+    model, pruner = on_a_line(method, epochs)
     # means of three classes (0, d, 0): the score of filter f is 2 d²
     spread = torch.tensor([5.0, 4.0, 3.0, 2.0, 6.0, 1.0])
     asked = []
@@ -234,10 +171,10 @@ def test_the_masks_of_every_epoch_worked_by_hand():
 
 def test_cs_goes_before_gm_and_they_are_disjoint():
     method = FSDP(rate_cs=0.3, rate_gm=0.4, finetune_epochs=0)
-    model, pruner, optimizer, statistics = _start(method, epochs=12)
+    model, pruner, optimizer, statistics = start(method, epochs=12)
     before: dict[str, torch.Tensor] = {}
     for epoch in range(12):
-        _epoch(model, pruner, optimizer, epoch, statistics, steps=1)
+        run_epoch(model, pruner, optimizer, epoch, statistics, steps=1)
         for name, chosen in pruner.selected.items():
             by_cs, by_gm = method.counts(pruner.groups[name].size, epoch=epoch, last_epoch=11)
             assert len(set(chosen.tolist())) == by_cs + by_gm
@@ -254,20 +191,20 @@ def test_cs_goes_before_gm_and_they_are_disjoint():
 @pytest.mark.parametrize(("every", "expected"), [(1, [1, 2, 3, 4, 5]), (2, [1, 2, 4]), (3, [1, 3])])
 def test_class_statistics_are_asked_for_only_when_they_are_due(every, expected):
     method = FSDP(rate_cs=0.4, rate_gm=0.2, cs_every=every, finetune_epochs=2)
-    model, pruner, optimizer, statistics = _start(method, epochs=8)
+    model, pruner, optimizer, statistics = start(method, epochs=8)
     asked = []
     for epoch in range(8):
         before = len(statistics.asked)
-        _epoch(model, pruner, optimizer, epoch, statistics, steps=1)
+        run_epoch(model, pruner, optimizer, epoch, statistics, steps=1)
         asked += [epoch] * (len(statistics.asked) - before)
     assert asked == expected
     assert statistics.asked[-1] == ["bn", "bn2", "bn1"]
 
 
 def test_without_a_cs_share_the_data_are_never_asked_for():
-    model, pruner, optimizer, statistics = _start(FSDP(rate_cs=0.0, rate_gm=0.5), epochs=4)
+    model, pruner, optimizer, statistics = start(FSDP(rate_cs=0.0, rate_gm=0.5), epochs=4)
     for epoch in range(4):
-        _epoch(model, pruner, optimizer, epoch, statistics, steps=1)
+        run_epoch(model, pruner, optimizer, epoch, statistics, steps=1)
     assert statistics.asked == []
 
 
@@ -319,9 +256,9 @@ def test_a_filter_that_stays_selected_is_scaled_to_zeta_and_not_to_their_product
 
 
 def test_gradients_of_the_next_epoch_are_scaled_by_zeta():
-    model, pruner, optimizer, statistics = _start(FSDP(rate_cs=0.0, rate_gm=0.5), epochs=20)
+    model, pruner, optimizer, statistics = start(FSDP(rate_cs=0.0, rate_gm=0.5), epochs=20)
     for epoch in range(4):
-        _epoch(model, pruner, optimizer, epoch, statistics, steps=1)
+        run_epoch(model, pruner, optimizer, epoch, statistics, steps=1)
     zeta = torch.ones(10)
     zeta[pruner.selected["conv1"]] = pruner.scale(3)
     optimizer.zero_grad()
@@ -334,34 +271,34 @@ def test_gradients_of_the_next_epoch_are_scaled_by_zeta():
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_momentum_does_not_revive_a_closed_filter_even_without_hard_masking(optimizer, monkeypatch):
     monkeypatch.setattr("slimnet.masks.SoftMask.enforce", lambda self: None)
-    model, pruner, opt, statistics = _start(FSDP(finetune_epochs=3), epochs=6, optimizer=optimizer)
+    model, pruner, opt, statistics = start(FSDP(finetune_epochs=3), epochs=6, optimizer=optimizer)
     for epoch in range(6):
-        _epoch(model, pruner, opt, epoch, statistics)
-    assert _closed_are_zero(model, pruner)
+        run_epoch(model, pruner, opt, epoch, statistics)
+    assert closed_are_zero(model, pruner)
 
 
 def test_hard_masking_is_what_holds_when_momentum_is_left_alone(monkeypatch):
     method = FSDP(finetune_epochs=3, mask_momentum=False)
-    model, pruner, optimizer, statistics = _start(method, epochs=6)
+    model, pruner, optimizer, statistics = start(method, epochs=6)
     for epoch in range(6):
-        _epoch(model, pruner, optimizer, epoch, statistics)
-    assert _closed_are_zero(model, pruner)
+        run_epoch(model, pruner, optimizer, epoch, statistics)
+    assert closed_are_zero(model, pruner)
     monkeypatch.setattr("slimnet.masks.SoftMask.enforce", lambda self: None)
-    model, pruner, optimizer, statistics = _start(method, epochs=6)
+    model, pruner, optimizer, statistics = start(method, epochs=6)
     for epoch in range(6):
-        _epoch(model, pruner, optimizer, epoch, statistics)
+        run_epoch(model, pruner, optimizer, epoch, statistics)
     with pytest.raises(AssertionError):
-        _closed_are_zero(model, pruner)
+        closed_are_zero(model, pruner)
 
 
 def test_an_adaptive_optimiser_moves_a_faded_filter_by_zeta_of_a_step():
-    model, pruner, optimizer, statistics = _start(FSDP(rate_cs=0.0, rate_gm=0.5), epochs=30, optimizer=_adamw)
+    model, pruner, optimizer, statistics = start(FSDP(rate_cs=0.0, rate_gm=0.5), epochs=30, optimizer=adamw)
     for epoch in range(9):
-        _epoch(model, pruner, optimizer, epoch, statistics, steps=2)
+        run_epoch(model, pruner, optimizer, epoch, statistics, steps=2)
     zeta, chosen = pruner.scale(8), pruner.selected["conv1"]
     assert zeta < 0.2
     before = model.conv1.weight.detach().clone()
-    _step(model, pruner, optimizer, 1)
+    step(model, pruner, optimizer, 1)
     moved = (model.conv1.weight - before).flatten(1).abs().amax(1).detach()
     assert moved[chosen].max() <= zeta * 0.05  # a step is about lr = 0.01
 
@@ -395,10 +332,10 @@ def test_faithful_is_the_published_recipe():
         False,
     )
     assert (method.finetune_epochs, method.exact_counts, method.statistics_share) == (0, False, 1.0)
-    model, pruner, optimizer, statistics = _start(method, epochs=5)
+    model, pruner, optimizer, statistics = start(method, epochs=5)
     norm = model.bn1.weight
     for epoch in range(5):
-        _epoch(model, pruner, optimizer, epoch, statistics, steps=1)
+        run_epoch(model, pruner, optimizer, epoch, statistics, steps=1)
     assert pruner.last_epoch == 4
     assert (norm != 0).all()
     assert (model.conv1.weight.flatten(1) == 0).all(1).sum() == 5  # 10: ⌊1⌋ + ⌊4⌋
@@ -410,10 +347,10 @@ def test_faithful_is_the_published_recipe():
 )
 def test_the_last_fifth_fine_tunes_what_was_selected(epochs, finetune, last):
     method = FSDP(finetune_epochs=finetune)
-    model, pruner, optimizer, statistics = _start(method, epochs=epochs)
+    model, pruner, optimizer, statistics = start(method, epochs=epochs)
     assert pruner.last_epoch == last
     for epoch in range(epochs):
-        _epoch(model, pruner, optimizer, epoch, statistics, steps=1)
+        run_epoch(model, pruner, optimizer, epoch, statistics, steps=1)
     assert pruner.is_closed()
     assert pruner.mask.closed_share() > 0
 
@@ -457,7 +394,7 @@ def test_runs_that_could_do_nothing_are_refused():
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"name": "fdsp"}, "unknown method 'fdsp'; known: dense, fsdp"),
+        ({"name": "fdsp"}, "unknown method 'fdsp'; known: asfp, asrfp, dense"),
         ({"name": "fsdp", "rate_c": 0.1}, "has no hyper-parameter 'rate_c'; did you mean 'rate_cs'"),
         ({"name": "dense", "zzz": 1}, "has no hyper-parameter 'zzz'; known: none"),
     ],
@@ -465,43 +402,6 @@ def test_runs_that_could_do_nothing_are_refused():
 def test_unknown_names_list_the_known_ones(values, message):
     with pytest.raises(ArgumentError, match=message):
         Method.from_dict(values)
-
-
-# -- room for the family ---------------------------------------------------------------------------------
-
-
-def test_a_new_method_is_one_class():
-    @dataclass(frozen=True)
-    class Toy(SoftMethod):
-        """Zero the filters of least norm every epoch; they may regrow."""
-
-        name: ClassVar[str] = "toy"
-        share: float = 0.5
-        mask_gradients: bool = False
-        mask_norm: bool = False
-
-        @property
-        def final_rate(self) -> float:
-            return self.share
-
-        def rate_schedule(self, last_epoch: int) -> Schedule:
-            return constant(self.share)
-
-        def scale_schedule(self, last_epoch: int) -> Schedule:
-            return constant(0.0)
-
-    assert get_method("toy") is Toy
-    assert Method.from_dict({"name": "toy", "share": 0.4}) == Toy(share=0.4)
-    model, pruner, optimizer, statistics = _start(Toy(), epochs=5)
-    _epoch(model, pruner, optimizer, 0, statistics)
-    assert pruner.is_closed()
-    assert _closed_are_zero(model, pruner)
-    _step(model, pruner, optimizer, 9)
-    assert (model.conv1.weight[pruner.mask.closed()["conv1"]] != 0).any()  # regrown
-    for epoch in range(1, 5):
-        _epoch(model, pruner, optimizer, epoch, statistics)
-    _step(model, pruner, optimizer, 9)
-    assert _closed_are_zero(model, pruner)
 
 
 # -- prune -----------------------------------------------------------------------------------------------

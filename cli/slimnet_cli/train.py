@@ -9,14 +9,22 @@ import click
 
 from slimnet_cli._emit import emit_json, emit_table, percent
 from slimnet_cli._options import as_json, folder_out, force, together
+from slimnet_cli._settings import divide, method_of, read_sets, set_option
 
 DATA_OPTIONS = ("drop_leaked", "skip_bad_rows")
-METHOD_FIELDS = ("rate_cs", "rate_gm", "tau", "attenuation", "couple", "faithful", "finetune_epochs")
+METHODS = "asfp, asrfp, dense, dsd, fpgm, fsdp, network-slimming, sfp, srfp, stages, structured-dsd"
+METHOD_FIELDS = (
+    *("rate", "rate_norm", "rate_cs", "rate_gm", "sparsity", "tau", "attenuation"),
+    *("couple", "faithful", "finetune_epochs"),
+)
 
 method_options = together(
-    click.option("--method", metavar="NAME", help="fsdp (default), or dense for no pruning."),
+    click.option("--method", metavar="NAME", help=f"What is pruned, and how: {METHODS}.  [default: fsdp]"),
+    click.option("--rate", type=float, help="Share of filters that the method closes (not fsdp: see the next two)."),
     click.option("--rate-cs", type=float, help="Share of filters closed by class separability."),
     click.option("--rate-gm", type=float, help="Share of filters closed by the geometric median."),
+    click.option("--rate-norm", type=float, help="The part of fpgm's rate that goes by smallest norm."),
+    click.option("--sparsity", type=float, help="Share that a sparse phase of dsd or structured-dsd masks."),
     click.option("--tau", type=float, help="¾ of the rate is reached after 1/τ of the epochs."),
     click.option("--attenuation", type=float, help="The factor a of the filter scale ζ."),
     click.option("--couple", metavar="stream|none", help="Close residual streams as a whole, or each layer for itself."),
@@ -59,6 +67,7 @@ optimisation = together(
 @method_options
 @data_options
 @optimisation
+@set_option
 @folder_out
 @click.option("--resume", is_flag=True, help="Go on with the run in the output folder.")
 @force
@@ -70,22 +79,22 @@ def command(out: Path, resume: bool, force: bool, quiet: bool, as_json: bool, me
     \b
     slimnet train --model resnet20 --out runs/digits
     slimnet train --model resnet56 --data cifar10 --data-dir DATA --init FILE --epochs 15 --out runs/r56
+    slimnet train --model resnet20 --method fpgm --rate 0.4 --rate-norm 0.1 --set mask_norm=false --out runs/fpgm
     slimnet train --resume --out runs/r56
     torchrun --nproc-per-node 2 -m slimnet_cli train …
     """
+    sets = read_sets(options.pop("sets"))
     settings = {name: value for name, value in options.items() if value is not None}
     given = {name: settings.pop(name) for name in METHOD_FIELDS if name in settings}
     if switched := {name: settings.pop(name) for name in DATA_OPTIONS if name in settings}:
         settings["data_options"] = switched
-    if not resume and "model" not in settings:
+    if not resume and "model" not in settings | sets:
         raise click.UsageError("Missing option '--model'.")
     if resume and force:
         raise click.UsageError("--resume goes on with a run, --force starts it again: give one of them.")
     from slimnet.training import train
 
-    chosen = _method(method, given, resume=resume)
-    if chosen is not None:
-        settings["method"] = chosen
+    settings |= _chosen(method, given, sets, out, resume=resume)
     run = train(out=out, resume=resume, force=force, progress=False if quiet else None, **settings)
     if as_json:
         emit_json({"run": str(run.path), **run.result})
@@ -105,10 +114,14 @@ def command(out: Path, resume: bool, force: bool, quiet: bool, as_json: bool, me
     )
 
 
-def _method(name: str | None, given: dict[str, Any], *, resume: bool) -> Any:
-    """The method that the flags describe; None where a resumed run brings its own."""
+def _chosen(name: str | None, given: dict[str, Any], sets: dict[str, Any], out: Path, *, resume: bool) -> dict[str, Any]:
+    """The method that the flags describe, and the settings among ``--set``; a resumed run brings its own method."""
     from slimnet.methods import Method
 
-    if resume and name is None and not given:
-        return None
-    return Method.from_dict({"name": name or "fsdp", **given})
+    if resume and name is None and not (given or sets):
+        return {}
+    base = method_of(out) if resume and name is None else {"name": name or "fsdp"}
+    own, general = divide(sets, base["name"])
+    if resume and name is None and not (given or own):
+        return general
+    return general | {"method": Method.from_dict(base | given | own)}

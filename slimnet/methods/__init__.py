@@ -2,7 +2,32 @@
 
 from slimnet.methods.base import Method, Pruner, Statistics, get_method, method_names
 from slimnet.methods.dense import Dense
+from slimnet.methods.dsd import DSD
+from slimnet.methods.fpgm import FPGM
 from slimnet.methods.fsdp import FSDP
+from slimnet.methods.network_slimming import NetworkSlimming
+from slimnet.methods.sfp import ASFP, SFP
 from slimnet.methods.soft import SoftMethod
+from slimnet.methods.srfp import ASRFP, SRFP
+from slimnet.methods.stages import Stages
+from slimnet.methods.structured_dsd import StructuredDSD
 
-__all__ = ["FSDP", "Dense", "Method", "Pruner", "SoftMethod", "Statistics", "get_method", "method_names"]
+__all__ = [
+    "ASFP",
+    "ASRFP",
+    "DSD",
+    "FPGM",
+    "FSDP",
+    "SFP",
+    "SRFP",
+    "Dense",
+    "Method",
+    "NetworkSlimming",
+    "Pruner",
+    "SoftMethod",
+    "Stages",
+    "Statistics",
+    "StructuredDSD",
+    "get_method",
+    "method_names",
+]

@@ -36,18 +36,16 @@ def convert(name: str, value: Any, hint: Any) -> Any:
 
 
 def _fits(value: Any, hint: Any) -> bool:
-    parts = get_args(hint)
-    if hint is Any:
-        return True
-    if get_origin(hint) in (Union, UnionType):
+    origin, parts = get_origin(hint), get_args(hint)
+    if origin in (Union, UnionType):
         return any(_fits(value, part) for part in parts)
-    if get_origin(hint) is Literal:  # which of the values it may be, the class says itself
+    if origin is Literal:  # which of the values it may be, the class says itself
         return any(type(value) is type(part) for part in parts)
-    if get_origin(hint) is tuple:
-        return isinstance(value, list | tuple) and all(_fits(item, parts[0]) for item in value)
+    if origin is tuple:  # what the pairs in a tuple must be, the class says itself too
+        return isinstance(value, list | tuple) and all(get_origin(parts[0]) is tuple or _fits(item, parts[0]) for item in value)
     if isinstance(value, bool):
-        return hint is bool
-    return isinstance(value, int | float if hint is float else hint)
+        return hint in (bool, Any)
+    return hint is Any or isinstance(value, int | float if hint is float else hint)
 
 
 def _describe(hint: Any) -> str:
@@ -57,5 +55,5 @@ def _describe(hint: Any) -> str:
     if get_origin(hint) is Literal:
         return " or ".join(map(repr, parts))
     if get_origin(hint) is tuple:
-        return f"a list ({_describe(parts[0])} each)"
+        return "a list of pairs" if get_origin(parts[0]) is tuple else f"a list ({_describe(parts[0])} each)"
     return _WORDS.get(hint, getattr(hint, "__name__", str(hint)))

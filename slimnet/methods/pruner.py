@@ -40,7 +40,7 @@ class SoftPruner(Pruner):
         chosen = self._chosen(groups)
         self._check(groups, chosen)
         self.groups = {group.name: group for group in chosen}
-        self.mask = SoftMask(model, chosen, mask_norm=method.mask_norm and not method.regrows)
+        self.mask = SoftMask(model, chosen, mask_norm=method.mask_norm)
         self.last_epoch = method.last_epoch(epochs)
         self.rate = method.rate_schedule(self.last_epoch)
         self.scale = method.scale_schedule(self.last_epoch)
@@ -80,7 +80,6 @@ class SoftPruner(Pruner):
         if epoch > self.last_epoch:
             return
         self.selected = self.select(epoch, statistics)
-        self._close_norms()
         zeta = self.scale(epoch)
         for name, indices in self.selected.items():
             self._set(name, indices, zeta)
@@ -120,9 +119,7 @@ class SoftPruner(Pruner):
         return torch.empty(0, dtype=torch.int64)
 
     def is_closed(self) -> bool:
-        """Whether the final rate is reached and all that is selected is exactly zero, norms included where they close."""
-        if self.mask.mask_norm != self.method.mask_norm:
-            return False
+        """Whether the final rate is reached and all that is selected is exactly zero."""
         epoch = min(self._epoch, self.last_epoch)
         done = self._epoch >= 0 and self.rate(epoch) >= self.method.final_rate and self.scale(epoch) == 0
         return done and all(bool(((scale == 0) | (scale == 1)).all()) for scale in self.mask.scale.values())
@@ -147,17 +144,9 @@ class SoftPruner(Pruner):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take over a state; the weights are expected to carry its scales already."""
         self._epoch = int(state["values"]["epoch"])
-        self._close_norms()
         self.mask.load_state_dict(with_prefix(state["tensors"], "scale."))
         self.selected = with_prefix(state["tensors"], "selected.")
         self._is_adaptive = bool(state["values"]["adaptive"])
-
-    def _close_norms(self) -> None:
-        """From the freeze on the norms of a method whose filters may regrow are masked too."""
-        if self.is_frozen and self.mask.mask_norm != self.method.mask_norm:
-            scale = self.mask.state_dict()
-            self.mask = SoftMask(self.model, self.groups.values(), mask_norm=self.method.mask_norm)
-            self.mask.load_state_dict(scale)
 
     def _set(self, name: str, indices: Tensor, zeta: float) -> None:
         """What becomes of a group whose channels ``indices`` are selected at ζ."""

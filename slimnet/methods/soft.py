@@ -51,9 +51,6 @@ class SoftMethod(Method):
         faithful: the published recipe, weak points included: sets every field named in ``published``.
     """
 
-    regrows: ClassVar[bool] = False
-    """Whether a filter closed to zero may come back by its gradients. Its norm then stays open until the selection
-    freezes: where W, γ and β are all zero, so are their gradients, and nothing could come back."""
     finetune_share: ClassVar[float] = 0.2
     """Part of the epochs that fine-tunes the frozen selection, where ``finetune_epochs`` is None."""
     published: ClassVar[Mapping[str, Any]] = PUBLISHED

@@ -23,7 +23,13 @@ def _number(is_right: Callable[[float], bool]) -> Callable[[Any], bool]:
 
 
 def _rising(value: Any) -> bool:
-    return value is None or (all(map(_whole(1), value)) and sorted(set(value)) == list(value))
+    if value is None:
+        return True
+    return isinstance(value, list | tuple) and all(map(_whole(1), value)) and sorted(set(value)) == list(value)
+
+
+def _flag(value: Any) -> bool:
+    return isinstance(value, bool)
 
 
 def _text(value: Any) -> bool:
@@ -60,6 +66,7 @@ RULES: dict[str, Rule] = {
     "image_size": (lambda value: value is None or _whole(1)(value), "a whole number of at least 1"),
     "data_options": (_switches, "names of options, each true or false"),
     "num_workers": (lambda value: value is None or _whole(0)(value), "a whole number of at least 0"),
+    **dict.fromkeys(("download", "decay_norm", "compile", "sync_bn", "reestimate_norm"), (_flag, "true or false")),
     "channels_last": (lambda value: isinstance(value, bool) or value == "auto", "true, false or 'auto'"),
 }
 CHOICES = {

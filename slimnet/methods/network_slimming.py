@@ -1,0 +1,117 @@
+"""Network slimming: an L1 penalty on norm scales, then one selection by them (Liu et al., ICCV 2017)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from slimnet.criteria import Ranking, select
+from slimnet.errors import ArgumentError
+from slimnet.graph.groups import ChannelGroup, Rows
+from slimnet.methods.base import Pruner, Statistics
+from slimnet.methods.pruner import SoftPruner
+from slimnet.methods.soft import SoftMethod
+from slimnet.schedules import Schedule, constant, step
+
+
+@dataclass(frozen=True)
+class NetworkSlimming(SoftMethod):
+    r"""Push norm scales towards zero while training, close the channels of the smallest once, fine-tune the rest.
+
+    .. math:: L = \sum_{(x, y)} \ell(f(x), y) + \lambda \sum_\gamma |\gamma|
+
+    After the last epoch before fine-tuning the channels of least |γ| are closed, over all layers together or in
+    every group. Where a group has several norms (a residual stream), |γ| is averaged over them.
+
+    Attributes:
+        rate: share θ of the channels that is closed, in (0, 1).
+        penalty: λ, at least 0; its subgradient λ · sign(γ) is added to the gradient of γ.
+        ranking: ``"global"``: the smallest |γ| of all groups; ``"group"``: ⌊Fθ⌋ of every group. One channel at
+            least stays in every group.
+
+    Raises:
+        ArgumentError: if a hyper-parameter is out of its range.
+
+    Example:
+        >>> NetworkSlimming(0.7).last_epoch(epochs=160)
+        79
+
+    References:
+        Liu et al., *Learning Efficient Convolutional Networks through Network Slimming*, ICCV 2017.
+    """
+
+    name: ClassVar[str] = "network-slimming"
+    finetune_share: ClassVar[float] = 0.5
+    published: ClassVar[Mapping[str, Any]] = {"couple": "none", "convolutions_only": True, "ranking": "global"}
+
+    rate: float = 0.4
+    penalty: float = 1e-4
+    ranking: Ranking = "global"
+
+    def __post_init__(self) -> None:
+        """Check the hyper-parameters."""
+        super().__post_init__()
+        if not 0 < self.rate < 1:
+            raise ArgumentError(f"`rate` must be in (0, 1), got {self.rate}.")
+        if not 0 <= self.penalty < float("inf"):
+            raise ArgumentError(f"`penalty` must be 0 or a positive number, got {self.penalty}.")
+        if self.ranking not in ("global", "group"):
+            raise ArgumentError(f"`ranking` must be 'global' or 'group', got {self.ranking!r}.")
+
+    @property
+    def final_rate(self) -> float:
+        """θ."""
+        return self.rate
+
+    def rate_schedule(self, last_epoch: int) -> Schedule:
+        """θ(e): nothing until the one selection."""
+        return step(self.rate, last_epoch)
+
+    def scale_schedule(self, last_epoch: int) -> Schedule:
+        """ζ(e) = 0."""
+        return constant(0.0)
+
+    def start(self, model: nn.Module, groups: Sequence[ChannelGroup], *, epochs: int) -> Pruner:
+        """Begin a run; groups without norms are left alone (see :meth:`Method.start`)."""
+        normed = [group for group in groups if next(_scales(group), None) is not None]
+        return SlimmingPruner(self, model, normed, epochs=epochs)
+
+
+class SlimmingPruner(SoftPruner):
+    """The penalty until the selection, the hard mask after it."""
+
+    def __init__(self, method: NetworkSlimming, model: nn.Module, groups: Sequence[ChannelGroup], *, epochs: int) -> None:
+        super().__init__(method, model, groups, epochs=epochs)
+        self.slimming = method
+        names = {rows.name for group in self.groups.values() for rows in _scales(group)}
+        self._gammas = [model.get_parameter(name) for name in sorted(names)]
+
+    @torch.no_grad()
+    def after_backward(self) -> None:
+        """Add λ · sign(γ) to the gradients of norm scales, in place; once selected, mask gradients."""
+        if self.is_frozen:
+            super().after_backward()
+            return
+        for gamma in self._gammas:
+            if gamma.grad is not None:
+                gamma.grad.add_(gamma.sign(), alpha=self.slimming.penalty)
+
+    def select(self, epoch: int, statistics: Statistics) -> dict[str, Tensor]:
+        """Group name → channels of least |γ|; none before the last epoch that selects."""
+        scores = {name: self._score(group) for name, group in self.groups.items()}
+        return select(scores, self.rate(epoch), self.slimming.ranking)
+
+    def _score(self, group: ChannelGroup) -> Tensor:
+        """(size,) |γ|, averaged over the norms of the group and the entries of a channel."""
+        return torch.stack(
+            [self.model.get_parameter(rows.name).detach().double().abs().cpu()[rows.index].mean(1) for rows in _scales(group)]
+        ).mean(0)
+
+
+def _scales(group: ChannelGroup) -> Iterator[Rows]:
+    """The norm scales γ of a group."""
+    return (rows for rows in group.norms if rows.name.endswith("weight"))
