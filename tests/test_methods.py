@@ -69,7 +69,7 @@ def test_what_is_closed_is_exactly_zero_from_the_epoch_on_that_may_be_the_result
     assert all(torch.isfinite(parameter).all() for parameter in model.parameters())
 
 
-@pytest.mark.parametrize("stop", [1, 3, 4])
+@pytest.mark.parametrize("stop", [3, 5])  # in a sparse phase, or as a stage begins; frozen
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_a_resumed_run_ends_bit_for_bit_like_one_that_was_not_stopped(case, optimizer, stop):
