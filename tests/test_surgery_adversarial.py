@@ -457,3 +457,11 @@ def test_a_checkpoint_of_a_factory_comes_back(expand: bool, tmp_path: Path) -> N
     with torch.no_grad():
         assert float((small(x()) - model(x())).abs().max()) < 1e-5
     assert small.a.out_channels < 8
+
+
+@pytest.mark.parametrize("couple", ["stream", "none"])
+def test_fixed_blurs_are_cut_but_not_scored(couple: Any) -> None:
+    model = written(lambda m, x: m.head(F.relu(F.conv2d(y := m.a(x), m.blur, groups=y.shape[1]))))
+    slimnet.prune(model, x(), rate=0.5, couple=couple)
+    plan = slim(model, x()).plan
+    assert {g.name: (g.closed, len(g.kept)) for g in plan.groups}["a"] == (5, 4)

@@ -54,6 +54,7 @@ class ChannelGroup:
         norms: entries of ``weight``, ``bias``, ``running_mean``, ``running_var`` of the norms on the way.
         inputs: columns (dim 1) of the weights that read the channels.
         biases: names of the biases among ``filters``.
+        buffers: names of the buffers among ``filters`` (fixed blurs): they are cut along, but neither scored nor masked.
         normed: names of those weights and biases in ``filters`` whose output goes straight into a norm, and nowhere else.
         others: entries of parameters used element by element (PReLU slopes, layer scales).
         pinned: why these channels may not be removed ("" where they may), e.g. "output of the network".
@@ -67,14 +68,15 @@ class ChannelGroup:
     inputs: tuple[Rows, ...] = ()
     others: tuple[Rows, ...] = ()
     biases: frozenset[str] = frozenset()
+    buffers: frozenset[str] = frozenset()
     normed: frozenset[str] = frozenset()
     pinned: str = ""
     roots: tuple[int, ...] = field(default=(), repr=False)
 
     @property
     def weights(self) -> tuple[Rows, ...]:
-        """The members of ``filters`` that are weights, not biases."""
-        return tuple(rows for rows in self.filters if rows.name not in self.biases)
+        """The members of ``filters`` that are weights: parameters, and not biases."""
+        return tuple(rows for rows in self.filters if rows.name not in self.biases | self.buffers)
 
     @property
     def is_stream(self) -> bool:
@@ -171,10 +173,16 @@ def _group(
         inputs=tuple(members["input"]),
         others=tuple(members["other"]),
         biases=frozenset(rows.name for rows in members["bias"]),
+        buffers=frozenset(rows.name for rows in filters if not _is_parameter(analysis.model, rows.name)),
         normed=_normed(analysis, filters),
         pinned=pinned,
         roots=tuple(roots),
     )
+
+
+def _is_parameter(model: nn.Module, name: str) -> bool:
+    path, _, attribute = name.rpartition(".")
+    return attribute in model.get_submodule(path)._parameters
 
 
 def _normed(analysis: Analysis, filters: Iterable[Rows]) -> frozenset[str]:

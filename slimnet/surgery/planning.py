@@ -47,7 +47,7 @@ def make_plan(
     cuts = [*_cuts(analysis, search), *_cuts_of_new_biases(analysis, search, folds)]
     losses = analysis.labels.losses()
     return Plan(
-        groups=tuple(_group_plan(analysis, group, search, losses) for group in groups if group.weights),
+        groups=tuple(_group_plan(analysis, group, search, losses) for group in groups if group.filters),
         cuts=tuple(_expanded_cuts(analysis, cuts, expansions)),
         folds=tuple(folds),
         moves=tuple(_moves(analysis, search)),
@@ -158,7 +158,7 @@ def _folds(search: Search) -> list[Fold]:
 
 
 def _group_plan(analysis: Analysis, group: ChannelGroup, search: Search, losses: Mapping[int, str]) -> GroupPlan:
-    rows = [_zero_rows(analysis.model, rows.name, rows.dim, rows.index) for rows in group.weights]
+    rows = [_zero_rows(analysis.model, rows.name, rows.dim, rows.index) for rows in group.weights or group.filters]
     zero = torch.stack([filters.all(dim=1) for filters in rows])
     closed, partly = zero.all(dim=0), zero.any(dim=0) & ~zero.all(dim=0)
     beside = torch.stack([filters.any(dim=1) for filters in rows]).any(dim=0) & ~closed & ~partly
