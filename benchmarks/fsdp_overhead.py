@@ -24,7 +24,7 @@ from slimnet.data import stratified_indices
 from slimnet.measure.stats import median_interval
 from slimnet.methods import FSDP, Dense
 from slimnet.training.config import TrainConfig
-from slimnet.training.distributed import team
+from slimnet.training.distributed import join_team
 from slimnet.training.engine import start_state
 from slimnet.training.loop import Loop
 from slimnet.training.progress import Progress
@@ -52,13 +52,15 @@ def make_loop(name: str, folder: Path, crew: object) -> Loop:
     few = stratified_indices(job.dataset.val.labels, 500, torch.Generator().manual_seed(0))
     part = replace(job.dataset, train=job.dataset.train.subset(chosen), val=job.dataset.val.subset(few))
     job = replace(job, dataset=part)
+    (folder / name).mkdir()
     return Loop(job, start_state(job), folder / name, SignalWatch(), Progress(quiet=True))
 
 
 def main() -> None:
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 6
     times: dict[str, list[float]] = {name: [] for name in VARIANTS}
-    with tempfile.TemporaryDirectory() as folder, team("cpu") as crew:
+    crew = join_team("cpu")
+    with tempfile.TemporaryDirectory() as folder:
         loops = {name: make_loop(name, Path(folder), crew) for name in VARIANTS}
         for number in range(rounds + 1):
             for name in random.sample(list(loops), len(loops)):

@@ -15,6 +15,7 @@ from slimnet.masks import SoftMask
 
 NOTHING = "no channel group of this network may be pruned: `slimnet inspect` says why."
 
+
 def prune(
     model: nn.Module,
     example_inputs: Tensor | tuple[Tensor, ...],

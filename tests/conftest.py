@@ -6,9 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-torch.set_num_threads(
-    1
-)  # small networks: threads cost more than they give, and results do not depend on them
+torch.set_num_threads(1)  # small networks: threads cost more than they give, and results do not depend on them
 
 
 @pytest.fixture(scope="session")

@@ -175,9 +175,7 @@ def test_class_statistics_of_two_processes_add_up():
 def test_a_failed_forward_leaves_no_hook_and_the_modes():
     model = tiny_net().train()
     with pytest.raises(RuntimeError):
-        collect_class_statistics(
-            model, ["bn"], [(torch.zeros(2, 5, 6, 6), torch.zeros(2, dtype=torch.int64))], 3
-        )
+        collect_class_statistics(model, ["bn"], [(torch.zeros(2, 5, 6, 6), torch.zeros(2, dtype=torch.int64))], 3)
     assert model.bn.training
     assert all(not module._forward_hooks for module in model.modules())
 
@@ -196,9 +194,7 @@ def test_bad_requests_for_statistics(modules, batches, classes, message):
 
 
 def test_a_class_without_images_does_not_count():
-    statistics = ClassStatistics(
-        {"bn": torch.tensor([[2.0], [0.0], [9.0]]).double()}, torch.tensor([2, 0, 3])
-    )
+    statistics = ClassStatistics({"bn": torch.tensor([[2.0], [0.0], [9.0]]).double()}, torch.tensor([2, 0, 3]))
     assert statistics.means("bn").tolist() == [[1.0], [3.0]]
     with pytest.raises(ArgumentError, match="2 classes or more, got 1"):
         ClassStatistics({"bn": torch.zeros(2, 1).double()}, torch.tensor([2, 0])).means("bn")

@@ -97,8 +97,7 @@ def pairs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Run, Run]
     folder = tmp_path_factory.mktemp("two")
     script = folder / "script.py"
     script.write_text(
-        "import pathlib, sys\nimport test_distributed\n"
-        "test_distributed.in_two_processes(pathlib.Path(sys.argv[1]))\n"
+        "import pathlib, sys\nimport test_distributed\ntest_distributed.in_two_processes(pathlib.Path(sys.argv[1]))\n"
     )
     command = [
         sys.executable,
@@ -124,9 +123,7 @@ def weights(run: Run) -> dict[str, Tensor]:
 
 
 @pytest.mark.parametrize(("case", "tolerance"), [("float32", 1e-5), ("float64", 1e-9)])
-def test_two_processes_end_where_one_does(
-    case: str, tolerance: float, pairs: dict[str, tuple[Run, Run]]
-) -> None:
+def test_two_processes_end_where_one_does(case: str, tolerance: float, pairs: dict[str, tuple[Run, Run]]) -> None:
     one, two = pairs[case]
     masks = one.masks(), two.masks()
     assert all(torch.equal(masks[0][name], masks[1][name]) for name in masks[0])

@@ -106,9 +106,7 @@ def exported(tmp_path_factory):
     model = net().train()
     model.norm.eval()
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    report = export_onnx(
-        model, real(1), path, reference=reordered(model), inputs=[real(5), real(12)], metadata={"a": "b"}
-    )
+    report = export_onnx(model, real(1), path, reference=reordered(model), inputs=[real(5), real(12)], metadata={"a": "b"})
     return path, model, before, report
 
 
@@ -233,9 +231,7 @@ def test_several_inputs_share_the_batch(tmp_path):
     np.testing.assert_allclose(run_onnx(tmp_path / "two.onnx", a, b), model(a, b).detach().numpy(), atol=1e-5)
 
 
-@pytest.mark.parametrize(
-    "model", [Branching(), FixedBatch(), Infinite()], ids=lambda model: type(model).__name__
-)
+@pytest.mark.parametrize("model", [Branching(), FixedBatch(), Infinite()], ids=lambda model: type(model).__name__)
 def test_what_cannot_be_exported_says_so_on_one_line(model, tmp_path):
     with pytest.raises(ExportError) as caught:
         export_onnx(model, torch.rand(2, *SHAPE), tmp_path / "model.onnx")
@@ -289,9 +285,7 @@ def test_a_near_tie_does_not_count_as_disagreement():
 
 def test_all_zero_logits_are_compared_absolutely():
     zero = torch.zeros(2, 3)
-    (check,) = compare(
-        lambda _: zero, lambda _: zero + 1e-3, [("real", (zero,))], pair="a vs b", tolerance=1e-5
-    )
+    (check,) = compare(lambda _: zero, lambda _: zero + 1e-3, [("real", (zero,))], pair="a vs b", tolerance=1e-5)
     assert (check.scale, check.passed) == (1.0, False)
 
 

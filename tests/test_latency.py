@@ -23,9 +23,7 @@ from slimnet.measure.timings import Variant, reasons_to_distrust
 QUICK = {"rounds": 30, "seconds": 0.0, "warmup": 0.3}
 
 
-def matmuls(
-    path: Path, layers: int, *, batch: int | str = "batch", width: int = 128, kind: int = TensorProto.FLOAT
-):
+def matmuls(path: Path, layers: int, *, batch: int | str = "batch", width: int = 128, kind: int = TensorProto.FLOAT):
     """A chain of matrix products: its time grows with ``layers``."""
     dtype = helper.tensor_dtype_to_np_dtype(kind)
     weight = numpy_helper.from_array((np.eye(width) / 2).astype(dtype), "w")
@@ -259,9 +257,7 @@ def test_settled_means_no_variant_drifts():
     assert not is_settled(flat[:10])
 
 
-def variant(
-    speedup: float = 1.0, interval: tuple[float, float] = (0.99, 1.01), *, bimodal: bool = False
-) -> Variant:
+def variant(speedup: float = 1.0, interval: tuple[float, float] = (0.99, 1.01), *, bimodal: bool = False) -> Variant:
     return Variant("a", "a.onnx", 1, 200, 1.0, 1.1, None, speedup, interval, 1.0, 1.0, bimodal)
 
 

@@ -243,9 +243,7 @@ BAD_FILES: list[tuple[str, Callable[[Path], object], str]] = [
 
 
 @pytest.mark.parametrize(("name", "write", "message"), BAD_FILES)
-def test_bad_files_are_refused_in_one_line(
-    tmp_path: Path, name: str, write: Callable[[Path], object], message: str
-) -> None:
+def test_bad_files_are_refused_in_one_line(tmp_path: Path, name: str, write: Callable[[Path], object], message: str) -> None:
     write(tmp_path / name)
     with pytest.raises(FileFormatError, match=message) as caught:
         build_model("resnet8", num_classes=10, weights=tmp_path / name)

@@ -48,7 +48,7 @@ FACADES = {
     "onnx": {"export/bundle.py", "export/onnx.py", "export/_gate.py", "export/_opset.py", "export/_strip.py"},
     "onnxruntime": {"export/_gate.py", "measure/sessions.py", "measure/machine.py", "training/evaluate.py"},
     "onnxscript": set(),
-    "torch_pruning": set(),
+    "torch_pruning": {"graph/peer.py"},
     "pickle": {"models/weights.py"},  # the name of torch's error; nothing is unpickled
 }
 

@@ -199,9 +199,7 @@ def test_damaged_file_is_named(name: str, damage: Any, stopped: Path) -> None:
     assert "\n" not in str(error.value)
 
 
-def test_checkpoint_of_another_network(
-    stopped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_checkpoint_of_another_network(stopped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         at_step(patch, epoch=0, step=2, signum=signal.SIGTERM)
         with pytest.raises(Interrupted):

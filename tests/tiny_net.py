@@ -72,9 +72,7 @@ def _group(
     entries = ("weight", "bias", "running_mean", "running_var")
 
     def rows(modules: tuple[str, ...]) -> tuple[Rows, ...]:
-        return tuple(
-            Rows(f"{m}.{entry}", 0, index) for m in modules for entry in entries if f"{m}.{entry}" in tensors
-        )
+        return tuple(Rows(f"{m}.{entry}", 0, index) for m in modules for entry in entries if f"{m}.{entry}" in tensors)
 
     inputs = tuple(Rows(f"{m}.weight", 1, index) for m in readers)
     return ChannelGroup(name, len(channels), filters=rows(makers), norms=rows(norms), inputs=inputs)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from slimnet._files import atomic_folder, check_output, read_json, write_json, write_tensors
 from slimnet.errors import ArgumentError, FileFormatError
 from slimnet.export import manifest
-from slimnet.export.parity import ParityReport
+from slimnet.export.parity import DOUBLE_TOLERANCE, ParityReport
 from slimnet.measure.cost import Cost
 
 if TYPE_CHECKING:
@@ -67,6 +67,7 @@ def write_bundle(
     accuracy: Mapping[str, Any] | None = None,
     extra_report: Mapping[str, Any] | None = None,
     opset: int | None = None,
+    tolerance: float = DOUBLE_TOLERANCE,
     force: bool = False,
 ) -> Bundle:
     """Export slim and dense network, pass the parity gate, and write the bundle: all of it or nothing.
@@ -86,6 +87,7 @@ def write_bundle(
         accuracy: what was measured, with split and count.
         extra_report: more for ``report.json``.
         opset: of both ONNX files.
+        tolerance: of the slim against the masked network, see :func:`slimnet.export_onnx`.
         force: replace an existing folder.
 
     Returns:
@@ -106,7 +108,7 @@ def write_bundle(
     if not real_inputs:
         raise ArgumentError("`real_inputs` is empty: the parity gate needs real input.")
     examples = Examples.of(example_inputs, real_inputs)
-    slim_onnx, parity = build_onnx(slim, examples, reference=masked, opset=opset)
+    slim_onnx, parity = build_onnx(slim, examples, reference=masked, opset=opset, tolerance=tolerance)
     interface = _interface(slim_onnx)
     manifest.check_labels(labels, interface["outputs"][0]["shape"])
     dense_onnx, parity_dense = build_onnx(dense, examples, opset=opset)

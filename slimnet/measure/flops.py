@@ -77,9 +77,7 @@ def _left_as_found(model: nn.Module) -> Iterator[None]:
         torch.backends.mha.set_fastpath_enabled(fast_attention)
         for module, training in modes.items():
             module.training = training
-            for kept, held in zip(
-                hooks[module], (module._forward_pre_hooks, module._forward_hooks), strict=True
-            ):
+            for kept, held in zip(hooks[module], (module._forward_pre_hooks, module._forward_hooks), strict=True):
                 for key in set(held) - kept:
                     del held[key]
 
@@ -120,9 +118,7 @@ def count(model: nn.Module, example_inputs: Tensor | tuple[Tensor, ...]) -> Cost
             by_module = {name: int(flops) for name, flops in analysis.by_module().items()}
             unknown = {name: int(times) for name, times in analysis.unsupported_ops().items()}
         except Exception as error:
-            raise MeasureError(
-                f"{type(model).__name__} does not run on the example: {_line(error)}"
-            ) from error
+            raise MeasureError(f"{type(model).__name__} does not run on the example: {_line(error)}") from error
     tensors = [*model.parameters(), *model.buffers()]
     return Cost(
         flops=by_module[""],

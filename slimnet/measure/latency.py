@@ -83,9 +83,7 @@ def compare_latency(
         flags["unsettled"] = f"timings still drifted after {warmup:g} s of warming up."
     if len(times) < rounds:
         flags["short"] = f"only {len(times)} of {rounds} rounds fitted into {limit:g} s."
-    return LatencyReport(
-        variants, control, reference, batch, threads, len(times), activity.seconds, flags, where
-    )
+    return LatencyReport(variants, control, reference, batch, threads, len(times), activity.seconds, flags, where)
 
 
 def _check(

@@ -83,9 +83,7 @@ def paper_flops(layers: Iterable[LayerCost]) -> PaperCost:
     """
     layers = tuple(layers)
     for layer in layers:
-        if not (
-            0 <= layer.out_live <= layer.out and 0 <= layer.in_live <= layer.in_ and layer.out and layer.in_
-        ):
+        if not (0 <= layer.out_live <= layer.out and 0 <= layer.in_live <= layer.in_ and layer.out and layer.in_):
             raise ArgumentError(f"`{layer.name}` has more live channels than channels, or none: {layer}.")
     dense = sum(layer.flops for layer in layers)
     if dense <= 0:

@@ -109,9 +109,7 @@ def summarise(timed: Timed, times: Floats, base: Floats, seed: int) -> Variant:
     )
 
 
-def reasons_to_distrust(
-    variants: Sequence[Variant], control: Variant, threads: int, activity: Activity
-) -> dict[str, str]:
+def reasons_to_distrust(variants: Sequence[Variant], control: Variant, threads: int, activity: Activity) -> dict[str, str]:
     """Code → sentence: ``contended``, ``bimodal``, ``threads``; empty on a quiet machine."""
     flags, reasons = {}, []
     off = max(abs(end - 1) for end in (control.speedup, *control.interval))

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 Say = Callable[[str], None]
 MASKED = "the masked network at full size"
 REAL_IMAGES = 64
+FOLDED_TOLERANCE = 1e-6  # constants folded into float32 biases are rounded once; the plan itself is verified to 1e-9
 
 
 def _quiet(_: str) -> None:
@@ -64,6 +65,7 @@ def export_run(
     from slimnet.export import write_bundle
     from slimnet.export._opset import chosen_opset
     from slimnet.export.manifest import ALL_FILES
+    from slimnet.export.parity import DOUBLE_TOLERANCE
     from slimnet.surgery import slim
     from slimnet.training import Run
 
@@ -106,6 +108,7 @@ def export_run(
             "method": run.method.as_dict(),
         },
         opset=opset,
+        tolerance=FOLDED_TOLERANCE if result.plan.folds else DOUBLE_TOLERANCE,
         force=force,
     )
 
