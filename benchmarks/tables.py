@@ -39,7 +39,8 @@ def speedup(latency: Result, name: str = "slim") -> str:
     """Median and interval of the paired ratio, and the control."""
     variant = next(v for v in latency["variants"] if v["name"] == name)
     (low, high), control = variant["interval"], latency["control"]["speedup"]
-    return f"{variant['speedup']:.2f}× ({low:.2f}–{high:.2f}; A/A {control:.2f})"
+    busy = ", busy machine" if "contended" in latency["flags"] else ""
+    return f"{variant['speedup']:.2f}× ({low:.2f}–{high:.2f}; A/A {control:.2f}{busy})"
 
 
 def parity(report: Result) -> str:
