@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -129,24 +129,53 @@ def channel_groups(model: nn.Module, example_inputs: ExampleInputs, *, couple: C
 
 def stream_groups(analysis: Analysis) -> tuple[ChannelGroup, ...]:
     """Channels that are touched by the same layers, in the same way, make a group."""
-    keys = list(analysis.entries)
-    touched: dict[int, list[int]] = defaultdict(list)  # root → numbers of keys, repeated once an index
-    places: dict[tuple[str, int], dict[int, list[int]]] = {}
-    for number, (key, entry) in enumerate(analysis.entries.items()):
-        rows: dict[int, list[int]] = defaultdict(list)
-        for index, root in enumerate(analysis.roots(entry.labels).tolist()):
-            if root != NONE:
-                rows[root].append(index)
-                touched[root].append(number)
-        places[key] = rows
-    kinds: dict[tuple[tuple[int, ...], str], list[int]] = defaultdict(list)
-    for root, where in touched.items():
-        kinds[(tuple(where), analysis.pinned(root))].append(root)
+    entries = list(analysis.entries.items())
+    roots = [analysis.roots(entry.labels) for _, entry in entries]
+    places = {key: _Places.of(labels) for (key, _), labels in zip(entries, roots, strict=True)}
     names: dict[str, int] = {}
     return tuple(
-        _group(analysis, [keys[number] for number in dict.fromkeys(where)], roots, pinned, places, names)
-        for (where, pinned), roots in kinds.items()
+        _group(analysis, [entries[number][0] for number in where], channels, pinned, places, names)
+        for where, channels, pinned in _kinds(analysis, roots)
     )
+
+
+@dataclass(frozen=True, eq=False)
+class _Places:
+    """Where along one dimension of a parameter each channel lies: representatives, sorted, and their indices."""
+
+    roots: Tensor
+    indices: Tensor
+
+    @classmethod
+    def of(cls, roots: Tensor) -> _Places:
+        indices = roots.argsort(stable=True)
+        return cls(roots[indices], indices)
+
+    def index(self, roots: Tensor) -> Tensor:
+        """(channels, k): the k indices of each of these channels."""
+        first = torch.searchsorted(self.roots, roots)
+        count = int(torch.searchsorted(self.roots, roots[0], right=True) - first[0])
+        return self.indices[first[:, None] + torch.arange(count)]
+
+
+def _kinds(analysis: Analysis, roots: Sequence[Tensor]) -> Iterator[tuple[list[int], list[int], str]]:
+    """Channels that lie in the same dimensions, in the same way, with what pins them; in the order in which they are met."""
+    if not roots:
+        return
+    numbers = torch.cat([torch.full_like(labels, number) for number, labels in enumerate(roots)])
+    joined = torch.cat(list(roots))
+    order = joined.argsort(stable=True)
+    order = order[joined[order] != NONE]
+    channels, counts = torch.unique_consecutive(joined[order], return_counts=True)
+    starts = counts.cumsum(0) - counts
+    touched, found = numbers[order].numpy(), channels.tolist()
+    kinds: dict[tuple[bytes, str], tuple[int, int, list[int]]] = {}
+    for place in order[starts].argsort().tolist():
+        start, stop = int(starts[place]), int(starts[place] + counts[place])
+        key = (touched[start:stop].tobytes(), analysis.pinned(found[place]))
+        kinds.setdefault(key, (start, stop, []))[2].append(found[place])
+    for (_, pinned), (start, stop, alike) in kinds.items():
+        yield list(dict.fromkeys(touched[start:stop].tolist())), alike, pinned
 
 
 def _group(
@@ -154,13 +183,14 @@ def _group(
     where: list[tuple[str, int]],
     roots: list[int],
     pinned: str,
-    places: dict[tuple[str, int], dict[int, list[int]]],
+    places: Mapping[tuple[str, int], _Places],
     names: dict[str, int],
 ) -> ChannelGroup:
     members: dict[str, list[Rows]] = defaultdict(list)
+    channels = torch.tensor(roots)
     for key in where:
         entry = analysis.entries[key]
-        members[entry.role].append(Rows(*key, torch.tensor([places[key][root] for root in roots])))
+        members[entry.role].append(Rows(*key, places[key].index(channels)))
     filters = [rows for role in ("filter", "bias") for rows in members[role]]
     makers = [*filters, *members["norm"], *members["other"]]
     name = (makers[0].module or makers[0].name) if makers else "input"
