@@ -72,7 +72,7 @@ def main() -> None:
             print(number, {name: f"{values[-1]:.1f} s" for name, values in times.items() if values}, flush=True)
     plain = torch.tensor(times["plain"], dtype=torch.float64)
     ratios = {}
-    for name in ("fsdp", "published", "plain again"):
+    for name in [name for name in VARIANTS if name != "plain"]:
         values = (torch.tensor(times[name], dtype=torch.float64) / plain).numpy()
         low, high = median_interval(values, seed=0)
         ratios[name] = {"median": float(torch.tensor(values).median()), "interval": [low, high]}
