@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +74,7 @@ def page(result: Mapping[str, Any]) -> str:
     for mode in zoo.MODES:
         rows = [row for row in result["rows"] if row["mode"] == mode]
         parts += [f"## {HEADINGS[mode]}", ABOUT[mode], table(HEAD, [cells(row) for row in rows])]
-    parts.append(f"Measured {result['date']} on {result['device']}; {versions}.")
+    parts.append(f"Measured {result['date']} on {result['device']}; {versions}, timm {result['timm']}.")
     return "\n\n".join(parts) + "\n"
 
 
@@ -112,7 +113,7 @@ def main(names: Sequence[str]) -> None:
         rows = [measure(case, mode) for mode in zoo.MODES]
         for row in rows:
             print(*cells(row), sep=" | ", flush=True)
-        write_result(NAME, {"threads": 1, "rows": merged(rows)})
+        write_result(NAME, {"threads": 1, "timm": version("timm"), "rows": merged(rows)})
     PAGE.write_text(page(json.loads((RESULTS / f"{NAME}.json").read_text(encoding="utf-8"))), encoding="utf-8")
 
 
