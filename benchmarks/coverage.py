@@ -74,7 +74,8 @@ def page(result: Mapping[str, Any]) -> str:
     for mode in zoo.MODES:
         rows = [row for row in result["rows"] if row["mode"] == mode]
         parts += [f"## {HEADINGS[mode]}", ABOUT[mode], table(HEAD, [cells(row) for row in rows])]
-    parts.append(f"Measured {result['date']} on {result['device']}; {versions}, timm {result['timm']}.")
+    timm = f", timm {result['timm']}" if "timm" in result else ""
+    parts.append(f"Measured {result['date']} on {result['device']}; {versions}{timm}.")
     return "\n\n".join(parts) + "\n"
 
 
