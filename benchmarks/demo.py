@@ -47,7 +47,7 @@ def main() -> None:
     common = ["--model", "resnet20", "--batch-size", "64", "--schedule", "cosine", "--precision", "fp32", "--force"]
     slimnet("train", "--method", "dense", *common, "--epochs", "12", "--out", dense)
     slimnet(
-        "train", "--method", "fsdp", *common, "--epochs", "15", "--init", f"{dense}/model.safetensors", "--out", slim
+        "train", "--method", "fsdp", *common, "--epochs", "30", "--init", f"{dense}/model.safetensors", "--out", slim
     )  # fmt: skip
     slimnet("export", slim, "--out", bundle, "--dense", dense, "--force")
     slimnet("bench", bundle, "--seconds", "5")
