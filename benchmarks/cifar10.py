@@ -19,7 +19,7 @@ import slimnet
 from slimnet.pipeline import bench_bundle, export_run
 
 SETTINGS = {
-    "resnet20": {"epochs": 15, "lr": 0.02, "weight_decay": 1e-4, "finetune": 6},
+    "resnet20": {"epochs": 25, "lr": 0.01, "weight_decay": 1e-4, "finetune": 12},
     "resnet56": {"epochs": 9, "lr": 0.03, "weight_decay": 5e-4, "finetune": 3},
 }
 RUNS, BUILD = Path("runs"), Path("build")
@@ -28,6 +28,7 @@ RUNS, BUILD = Path("runs"), Path("build")
 def train(name: str) -> slimnet.Run:
     """Train, or go on with a run that was interrupted."""
     chosen, data = SETTINGS[name], data_dir()
+    weights = str(data / "weights" / f"{name}_cifar10.th")
     out = RUNS / f"cifar10-{name}"
     return slimnet.train(
         model=name,
@@ -39,7 +40,9 @@ def train(name: str) -> slimnet.Run:
         weight_decay=chosen["weight_decay"],
         schedule="cosine",
         warmup_epochs=1,
-        init=str(data / "weights" / f"{name}_cifar10.th"),
+        init=weights,
+        teacher=weights,
+        distill_weight=0.5,
         precision="bf16",
         channels_last=True,
         val_fraction=0.04,
@@ -59,7 +62,7 @@ def main() -> None:
             f"cifar10_{name}",
             {
                 "model": name,
-                "settings": {k: v for k, v in settings.items() if k not in ("data_dir", "init")},
+                "settings": {k: v for k, v in settings.items() if k not in ("data_dir", "init", "teacher")},
                 "accuracy": report["accuracy"],
                 "flops": {"dense": bundle.cost_dense.flops, "realised": bundle.cost_slim.flops},
                 "flops_saved": 1 - bundle.cost_slim.flops / bundle.cost_dense.flops,

@@ -159,6 +159,10 @@ class SoftMask:
         """Group name → (size,) bool: where ζ is 0."""
         return {name: scale == 0 for name, scale in self.scale.items()}
 
+    def selected(self) -> dict[str, Tensor]:
+        """Group name → (size,) bool: where ζ is below 1."""
+        return {name: scale < 1 for name, scale in self.scale.items()}
+
     def closed_share(self) -> float:
         """Closed channels ÷ all channels of the groups (0 without groups)."""
         total = sum(group.size for group in self.groups.values())

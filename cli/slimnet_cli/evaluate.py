@@ -17,8 +17,15 @@ from slimnet_cli._options import as_json, existing
 @click.option("--data", metavar="NAME", help="Data set (default: the one it was trained on).")
 @click.option("--data-dir", metavar="DIR", help="Where the data set lies.")
 @click.option("--batch-size", type=click.IntRange(min=1), default=256, show_default=True, help="Images at a time.")
+@click.option(
+    "--views",
+    type=click.Choice(["one", "flip", "ten-crop"]),
+    default="one",
+    show_default=True,
+    help="Average the answers over views of each image.",
+)
 @as_json
-def command(what: Path, split: str, data: str | None, data_dir: str | None, batch_size: int, as_json: bool) -> None:
+def command(what: Path, split: str, as_json: bool, **options: Any) -> None:
     """Evaluate a run, the slim network of a bundle, or an ONNX file on a split of a data set.
 
     \b
@@ -28,7 +35,7 @@ def command(what: Path, split: str, data: str | None, data_dir: str | None, batc
     """
     from slimnet.pipeline import evaluate_any
 
-    result, classes = evaluate_any(what, split=split, data=data, data_dir=data_dir, batch_size=batch_size)
+    result, classes = evaluate_any(what, split=split, **options)
     if as_json:
         emit_json({"split": split, "classes": list(classes), **result.as_dict()})
     else:
@@ -36,10 +43,12 @@ def command(what: Path, split: str, data: str | None, data_dir: str | None, batc
 
 
 def _table(result: Any, classes: tuple[str, ...]) -> None:
-    click.echo(f"accuracy {percent(result.accuracy)} on {result.count} images, loss {result.loss:.4f}")
-    head = ("true \\\\ found".replace("\\\\", "\\"), *classes, "accuracy")
+    views = "" if result.views == "one" else f", mean over views ({result.views})"
+    figures = f"accuracy {percent(result.accuracy)}, macro-F1 {percent(result.macro_f1)}, loss {result.loss:.4f}"
+    click.echo(f"{figures} on {result.count} images{views}")
+    head = ("true \\\\ found".replace("\\\\", "\\"), *classes, "accuracy", "F1")
     body = [
-        (name, *(str(n) for n in row), percent(share))
-        for name, row, share in zip(classes, result.confusion, result.per_class, strict=True)
+        (name, *(str(n) for n in row), percent(share), percent(f1))
+        for name, row, share, f1 in zip(classes, result.confusion, result.per_class, result.f1, strict=True)
     ]
     emit_table([head, *body])

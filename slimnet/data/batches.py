@@ -35,10 +35,11 @@ class Batches:
         world_size: number of processes.
         drop_last: leave out a last batch that is not full.
         memory_format: of the images, e.g. ``torch.channels_last``.
+        soft: give the shares of the classes (n, classes) float32 in the place of labels.
         workers: processes that decode files; None for one a core, up to 8. Ignored for tensors.
 
     Raises:
-        ArgumentError: if a number is out of its range, or a training batch is larger than the split.
+        ArgumentError: if a number is out of its range, a training batch is larger than the split, or there are no shares.
 
     Example:
         >>> split = Split(torch.zeros(5, 1, 8, 8, dtype=torch.uint8), torch.arange(5))
@@ -61,6 +62,7 @@ class Batches:
         world_size: int = 1,
         drop_last: bool = False,
         memory_format: torch.memory_format = torch.contiguous_format,
+        soft: bool = False,
         workers: int | None = None,
     ) -> None:
         check_statistics(mean, std, channels=split.images.shape[1])
@@ -72,7 +74,7 @@ class Batches:
         self.device = torch.device(device)
         self._check()
         self.images = split.images if isinstance(split.images, ImageFiles) else split.images.to(self.device)
-        self.labels = split.labels.to(self.device)
+        self.labels = _targets(split, soft=soft).to(self.device)
         scale = 1 / torch.tensor(std, dtype=torch.float64)
         self._scale = _column(scale / 255, self.device)
         self._shift = _column(-torch.tensor(mean, dtype=torch.float64) * scale, self.device)
@@ -85,7 +87,7 @@ class Batches:
         """The batches of epoch ``e``: a pure function of (seed, e), whatever epochs came before.
 
         Yields:
-            images (n, C, H, W) float32, normalised, and labels (n,) int64, of this rank.
+            images (n, C, H, W) float32, normalised, and labels (n,) int64 (or shares, with ``soft``), of this rank.
         """
         generator = Generator().manual_seed(_mix(self.seed, e))
         order = torch.randperm(self.size, generator=generator) if self.shuffle else torch.arange(self.size)
@@ -138,6 +140,14 @@ class Batches:
                 f"The last batch has {last} images for {self.world_size} processes: "
                 f"set `drop_last` or another `batch_size` than {self.batch_size}."
             )
+
+
+def _targets(split: Split, *, soft: bool) -> Tensor:
+    if not soft:
+        return split.labels
+    if split.soft is None:
+        raise ArgumentError("`soft` asks for shares of the classes, but the split has labels alone.")
+    return split.soft
 
 
 def _column(values: Tensor, device: torch.device) -> Tensor:

@@ -12,13 +12,14 @@ from torch import nn
 from slimnet.errors import ArgumentError, ModelError
 from slimnet.models import _factory, _torchvision
 from slimnet.models.resnet import CifarResNet
-from slimnet.models.vgg import CifarVGG16, FaceVGG13
+from slimnet.models.vgg import CifarVGG16, FaceVGG9, FaceVGG13
 from slimnet.models.vgg_face import VGGFace, VGGFaceGap
 from slimnet.models.weights import load_weights
 
 OWN: dict[str, Callable[..., nn.Module]] = {
     **{f"resnet{depth}": partial(CifarResNet, depth) for depth in (8, 20, 32, 44, 56, 110)},
     "vgg16_bn_cifar": CifarVGG16,
+    "vgg9_face": FaceVGG9,
     "vgg13_face": FaceVGG13,
     "resnet18_face": _torchvision.resnet18_face,
     "vggface": VGGFace,

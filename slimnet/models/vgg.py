@@ -1,4 +1,4 @@
-"""VGG networks with batch norms for small images: VGG-16 for CIFAR, and one of VGG-13's kind for faces of 48×48 pixels.
+"""VGG networks with batch norms for small images: VGG-16 for CIFAR, and two of VGG-13's kind for faces of 48×48 pixels.
 
 References:
     Simonyan & Zisserman, *Very Deep Convolutional Networks for Large-Scale Image Recognition*, ICLR 2015.
@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+VGG9 = ((32, 2), (64, 2), (128, 2), (256, 2))
 VGG13 = ((64, 2), (128, 2), (256, 2), (512, 2), (512, 2))
 VGG16 = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))
 
@@ -67,3 +68,19 @@ class FaceVGG13(_SmallVGG):
     def __init__(self, *, num_classes: int, in_channels: int = 3, dropout: float = 0.5) -> None:
         classifier = nn.Sequential(nn.Dropout(dropout), nn.Linear(VGG13[-1][0], num_classes))
         super().__init__(VGG13, classifier, in_channels=in_channels)
+
+
+class FaceVGG9(_SmallVGG):
+    """The compact one: eight convolutions of half the width, dropout, one linear layer.
+
+    1.17 M parameters, 117 M multiply-adds at 48×48 grey: trained on a processor in an hour.
+
+    Args:
+        num_classes: number of outputs.
+        in_channels: channels of the input image.
+        dropout: share of the features left out in training.
+    """
+
+    def __init__(self, *, num_classes: int, in_channels: int = 3, dropout: float = 0.3) -> None:
+        classifier = nn.Sequential(nn.Dropout(dropout), nn.Linear(VGG9[-1][0], num_classes))
+        super().__init__(VGG9, classifier, in_channels=in_channels)

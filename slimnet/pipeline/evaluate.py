@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from slimnet.training import Evaluation
+    from slimnet.training.views import Views
 
 
 def evaluate_any(
@@ -23,6 +24,7 @@ def evaluate_any(
     data: str | None = None,
     data_dir: str | None = None,
     batch_size: int = 256,
+    views: Views = "one",
 ) -> tuple[Evaluation, tuple[str, ...]]:
     """Evaluate a run, the slim network of a bundle, or an ONNX file.
 
@@ -32,6 +34,7 @@ def evaluate_any(
         data: name of the data set; default: the one the network was trained on (an ONNX file alone does not know it).
         data_dir: where the data set lies.
         batch_size: images at a time.
+        views: average the answers over views of each image (see `slimnet.training.evaluate`).
 
     Returns:
         The evaluation, and the names of the classes.
@@ -49,7 +52,7 @@ def evaluate_any(
     if len(mean) != len(loaded.mean):
         raise DataError(f"{what} takes images of {len(mean)} channels, those of {loaded.name} have {len(loaded.mean)}.")
     chosen = {"train": loaded.train, "val": loaded.val, "test": loaded.test}[split]
-    result = evaluate(model, chosen, mean=mean, std=std, batch_size=batch_size)
+    result = evaluate(model, chosen, mean=mean, std=std, batch_size=batch_size, views=views)
     if len(result.per_class) != len(loaded.classes):
         raise DataError(f"{what} has {len(result.per_class)} outputs, {loaded.name} has {len(loaded.classes)} classes.")
     return result, loaded.classes

@@ -6,46 +6,53 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from slimnet._files import atomic_path
-from slimnet.errors import ArgumentError, SlimnetError
+from slimnet.errors import ArgumentError
+from slimnet.report._figure import BLUE, INK, MUTED, PALE, Words, check_picture, new_figure, save
 
 ROW_INCHES = 0.24
 
 
-def plot_widths(groups: Sequence[Mapping[str, Any]], path: Path | str) -> None:
-    """Draw the channel groups of a network: original width, what stays, and what of that is closed.
+def plot_widths(groups: Sequence[Mapping[str, Any]], path: Path | str) -> Words:
+    """Draw the channel groups of a network: original width, and what stays.
 
     Args:
-        groups: rows of :func:`slimnet.checkpoints.inspect_checkpoint`: name, size, kept, closed.
+        groups: rows of :func:`slimnet.checkpoints.inspect_checkpoint`: name, size, kept.
         path: a .png, .svg or .pdf file.
+
+    Returns:
+        The picture in words.
 
     Raises:
         ArgumentError: if the ending is another, or there are no groups.
         SlimnetError: if matplotlib is not installed.
     """
-    path = Path(path)
-    if path.suffix not in (".png", ".svg", ".pdf"):
-        raise ArgumentError(f"{path} must end in .png, .svg or .pdf.")
+    path = check_picture(path)
     if not groups:
         raise ArgumentError("there are no channel groups to draw.")
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise SlimnetError("drawing needs matplotlib: pip install 'slimnet[plots]'.") from None
     names = [str(group["name"]) for group in groups]
     sizes, kept = [int(group["size"]) for group in groups], [int(group["kept"]) for group in groups]
-    figure = Figure(figsize=(8, 1.4 + ROW_INCHES * len(groups)), layout="constrained")
-    axes = figure.add_subplot()
-    axes.barh(names, sizes, color="#d9dde3", label="original")
-    axes.barh(names, kept, color="#2f6db3", height=0.55, label="kept")
+    words = _words(names, sizes, kept)
+    figure, axes = new_figure(words.title, height=1.2 + ROW_INCHES * len(groups))
+    rows = range(len(groups))
+    axes.barh(rows, sizes, color=PALE)
+    axes.barh(rows, kept, color=BLUE, height=0.55)
     for row, (size, left) in enumerate(zip(sizes, kept, strict=True)):
-        axes.text(size, row, f" {left} of {size}", va="center", fontsize=7)
+        axes.text(size, row, f" {left} of {size}", va="center", fontsize=8, color=INK)
+    axes.set_yticks(rows, names, fontsize=8)
     axes.invert_yaxis()
-    axes.margins(x=0.12, y=0.01)
-    axes.set_xlabel("channels")
-    axes.set_title(f"Channel groups: {sum(kept)} of {sum(sizes)} channels stay", fontsize=10)
-    axes.tick_params(axis="y", labelsize=7)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(loc="lower right", fontsize=8, frameon=False)
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, format=path.suffix[1:], dpi=130)
+    axes.margins(x=0.16, y=0.01)
+    axes.set_xlabel("channels (dark: kept)", fontsize=9, color=MUTED)
+    axes.tick_params(axis="y", length=0)
+    save(figure, path)
+    return words
+
+
+def _words(names: Sequence[str], sizes: Sequence[int], kept: Sequence[int]) -> Words:
+    shares = [left / max(size, 1) for left, size in zip(kept, sizes, strict=True)]
+    least, most = shares.index(min(shares)), shares.index(max(shares))
+    return Words(
+        title=f"Channel groups: {sum(kept)} of {sum(sizes)} channels stay",
+        alt=f"Bar chart of {len(names)} channel groups, original and kept width. Narrowest: {names[least]}, {kept[least]} of "
+        f"{sizes[least]} channels; widest: {names[most]}, {kept[most]} of {sizes[most]}.",
+        aid="Grey is the original width of a channel group, blue what stays once the closed channels are cut out.",
+    )

@@ -12,7 +12,7 @@ from slimnet.errors import ArgumentError, FileFormatError
 from slimnet.methods import Dense, Method
 from slimnet.training.rules import CHOICES, RULES
 
-PATHS = ("data_dir", "init")
+PATHS = ("data_dir", "init", "teacher")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +38,15 @@ class TrainConfig:
         gamma: factor of ``"step"``.
         warmup_epochs: epochs over which the rate rises linearly from a tenth of itself.
         label_smoothing: share of the target spread over all classes, in [0, 1).
+        class_weights: power p of the weights N_c^−p that classes have in the loss, in [0, 1]: 0 counts images alike, 1 classes.
+        soft_labels: learn the shares of people's votes instead of the majority's label (data that has them, such as FER+).
+        mixup: α of MixUp's Beta distribution; 0 for none. Where ``cutmix`` is set too, each batch draws one of the two.
+        cutmix: α of CutMix's Beta distribution; 0 for none.
+        teacher: a finished run, or a file of weights for this very network, whose logits are learnt from.
+        distill_weight: share α of the teacher in the loss, in [0, 1].
+        distill_temperature: T, by which logits are divided before the teacher and the student are compared.
+        ema: decay of the running average of the weights, which is then validated and kept in their place, in [0, 1);
+            0 for none.
         precision: ``"fp32"``, ``"bf16"`` (autocast), or ``"auto"``: what is measured to be faster (CPU), bf16
             (GPU).
         channels_last: memory format; ``"auto"`` goes with the precision.
@@ -49,6 +58,8 @@ class TrainConfig:
         normalise: ``"dataset"`` (its own mean and deviation), ``"imagenet"``, or None: what is customary for
             the data.
         data_options: options of the data set's own, e.g. ``{"drop_leaked": True}`` (see `slimnet.data.load_data`).
+        augment: changes to the data set's customary augmentation, e.g. ``{"erase": 0.25, "flip": False}`` (see
+            `slimnet.data.Augment`).
         device: ``"auto"``, ``"cpu"``, ``"cuda"`` ….
         num_workers: loader processes for data that streams from disk; None: one a core, up to 8.
         sync_bn: whether batch statistics are shared between processes.
@@ -72,6 +83,14 @@ class TrainConfig:
     gamma: float = 0.2
     warmup_epochs: int = 1
     label_smoothing: float = 0.0
+    class_weights: float = 0.0
+    soft_labels: bool = False
+    mixup: float = 0.0
+    cutmix: float = 0.0
+    teacher: str | None = None
+    distill_weight: float = 0.5
+    distill_temperature: float = 4.0
+    ema: float = 0.0
     precision: str = "auto"
     channels_last: bool | Literal["auto"] = "auto"
     compile: bool = False
@@ -81,6 +100,7 @@ class TrainConfig:
     image_size: int | None = None
     normalise: Literal["dataset", "imagenet"] | None = None
     data_options: Mapping[str, bool] = field(default_factory=dict)
+    augment: Mapping[str, float] = field(default_factory=dict)
     device: str = "auto"
     num_workers: int | None = None
     sync_bn: bool = True
@@ -102,7 +122,7 @@ class TrainConfig:
         """The settings as JSON values; the method as its own dictionary."""
         values = {item.name: getattr(self, item.name) for item in fields(self)}
         values["method"] = self.method.as_dict()
-        values["data_options"] = dict(self.data_options)
+        values["data_options"], values["augment"] = dict(self.data_options), dict(self.augment)
         values["milestones"] = None if self.milestones is None else list(self.milestones)
         return values
 

@@ -8,15 +8,16 @@ from typing import Any
 
 from slimnet._files import check_output, write_json
 from slimnet.errors import ArgumentError, FileFormatError
+from slimnet.training.average import make_average
 from slimnet.training.checkpoint import TENSORS, VALUES, load_checkpoint
 from slimnet.training.config import TrainConfig, check_names
 from slimnet.training.distributed import Team, join_team
-from slimnet.training.finish import MODEL, finish
+from slimnet.training.finish import finish
 from slimnet.training.loop import Loop
-from slimnet.training.metrics import METRICS, keep_epochs
+from slimnet.training.metrics import METRICS, SELECTION, keep_epochs
 from slimnet.training.optim import make_optimizer
 from slimnet.training.progress import Progress
-from slimnet.training.run import CONFIG, Run, is_finished, read_config, read_record
+from slimnet.training.run import CONFIG, MODEL, Run, is_finished, read_config, read_record
 from slimnet.training.setup import Job, prepare
 from slimnet.training.signals import SignalWatch
 from slimnet.training.state import State, Totals
@@ -124,7 +125,8 @@ def start_state(job: Job) -> State:
     """A run before its first step."""
     optimizer = make_optimizer(job.model, job.config)
     pruner = job.config.method.start(job.model, job.groups, epochs=job.config.epochs)
-    return State(job.model, optimizer, pruner, Totals.zero(job.team.device))
+    average = make_average(job.model, job.config.ema)
+    return State(job.model, optimizer, pruner, Totals.zero(job.team.device), average=average)
 
 
 def _open_folder(folder: Path, job: Job, state: State, *, fresh: bool) -> None:
@@ -132,7 +134,7 @@ def _open_folder(folder: Path, job: Job, state: State, *, fresh: bool) -> None:
     if not fresh:
         keep_epochs(folder, state.epoch)
         return
-    for name in (MODEL, METRICS, TENSORS, VALUES, CONFIG):
+    for name in (MODEL, METRICS, SELECTION, TENSORS, VALUES, CONFIG):
         (folder / name).unlink(missing_ok=True)
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / CONFIG, job.record())

@@ -1,9 +1,9 @@
-"""How good a network is on a split: accuracy, loss, accuracy per class, confusion."""
+"""How good a network is on a split: accuracy, loss, confusion, accuracy and F1 per class."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,9 @@ from torch.nn import functional as F
 
 from slimnet.data import Batches, Split
 from slimnet.errors import DataError, FileFormatError
+from slimnet.training.f1 import f1_scores, macro_f1
 from slimnet.training.precision import widened
+from slimnet.training.views import Views, averaged
 
 Predict = Callable[[Tensor], Tensor]
 
@@ -29,6 +31,7 @@ class Evaluation:
         per_class: accuracy of each class; NaN-free: None where the split has no image of the class.
         confusion: rows are true classes, columns predicted ones; numbers of images.
         count: number of images.
+        views: which views of each image the answer is the mean of: ``"one"``, ``"flip"`` or ``"ten-crop"``.
     """
 
     accuracy: float
@@ -36,6 +39,17 @@ class Evaluation:
     per_class: tuple[float | None, ...]
     confusion: tuple[tuple[int, ...], ...]
     count: int
+    views: Views = "one"
+
+    @property
+    def f1(self) -> tuple[float | None, ...]:
+        """F1 of each class, 2TP / (2TP + FP + FN); None where the class neither occurs nor is predicted."""
+        return f1_scores(self.confusion)
+
+    @property
+    def macro_f1(self) -> float:
+        """The mean of the classes' F1, each counting the same: what tells of rare classes where accuracy does not."""
+        return macro_f1(self.confusion)
 
     def as_dict(self) -> dict[str, Any]:
         """JSON values."""
@@ -44,7 +58,10 @@ class Evaluation:
             "loss": self.loss,
             "per_class": list(self.per_class),
             "confusion": [list(row) for row in self.confusion],
+            "f1": list(self.f1),
+            "macro_f1": self.macro_f1,
             "count": self.count,
+            "views": self.views,
         }
 
 
@@ -56,6 +73,7 @@ def evaluate(
     std: Sequence[float],
     batch_size: int = 256,
     device: torch.device | str = "cpu",
+    views: Views = "one",
 ) -> Evaluation:
     """Evaluate a network, or an ONNX file, on a split.
 
@@ -67,8 +85,11 @@ def evaluate(
         std: deviation by which each plane is divided.
         batch_size: images at a time.
         device: where a module computes; ONNX files run on the CPU.
+        views: average the answers over views of each image (test-time augmentation, see `slimnet.training.views`); the result
+            says so.
 
     Raises:
+        ArgumentError: if ``views`` is unknown.
         FileFormatError: if the ONNX file is missing or corrupt.
         DataError: if the split has no images, images that the network does not take, or labels that it has no
             output for.
@@ -76,8 +97,8 @@ def evaluate(
     predict = _guarded(_module(model, device)) if isinstance(model, nn.Module) else onnx_predictor(Path(model))
     where = device if isinstance(model, nn.Module) else "cpu"
     batches = Batches(split, batch_size, mean=mean, std=std, device=where)
-    confusion, loss = tally(predict, batches.epoch(0))
-    return summarise(confusion, loss)
+    confusion, loss = tally(averaged(predict, views), batches.epoch(0))
+    return replace(summarise(confusion, loss), views=views)
 
 
 def tally(predict: Predict, batches: Iterable[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:

@@ -13,10 +13,9 @@ from slimnet.methods import Dense
 from slimnet.training.evaluate import Evaluation, summarise, tally
 from slimnet.training.metrics import append_metrics
 from slimnet.training.norms import reestimate_norms
+from slimnet.training.run import MODEL
 from slimnet.training.setup import Job
 from slimnet.training.state import Best, State
-
-MODEL = "model.safetensors"
 
 
 def finish(job: Job, state: State, folder: Path) -> None:
@@ -43,6 +42,8 @@ def finish(job: Job, state: State, folder: Path) -> None:
         "val_accuracy": val.accuracy,
         "test_loss": test.loss,
         "test_accuracy": test.accuracy,
+        "test_macro_f1": test.macro_f1,
+        "test_confusion": [list(row) for row in test.confusion],
         "test_images": test.count,
         "norms_reestimated": renewed,
     }

@@ -10,17 +10,17 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from slimnet.errors import TrainingError
 from slimnet.masks import SoftMask
 from slimnet.methods import Pruner
+from slimnet.training.average import close_average
 from slimnet.training.checkpoint import save_checkpoint
 from slimnet.training.live_flops import LiveFlops
-from slimnet.training.metrics import append_metrics
+from slimnet.training.metrics import append_metrics, append_selection
+from slimnet.training.objective import Objective, right_answers
 from slimnet.training.optim import learning_rate, set_learning_rate
 from slimnet.training.passes import Statistics, validate, wrap
-from slimnet.training.precision import widened
 from slimnet.training.progress import Progress
 from slimnet.training.rng import get_rng, seed_epoch, set_rng
 from slimnet.training.setup import Job
@@ -37,6 +37,7 @@ class Loop:
         self.job, self.state, self.folder, self.watch, self.progress = job, state, folder, watch, progress
         self.forward, self.statistics = wrap(job), Statistics(job)
         self.flops = LiveFlops(job.model, job.groups, job.example.to(job.team.device))
+        self.objective = Objective(job)
         self.steps = len(job.train_batches)
 
     def run(self) -> None:
@@ -70,6 +71,8 @@ class Loop:
         numbers["seconds"] = state.totals.data_seconds + state.totals.step_seconds + time.perf_counter() - start
         if self.job.team.is_main:
             append_metrics(self.folder, numbers)
+            if (mask := mask_of(state.pruner)) is not None:
+                append_selection(self.folder, state.epoch, mask.selected())
         state.epoch, state.step, state.totals = state.epoch + 1, 0, Totals.zero(self.job.team.device)
         self.save()
         self.progress.epoch(state.epoch, self.job.config.epochs, numbers)
@@ -80,9 +83,9 @@ class Loop:
         state, batches = self.state, self.job.train_batches
         self.job.model.train()
         mark = time.perf_counter()
-        for images, labels in islice(batches.epoch(state.epoch), state.step, None):
+        for images, targets in islice(batches.epoch(state.epoch), state.step, None):
             ready = time.perf_counter()
-            stop = self._step(images, labels)
+            stop = self._step(*self.objective.mixed(images, targets))
             state.step += 1
             state.totals.data_seconds += ready - mark
             mark = time.perf_counter()
@@ -90,21 +93,23 @@ class Loop:
             if state.step < self.steps:  # after the last step the end of the epoch comes first
                 self._stop_if(stop)
 
-    def _step(self, images: Tensor, labels: Tensor) -> int:
+    def _step(self, images: Tensor, targets: Tensor) -> int:
         """One optimiser step; the number of a signal to stop for, or 0."""
-        job, state, config = self.job, self.state, self.job.config
+        job, state = self.job, self.state
         set_learning_rate(state.optimizer, self._lr())
         with job.precision.autocast():
             logits = self.forward(images)
-        loss = F.cross_entropy(widened(logits), labels, label_smoothing=config.label_smoothing, reduction="sum")
+        loss = self.objective.loss(images, logits, targets)
         stop = self._check(loss)
         state.optimizer.zero_grad()
         torch.autograd.backward(loss * (job.team.world_size / job.train_batches.global_size(state.step)))
         state.pruner.after_backward()
         state.optimizer.step()
         state.pruner.after_step(state.optimizer)
-        right = (logits.argmax(1) == labels).sum()
-        state.totals.sums += torch.stack([loss.detach().double(), right.double(), right.new_tensor(len(labels))])
+        if state.average is not None:
+            state.average.update_parameters(job.model)
+        right = right_answers(logits, targets)
+        state.totals.sums += torch.stack([loss.detach().double(), right.double(), right.new_tensor(len(targets))])
         self._show()
         return stop
 
@@ -147,7 +152,9 @@ class Loop:
         spent = state.totals.data_seconds + state.totals.step_seconds
         lr = learning_rate(job.config, state.epoch, (self.steps - 1) / self.steps)
         state.pruner.after_epoch(state.epoch, self.statistics)
-        val = validate(job, state.epoch)
+        if state.average is not None:
+            close_average(state.average, job.model)
+        val = validate(job, state.shown, state.epoch)
         is_closed = state.pruner.is_closed()
         if is_closed:
             state.note_best(val.accuracy, val.loss)
@@ -160,7 +167,7 @@ class Loop:
             "val_accuracy": val.accuracy,
             **state.pruner.log(),
             "is_closed": is_closed,
-            "live_flops": self.flops.live(closed_channels(state.pruner)),
+            "live_flops": self.flops.live(mask.closed() if (mask := mask_of(state.pruner)) else {}),
             "data_share": state.totals.data_seconds / spent if spent else 0.0,
         }
 
@@ -174,7 +181,7 @@ class Loop:
         self.progress.step(done, self.job.config.epochs, numbers)
 
 
-def closed_channels(pruner: Pruner) -> dict[str, Tensor]:
-    """Group name → (size,) bool of the channels that are closed now; empty for a method without a mask."""
+def mask_of(pruner: Pruner) -> SoftMask | None:
+    """The mask of a method's state; None for a method without one."""
     mask = getattr(pruner, "mask", None)
-    return mask.closed() if isinstance(mask, SoftMask) else {}
+    return mask if isinstance(mask, SoftMask) else None

@@ -1,4 +1,4 @@
-"""``metrics.jsonl``: one JSON line an epoch, and a last one with the result."""
+"""``metrics.jsonl``: one JSON line an epoch, and a last one with the result; ``selection.jsonl``: the filters selected."""
 
 from __future__ import annotations
 
@@ -7,16 +7,64 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
 from slimnet._files import atomic_path
 from slimnet.errors import FileFormatError
 
-METRICS = "metrics.jsonl"
+METRICS, SELECTION = "metrics.jsonl", "selection.jsonl"
 
 
 def append_metrics(folder: Path, numbers: Mapping[str, Any]) -> None:
     """Append one line."""
-    with (folder / METRICS).open("a", encoding="utf-8") as file:
-        file.write(json.dumps(numbers, allow_nan=False) + "\n")
+    _append(folder / METRICS, numbers)
+
+
+def append_selection(folder: Path, epoch: int, selected: Mapping[str, Tensor]) -> None:
+    """Append which filters an epoch ended with selected.
+
+    Args:
+        folder: of the run.
+        epoch: from 0.
+        selected: group name → (size,) bool.
+    """
+    packed = {name: np.packbits(chosen.cpu().numpy()).tobytes().hex() for name, chosen in selected.items()}
+    _append(folder / SELECTION, {"epoch": epoch, "selected": packed})
+
+
+def read_selection(folder: Path, sizes: Mapping[str, int]) -> list[dict[str, NDArray[np.bool_]]]:
+    """What each epoch ended with selected: group name → (size,) bool; an empty list where the run kept no record.
+
+    Args:
+        folder: of the run.
+        sizes: number of filters of each group.
+
+    Raises:
+        FileFormatError: if a line is damaged, or of other groups.
+    """
+    path = folder / SELECTION
+    lines = _parsed(path, path.read_bytes().splitlines()) if path.exists() else []
+    return [_unpacked(path, number, line, sizes) for number, line in enumerate(lines, 1)]
+
+
+def _unpacked(path: Path, number: int, line: dict[str, Any], sizes: Mapping[str, int]) -> dict[str, NDArray[np.bool_]]:
+    found = {}
+    try:
+        for name, text in line["selected"].items():
+            bits = np.unpackbits(np.frombuffer(bytes.fromhex(text), np.uint8))
+            if not 0 <= len(bits) - sizes[name] < 8:
+                raise ValueError
+            found[name] = bits[: sizes[name]].astype(np.bool_)
+    except (AttributeError, KeyError, TypeError, ValueError):
+        raise FileFormatError(f"{path}, line {number}, does not fit the groups of this run: it was changed.") from None
+    return found
+
+
+def _append(path: Path, values: Mapping[str, Any]) -> None:
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(values, allow_nan=False) + "\n")
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
@@ -51,9 +99,15 @@ def keep_epochs(folder: Path, count: int) -> None:
         FileFormatError: if one of these epochs is missing or damaged.
     """
     path = folder / METRICS
-    texts = path.read_bytes().splitlines()[:count] if path.exists() else []
+    texts = _first_lines(path, count)
     if len(_parsed(path, texts)) < count:
         raise FileFormatError(f"{path} holds {len(texts)} of the {count} epochs that were trained: it may be truncated.")
-    if path.exists():
-        with atomic_path(path) as temporary:
-            temporary.write_bytes(b"".join(text + b"\n" for text in texts))
+    for file in (path, folder / SELECTION):
+        if file.exists():
+            kept = _first_lines(file, count)
+            with atomic_path(file) as temporary:
+                temporary.write_bytes(b"".join(text + b"\n" for text in kept))
+
+
+def _first_lines(path: Path, count: int) -> list[bytes]:
+    return path.read_bytes().splitlines()[:count] if path.exists() else []

@@ -24,8 +24,8 @@ def wrap(job: Job) -> Callable[[Tensor], Tensor]:
     return torch.compile(module) if job.config.compile else module
 
 
-def validate(job: Job, epoch: int) -> Evaluation:
-    """Evaluate on the validation split, over all processes, in the precision of training.
+def validate(job: Job, model: nn.Module, epoch: int) -> Evaluation:
+    """Evaluate ``model`` on the validation split, over all processes, in the precision of training.
 
     Raises:
         TrainingError: if the loss is not a number.
@@ -33,10 +33,10 @@ def validate(job: Job, epoch: int) -> Evaluation:
 
     def predict(images: Tensor) -> Tensor:
         with job.precision.autocast():
-            logits: Tensor = job.model(images)
+            logits: Tensor = model(images)
         return logits
 
-    with in_eval_mode(job.model):
+    with in_eval_mode(model):
         confusion, loss = tally(predict, job.val_batches.epoch(0))
     result = summarise(job.team.sum(confusion), job.team.sum(loss))
     if not math.isfinite(result.loss):

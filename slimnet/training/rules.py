@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import fields
 from typing import Any
 
+from slimnet.data import Augment
 from slimnet.methods import Method
 
 OPTIMIZERS = ("sgd", "adamw")
@@ -40,6 +42,11 @@ def _switches(value: Any) -> bool:
     return isinstance(value, Mapping) and all(_text(key) and isinstance(on, bool) for key, on in value.items())
 
 
+def _changes(value: Any) -> bool:
+    known = [item.name for item in fields(Augment)]
+    return isinstance(value, Mapping) and all(key in known and isinstance(to, int | float) for key, to in value.items())
+
+
 def _path(value: Any) -> bool:
     return value is None or _text(value)
 
@@ -51,6 +58,7 @@ RULES: dict[str, Rule] = {
     "device": (_text, "a name"),
     "data_dir": (_path, "a path"),
     "init": (_path, "a path"),
+    "teacher": (_path, "a path"),
     "method": (lambda value: isinstance(value, Method), "a pruning method such as FSDP() or Dense()"),
     "epochs": (_whole(1), "a whole number of at least 1"),
     "batch_size": (_whole(1), "a whole number of at least 1"),
@@ -61,12 +69,19 @@ RULES: dict[str, Rule] = {
     "gamma": (_number(lambda value: 0 < value <= 1), "in (0, 1]"),
     "warmup_epochs": (_whole(0), "a whole number of at least 0"),
     "label_smoothing": (_number(lambda value: 0 <= value < 1), "in [0, 1)"),
+    "class_weights": (_number(lambda value: 0 <= value <= 1), "in [0, 1]"),
+    "mixup": (_number(lambda value: value >= 0), "0 or a positive number"),
+    "cutmix": (_number(lambda value: value >= 0), "0 or a positive number"),
+    "distill_weight": (_number(lambda value: 0 <= value <= 1), "in [0, 1]"),
+    "distill_temperature": (_number(lambda value: value > 0), "a positive number"),
+    "ema": (_number(lambda value: 0 <= value < 1), "in [0, 1)"),
+    "augment": (_changes, f"changes of {', '.join(item.name for item in fields(Augment))}, each with a number"),
     "seed": (lambda value: _whole(0)(value) and value < 2**63, "a whole number from 0 to 2^63 − 1"),
     "val_fraction": (_number(lambda value: 0 < value < 1), "in (0, 1)"),
     "image_size": (lambda value: value is None or _whole(1)(value), "a whole number of at least 1"),
     "data_options": (_switches, "names of options, each true or false"),
     "num_workers": (lambda value: value is None or _whole(0)(value), "a whole number of at least 0"),
-    **dict.fromkeys(("download", "decay_norm", "compile", "sync_bn", "reestimate_norm"), (_flag, "true or false")),
+    **dict.fromkeys(("download", "soft_labels", "decay_norm", "compile", "sync_bn", "reestimate_norm"), (_flag, "true or false")),
     "channels_last": (lambda value: isinstance(value, bool) or value == "auto", "true, false or 'auto'"),
 }
 CHOICES = {

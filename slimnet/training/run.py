@@ -17,11 +17,10 @@ from slimnet.graph import ChannelGroup, channel_groups, prunable
 from slimnet.methods import Method
 from slimnet.models import build_model
 from slimnet.training.config import TrainConfig
-from slimnet.training.finish import MODEL
+from slimnet.training.inputs import load_config_data
 from slimnet.training.metrics import METRICS, read_metrics
-from slimnet.training.setup import load_config_data
 
-CONFIG = "config.json"
+CONFIG, MODEL = "config.json", "model.safetensors"
 RESULT = {"best_epoch", "val_accuracy", "test_accuracy"}
 _DATA = {"classes", "image_shape", "mean", "std"}
 

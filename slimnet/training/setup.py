@@ -12,13 +12,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from slimnet.data import Batches, Dataset, Split, load_data
+from slimnet.data import Batches, Dataset, Split
 from slimnet.errors import ArgumentError, ModelError
 from slimnet.graph import ChannelGroup, channel_groups, in_eval_mode
-from slimnet.models import build_model, check_file, check_model, load_weights
+from slimnet.models import check_file, check_model, load_weights
 from slimnet.training.config import TrainConfig
 from slimnet.training.distributed import Team
+from slimnet.training.inputs import build_config_model, example_images, load_config_data
 from slimnet.training.precision import Precision, resolve_precision
+from slimnet.training.teacher import Teacher, load_teacher
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,6 +33,7 @@ class Job:
     model: nn.Module
     groups: tuple[ChannelGroup, ...]
     example: Tensor
+    teacher: Teacher | None = None
 
     @property
     def precision(self) -> Precision:
@@ -49,6 +52,7 @@ class Job:
             shuffle=True,
             seed=self.config.seed,
             drop_last=0 < last < least,  # a norm cannot learn from a single image
+            soft=self.config.soft_labels,
         )
 
     @cached_property
@@ -127,6 +131,8 @@ def prepare(config: TrainConfig, team: Team, *, weights: bool = True, say: Calla
     for note in dataset.notes:
         say(note)
     _check_batch(config, dataset, team)
+    if config.soft_labels and dataset.train.soft is None:
+        raise ArgumentError(f"`soft_labels` needs data where people disagree, such as ferplus; {dataset.name} has labels alone.")
     torch.manual_seed(config.seed)
     model = build_config_model(config, dataset)
     if weights and config.init:
@@ -135,38 +141,16 @@ def prepare(config: TrainConfig, team: Team, *, weights: bool = True, say: Calla
     example = example_images(dataset)
     _check_output(model, example, dataset, config)
     groups = channel_groups(model, example, couple=config.method.couple)
-    job = Job(config, team, dataset, model.to(team.device), groups, example)
+    teacher = load_teacher(config, dataset, team.device)
+    job = Job(config, team, dataset, model.to(team.device), groups, example, teacher)
     if "auto" in (config.precision, config.channels_last):
         say("measuring which precision is faster")
         batch = next(iter(job.plain_train_batches.epoch(0)))
         job = replace(job, config=resolve_precision(config, job.model, batch, team))
     job.precision.model(job.model)
+    if teacher is not None:
+        job.precision.model(teacher.model)
     return job
-
-
-def load_config_data(config: TrainConfig) -> Dataset:
-    """The data set that ``config`` names."""
-    return load_data(
-        config.data,
-        data_dir=config.data_dir,
-        download=config.download,
-        val_fraction=config.val_fraction,
-        seed=config.seed,
-        image_size=config.image_size,
-        normalise=config.normalise,
-        data_options=config.data_options,
-    )
-
-
-def build_config_model(config: TrainConfig, dataset: Dataset) -> nn.Module:
-    """The network that ``config`` names, for the images and classes of ``dataset``, with random weights."""
-    return build_model(config.model, num_classes=dataset.num_classes, in_channels=dataset.image_shape[0])
-
-
-def example_images(dataset: Dataset, count: int = 2) -> Tensor:
-    """The first training images as a network sees them: (count, C, H, W)."""
-    batches = Batches(dataset.train.subset(torch.arange(count)), count, mean=dataset.mean, std=dataset.std)
-    return next(iter(batches.epoch(0)))[0]
 
 
 def _check_batch(config: TrainConfig, dataset: Dataset, team: Team) -> None:

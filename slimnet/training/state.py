@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from torch.optim.swa_utils import AveragedModel
 
 from slimnet.errors import FileFormatError
 from slimnet.methods import Pruner
@@ -70,11 +71,17 @@ class State:
     step: int = 0
     best: Best | None = None
     rng: Tensor = field(default_factory=lambda: torch.empty(0))
+    average: AveragedModel | None = None
+
+    @property
+    def shown(self) -> nn.Module:
+        """The network that is validated and kept: the running average of the weights where there is one."""
+        return self.model if self.average is None else self.average.module
 
     def note_best(self, accuracy: float, loss: float) -> None:
         """Keep the weights of this epoch if it is the best so far."""
         if self.best is None or self.best.is_beaten_by(accuracy, loss):
-            weights = {name: tensor.detach().clone() for name, tensor in self.model.state_dict().items()}
+            weights = {name: tensor.detach().clone() for name, tensor in self.shown.state_dict().items()}
             self.best = Best(self.epoch, accuracy, loss, weights)
 
     def tensors(self) -> dict[str, Tensor]:
@@ -87,6 +94,7 @@ class State:
             "pruner": pruner,
             "optimizer": _optimizer_tensors(self.optimizer),
             "run": {"totals": self.totals.sums, "rng": self.rng},
+            "average": self.average.state_dict() if self.average else {},
         }
         return {f"{part}/{name}": tensor for part, named in parts.items() for name, tensor in named.items()}
 
@@ -120,6 +128,8 @@ class State:
     def _load(self, tensors: dict[str, Tensor], values: dict[str, Any]) -> None:
         device = self.totals.sums.device
         self.model.load_state_dict(_part(tensors, "model"))
+        if self.average is not None:
+            self.average.load_state_dict(_part(tensors, "average"))
         _load_optimizer(self.optimizer, _part(tensors, "optimizer"))
         self.pruner.load_state_dict({"tensors": _part(tensors, "pruner"), "values": values["pruner"]})
         self.totals = Totals(tensors["run/totals"].to(device), *values["seconds"])

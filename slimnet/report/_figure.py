@@ -1,0 +1,115 @@
+"""The only importer of matplotlib: figures of one style, written whole or not at all."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from slimnet._files import atomic_path
+from slimnet.errors import ArgumentError, SlimnetError
+
+try:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
+except ImportError:
+    raise SlimnetError("drawing needs matplotlib: pip install 'slimnet[plots]'.") from None
+
+__all__ = ["Axes", "Figure", "Words", "by_epoch", "check_picture", "label_ends", "log_scale", "new_figure", "percents", "save"]
+
+WIDTH = 5.0  # inches: legible on a phone, and side by side on a desk
+DPI = 200
+ENDINGS = (".png", ".svg", ".pdf")
+INK, MUTED, GRID, PALE = "#1b2430", "#566070", "#e4e8ed", "#d9dde3"
+BLUE, ORANGE, GREEN, GREY = "#2f6db3", "#bf5a0a", "#2a7d4f", "#808a99"
+
+
+@dataclass(frozen=True)
+class Words:
+    """A picture in words.
+
+    Attributes:
+        title: what is seen.
+        alt: the picture for somebody who does not see it.
+        aid: how to read it, in one sentence.
+    """
+
+    title: str
+    alt: str
+    aid: str
+
+
+def check_picture(path: Path | str) -> Path:
+    """The path of a picture to write.
+
+    Raises:
+        ArgumentError: if its ending is not one that can be drawn.
+    """
+    path = Path(path)
+    if path.suffix not in ENDINGS:
+        raise ArgumentError(f"{path} must end in .png, .svg or .pdf.")
+    return path
+
+
+def new_figure(title: str, *, height: float) -> tuple[Figure, Axes]:
+    """A figure of the common width with one axes; the title stands flush left.
+
+    Args:
+        title: what is seen.
+        height: inches.
+    """
+    figure = Figure(figsize=(WIDTH, height), layout="constrained")
+    figure.suptitle(textwrap.fill(title, 52), x=0.015, ha="left", fontsize=10.5, fontweight="bold", color=INK)
+    axes = figure.add_subplot()
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color(MUTED)
+    axes.tick_params(labelsize=9, colors=MUTED)
+    axes.set_axisbelow(True)
+    return figure, axes
+
+
+def by_epoch(axes: Axes, epochs: int) -> None:
+    """Make x the epoch, from 1."""
+    axes.set_xlabel("epoch", fontsize=9, color=MUTED)
+    axes.set_xlim(0.5, max(epochs, 2) + 0.5)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1, nbins=8))
+    axes.grid(axis="y", color=GRID, linewidth=0.8)
+
+
+def percents(axes: Axes) -> None:
+    """Show shares on y as percentages."""
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.6g} %"))
+
+
+def log_scale(axes: Axes) -> None:
+    """Make y logarithmic, with plain numbers."""
+    axes.set_yscale("log")
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_minor_formatter(NullFormatter())
+
+
+def label_ends(axes: Axes, labels: Sequence[tuple[float, str, str]], *, gap: float = 0.085) -> None:
+    """Name lines right of the axes, at their last values, moved apart where they would overlap.
+
+    Args:
+        axes: with its final limits.
+        labels: last value, text, colour.
+        gap: least distance, as a share of the height of the axes.
+    """
+    to_share = axes.transData + axes.transAxes.inverted()
+    low = axes.get_xlim()[0]
+    placed = sorted((float(to_share.transform((low, value))[1]), text, colour) for value, text, colour in labels)
+    heights = [height for height, _, _ in placed]
+    for i in range(1, len(heights)):
+        heights[i] = max(heights[i], heights[i - 1] + gap)
+    excess = max(0.0, heights[-1] - 1.0) if heights else 0.0
+    for height, (_, text, colour) in zip(heights, placed, strict=True):
+        axes.text(1.02, height - excess, text, transform=axes.transAxes, va="center", fontsize=9, color=colour)
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write a figure, in the format that its ending says."""
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, format=path.suffix[1:], dpi=DPI)
