@@ -27,6 +27,7 @@ CASES: dict[str, dict[str, Any]] = {
     "fsdp": {"method": FSDP(rate_cs=0.1, rate_gm=0.4)},
     "dense, adamw": {"method": Dense(), "optimizer": "adamw", "lr": 1e-3, "schedule": "cosine"},
     "fsdp, bf16": {"method": FSDP(rate_cs=0.1, rate_gm=0.4), "precision": "bf16", "channels_last": True},
+    "averaged and mixed": {"method": FSDP(rate_cs=0.1, rate_gm=0.4), "ema": 0.9, "mixup": 0.2, "cutmix": 1.0},
 }
 
 

@@ -19,7 +19,7 @@ set_option = click.option(
 )
 
 
-def read_sets(pairs: Iterable[str]) -> dict[str, Any]:
+def read_sets(pairs: Iterable[str], flag: str = "--set") -> dict[str, Any]:
     """``NAME=VALUE`` texts as a dictionary; a value that is not JSON is a text.
 
     Raises:
@@ -30,9 +30,9 @@ def read_sets(pairs: Iterable[str]) -> dict[str, Any]:
         name, equals, text = pair.partition("=")
         name = name.strip().replace("-", "_")
         if not equals or not name:
-            raise click.UsageError(f"--set takes NAME=VALUE, got {pair!r}.")
+            raise click.UsageError(f"{flag} takes NAME=VALUE, got {pair!r}.")
         if name in values:
-            raise click.UsageError(f"--set gives {name!r} twice.")
+            raise click.UsageError(f"{flag} gives {name!r} twice.")
         values[name] = _value(text.strip())
     return values
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import click
 
 from slimnet_cli._emit import emit_json, emit_table, percent
 from slimnet_cli._options import as_json, folder_out, force, together
+from slimnet_cli._recipe import recipe_option, with_recipe
 from slimnet_cli._settings import divide, method_of, read_sets, set_option
 
 DATA_OPTIONS = ("drop_leaked", "skip_bad_rows")
@@ -39,6 +41,7 @@ data_options = together(
     click.option("--image-size", type=int, help="Side to which images are resized."),
     click.option("--val-fraction", type=float, help="Share of the training data held out for selection."),
     click.option("--normalise", metavar="dataset|imagenet", help="Mean and deviation taken off the images."),
+    click.option("--augment", metavar="NAME=VALUE", multiple=True, help="Change the augmentation: crop_padding, flip, rotate …"),
     click.option("--drop-leaked", is_flag=True, default=None, help="Leave out training images that also stand in val or test."),
     click.option("--skip-bad-rows", is_flag=True, default=None, help="Leave malformed rows of a CSV out, and count them."),
     click.option("--num-workers", type=int, help="Loader processes for data that streams from disk."),
@@ -54,6 +57,14 @@ optimisation = together(
     click.option("--schedule", metavar="step|cosine|constant", help="Of the learning rate.  [default: step]"),
     click.option("--warmup-epochs", type=int, help="[default: 1]"),
     click.option("--label-smoothing", type=float, help="[default: 0]"),
+    click.option("--class-weights", type=float, metavar="POWER", help="1 makes classes count alike in the loss, 0 images."),
+    click.option("--soft-labels", is_flag=True, default=None, help="Learn the shares of people's votes (ferplus)."),
+    click.option("--teacher", metavar="RUN_OR_WEIGHTS", help="Learn from a run, or from weights of this very network."),
+    click.option("--distill-weight", type=float, help="Share of the teacher in the loss.  [default: 0.5]"),
+    click.option("--distill-temperature", type=float, help="By which logits are divided.  [default: 4]"),
+    click.option("--ema", type=float, metavar="DECAY", help="Keep the running average of the weights, e.g. 0.999."),
+    click.option("--mixup", type=float, metavar="ALPHA", help="Mix images in pairs."),
+    click.option("--cutmix", type=float, metavar="ALPHA", help="Paste rectangles of one image into another."),
     click.option("--precision", metavar="auto|fp32|bf16", help="auto takes what is faster on the device."),
     click.option("--compile", is_flag=True, default=None, help="Use torch.compile."),
     click.option("--device", help="auto, cpu, cuda …"),
@@ -62,6 +73,7 @@ optimisation = together(
 
 
 @click.command("train")
+@recipe_option
 @click.option("--model", metavar="NAME", help="Name of a network, or package.module:function.")
 @click.option("--init", metavar="FILE", help="Initial weights: .safetensors, or a state dict (.pth, .th, .pt).")
 @method_options
@@ -80,21 +92,31 @@ def command(out: Path, resume: bool, force: bool, quiet: bool, as_json: bool, me
     slimnet train --model resnet20 --out runs/digits
     slimnet train --model resnet56 --data cifar10 --data-dir DATA --init FILE --epochs 15 --out runs/r56
     slimnet train --model resnet20 --method fpgm --rate 0.4 --rate-norm 0.1 --set mask_norm=false --out runs/fpgm
+    slimnet train --recipe fsdp-resnet20-cifar10 --data-dir DATA --epochs 40 --rate-gm 0.3 --out runs/r20
     slimnet train --resume --out runs/r56
     torchrun --nproc-per-node 2 -m slimnet_cli train …
     """
     sets = read_sets(options.pop("sets"))
+    augment = read_sets(options.pop("augment"), flag="--augment")
+    recipe: str | None = options.pop("recipe")
     settings = {name: value for name, value in options.items() if value is not None}
+    if augment:
+        settings["augment"] = augment
     given = {name: settings.pop(name) for name in METHOD_FIELDS if name in settings}
     if switched := {name: settings.pop(name) for name in DATA_OPTIONS if name in settings}:
         settings["data_options"] = switched
-    if not resume and "model" not in settings | sets:
+    if not (resume or recipe or "model" in settings | sets):
         raise click.UsageError("Missing option '--model'.")
+    if resume and recipe:
+        raise click.UsageError("--resume goes on with a run by its own settings: leave --recipe out.")
     if resume and force:
         raise click.UsageError("--resume goes on with a run, --force starts it again: give one of them.")
     from slimnet.training import train
 
-    settings |= _chosen(method, given, sets, out, resume=resume)
+    default: Mapping[str, Any] = {"name": "fsdp"}
+    if recipe:
+        settings, default = with_recipe(recipe, settings, sets)
+    settings |= _chosen(method, given, sets, out, resume=resume, default=default)
     run = train(out=out, resume=resume, force=force, progress=False if quiet else None, **settings)
     if as_json:
         emit_json({"run": str(run.path), **run.result})
@@ -114,13 +136,17 @@ def command(out: Path, resume: bool, force: bool, quiet: bool, as_json: bool, me
     )
 
 
-def _chosen(name: str | None, given: dict[str, Any], sets: dict[str, Any], out: Path, *, resume: bool) -> dict[str, Any]:
+def _chosen(
+    name: str | None, given: dict[str, Any], sets: dict[str, Any], out: Path, *, resume: bool, default: Mapping[str, Any]
+) -> dict[str, Any]:
     """The method that the flags describe, and the settings among ``--set``; a resumed run brings its own method."""
     from slimnet.methods import Method
 
     if resume and name is None and not (given or sets):
         return {}
-    base = method_of(out) if resume and name is None else {"name": name or "fsdp"}
+    base = {"name": name} if name else dict(default)
+    if resume and name is None:
+        base = method_of(out)
     own, general = divide(sets, base["name"])
     if resume and name is None and not (given or own):
         return general

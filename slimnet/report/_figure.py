@@ -5,19 +5,31 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from slimnet._files import atomic_path
 from slimnet.errors import ArgumentError, SlimnetError
 
-try:
+if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-    from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
-except ImportError:
-    raise SlimnetError("drawing needs matplotlib: pip install 'slimnet[plots]'.") from None
 
-__all__ = ["Axes", "Figure", "Words", "by_epoch", "check_picture", "label_ends", "log_scale", "new_figure", "percents", "save"]
+__all__ = [
+    "Axes",
+    "Figure",
+    "Words",
+    "by_epoch",
+    "check_picture",
+    "draw_line",
+    "label_ends",
+    "log_scale",
+    "new_figure",
+    "percents",
+    "rgb",
+    "save",
+]
 
 WIDTH = 5.0  # inches: legible on a phone, and side by side on a desk
 DPI = 200
@@ -42,12 +54,15 @@ class Words:
 
 
 def check_picture(path: Path | str) -> Path:
-    """The path of a picture to write.
+    """The path of a picture to write, before any work is done for it.
 
     Raises:
         ArgumentError: if its ending is not one that can be drawn.
+        SlimnetError: if matplotlib is not installed.
     """
     path = Path(path)
+    if find_spec("matplotlib") is None:
+        raise SlimnetError("drawing needs matplotlib: pip install 'slimnet[plots]'.")
     if path.suffix not in ENDINGS:
         raise ArgumentError(f"{path} must end in .png, .svg or .pdf.")
     return path
@@ -60,6 +75,8 @@ def new_figure(title: str, *, height: float) -> tuple[Figure, Axes]:
         title: what is seen.
         height: inches.
     """
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(WIDTH, height), layout="constrained")
     figure.suptitle(textwrap.fill(title, 52), x=0.015, ha="left", fontsize=10.5, fontweight="bold", color=INK)
     axes = figure.add_subplot()
@@ -72,6 +89,8 @@ def new_figure(title: str, *, height: float) -> tuple[Figure, Axes]:
 
 def by_epoch(axes: Axes, epochs: int) -> None:
     """Make x the epoch, from 1."""
+    from matplotlib.ticker import MaxNLocator
+
     axes.set_xlabel("epoch", fontsize=9, color=MUTED)
     axes.set_xlim(0.5, max(epochs, 2) + 0.5)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1, nbins=8))
@@ -80,14 +99,21 @@ def by_epoch(axes: Axes, epochs: int) -> None:
 
 def percents(axes: Axes) -> None:
     """Show shares on y as percentages."""
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.6g} %"))
+    axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.6g} %")
 
 
 def log_scale(axes: Axes) -> None:
     """Make y logarithmic, with plain numbers."""
+    from matplotlib.ticker import NullFormatter
+
     axes.set_yscale("log")
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
     axes.yaxis.set_minor_formatter(NullFormatter())
+
+
+def draw_line(axes: Axes, values: Sequence[float], colour: str) -> None:
+    """A line with a value an epoch; NaN is a gap."""
+    axes.plot(range(1, len(values) + 1), values, color=colour, linewidth=1.8, marker="o" if len(values) < 3 else "")
 
 
 def label_ends(axes: Axes, labels: Sequence[tuple[float, str, str]], *, gap: float = 0.085) -> None:
@@ -107,6 +133,11 @@ def label_ends(axes: Axes, labels: Sequence[tuple[float, str, str]], *, gap: flo
     excess = max(0.0, heights[-1] - 1.0) if heights else 0.0
     for height, (_, text, colour) in zip(heights, placed, strict=True):
         axes.text(1.02, height - excess, text, transform=axes.transAxes, va="center", fontsize=9, color=colour)
+
+
+def rgb(colour: str) -> tuple[float, ...]:
+    """``"#rrggbb"`` as red, green and blue in [0, 1]."""
+    return tuple(int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5))
 
 
 def save(figure: Figure, path: Path) -> None:

@@ -4,15 +4,32 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from slimnet.errors import ArgumentError
-from slimnet.report._figure import BLUE, GRID, INK, MUTED, ORANGE, Axes, Words, by_epoch, check_picture, label_ends, new_figure
-from slimnet.report._figure import percents, save
+from slimnet.report._figure import (
+    BLUE,
+    GRID,
+    INK,
+    ORANGE,
+    Words,
+    by_epoch,
+    check_picture,
+    label_ends,
+    new_figure,
+    percents,
+    rgb,
+    save,
+)
 from slimnet.report.numbers import percent
+
+if TYPE_CHECKING:
+    from slimnet.report._figure import Axes
 
 Selection = Sequence[Mapping[str, NDArray[np.bool_]]]
 """One mapping an epoch: group name → (size,) bool, true where a filter is selected."""
@@ -45,7 +62,7 @@ def churn(selection: Selection) -> tuple[list[float], list[float]]:
     found = histories(selection)
     whole = np.concatenate(list(found.values()), axis=1) if found else np.zeros((len(selection), 0), dtype=np.bool_)
     newly, released = [math.nan], [math.nan]
-    for before, now in zip(whole[:-1], whole[1:], strict=True):
+    for before, now in pairwise(whole):
         newly.append(_share(now & ~before, now))
         released.append(_share(before & ~now, before))
     return newly[: len(selection)], released[: len(selection)]
@@ -119,8 +136,6 @@ def _most_changed(found: Mapping[str, NDArray[np.bool_]]) -> list[str]:
 
 
 def _strip(axes: Axes, history: NDArray[np.bool_], top: float, bottom: float) -> None:
-    from slimnet.report._figure import rgb
-
     colours = np.where(history.T[order(history)][..., None], rgb(BLUE), rgb(GRID))
     axes.imshow(colours, extent=(0.5, len(history) + 0.5, bottom, top), interpolation="antialiased")
     text = f"{int(history[-1].sum())} of {history.shape[1]}"
@@ -133,9 +148,9 @@ def _words(found: Mapping[str, NDArray[np.bool_]], shown: Sequence[str]) -> Word
     part = "" if len(shown) == len(found) else f" The {len(shown)} groups of {len(found)} that changed the most are drawn."
     return Words(
         title=f"Selection: {last} of {total} filters are selected at the end",
-        alt=f"Heat map of {len(shown)} channel groups, epochs by filters.{part} At the end {last} of {total} filters are selected.",
-        aid="A row is a filter, blue while it is selected: rows at the edges of a strip never change, those in the middle changed "
-        f"last; right, the number selected at the end.{part}",
+        alt=f"Heat map of {len(shown)} channel groups, epochs by filters.{part} At the end {last} of {total} filters are blue.",
+        aid="A row is a filter, blue while it is selected: rows at the edges of a strip never change, those in the middle "
+        f"changed last; right, the number selected at the end.{part}",
     )
 
 
@@ -146,8 +161,9 @@ def plot_churn(selection: Selection, path: Path | str) -> Words:
     if not any(not math.isnan(value) for value in newly + released):
         raise ArgumentError("there is no change of selection to draw.")
     settled = _settled(newly, released)
+    when = f"nothing changes from epoch {settled} on" if settled else "the last epoch still changed it"
     words = Words(
-        title=f"Selection churn: nothing changes from epoch {settled} on" if settled else "Selection churn: it changes to the end",
+        title=f"Selection churn: {when}",
         alt=f"Line chart by epoch of the share of selected filters that are new (at most {_most(newly)}) and that are released "
         f"(at most {_most(released)}).",
         aid="New: selected now, but not in the epoch before; released: the other way round; a rising rate θ makes some new ones.",
