@@ -1,0 +1,91 @@
+"""SFP, ASFP, FPGM-mix and FSDP on the real CIFAR-10 under one budget: the same weights to start from, epochs, settings, seeds
+and widths.
+
+    SLIMNET_DATA=DATA python benchmarks/cifar10_methods.py [SEEDS]
+
+ResNet-20 from trained weights, 5 epochs (2 of them with the selection frozen), coupled streams, 32 % of the filters of every
+group: the same realised FLOPs, which the script checks. About 80 seconds an epoch on one processor core, so 80 minutes for 3
+seeds; finished runs are kept, an interrupted one is resumed. The comparison is of short fine-tuning, not of the papers' 200
+epochs from scratch. Writes results/cifar10_methods.json.
+"""
+
+from __future__ import annotations
+
+import statistics
+import sys
+from pathlib import Path
+
+from _results import data_dir, write_result
+
+import slimnet
+from slimnet.measure import count
+
+MODEL, EPOCHS, FINETUNE, RATE = "resnet20", 5, 2, 0.32
+METHODS = {
+    "SFP": slimnet.SFP(rate=RATE, finetune_epochs=FINETUNE),
+    "ASFP": slimnet.ASFP(rate=RATE, tau=4.0, finetune_epochs=FINETUNE),
+    "FPGM-mix": slimnet.FPGM(rate=RATE, rate_norm=0.08, finetune_epochs=FINETUNE),
+    "FSDP": slimnet.FSDP(rate_cs=0.1, rate_gm=RATE - 0.1, tau=4.0, finetune_epochs=FINETUNE),
+}
+SETTINGS = {"epochs": EPOCHS, "lr": 0.01, "weight_decay": 1e-4, "schedule": "cosine", "warmup_epochs": 0, "val_fraction": 0.04}
+
+
+def train(name: str, seed: int) -> slimnet.Run:
+    """Train one method with one seed, or go on with it."""
+    data, out = data_dir(), Path("runs") / f"methods-{name.lower()}-{seed}"
+    return slimnet.train(
+        model=MODEL,
+        data="cifar10",
+        data_dir=str(data),
+        init=str(data / "weights" / f"{MODEL}_cifar10.th"),
+        method=METHODS[name],
+        seed=seed,
+        precision="bf16",
+        channels_last=True,
+        out=out,
+        resume=(out / "config.json").is_file(),
+        **SETTINGS,
+    )
+
+
+def slim_flops(run: slimnet.Run) -> int:
+    """FLOPs of the network that is left after surgery."""
+    example = run.example_input()
+    return count(slimnet.slim(run.load_model(), example).model, example[:1]).flops
+
+
+def main() -> None:
+    seeds = int(sys.argv[1]) if len(sys.argv) > 1 else 3
+    accuracies: dict[str, list[float]] = {name: [] for name in METHODS}
+    flops: set[int] = set()
+    for seed in range(seeds):
+        for name in METHODS:
+            run = train(name, seed)
+            accuracies[name].append(run.result["test_accuracy"])
+            flops.add(slim_flops(run))
+            print(seed, name, run.result["test_accuracy"], sorted(flops), flush=True)
+    if len(flops) > 1:
+        sys.exit(f"the methods do not leave the same FLOPs: {sorted(flops)}")
+    dense = run.build_model()
+    before = count(dense, run.example_input()[:1]).flops
+    write_result(
+        "cifar10_methods",
+        {
+            "model": MODEL,
+            "settings": SETTINGS | {"finetune_epochs": FINETUNE, "rate": RATE, "seeds": seeds},
+            "flops": {"dense": before, "realised": flops.pop()},
+            "methods": {
+                name: {
+                    "settings": METHODS[name].as_dict(),
+                    "test_accuracy": values,
+                    "mean": statistics.mean(values),
+                    "std": statistics.stdev(values),
+                }
+                for name, values in accuracies.items()
+            },
+        },
+    )
+
+
+if __name__ == "__main__":
+    main()
