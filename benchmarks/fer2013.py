@@ -10,12 +10,14 @@ minutes; an interrupted run is resumed. Writes results/fer2013.json.
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
-from _results import data_dir
+from _results import data_dir, without_paths, write_result
 
 import slimnet
+from slimnet.pipeline import bench_bundle, evaluate_any, export_run
 
 RUNS, BUILD, MODEL = Path("runs"), Path("build"), "vgg9_face"
 COMMON: dict[str, Any] = {
