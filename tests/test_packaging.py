@@ -34,6 +34,7 @@ ARROWS = {
     "oneshot": {"criteria", "errors", "graph", "masks"},
     "training": {"_files", "criteria", "data", "errors", "graph", "masks", "methods", "models"},
     "checkpoints": {"_files", "criteria", "data", "errors", "export", "graph", "measure", "models", "oneshot", "surgery"},
+    "recipes": {"errors", "training"},
     "pipeline": {"_files", "data", "errors", "export", "graph", "measure", "models", "surgery", "training"},
 }
 
@@ -137,8 +138,8 @@ def test_wheel_holds_two_packages_and_nothing_else(wheel: zipfile.ZipFile) -> No
     assert not [name for name in names if name.endswith((".pyc", ".th", ".pth"))]
 
 
-def test_wheel_holds_every_module(wheel: zipfile.ZipFile) -> None:
-    wanted = {str(path.relative_to(ROOT)) for path in modules()}
+def test_wheel_holds_every_module_and_recipe(wheel: zipfile.ZipFile) -> None:
+    wanted = {str(path.relative_to(ROOT)) for path in (*modules(), *SOURCE.rglob("*.toml"))}
     assert wanted <= set(wheel.namelist())
 
 
