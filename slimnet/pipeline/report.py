@@ -156,7 +156,8 @@ def _slim(run: Run, left_out: list[str]) -> tuple[list[dict[str, Any]], dict[str
     except SlimnetError as error:
         left_out.append(f"Widths and FLOPs of the slim network: {error}")
         return [], {}
-    rows = [{"name": g.name, "size": g.size, "closed": g.closed, "kept": len(g.kept)} for g in plan.groups]
+    masked = {group.name for group in run.groups}
+    rows = [{"name": g.name, "size": g.size, "closed": g.closed, "kept": len(g.kept)} for g in plan.groups if g.name in masked]
     if all(row["kept"] == row["size"] for row in rows):
         left_out.append("Widths of the slim network: no channel can be cut out of this one.")
         rows = []

@@ -31,11 +31,12 @@ __all__ = [
     "save",
 ]
 
-WIDTH = 5.0  # inches: legible on a phone, and side by side on a desk
+WIDTH = 4.5  # inches: legible on a phone, and side by side on a desk
 DPI = 200
+TITLE_LETTERS = 51  # a line of the title
 ENDINGS = (".png", ".svg", ".pdf")
 INK, MUTED, GRID, PALE = "#1b2430", "#566070", "#e4e8ed", "#d9dde3"
-BLUE, ORANGE, GREEN, GREY = "#2f6db3", "#bf5a0a", "#2a7d4f", "#808a99"
+BLUE, ORANGE, GREEN, GREY, SAND = "#2f6db3", "#bf5a0a", "#2a7d4f", "#808a99", "#dc8a48"
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ def new_figure(title: str, *, height: float) -> tuple[Figure, Axes]:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(WIDTH, height), layout="constrained")
-    figure.suptitle(textwrap.fill(title, 52), x=0.015, ha="left", fontsize=10.5, fontweight="bold", color=INK)
+    figure.suptitle(textwrap.fill(title, TITLE_LETTERS), x=0.015, ha="left", fontsize=10.5, fontweight="bold", color=INK)
     axes = figure.add_subplot()
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color(MUTED)

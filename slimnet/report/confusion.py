@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from slimnet.report._figure import Axes
 
 MOST_COUNTS, MOST_NAMES, MOST_BARS = 12, 30, 25
+LEVEL_LETTERS = 3  # names of columns up to this length are not turned
 
 
 @dataclass(frozen=True)
@@ -61,13 +62,13 @@ def plot_confusion(confusion: Sequence[Sequence[int]], classes: Sequence[str], p
         raise ArgumentError(f"the confusion of {len(classes)} classes must be a square matrix, got shape {counts.shape}.")
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     words = _confusion_words(counts, classes)
-    figure, axes = new_figure(words.title, height=4.6)
+    figure, axes = new_figure(words.title, height=4.2)
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     if len(classes) <= MOST_COUNTS:
         _write_counts(axes, counts, shares)
     if len(classes) <= MOST_NAMES:
         size = 9 if len(classes) <= MOST_COUNTS else 7
-        axes.set_xticks(range(len(classes)), classes, rotation=45, ha="right", rotation_mode="anchor", fontsize=size)
+        _name_columns(axes, classes, size)
         axes.set_yticks(range(len(classes)), classes, fontsize=size)
     axes.spines[["left", "bottom"]].set_visible(False)
     axes.tick_params(length=0)
@@ -77,8 +78,15 @@ def plot_confusion(confusion: Sequence[Sequence[int]], classes: Sequence[str], p
     return words
 
 
+def _name_columns(axes: Axes, classes: Sequence[str], size: int) -> None:
+    axes.set_xticks(range(len(classes)), classes, fontsize=size)
+    if max(map(len, classes)) > LEVEL_LETTERS:
+        for label in axes.get_xticklabels():
+            label.set(rotation=45, ha="right", rotation_mode="anchor")
+
+
 def _write_counts(axes: Axes, counts: NDArray[np.int64], shares: NDArray[np.float64]) -> None:
-    size = 9 if counts.max() < 1000 else 7.5
+    size = 8.5 if counts.max() < 1000 else 7
     for (row, column), count in np.ndenumerate(counts):
         colour = "white" if shares[row, column] > 0.55 else INK
         axes.text(column, row, str(count), ha="center", va="center", fontsize=size, color=colour if count else "#9aa3af")
@@ -88,11 +96,11 @@ def _confusion_words(counts: NDArray[np.int64], classes: Sequence[str]) -> Words
     total, right = int(counts.sum()), int(np.trace(counts))
     wrong = counts * (1 - np.eye(len(classes), dtype=counts.dtype))
     row, column = divmod(int(wrong.argmax()), len(classes))
-    worst = f"{classes[row]} taken for {classes[column]} ({wrong[row, column]} of {counts[row].sum()})"
+    worst = f"{classes[row]} taken for {classes[column]} ({wrong[row, column]:,} of {counts[row].sum():,})"
     said = f"most often {worst}" if wrong.any() else "no confusion"
     return Words(
-        title=f"Confusion: {total - right} of {total} images are wrong, {said}",
-        alt=f"Confusion matrix of {len(classes)} classes over {total} test images: {right} on the diagonal, {said}.",
+        title=f"Confusion: {total - right:,} of {total:,} images are wrong, {said}",
+        alt=f"Confusion matrix of {len(classes)} classes over {total:,} test images: {right:,} on the diagonal, {said}.",
         aid="Rows are true classes, columns predicted ones; the darker a cell, the larger its share of the row"
         + (", and the number counts images." if len(classes) <= MOST_COUNTS else "."),
     )
@@ -127,7 +135,9 @@ def plot_class_scores(scores: ClassScores, path: Path | str) -> Words:
     axes.invert_yaxis()
     axes.set_xlim(0, 1.02)
     axes.tick_params(axis="y", length=0)
-    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=9, frameon=False)
+    handles = dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
+    order = [label for label in ("F1", "recall", "macro-F1") if label in handles]
+    figure.legend([handles[label] for label in order], order, loc="outside lower center", ncols=3, fontsize=9, frameon=False)
     save(figure, path)
     return words
 

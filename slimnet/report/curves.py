@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 Epochs = Sequence[Mapping[str, Any]]
 """Lines of ``metrics.jsonl``, one an epoch."""
 
-HEIGHT = 3.1
+HEIGHT = 2.9
 LOG_ABOVE = 30.0  # ratio of largest to smallest loss from which the axis is logarithmic
 
 
@@ -68,12 +68,13 @@ def plot_loss(epochs: Epochs, path: Path | str, *, best: int | None = None) -> W
         title=f"Validation loss: lowest in epoch {low + 1}, {val[low]:.3g}; {val[-1]:.3g} at the end",
         alt=f"Line chart over {len(val)} epochs. Training loss goes from {train[0]:.3g} to {train[-1]:.3g}, validation loss "
         f"from {val[0]:.3g} to {val[-1]:.3g}; the highest is {max(val):.3g}.",
-        aid="Mean cross-entropy in nats, lower is better; peaks of the validation loss mark epochs in which filters were scaled.",
+        aid="Mean cross-entropy in nats, lower is better"
+        + ("; it may rise while selected filters fade." if has(epochs, "rate") else "."),
     )
     figure, axes = new_figure(words.title, height=HEIGHT)
     if min(train + val) > 0 and max(train + val) > LOG_ABOVE * min(train + val):
         log_scale(axes)
-    _draw_both(axes, train, val, best)
+    _draw_both(axes, train, val, best, is_high_late=False)
     save(figure, path)
     return words
 
@@ -94,7 +95,7 @@ def plot_accuracy(epochs: Epochs, path: Path | str, *, best: int | None = None) 
     )
     figure, axes = new_figure(words.title, height=HEIGHT)
     percents(axes)
-    _draw_both(axes, train, val, best)
+    _draw_both(axes, train, val, best, is_high_late=True)
     save(figure, path)
     return words
 
@@ -105,7 +106,7 @@ def _both(epochs: Epochs, what: str) -> tuple[list[float], list[float]]:
     return series(epochs, f"train_{what}"), series(epochs, f"val_{what}")
 
 
-def _draw_both(axes: Axes, train: list[float], val: list[float], best: int | None) -> None:
+def _draw_both(axes: Axes, train: list[float], val: list[float], best: int | None, *, is_high_late: bool) -> None:
     draw_line(axes, train, GREY)
     draw_line(axes, val, BLUE)
     by_epoch(axes, len(val))
@@ -113,6 +114,7 @@ def _draw_both(axes: Axes, train: list[float], val: list[float], best: int | Non
         axes.plot([best + 1], [val[best]], "o", color=BLUE, markersize=7, markeredgecolor="white", zorder=4)
         axes.axvline(best + 1, color=INK, linewidth=0.8, linestyle=(0, (2, 2)), zorder=1)
         side = "right" if best + 1 > len(val) / 2 else "left"
+        height, va = (0.03, "bottom") if is_high_late else (0.97, "top")  # where the lines are not
         text = f" best: epoch {best + 1} "
-        axes.text(best + 1, 0.02, text, transform=axes.get_xaxis_transform(), ha=side, va="bottom", fontsize=9, color=INK)
+        axes.text(best + 1, height, text, transform=axes.get_xaxis_transform(), ha=side, va=va, fontsize=9, color=INK)
     label_ends(axes, [(train[-1], "train", MUTED), (val[-1], "validation", BLUE)])

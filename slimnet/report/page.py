@@ -84,12 +84,12 @@ def _cards(run: RunContents) -> Iterator[Card]:
         yield "Test accuracy", percent(figures["test_accuracy"]), f"of {images:,} images" if images else ""
         if figures["test_macro_f1"] is not None:
             yield "Test macro-F1", f"{figures['test_macro_f1']:.3f}", "every class counts alike"
-        yield "Validation accuracy", percent(figures["val_accuracy"]), f"best epoch: {figures['best_epoch'] + 1}"
+        yield "Validation accuracy", percent(figures["val_accuracy"]), f"with the weights of epoch {figures['best_epoch'] + 1}"
     else:
         yield "Validation accuracy", percent(figures["val_accuracy"]), f"epoch {len(run.epochs)}, not final"
     if figures["closed_share"] is not None:
         yield "Closed filters", percent(figures["closed_share"]), "at the end" if run.result else "so far"
-    for name, title in (("flops", "FLOPs"), ("params", "Parameters")):
+    for name, title in (("flops", "FLOPs once cut"), ("params", "Parameters once cut")):
         if run.cost:
             dense, slim = run.cost[name]
             yield title, large(slim), f"{percent(1 - slim / dense)} less than {large(dense)}" if slim < dense else "as dense"

@@ -17,6 +17,7 @@ from slimnet.report._figure import (
     GRID,
     INK,
     ORANGE,
+    SAND,
     Words,
     by_epoch,
     check_picture,
@@ -26,6 +27,7 @@ from slimnet.report._figure import (
     rgb,
     save,
 )
+from slimnet.report.curves import HEIGHT
 from slimnet.report.numbers import percent
 
 if TYPE_CHECKING:
@@ -35,7 +37,8 @@ Selection = Sequence[Mapping[str, NDArray[np.bool_]]]
 """One mapping an epoch: group name → (size,) bool, true where a filter is selected."""
 
 MOST_GROUPS = 32
-INCHES_A_FILTER, LEAST_INCHES, MOST_INCHES, GAP_INCHES = 0.012, 0.22, 0.7, 0.06
+MOST_ROWS = 100  # of a strip: more would be finer than the picture
+INCHES_A_FILTER, LEAST_INCHES, MOST_INCHES, TOTAL_INCHES, GAP_INCHES = 0.009, 0.16, 0.55, 6.0, 0.06
 
 
 def histories(selection: Selection) -> dict[str, NDArray[np.bool_]]:
@@ -108,8 +111,8 @@ def plot_selection(selection: Selection, path: Path | str) -> Words:
     if not found:
         raise ArgumentError("there is no selection to draw.")
     shown = _most_changed(found)
-    words = _words(found, shown)
-    strips = [min(max(INCHES_A_FILTER * found[name].shape[1], LEAST_INCHES), MOST_INCHES) for name in shown]
+    words = _words(found, shown, _when_settled(*churn(selection)))
+    strips = _heights([found[name].shape[1] for name in shown])
     figure, axes = new_figure(words.title, height=1.2 + sum(strips) + GAP_INCHES * len(strips))
     centres, top = [], 0.0
     for name, inches in zip(shown, strips, strict=True):
@@ -128,6 +131,12 @@ def plot_selection(selection: Selection, path: Path | str) -> Words:
     return words
 
 
+def _heights(sizes: Sequence[int]) -> list[float]:
+    """Inches of the strips: by size, within limits, and smaller where there are many."""
+    inches = [min(max(INCHES_A_FILTER * size, LEAST_INCHES), MOST_INCHES) for size in sizes]
+    return [max(height * min(1.0, TOTAL_INCHES / sum(inches)), LEAST_INCHES) for height in inches]
+
+
 def _most_changed(found: Mapping[str, NDArray[np.bool_]]) -> list[str]:
     """The groups to draw, in execution order."""
     changes = {name: float((history[1:] != history[:-1]).mean()) if len(history) > 1 else 0.0 for name, history in found.items()}
@@ -136,20 +145,30 @@ def _most_changed(found: Mapping[str, NDArray[np.bool_]]) -> list[str]:
 
 
 def _strip(axes: Axes, history: NDArray[np.bool_], top: float, bottom: float) -> None:
-    colours = np.where(history.T[order(history)][..., None], rgb(BLUE), rgb(GRID))
-    axes.imshow(colours, extent=(0.5, len(history) + 0.5, bottom, top), interpolation="antialiased")
+    share = _at_most(history.T[order(history)].astype(np.float64), MOST_ROWS)[..., None]
+    colours = share * np.array(rgb(SAND)) + (1 - share) * np.array(rgb(GRID))
+    axes.imshow(colours, extent=(0.5, len(history) + 0.5, bottom, top), interpolation="nearest")
     text = f"{int(history[-1].sum())} of {history.shape[1]}"
     axes.text(1.02, (top + bottom) / 2, text, transform=axes.get_yaxis_transform(), va="center", fontsize=8, color=INK)
 
 
-def _words(found: Mapping[str, NDArray[np.bool_]], shown: Sequence[str]) -> Words:
+def _at_most(rows: NDArray[np.float64], most: int) -> NDArray[np.float64]:
+    """(size, epochs) averaged over neighbouring rows, so that no more remain than can be seen."""
+    every = -(-len(rows) // most)
+    starts = np.arange(0, len(rows), every)
+    counts = np.diff(np.append(starts, len(rows)))
+    mean: NDArray[np.float64] = np.add.reduceat(rows, starts, axis=0) / counts[:, None]
+    return mean
+
+
+def _words(found: Mapping[str, NDArray[np.bool_]], shown: Sequence[str], when: str) -> Words:
     total = sum(history.shape[1] for history in found.values())
     last = sum(int(history[-1].sum()) for history in found.values())
     part = "" if len(shown) == len(found) else f" The {len(shown)} groups of {len(found)} that changed the most are drawn."
     return Words(
-        title=f"Selection: {last} of {total} filters are selected at the end",
-        alt=f"Heat map of {len(shown)} channel groups, epochs by filters.{part} At the end {last} of {total} filters are blue.",
-        aid="A row is a filter, blue while it is selected: rows at the edges of a strip never change, those in the middle "
+        title=f"Selection: {last} of {total} filters at the end; {when}",
+        alt=f"Heat map of {len(shown)} channel groups, epochs by filters.{part} {last} of {total} filters end selected.",
+        aid="A row is a filter, orange while it is selected: rows at the edges of a strip never change, those in the middle "
         f"changed last; right, the number selected at the end.{part}",
     )
 
@@ -160,31 +179,28 @@ def plot_churn(selection: Selection, path: Path | str) -> Words:
     newly, released = churn(selection)
     if not any(not math.isnan(value) for value in newly + released):
         raise ArgumentError("there is no change of selection to draw.")
-    settled = _settled(newly, released)
-    when = f"nothing changes from epoch {settled} on" if settled else "the last epoch still changed it"
     words = Words(
-        title=f"Selection churn: {when}",
+        title=f"Selection churn: {_when_settled(newly, released)}",
         alt=f"Line chart by epoch of the share of selected filters that are new (at most {_most(newly)}) and that are released "
         f"(at most {_most(released)}).",
         aid="New: selected now, but not in the epoch before; released: the other way round; a rising rate θ makes some new ones.",
     )
-    figure, axes = new_figure(words.title, height=3.1)
-    for values, colour in ((newly, BLUE), (released, ORANGE)):
+    figure, axes = new_figure(words.title, height=HEIGHT)
+    for values, colour in ((newly, ORANGE), (released, BLUE)):
         axes.plot(range(1, len(values) + 1), values, color=colour, linewidth=1.8, marker="o", markersize=3)
     by_epoch(axes, len(selection))
     axes.set_ylim(-0.03, 1.03)
     percents(axes)
-    ends = [(_last(newly), "new", BLUE), (_last(released), "released", ORANGE)]
+    ends = [(_last(newly), "new", ORANGE), (_last(released), "released", BLUE)]
     label_ends(axes, [end for end in ends if not math.isnan(end[0])])
     save(figure, path)
     return words
 
 
-def _settled(newly: Sequence[float], released: Sequence[float]) -> int | None:
-    """The first epoch, from 1, from which on nothing changes; None if the last epoch still changed."""
+def _when_settled(newly: Sequence[float], released: Sequence[float]) -> str:
     moved = [i for i, pair in enumerate(zip(newly, released, strict=True)) if any(value > 0 for value in pair)]
     first = moved[-1] + 2 if moved else 1
-    return first if first <= len(newly) else None
+    return f"unchanged from epoch {first} on" if first <= len(newly) else "the last epoch still changed it"
 
 
 def _last(values: Sequence[float]) -> float:

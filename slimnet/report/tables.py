@@ -29,7 +29,7 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], *, caption: str = 
     top = "".join(f'<th scope="col">{escape(cell)}</th>' for cell in head)
     body = "\n".join(f"<tr>{_row(row)}</tr>" for row in rows)
     above = f"<caption>{escape(caption)}</caption>" if caption else ""
-    return f'<div class="scroll"><table>{above}<thead><tr>{top}</tr></thead><tbody>\n{body}\n</tbody></table></div>'
+    return f'<div class="scroll" tabindex="0"><table>{above}<thead><tr>{top}</tr></thead><tbody>\n{body}\n</tbody></table></div>'
 
 
 def _row(cells: Sequence[str]) -> str:
@@ -103,10 +103,14 @@ def _pairs(caption: str, values: Mapping[str, Any]) -> str:
 
 
 def _value(value: Any) -> str:
+    if value is None or value in ("", [], {}):
+        return "–"
     if isinstance(value, str):
         return value
     if isinstance(value, list) and all(isinstance(item, str) for item in value):
         return ", ".join(value)
+    if isinstance(value, list) and all(isinstance(item, float) for item in value):
+        return ", ".join(f"{item:.4g}" for item in value)
     if isinstance(value, float):
         return f"{value:.6g}"
     return json.dumps(value, ensure_ascii=False)
