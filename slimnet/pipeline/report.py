@@ -174,6 +174,14 @@ def _selection(run: Run, left_out: list[str]) -> Selection:
             left_out.append("Selected filters: this run was trained by a version that did not record them.")
         return ()
     found = read_selection(run.path, {group.name: group.size for group in run.groups})
-    numbers = [json.loads(line).get("epoch") for line in path.read_bytes().splitlines()]
-    by_epoch = dict(zip(numbers, found, strict=True))
+    by_epoch = dict(zip(_numbers(path), found, strict=True))
     return [by_epoch.get(epoch["epoch"], {}) for epoch in run.metrics]
+
+
+def _numbers(path: Path) -> list[int]:
+    """The epoch of each line."""
+    numbers = [json.loads(line).get("epoch") for line in path.read_bytes().splitlines()]
+    for line, number in enumerate(numbers, 1):
+        if not isinstance(number, int):
+            raise FileFormatError(f"{path}, line {line}: `epoch` must be a whole number, got {number!r}.")
+    return numbers

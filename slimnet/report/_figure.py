@@ -62,11 +62,18 @@ def check_picture(path: Path | str) -> Path:
         SlimnetError: if matplotlib is not installed.
     """
     path = Path(path)
-    if find_spec("matplotlib") is None:
+    if not _has_matplotlib():
         raise SlimnetError("drawing needs matplotlib: pip install 'slimnet[plots]'.")
     if path.suffix not in ENDINGS:
         raise ArgumentError(f"{path} must end in .png, .svg or .pdf.")
     return path
+
+
+def _has_matplotlib() -> bool:
+    try:
+        return find_spec("matplotlib") is not None
+    except ValueError:  # a module that is blocked in sys.modules
+        return False
 
 
 def new_figure(title: str, *, height: float) -> tuple[Figure, Axes]:
