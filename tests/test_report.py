@@ -223,7 +223,7 @@ def test_page_escapes_names(written: Report) -> None:
 
 def test_page_holds_headline_settings_and_tables(written: Report) -> None:
     text = page_of(written).text.replace("\u00a0", " ")
-    for wanted in ("76.0 %", "0.719", "80.0 %", "25.0 %", "fsdp", "rate_gm", "start.pth", "test_report:tiny on fac<i>es"):
+    for wanted in ("76.0 %", "0.719", "80.0 %", "25.0 %", "fsdp", "rate_gm", "start.pth", "test_report:tiny on digits"):
         assert wanted in text, wanted
     assert "/some/where" not in text
     assert "/a/b" not in text
@@ -372,6 +372,11 @@ def edited(number: int, **values: Any) -> Callable[[Path], None]:
     return change
 
 
+def edit_config(run: Path, **values: Any) -> None:
+    record = json.loads((run / "config.json").read_text())
+    (run / "config.json").write_text(json.dumps(record | values))
+
+
 def unfinished(change: Callable[[Path], object]) -> Callable[[Path], None]:
     def both(run: Path) -> None:
         (run / "model.safetensors").unlink()
@@ -387,6 +392,9 @@ BAD: list[tuple[str, Callable[[Path], object], str]] = [
     ("missing", edited(2, lr=None), r"metrics.jsonl, line 3: `lr` must be a number, got None"),
     ("a truth value", edited(0, rate=True), r"metrics.jsonl, line 1: `rate` must be a number, got True"),
     ("not finite", edited(0, zeta=math.inf), r"metrics.jsonl, line 1: `zeta` must be a number, got inf"),
+    ("no accuracy", edited(-1, test_accuracy="high"), r"last line: `test_accuracy` must be a number, got 'high'"),
+    ("no such epoch", edited(-1, best_epoch=5), r"last line: `best_epoch` must be one of the 5 epochs from 0, got 5"),
+    ("no data", unfinished(lambda run: edit_config(run, data={})), "config.json does not describe the data of a run"),
     ("not square", edited(-1, test_confusion=[[1, 2], [3, 4]]), SQUARE),
     ("ragged", edited(-1, test_confusion=[[1, 2, 3], [3, 4], [1, 1, 1]]), SQUARE),
     ("no matrix", edited(-1, test_confusion="none"), SQUARE),
@@ -493,7 +501,7 @@ SCORES = ClassScores(
     macro_f1=0.85,
 )
 TITLES: list[tuple[Callable[[Path], Any], str]] = [
-    (lambda path: plot_loss(METRICS, path), "Validation loss: lowest in epoch 5, 0.6; 0.6 at the end"),
+    (lambda path: plot_loss(METRICS, path), "Validation loss: last 0.6, lowest 0.6 in epoch 5"),
     (lambda path: plot_accuracy(METRICS, path, best=3), "Validation accuracy: 70.0 % in epoch 4, whose weights are the result"),
     (lambda path: plot_accuracy(METRICS[:2], path), "Validation accuracy: 50.0 % in epoch 2, the highest so far"),
     (lambda path: plot_schedule(METRICS, path), "Pruning: filters are closed from epoch 5 on, 25.0 % at the end"),

@@ -77,12 +77,14 @@ def open_run(folder: Path) -> Run:
     """
     from slimnet.training import Run
     from slimnet.training.metrics import read_metrics
-    from slimnet.training.run import is_finished, read_config, read_record
+    from slimnet.training.run import CONFIG, is_finished, read_config, read_record
 
     record = read_record(folder)
     if is_finished(folder):
         return Run.open(folder)
     lines = [line for line in read_metrics(folder) if not line.get("final")]
+    if not isinstance(record["data"], dict) or not record["data"].keys() >= {"classes", "image_shape"}:
+        raise FileFormatError(f"{folder / CONFIG} does not describe the data of a run.")
     return Run(folder, read_config(folder, record), record["data"], record["environment"], lines, {})
 
 
@@ -92,10 +94,13 @@ def read_contents(run: Run) -> RunContents:
     Raises:
         FileFormatError: if a file of the run is damaged.
     """
-    from slimnet.report.contents import RunContents, check_epochs
+    from slimnet.report.contents import RunContents, check_epochs, check_result
     from slimnet.training.metrics import METRICS
 
-    check_epochs(run.metrics, str(run.path / METRICS))
+    where = str(run.path / METRICS)
+    check_epochs(run.metrics, where)
+    if run.result:
+        check_result(run.result, len(run.metrics), where)
     left_out: list[str] = []
     scores = _scores(run, left_out)
     groups, cost = _slim(run, left_out)

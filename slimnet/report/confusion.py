@@ -134,6 +134,7 @@ def plot_class_scores(scores: ClassScores, path: Path | str) -> Words:
     axes.set_yticks(rows, [name for _, _, name in shown], fontsize=9)
     axes.invert_yaxis()
     axes.set_xlim(0, 1.02)
+    axes.margins(y=0.02)
     axes.tick_params(axis="y", length=0)
     handles = dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
     order = [label for label in ("F1", "recall", "macro-F1") if label in handles]

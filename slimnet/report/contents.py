@@ -65,16 +65,37 @@ class RunContents:
         last = self.epochs[-1]
         best = last if self.best is None else self.epochs[self.best]
         result = self.result or {"val_accuracy": best["val_accuracy"]}
-        names = ("val_accuracy", "test_accuracy", "test_macro_f1", "test_images")
+        names = ("val_accuracy", "test_accuracy", "test_images")
         return {
             "epochs": len(self.epochs),
             "planned_epochs": self.planned,
             "best_epoch": self.best,
             **{name: result.get(name) for name in names},
+            "test_macro_f1": self.scores.macro_f1 if self.scores else None,
             "closed_share": last.get("closed_share"),
             "flops": list(self.cost["flops"]) if self.cost else None,
             "params": list(self.cost["params"]) if self.cost else None,
         }
+
+
+def check_result(result: Mapping[str, Any], epochs: int, where: str) -> None:
+    """Refuse the last line of a finished run that does not hold what is shown of it.
+
+    Args:
+        result: the last line of ``metrics.jsonl``.
+        epochs: number of epochs.
+        where: the name of the file.
+
+    Raises:
+        FileFormatError: if a number is missing or is not one, or the best epoch is none of the run's.
+    """
+    for name in ("val_accuracy", "test_accuracy", "test_images"):
+        value = result.get(name, 0)
+        if not _is_number(value):
+            raise FileFormatError(f"{where}, last line: `{name}` must be a number, got {value!r}.")
+    best = result["best_epoch"]
+    if not isinstance(best, int) or not 0 <= best < epochs:
+        raise FileFormatError(f"{where}, last line: `best_epoch` must be one of the {epochs} epochs from 0, got {best!r}.")
 
 
 def check_epochs(epochs: Sequence[Mapping[str, Any]], where: str) -> None:

@@ -65,7 +65,7 @@ def plot_loss(epochs: Epochs, path: Path | str, *, best: int | None = None) -> W
     train, val = _both(epochs, "loss")
     low = min(range(len(val)), key=val.__getitem__)
     words = Words(
-        title=f"Validation loss: lowest in epoch {low + 1}, {val[low]:.3g}; {val[-1]:.3g} at the end",
+        title=f"Validation loss: last {val[-1]:.3g}, lowest {val[low]:.3g} in epoch {low + 1}",
         alt=f"Line chart over {len(val)} epochs. Training loss goes from {train[0]:.3g} to {train[-1]:.3g}, validation loss "
         f"from {val[0]:.3g} to {val[-1]:.3g}; the highest is {max(val):.3g}.",
         aid="Mean cross-entropy in nats, lower is better"

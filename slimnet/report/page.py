@@ -36,7 +36,7 @@ def write_pages(run: RunContents, folder: Path, *, version: str) -> None:
     """
     words = draw_pictures(run, folder)
     images = {name: (folder / name).read_bytes() for name in words}
-    heading = f"{run.settings['model']} on {run.data['name']}"
+    heading = f"{run.settings['model']} on {run.settings['data']}"
     page = Template(files("slimnet.report").joinpath("page.html").read_text(encoding="utf-8")).substitute(
         title=escape(f"{run.name}: {heading} – slimnet report"),
         heading=escape(heading),
