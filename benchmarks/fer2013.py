@@ -33,9 +33,9 @@ COMMON: dict[str, Any] = {
 }
 DENSE: dict[str, Any] = {"method": slimnet.Dense(), "epochs": 24, "lr": 0.1, "weight_decay": 5e-4}
 SLIM: dict[str, Any] = {
-    "method": slimnet.FSDP(rate_cs=0.1, rate_gm=0.28, tau=4.0, finetune_epochs=8),
+    "method": slimnet.FSDP(rate_cs=0.1, rate_gm=0.275, tau=4.0, finetune_epochs=8),
     "epochs": 14,
-    "lr": 0.02,
+    "lr": 0.05,
     "weight_decay": 5e-4,
     "distill_weight": 0.7,
 }

@@ -79,8 +79,10 @@ def open_timed(name: str, path: Path, *, threads: int, batch: int, inputs: Input
     return Timed(name, path, session, outputs, feed, (created - start) / 1e6, first / 1e6)
 
 
-def open_session(path: Path, *, threads: int) -> Any:
-    """A sequential CPU session with that many threads.
+def open_session(path: Path | bytes, *, threads: int, profile: Path | None = None) -> Any:
+    """A sequential CPU session with that many threads, of a file or of its content.
+
+    With ``profile``, the runtime keeps the times of all nodes, to be written to a file whose name begins so.
 
     Threads stop spinning when a run ends: with several sessions in one process they would slow the next one
         down.
@@ -90,7 +92,7 @@ def open_session(path: Path, *, threads: int) -> Any:
     """
     import onnxruntime
 
-    if not path.is_file():
+    if isinstance(path, Path) and not path.is_file():
         reason = "is a folder" if path.is_dir() else "does not exist"
         raise FileFormatError(f"{path} {reason}: give an ONNX file.")
     options = onnxruntime.SessionOptions()
@@ -99,10 +101,15 @@ def open_session(path: Path, *, threads: int) -> Any:
     options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
     options.log_severity_level = 4
     options.add_session_config_entry("session.force_spinning_stop", "1")
+    if profile is not None:
+        options.enable_profiling = True
+        options.profile_file_prefix = str(profile)
+    content = str(path) if isinstance(path, Path) else path
     try:
-        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's errors share no base class
-        raise FileFormatError(f"{path} is not a readable ONNX file: {_line(error)}") from None
+        name = path if isinstance(path, Path) else "the network"
+        raise FileFormatError(f"{name} is not a readable ONNX file: {_line(error)}") from None
 
 
 def _input(path: Path, spec: Any, inputs: Inputs, batch: int, rng: np.random.Generator) -> Array:

@@ -1,0 +1,128 @@
+"""What a network costs at given widths: the layers from the cost table, the rest from one look at the dense network."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from slimnet.allocation.layers import Layer, network_layers
+from slimnet.errors import ModelError
+from slimnet.export import export_onnx
+from slimnet.graph import ChannelGroup
+from slimnet.measure.costs import CostTable, NodeTimes, Site, profile_nodes
+from slimnet.measure.costs.grid import Span
+from slimnet.measure.costs.table import Place, Progress
+
+LAYER_OPS = ("Conv", "FusedConv", "Gemm", "FusedGemm", "MatMul", "FusedMatMul", "ReorderInput", "ReorderOutput")
+RUNS = 30
+
+
+class NetworkCost:
+    """Predicts how long a network takes when its groups keep so many channels.
+
+    .. math:: t(w) = t_{run} + t_{rest} \\frac{\\sum_l a_l m_l(w)}{\\sum_l a_l m_l} + f \\sum_l T_l(r_l(w), m_l(w))
+
+    T_l is the cost table's time of layer l for the channels that it reads, r_l, and makes, m_l; a_l the area of its map. From one
+    profile of the dense network come t_run, what a run costs beside its nodes, t_rest, the nodes that are no layers (pools,
+    additions), and f, by which layers in this network differ from layers alone (memory, fused additions).
+
+    Attributes:
+        layers: of the network.
+        factor: f.
+        dense_ms: the dense network, as predicted; measured when it was profiled.
+    """
+
+    def __init__(self, layers: Sequence[Layer], table: CostTable, profile: NodeTimes) -> None:
+        self.layers = tuple(layers)
+        self._table = table
+        self._memo: dict[tuple[Site, int, int], float] = {}
+        inside = profile.total(*LAYER_OPS)
+        self._rest, self._run = profile.total() - inside, max(profile.microseconds - profile.total(), 0.0)
+        self._areas = {layer.name: _area(layer) for layer in self.layers}
+        known = self._layers_at({})
+        if not known:
+            raise ModelError("the network has no convolution or linear layer whose cost could be measured.")
+        self.factor = inside / known
+        self.dense_ms = self.milliseconds({})
+
+    @classmethod
+    def measure(
+        cls,
+        model: nn.Module,
+        example: Tensor,
+        groups: Iterable[ChannelGroup],
+        table: CostTable,
+        *,
+        progress: Progress | None = None,
+    ) -> NetworkCost:
+        """Measure what the table lacks for this network, and profile the dense network once.
+
+        Args:
+            model: the network; left as it was.
+            example: images (N, C, H, W), N at least 2.
+            groups: its channel groups.
+            table: of the target.
+            progress: called with the number of times measured and to be measured.
+
+        Raises:
+            ExportError: if the network cannot be exported.
+            MeasureError: if a layer does not run on the target.
+        """
+        layers = network_layers(model, example, groups)
+        table.measure(places(layers), progress)
+        with tempfile.TemporaryDirectory(prefix="slimnet-cost-") as folder:
+            path = Path(folder) / "dense.onnx"
+            export_onnx(model, example, path)
+            profile = profile_nodes(path, table.target, runs=RUNS)
+        return cls(layers, table, profile)
+
+    def milliseconds(self, kept: Mapping[str, int]) -> float:
+        """Predicted time of a batch when groups keep so many channels; groups that are not named keep all."""
+        return (self._run + self._rest * self._share(kept) + self.factor * self._layers_at(kept)) / 1e3
+
+    def flops(self, kept: Mapping[str, int]) -> int:
+        """Multiply-adds of the layers, for one image."""
+        return sum(layer.flops(kept) for layer in self.layers)
+
+    def params(self, kept: Mapping[str, int]) -> int:
+        """Weights of the layers."""
+        return sum(layer.params(kept) for layer in self.layers)
+
+    def _layers_at(self, kept: Mapping[str, int]) -> float:
+        return sum(layer.calls * self._time(layer.site, *layer.widths(kept)) for layer in self.layers if layer.site)
+
+    def _time(self, site: Site, reads: int, makes: int) -> float:
+        key = (site, reads, makes)
+        if key not in self._memo:
+            self._memo[key] = self._table.microseconds(*key)
+        return self._memo[key]
+
+    def _share(self, kept: Mapping[str, int]) -> float:
+        """How much of the dense network's maps is left."""
+        dense = sum(self._areas[layer.name] * layer.makes for layer in self.layers)
+        return sum(self._areas[layer.name] * layer.widths(kept)[1] for layer in self.layers) / dense
+
+
+def places(layers: Iterable[Layer]) -> list[Place]:
+    """Every place once, with the widest layer there; layers with a fixed end stand for themselves."""
+    found: dict[tuple[Site, int, int], Place] = {}
+    for layer in layers:
+        if layer.site is None:
+            continue
+        reads, makes = Span(layer.reads, not layer.read_from), Span(layer.makes, not layer.made_for)
+        key = (layer.site, reads.most if reads.fixed else 0, makes.most if makes.fixed else 0)
+        _, first, second = found.get(key, (None, reads, makes))
+        found[key] = (layer.site, max(first, reads, key=_most), max(second, makes, key=_most))
+    return list(found.values())
+
+
+def _most(span: Span) -> int:
+    return span.most
+
+
+def _area(layer: Layer) -> int:
+    height, width = layer.site.output_size if layer.site else (1, 1)
+    return height * width

@@ -1,0 +1,69 @@
+"""One layer between neighbours of its own kind, in a network of its own, so that the runtime treats it as it would in any."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+from slimnet.measure.costs.site import Site
+
+OPSET, IR_VERSION, PLANES = 17, 9, 3
+INPUT, LAYER, ACTIVE = "images", "layer", "layer_active"
+"""Names: of the input, of the probed layer's output, and of its activation's."""
+
+
+def probe_model(site: Site, channels_in: int, channels_out: int) -> bytes:
+    """An ONNX network whose middle is the layer: a 1×1 convolution with activation, the layer with activation, and the mean.
+
+    The convolution before it gives its input the memory layout that a network would; the mean takes any.
+
+    Args:
+        site: where the layer stands.
+        channels_in: that it reads; for a depthwise layer the same as ``channels_out``.
+        channels_out: that it makes.
+    """
+    linear = site.kind == "linear"
+    rng = np.random.default_rng(0)
+    groups = channels_in if site.kind == "depthwise" else 1
+    weights = {
+        "first": _random(rng, (channels_in, PLANES, *(() if linear else (1, 1)))),
+        "weight": _random(rng, (channels_out, channels_in // groups, *(() if linear else site.kernel))),
+    }
+    arrays = weights | {f"{name}_bias": np.zeros(len(array), np.float32) for name, array in weights.items()}
+    given: dict[str, Any] = {"strides": site.stride, "pads": [*site.padding, *site.padding], "dilations": site.dilation}
+    given |= {"kernel_shape": site.kernel, "group": groups}
+    if linear:
+        layers = [_gemm(INPUT, "first", "read"), _gemm("read_active", "weight", LAYER)]
+        shapes: tuple[list[Any], list[Any]] = (["batch", PLANES], ["batch", channels_out])
+        last = helper.make_node("Identity", [ACTIVE], ["mean"])
+    else:
+        layers = [
+            helper.make_node("Conv", [INPUT, "first", "first_bias"], ["read"], name="read", kernel_shape=[1, 1]),
+            helper.make_node("Conv", ["read_active", "weight", "weight_bias"], [LAYER], name=LAYER, **given),
+        ]
+        shapes = ["batch", PLANES, *site.size], ["batch", channels_out, 1, 1]
+        last = helper.make_node("GlobalAveragePool", [ACTIVE], ["mean"])
+    relus = [helper.make_node("Relu", [name], [f"{name}_active"]) for name in ("read", LAYER)]
+    graph = helper.make_graph(
+        [layers[0], relus[0], layers[1], relus[1], last],
+        "probe",
+        [helper.make_tensor_value_info(INPUT, TensorProto.FLOAT, shapes[0])],
+        [helper.make_tensor_value_info("mean", TensorProto.FLOAT, shapes[1])],
+        [numpy_helper.from_array(array, name) for name, array in arrays.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
+    onnx.checker.check_model(model)
+    content: bytes = model.SerializeToString()
+    return content
+
+
+def _gemm(source: str, weight: str, name: str) -> Any:
+    return helper.make_node("Gemm", [source, weight, f"{weight}_bias"], [name], name=name, transB=1)
+
+
+def _random(rng: np.random.Generator, shape: tuple[int, ...]) -> NDArray[np.float32]:
+    return rng.standard_normal(shape, dtype=np.float32) / np.float32(np.sqrt(np.prod(shape[1:])))

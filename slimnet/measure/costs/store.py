@@ -1,0 +1,93 @@
+"""Where measured costs are kept: one file a target, checked entry by entry when it is read."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import zlib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from slimnet._files import write_json
+from slimnet.errors import ArgumentError
+from slimnet.measure.machine import environment
+
+FORMAT = "slimnet-costs/1"
+_IDENTITY = ("cpu", "system", "onnxruntime")
+
+
+def _machine() -> dict[str, Any]:
+    here = environment()
+    return {name: here[name] for name in _IDENTITY}
+
+
+@dataclass(frozen=True)
+class Target:
+    """What a network is made fast for.
+
+    Attributes:
+        threads: of a session.
+        batch: images a run.
+        precision: ``"fp32"``.
+        machine: processor, system and version of the runtime; this one's.
+
+    Raises:
+        ArgumentError: if a number is below 1.
+    """
+
+    threads: int = 1
+    batch: int = 1
+    precision: str = "fp32"
+    machine: Mapping[str, Any] = field(default_factory=_machine)
+
+    def __post_init__(self) -> None:
+        for name in ("threads", "batch"):
+            if getattr(self, name) < 1:
+                raise ArgumentError(f"`{name}` must be at least 1, got {getattr(self, name)}.")
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON values."""
+        return {**asdict(self), "machine": dict(self.machine)}
+
+    @property
+    def name(self) -> str:
+        """A file name, another one for every target."""
+        text = json.dumps(self.as_dict(), sort_keys=True)
+        return f"costs-{hashlib.blake2b(text.encode(), digest_size=8).hexdigest()}.json"
+
+
+def default_folder() -> Path:
+    """The user's cache folder of slimnet."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "slimnet"
+
+
+def read_entries(path: Path, target: Target) -> tuple[dict[str, Any], int]:
+    """The entries of a file that are whole and of this target, and how many were not.
+
+    A file that is missing, cannot be read, or is of another target holds nothing.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        entries, found = content["entries"], content["target"]
+        if content["format"] != FORMAT or found != target.as_dict():
+            return {}, len(entries)
+        good = {key: entry["value"] for key, entry in entries.items() if entry["crc"] == _crc(key, entry["value"])}
+        return good, len(entries) - len(good)
+    except FileNotFoundError:
+        return {}, 0
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {}, 1
+
+
+def write_entries(path: Path, target: Target, entries: Mapping[str, Any]) -> None:
+    """Write all entries, each with a checksum."""
+    checked = {key: {"value": value, "crc": _crc(key, value)} for key, value in entries.items()}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_json(path, {"format": FORMAT, "target": target.as_dict(), "entries": checked})
+
+
+def _crc(key: str, value: Any) -> str:
+    return f"{zlib.crc32(json.dumps([key, value], sort_keys=True).encode()):08x}"

@@ -1,0 +1,146 @@
+"""The cost table of a target: measured where it has to be, kept for the next time, interpolated in between."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from slimnet.errors import MeasureError
+from slimnet.measure.costs.grid import PROBED, Layout, Point, Span, interpolated, layout_of, points
+from slimnet.measure.costs.probe import LAYER, probe_model
+from slimnet.measure.costs.profile import NodeTimes, profile_nodes
+from slimnet.measure.costs.site import Site
+from slimnet.measure.costs.store import Target, default_folder, read_entries, write_entries
+
+REFERENCE = Site("conv", size=(16, 16), kernel=(3, 3), padding=(1, 1))
+SAVE_EVERY = 10.0  # seconds
+RUNS = 12
+Progress = Callable[[int, int], None]
+Place = tuple[Site, Span, Span]
+"""Where a layer stands, and the widths that it may read and make."""
+Ends = tuple[int | None, int | None]
+"""Channels read and made, each where it is fixed."""
+
+
+class CostTable:
+    """Times of layers on one target.
+
+    Args:
+        target: how networks will run; default: one thread, one image, float32, on this machine.
+        folder: where measured times are kept; default: the user's cache folder. None keeps nothing.
+
+    Attributes:
+        damaged: entries of the file that did not match their checksum, or were of another target: they are measured again.
+
+    Example:
+        >>> table = CostTable(Target(threads=1))                                        # doctest: +SKIP
+        >>> table.measure([(site, Span(64), Span(64))])                                 # doctest: +SKIP
+        >>> table.microseconds(site, 31, 48)                                            # doctest: +SKIP
+    """
+
+    def __init__(self, target: Target | None = None, *, folder: Path | str | None = "default") -> None:
+        self.target = target if target is not None else Target()
+        home = default_folder() if folder == "default" else folder
+        self.path = None if home is None else Path(home) / self.target.name
+        found, self.damaged = read_entries(self.path, self.target) if self.path else ({}, 0)
+        self._times = {key: float(value) for key, value in found.items() if isinstance(value, int | float)}
+        self._saved = time.monotonic()
+        self._grids: dict[Site, dict[Ends, dict[Point, float]]] = {}
+        self._layout: Layout | None = None
+
+    @property
+    def layout(self) -> Layout:
+        """How the runtime takes channels, from six times that are measured first."""
+        if self._layout is None:
+            self._layout = layout_of({width: self._time(REFERENCE, (width, width)) for width in PROBED})
+        return self._layout
+
+    def missing(self, places: Iterable[Place]) -> int:
+        """How many times are still to be measured for these layers."""
+        return sum(self._key(site, point) not in self._times for site, _, point in self._wanted(places))
+
+    def measure(self, places: Iterable[Place], progress: Progress | None = None) -> None:
+        """Measure what is missing; it can be stopped at any time and goes on from there.
+
+        Args:
+            places: where layers stand, and which widths they may have: read and made.
+            progress: called with the number of times measured and to be measured.
+
+        Raises:
+            MeasureError: if a layer does not run on the target.
+        """
+        wanted = self._wanted(places)
+        missing = [(site, point) for site, _, point in wanted if self._key(site, point) not in self._times]
+        try:
+            for done, (site, point) in enumerate(missing):
+                if progress is not None:
+                    progress(done, len(missing))
+                self._time(site, point)
+        finally:
+            if missing:
+                self.save()
+        if progress is not None and missing:
+            progress(len(missing), len(missing))
+        for site, ends, point in wanted:
+            self._grids.setdefault(site, {}).setdefault(ends, {})[point] = self._times[self._key(site, point)]
+
+    def microseconds(self, site: Site, reads: int, makes: int) -> float:
+        """The time of a layer, for the whole batch; 0 for a layer without channels.
+
+        Raises:
+            MeasureError: if nothing was measured for this place.
+        """
+        if not (reads and makes):
+            return 0.0
+        grids = {ends: grid for ends, grid in self._grids.get(site, {}).items() if _fits(ends, (reads, makes))}
+        if not grids:
+            raise MeasureError(f"no times were measured for a layer of this kind: {site.key}.")
+        closest = min(grids, key=lambda ends: ends.count(None))
+        return interpolated(site, (reads, makes), grids[closest], self.layout)
+
+    def save(self) -> None:
+        """Write all times, in one piece."""
+        if self.path is not None:
+            write_entries(self.path, self.target, self._times)
+        self._saved = time.monotonic()
+
+    def _wanted(self, places: Iterable[Place]) -> list[tuple[Site, Ends, Point]]:
+        layout = self.layout
+        return [
+            (site, (reads.most if reads.fixed else None, makes.most if makes.fixed else None), point)
+            for site, reads, makes in places
+            for point in points(site, reads, makes, layout)
+        ]
+
+    def _time(self, site: Site, point: Point) -> float:
+        """A time from the table, or else measured and put there."""
+        key = self._key(site, point)
+        if key not in self._times:
+            found = profile_nodes(probe_model(site, *point), self.target, runs=RUNS)
+            self._times[key] = round(layer_time(found), 3)
+            if time.monotonic() - self._saved > SAVE_EVERY:
+                self.save()
+        return self._times[key]
+
+    @staticmethod
+    def _key(site: Site, point: Point) -> str:
+        return f"{site.key}: {point[0]} to {point[1]}"
+
+
+def _fits(ends: Ends, point: Point) -> bool:
+    return all(end in (None, width) for end, width in zip(ends, point, strict=True))
+
+
+def layer_time(found: NodeTimes) -> float:
+    """Microseconds of the probed layer, with the change of memory layout that its input needs.
+
+    Raises:
+        MeasureError: if the runtime has no such node: it was fused away or removed.
+    """
+    names = [node.name for node in found.nodes]
+    place = next((i for i, name in enumerate(names) if LAYER in name), None)
+    if place is None:
+        raise MeasureError(f"the runtime shows no time of a probed layer among: {', '.join(names)}.")
+    reorders = sum(node.microseconds for node in found.nodes[:place] if node.op.startswith("Reorder"))
+    return found.nodes[place].microseconds + reorders

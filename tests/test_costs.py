@@ -1,0 +1,260 @@
+"""The cost table and widths chosen from it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from slimnet import build_model, channel_groups
+from slimnet.allocation import Budget, NetworkCost, allocate, network_layers
+from slimnet.allocation.choose import widths
+from slimnet.allocation.cost import places
+from slimnet.errors import ArgumentError, FileFormatError, MeasureError
+from slimnet.graph import prunable
+from slimnet.measure import count
+from slimnet.measure.costs import CostTable, NodeTimes, Site, Target, profile_nodes, table
+from slimnet.measure.costs.grid import PROBED, Layout, Span, layout_of, points
+from slimnet.measure.costs.probe import probe_model
+from slimnet.measure.costs.profile import Node
+
+CONV = Site("conv", size=(8, 8), kernel=(3, 3), padding=(1, 1))
+BLOCKS = Layout(step=4, block=16)
+
+
+def staircase(site: Site, reads: int, makes: int) -> float:
+    """Microseconds of an imagined machine: blocks of 16, and three times the time for widths that are no multiple of 4."""
+    suits = reads % 4 == 0 and makes % 4 == 0
+    work = np.prod([*site.output_size, *site.kernel])
+    if site.kind == "depthwise":
+        return 1 + float(work) * makes / 1e3
+    filled = -(-reads // 16) * 16 * -(-makes // 16) * 16 if suits else 3 * reads * makes
+    return 1 + float(work) * filled / 1e6
+
+
+@pytest.fixture
+def imagined(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[Site, int, int]]]:
+    """Every probe takes what the imagined machine says; the list holds what was probed."""
+    seen: list[tuple[Site, int, int]] = []
+
+    def probe(site: Site, reads: int, makes: int) -> tuple[Site, int, int]:
+        seen.append((site, reads, makes))
+        return site, reads, makes
+
+    def profile(probed: tuple[Site, int, int], target: Target, **_: object) -> NodeTimes:
+        time = staircase(*probed)
+        return NodeTimes((Node("layer", "Conv", (1,), time),), time)
+
+    monkeypatch.setattr(table, "probe_model", probe)
+    monkeypatch.setattr(table, "profile_nodes", profile)
+    yield seen
+
+
+# --- the grid -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("block", "step"), [(16, 4), (8, 4), (1, 1)])
+def test_layout_is_read_from_times(block: int, step: int) -> None:
+    times = {width: (float(-(-width // block) * block) ** 2 if width % step == 0 else 2.0 * width**2) for width in PROBED}
+    assert layout_of(times) == Layout(step, block)
+
+
+def test_points_are_few_and_cover_both_regimes() -> None:
+    found = points(CONV, Span(64), Span(64), BLOCKS)
+    assert len(found) < 100
+    for suits in [(True, True), (True, False), (False, True), (False, False)]:
+        assert any((BLOCKS.suits(reads), BLOCKS.suits(makes)) == suits for reads, makes in found)
+    assert {reads for reads, _ in points(CONV, Span(3, fixed=True), Span(64), BLOCKS)} == {3}
+    assert all(reads == makes for reads, makes in points(Site("depthwise", (8, 8)), Span(32), Span(32), BLOCKS))
+
+
+# --- the table ------------------------------------------------------------------------------------------------------------
+
+
+def test_table_predicts_what_it_did_not_measure(imagined: list[tuple[Site, int, int]], tmp_path: Path) -> None:
+    costs = CostTable(folder=tmp_path)
+    costs.measure([(CONV, Span(128), Span(128))])
+    measured = {(reads, makes) for _, reads, makes in imagined}
+    rng = np.random.default_rng(0)
+    fresh = [(int(a), int(b)) for a, b in rng.integers(16, 129, (300, 2)) if (a, b) not in measured]
+    errors = [abs(costs.microseconds(CONV, *point) / staircase(CONV, *point) - 1) for point in fresh]
+    assert np.median(errors) < 0.05
+    assert costs.microseconds(CONV, 32, 17 * 4) == pytest.approx(staircase(CONV, 32, 80), abs=1e-2)
+    assert costs.microseconds(CONV, 0, 16) == 0
+
+
+def test_second_time_is_read(imagined: list[tuple[Site, int, int]], tmp_path: Path) -> None:
+    layers = [(CONV, Span(64), Span(64))]
+    CostTable(folder=tmp_path).measure(layers)
+    first = len(imagined)
+    again = CostTable(folder=tmp_path)
+    assert again.missing(layers) == 0
+    again.measure(layers)
+    assert len(imagined) == first and again.damaged == 0
+    assert CostTable(Target(threads=2), folder=tmp_path).missing(layers) > 0
+
+
+def test_interrupted_and_resumed(imagined: list[tuple[Site, int, int]], tmp_path: Path) -> None:
+    layers = [(CONV, Span(64), Span(64))]
+
+    def stop(done: int, _: int) -> None:
+        if done == 5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        CostTable(folder=tmp_path).measure(layers, stop)
+    seen = len(imagined)
+    again = CostTable(folder=tmp_path)
+    total = len(points(CONV, Span(64), Span(64), BLOCKS))
+    assert again.missing(layers) == total - 5
+    again.measure(layers)
+    assert len(imagined) == seen + total - 5
+
+
+def test_damaged_and_foreign_entries_are_measured_again(imagined: list[tuple[Site, int, int]], tmp_path: Path) -> None:
+    layers = [(CONV, Span(64), Span(64))]
+    costs = CostTable(folder=tmp_path)
+    costs.measure(layers)
+    assert costs.path is not None
+    content = json.loads(costs.path.read_text())
+    key = next(name for name in content["entries"] if name.endswith("16 to 16"))
+    content["entries"][key]["value"] = 1e9
+    costs.path.write_text(json.dumps(content))
+    mended = CostTable(folder=tmp_path)
+    assert mended.damaged == 1 and mended.missing(layers) == 1
+    mended.measure(layers)
+    assert mended.microseconds(CONV, 16, 16) == pytest.approx(staircase(CONV, 16, 16), abs=1e-3)
+    content["target"]["machine"]["cpu"] = "another"
+    costs.path.write_text(json.dumps(content))
+    assert CostTable(folder=tmp_path).missing(layers) == len(points(CONV, Span(64), Span(64), BLOCKS))
+    costs.path.write_text("{")
+    assert CostTable(folder=tmp_path).damaged == 1
+
+
+def test_nothing_is_kept_without_a_folder(imagined: list[tuple[Site, int, int]], tmp_path: Path) -> None:
+    costs = CostTable(folder=None)
+    costs.measure([(CONV, Span(16), Span(16))])
+    assert costs.path is None and costs.microseconds(CONV, 16, 16) > 0
+    with pytest.raises(MeasureError, match="no times were measured for a layer of this kind: linear"):
+        costs.microseconds(Site("linear"), 8, 8)
+
+
+def test_wrong_target() -> None:
+    with pytest.raises(ArgumentError, match="`threads` must be at least 1, got 0"):
+        Target(threads=0)
+
+
+@pytest.mark.parametrize("site", [CONV, Site("depthwise", (8, 8), (3, 3), (2, 2), (1, 1)), Site("linear")])
+def test_probes_run(site: Site) -> None:
+    found = profile_nodes(probe_model(site, 16, 16), Target(), runs=2)
+    assert table.layer_time(found) > 0
+    assert found.microseconds >= table.layer_time(found)
+
+
+def test_profile_of_what_is_no_network(tmp_path: Path) -> None:
+    with pytest.raises(FileFormatError, match="is not a readable ONNX file"):
+        profile_nodes(b"nothing", Target())
+    with pytest.raises(FileFormatError, match="does not exist"):
+        profile_nodes(tmp_path / "none.onnx", Target())
+
+
+# --- layers and networks --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("name", "side"), [("resnet20", 32), ("resnet18", 64), ("vgg16_bn_cifar", 32), ("mobilenet_v2", 64)])
+def test_layers_tell_the_flops(name: str, side: int) -> None:
+    model, x = build_model(name, num_classes=10).eval(), torch.randn(2, 3, side, side)
+    groups = channel_groups(model, x)
+    layers = network_layers(model, x, groups)
+    dense = {}
+    layer_flops = sum(count(model, x[:1]).by_module.get(layer.name, 0) for layer in layers)
+    assert sum(layer.flops(dense) for layer in layers) == layer_flops
+    halved = {group.name: group.size // 2 for group in prunable(groups)}
+    assert 0.2 < sum(layer.flops(halved) for layer in layers) / layer_flops < 0.55
+
+
+def network(tmp_path: Path, name: str = "resnet20", side: int = 32) -> tuple[NetworkCost, dict[str, torch.Tensor]]:
+    model, x = build_model(name, num_classes=10).eval(), torch.randn(2, 3, side, side)
+    groups = channel_groups(model, x)
+    layers = network_layers(model, x, groups)
+    costs = CostTable(folder=tmp_path)
+    costs.measure(places(layers))
+    known = sum(layer.calls * costs.microseconds(layer.site, *layer.widths({})) for layer in layers if layer.site)
+    nodes = (Node("all", "Conv", (1,), 1.1 * known), Node("pool", "MaxPool", (1,), 0.05 * known))
+    cost = NetworkCost(layers, costs, NodeTimes(nodes, 1.2 * known))
+    generator = torch.Generator().manual_seed(0)
+    return cost, {group.name: torch.rand(group.size, generator=generator) for group in prunable(groups)}
+
+
+def test_prediction_of_the_dense_network_is_what_was_profiled(imagined: object, tmp_path: Path) -> None:
+    cost, scores = network(tmp_path)
+    known = sum(staircase(layer.site, layer.reads, layer.makes) for layer in cost.layers if layer.site)
+    assert cost.factor == pytest.approx(1.1)
+    assert cost.dense_ms == pytest.approx(1.2 * known / 1e3, rel=1e-3)
+    halved = {name: len(values) // 2 for name, values in scores.items()}
+    assert cost.milliseconds(halved) < cost.dense_ms
+
+
+TARGETS = [Budget(speedup=1.4), Budget(flops=0.4), Budget(params=0.3), Budget(ms=0.2)]
+
+
+@pytest.mark.parametrize("budget", TARGETS, ids=lambda budget: budget.name)
+def test_targets_are_met_with_friendly_widths(budget: Budget, imagined: object, tmp_path: Path) -> None:
+    cost, scores = network(tmp_path)
+    found = allocate(cost, scores, budget, BLOCKS)
+    used = {"speedup": found.predicted_speedup, "flops": found.flops, "params": found.params, "ms": found.predicted_ms}
+    value = used[budget.name]
+    assert value >= budget.value if budget.name == "speedup" else value <= budget.value
+    assert all(kept % 16 == 0 or (kept < 16 and kept % 4 == 0) for kept in found.kept.values())
+    assert set(found.kept) == set(scores) and min(found.energy.values()) > 0
+    assert found.as_dict()["target"] == {budget.name: budget.value}
+
+
+def test_worthless_filters_go_first(imagined: object, tmp_path: Path) -> None:
+    cost, scores = network(tmp_path, "vgg9_face", 16)
+    empty = list(scores)[5]
+    flat = {name: torch.ones_like(values) for name, values in scores.items()}
+    flat[empty][8:] = 0
+    found = allocate(cost, flat, Budget(speedup=1.1), BLOCKS)
+    assert [name for name, width in found.kept.items() if width < len(scores[name])] == [empty]
+    assert found.energy[empty] == pytest.approx(1)
+
+
+def test_no_layer_is_starved(imagined: object, tmp_path: Path) -> None:
+    cost, scores = network(tmp_path)
+    found = allocate(cost, {name: torch.ones_like(v) for name, v in scores.items()}, Budget(flops=0.3), BLOCKS)
+    assert min(found.kept.values()) >= 4
+    assert min(found.energy.values()) > 0.2
+
+
+def test_a_target_out_of_reach(imagined: object, tmp_path: Path) -> None:
+    cost, scores = network(tmp_path)
+    with pytest.raises(ArgumentError, match="the target cannot be met"):
+        allocate(cost, scores, Budget(speedup=1e5), BLOCKS)
+
+
+WRONG: list[tuple[Mapping[str, float], str]] = [
+    ({}, "exactly one of speedup, ms, flops, params, got none"),
+    ({"speedup": 2, "ms": 1}, "got speedup and ms"),
+    ({"speedup": 1}, "`speedup` must be above 1"),
+    ({"ms": -1}, "`ms` must be a positive number"),
+    ({"flops": 1.5}, r"`flops` must be in \(0, 1\)"),
+]
+
+
+@pytest.mark.parametrize(("values", "message"), WRONG)
+def test_wrong_budgets(values: Mapping[str, float], message: str) -> None:
+    with pytest.raises(ArgumentError, match=message):
+        Budget(**values)
+
+
+def test_widths_to_choose_from() -> None:
+    assert widths(64, BLOCKS) == [64, 48, 32, 16, 12, 8, 4]
+    assert widths(50, BLOCKS) == [50, 48, 32, 16, 12, 8, 4]
+    assert widths(10, Layout()) == [10, 9, 8, 7, 6, 5, 4, 3, 2, 1]
+    assert widths(64, Layout(), align=24) == [64, 48, 24]
+    assert widths(1, BLOCKS) == [1]
