@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
@@ -55,7 +56,6 @@ def write_report(run_path: Path | str, out: Path | str | None = None, *, force: 
         ArgumentError: if ``out`` holds something else.
         SlimnetError: if matplotlib is not installed.
     """
-    from slimnet import __version__
     from slimnet._files import atomic_folder
     from slimnet.report import FILES, write_pages
 
@@ -64,7 +64,7 @@ def write_report(run_path: Path | str, out: Path | str | None = None, *, force: 
     run = open_run(folder)
     with atomic_folder(target, force=force or (target / FILES[0]).is_file(), ours=FILES) as made:
         contents = read_contents(run)
-        write_pages(contents, made, version=__version__)
+        write_pages(contents, made, version=version("slimnet"))
     files = tuple(target / name for name in FILES if (target / name).is_file())
     return Report(target / FILES[0], files, contents.headline(), contents.left_out)
 
