@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Mapping, Sequence
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from slimnet._files import atomic_folder, check_output, write_json, write_tensors
-from slimnet.criteria import ClassStatistics, Ranking, collect_class_statistics, get_criterion, statistics_modules
+from slimnet.allocation import Budget, NetworkCost, allocate
+from slimnet.criteria import ClassStatistics, Ranking, collect_class_statistics, get_criterion, group_scores, statistics_modules
 from slimnet.errors import ArgumentError, DataError
 from slimnet.graph import ChannelGroup, Couple, channel_groups, prunable
 from slimnet.measure import count
+from slimnet.measure.costs import CostTable, Target
 from slimnet.models import build_model, load_weights
 from slimnet.models.weights import first_and_last
 from slimnet.oneshot import prune
@@ -155,6 +158,9 @@ def prune_checkpoint(
     criterion: str = "l2",
     rate: float | None = None,
     flops: float | None = None,
+    target: Mapping[str, float] | None = None,
+    threads: int = 1,
+    batch: int = 1,
     ranking: Ranking = "group",
     couple: Couple = "stream",
     mask_norm: bool = True,
@@ -171,6 +177,9 @@ def prune_checkpoint(
         out: folder to write.
         rate: share of filters to close; or
         flops: share of the FLOPs that the network is to have once it is cut, in (0, 1): the least rate that reaches it.
+        target: what the network is to cost on this machine once it is cut, e.g. ``{"speedup": 3}`` (see
+            `slimnet.allocation.Budget`): widths are chosen group by group from measured costs.
+        threads, batch: that the target is for.
         criterion, ranking, couple, mask_norm, ignore: see :func:`slimnet.prune`.
         data, data_dir: training data for ``"cs"`` and ``"taylor"``.
         force: replace an existing folder.
@@ -185,16 +194,25 @@ def prune_checkpoint(
     check_output(Path(out), force=force, ours=PRUNED_FILES)
     if flops is not None and not 0 < flops < 1:
         raise ArgumentError(f"`flops` must be in (0, 1), got {flops}.")
+    budget = Budget(**target) if target is not None else None
+    if budget is not None and couple != "stream":
+        raise ArgumentError("a target needs coupled streams: leave `couple` at 'stream'.")
     source = get_criterion(criterion).source
     if source in ("statistics", "gradients") and data is None:
         raise ArgumentError(f"criterion {criterion!r} needs data: name a data set with --data.")
     model, example, config = open_checkpoint(checkpoint, **network)
     statistics = _calibrate(model, example, source, couple, data, data_dir) if data is not None else None
     options = {"criterion": criterion, "ranking": ranking, "couple": couple, "mask_norm": mask_norm, "ignore": tuple(ignore)}
-    chosen = rate if flops is None else _rate_for(model, example, flops, {**options, "statistics": statistics})
-    mask = prune(model, example, rate=chosen or 0.0, statistics=statistics, **options)  # type: ignore[arg-type]
+    found: dict[str, Any] = {}
+    if budget is not None:
+        found = _allocated(model, example, budget, Target(threads=threads, batch=batch), criterion, statistics, ignore)
+        how: dict[str, Any] = {"widths": found["kept"]}
+    else:
+        how = {"rate": rate if flops is None else _rate_for(model, example, flops, {**options, "statistics": statistics})}
+    mask = prune(model, example, statistics=statistics, **how, **options)  # type: ignore[arg-type]
     report = {
-        "rate": chosen,
+        "rate": how.get("rate"),
+        **({"allocation": found} if found else {}),
         **options,
         "groups": [{"name": name, "size": len(closed), "closed": int(closed.sum())} for name, closed in mask.closed().items()],
         "flops": {"dense": count(model, example).flops, "realisable": _flops_once_cut(model, example)},
@@ -204,6 +222,24 @@ def prune_checkpoint(
         write_json(folder / "config.json", config)
         write_json(folder / "report.json", report)
     return report
+
+
+def _allocated(
+    model: nn.Module,
+    example: Tensor,
+    budget: Budget,
+    target: Target,
+    criterion: str,
+    statistics: ClassStatistics | None,
+    ignore: Sequence[str],
+) -> dict[str, Any]:
+    """Widths for a target, and what they are predicted to cost."""
+    groups = channel_groups(model, example)
+    table = CostTable(target)
+    cost = NetworkCost.measure(model, example, groups, table)
+    chosen = [group for group in prunable(groups) if not any(fnmatch(group.name, pattern) for pattern in ignore)]
+    scores = {group.name: group_scores(model, group, criterion, statistics=statistics) for group in chosen}
+    return allocate(cost, scores, budget, table.layout).as_dict()
 
 
 def _flops_once_cut(model: nn.Module, example: Tensor) -> int:

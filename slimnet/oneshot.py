@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from fnmatch import fnmatch
 
 import torch
 from torch import Tensor, nn
 
-from slimnet.criteria import ClassStatistics, Ranking, get_criterion, group_scores, select
+from slimnet.criteria import ClassStatistics, Ranking, get_criterion, group_scores, lowest, select
 from slimnet.errors import ArgumentError
 from slimnet.graph import ChannelGroup, Couple, channel_groups, prunable
 from slimnet.masks import SoftMask
@@ -21,7 +21,8 @@ def prune(
     example_inputs: Tensor | tuple[Tensor, ...],
     *,
     criterion: str = "l2",
-    rate: float,
+    rate: float | None = None,
+    widths: Mapping[str, int] | None = None,
     couple: Couple = "stream",
     mask_norm: bool = True,
     ranking: Ranking = "group",
@@ -36,6 +37,8 @@ def prune(
         criterion: ``"l1"``, ``"l2"``, ``"gm"`` (geometric median), ``"norm-scale"``, ``"taylor"`` (after a
             backward pass) or ``"cs"`` (class separability; needs ``statistics``).
         rate: share of filters to close, in [0, 1); one filter at least stays in every group.
+        widths: instead of a rate: how many channels each group keeps (see `slimnet.allocation`); groups that are not named
+            keep all.
         couple: ``"stream"``: layers that are added close together, so that all of it can be cut out;
             ``"none"``: every layer for itself.
         mask_norm: whether norms close with their filters. Without it a closed filter leaves a constant
@@ -53,18 +56,31 @@ def prune(
             lacks what it needs.
         GraphError: if the model cannot be analysed.
     """
-    if not 0 <= rate < 1:
+    if (rate is None) == (widths is None):
+        raise ArgumentError("give either `rate` or `widths`.")
+    if rate is not None and not 0 <= rate < 1:
         raise ArgumentError(f"`rate` must be in [0, 1), got {rate}.")
     get_criterion(criterion)
     groups = _chosen(prunable(channel_groups(model, example_inputs, couple=couple)), ignore)
     scores = {group.name: group_scores(model, group, criterion, statistics=statistics) for group in groups}
     mask = SoftMask(model, groups, mask_norm=mask_norm)
-    for name, closed in select(scores, rate, ranking).items():
+    chosen = select(scores, rate, ranking) if rate is not None else _down_to(scores, widths or {})
+    for name, closed in chosen.items():
         scale = torch.ones(len(scores[name]))
         scale[closed] = 0.0
         mask.set(name, scale)
     mask.apply()
     return mask
+
+
+def _down_to(scores: Mapping[str, Tensor], widths: Mapping[str, int]) -> dict[str, Tensor]:
+    """Group name → the lowest channels, so many that the width stays."""
+    for name, width in widths.items():
+        if name not in scores:
+            raise ArgumentError(f"`widths` names {name!r}, which is no channel group; there are: {', '.join(scores)}.")
+        if not 1 <= width <= len(scores[name]):
+            raise ArgumentError(f"the width of {name} must be from 1 to {len(scores[name])}, got {width}.")
+    return {name: lowest(scores[name], len(scores[name]) - width) for name, width in widths.items()}
 
 
 def _chosen(groups: Sequence[ChannelGroup], ignore: Sequence[str]) -> list[ChannelGroup]:

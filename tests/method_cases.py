@@ -47,6 +47,7 @@ class Case:
         return repr(self.method).split("(")[0]
 
 
+WIDTHS = (("stem", 7), ("conv1", 3))
 CASES = [
     Case(Dense(), 0, 0),
     Case(FSDP(rate_cs=0.2, rate_gm=0.3), 5, 4 + 5),
@@ -59,6 +60,11 @@ CASES = [
     Case(FPGM(0.4), 5, 3 + 4),
     Case(FPGM(0.4, rate_norm=0.1), 5, 3 + 4),
     Case(FPGM(0.4, faithful=True), 0, 3 + 4, holds=False),
+    Case(FSDP(rate_cs=0.2, rate_gm=0.3, widths=WIDTHS), 5, 1 + 7),  # so many each, whatever the rate
+    Case(SFP(0.4, widths=WIDTHS), 5, 1 + 7),
+    Case(ASFP(0.4, widths=WIDTHS), 5, 1 + 7),
+    Case(FPGM(0.4, rate_norm=0.1, widths=WIDTHS), 5, 1 + 7),
+    Case(ASRFP(0.4, widths=WIDTHS), 5, 1 + 7),
     Case(SRFP(0.4), 5, 3 + 4),
     Case(ASRFP(0.4), 5, 3 + 4),
     Case(NetworkSlimming(0.4, penalty=1e-3), 3, 7),  # ⌊18 · 0.4⌋, half of the epochs fine-tune

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 import torch
 
-from slimnet import build_model, channel_groups
+from slimnet import FSDP, Dense, build_model, channel_groups, prune, slim, train
 from slimnet.allocation import Budget, NetworkCost, allocate, network_layers
 from slimnet.allocation.choose import widths
 from slimnet.allocation.cost import places
+from slimnet.checkpoints import prune_checkpoint
 from slimnet.errors import ArgumentError, FileFormatError, MeasureError
 from slimnet.graph import prunable
 from slimnet.measure import count
@@ -258,3 +259,52 @@ def test_widths_to_choose_from() -> None:
     assert widths(10, Layout()) == [10, 9, 8, 7, 6, 5, 4, 3, 2, 1]
     assert widths(64, Layout(), align=24) == [64, 48, 24]
     assert widths(1, BLOCKS) == [1]
+
+
+# --- where widths are used ------------------------------------------------------------------------------------------------
+
+
+def test_prune_to_widths() -> None:
+    model, x = build_model("resnet8", num_classes=10).eval(), torch.randn(2, 3, 16, 16)
+    groups = {group.name: group.size for group in prunable(channel_groups(model, x))}
+    first, second = list(groups)[:2]
+    mask = prune(model, x, widths={first: 3, second: groups[second]})
+    closed = {name: int(gone.sum()) for name, gone in mask.closed().items()}
+    assert closed == {**dict.fromkeys(groups, 0), first: groups[first] - 3}
+    for wrong, message in (({"none": 3}, "'none', which is no channel group"), ({first: 0}, "must be from 1 to")):
+        with pytest.raises(ArgumentError, match=message):
+            prune(model, x, widths=wrong)
+    with pytest.raises(ArgumentError, match="either `rate` or `widths`"):
+        prune(model, x)
+
+
+def test_training_to_a_target(imagined: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    settings = {"model": "resnet8", "data": "digits", "precision": "fp32", "channels_last": False, "device": "cpu", "lr": 0.05}
+    method = FSDP(tau=4, finetune_epochs=1)
+    run = train(out=tmp_path / "run", epochs=3, method=method, target={"flops": 0.4}, progress=False, **settings)
+    widths = dict(run.method.widths)
+    assert widths and all(width % 4 == 0 for width in widths.values())
+    kept = {group.name: group.size - int(run.masks()[group.name].sum()) for group in run.groups}
+    assert kept == {group.name: widths.get(group.name, group.size) for group in run.groups}
+    x = run.example_input()
+    small = slim(run.load_model(), x).model
+    assert count(small, x[:1]).flops <= 0.41 * count(run.build_model(), x[:1]).flops
+    assert train(out=run.path, resume=True, progress=False).config == run.config
+    with pytest.raises(ArgumentError, match="`target` needs a soft filter method"):
+        train(out=tmp_path / "dense", method=Dense(), target={"flops": 0.4}, epochs=3, progress=False, **settings)
+    with pytest.raises(ArgumentError, match="`target` must be one of speedup"):
+        train(out=tmp_path / "odd", target={"speed": 0.4}, epochs=3, progress=False, **settings)
+
+
+def test_prune_on_the_command_line(imagined: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    weights, out = tmp_path / "resnet8.pth", tmp_path / "out"
+    torch.save(build_model("resnet8", num_classes=10).state_dict(), weights)
+    report = prune_checkpoint(weights, out, model="resnet8", num_classes=10, in_channels=3, image_size=16, target={"params": 0.5})
+    found = report["allocation"]
+    assert found["target"] == {"params": 0.5} and found["predicted"]["params_left"] <= 0.5
+    assert {g["name"]: g["size"] - g["closed"] for g in report["groups"]} == found["kept"]
+    with pytest.raises(ArgumentError, match="needs coupled streams"):
+        prune_checkpoint(weights, tmp_path / "no", model="resnet8", num_classes=10, in_channels=3, image_size=16,
+                         target={"params": 0.5}, couple="none")  # fmt: skip

@@ -28,6 +28,31 @@ def together(*options: Decorator) -> Decorator:
     return decorate
 
 
+TARGETS = {f"target_{name}": name for name in ("speedup", "ms", "flops", "params")}
+
+target_options = together(
+    click.option("--target-speedup", type=float, metavar="X", help="Choose widths so that it runs X times as fast here."),
+    click.option("--target-ms", type=float, metavar="MS", help="… so that a run takes so many milliseconds."),
+    click.option("--target-flops", type=float, metavar="SHARE", help="… so that this share of the FLOPs is left."),
+    click.option("--target-params", type=float, metavar="SHARE", help="… so that this share of the weights is left."),
+    click.option("--target-threads", type=int, help="Threads of the session that the target is for.  [default: 1]"),
+    click.option("--target-batch", type=int, help="Images a run that the target is for.  [default: 1]"),
+)
+
+
+def take_target(options: dict[str, Any]) -> dict[str, float]:
+    """What the target options ask for, taken out of ``options``: ``{"speedup": 3.0}``; empty where none is given.
+
+    Raises:
+        click.UsageError: if several are given.
+    """
+    given = {name: options.pop(flag) for flag, name in TARGETS.items() if flag in options}
+    asked = {name: value for name, value in given.items() if value is not None}
+    if len(asked) > 1:
+        raise click.UsageError(f"give one target, not {' and '.join('--target-' + name for name in asked)}.")
+    return asked
+
+
 network = together(
     click.option("--model", required=True, metavar="NAME", help="Name of a network, or package.module:function."),
     click.option("--num-classes", type=click.IntRange(min=1), help="Outputs of the network (default: as in the file)."),

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from slimnet_cli._emit import emit_json, emit_table, number, percent
-from slimnet_cli._options import as_json, existing, folder_out, force, network, together
+from slimnet_cli._options import as_json, existing, folder_out, force, network, take_target, target_options, together
 
 selection = together(
     click.option("--criterion", default="l2", show_default=True, help="l1, l2, gm, norm-scale; cs and taylor need --data."),
@@ -29,6 +29,7 @@ selection = together(
 @click.argument("checkpoint", type=existing)
 @network
 @selection
+@target_options
 @folder_out
 @force
 @as_json
@@ -37,10 +38,14 @@ def command(checkpoint: Path, out: Path, force: bool, as_json: bool, **options: 
 
     \b
     slimnet prune resnet56.pth --model resnet56 --rate 0.4 --out build/pruned
+    slimnet prune resnet18.pth --model resnet18 --image-size 224 --target-speedup 3 --out build/fast
     slimnet slim build/pruned/model.safetensors --model resnet56 --out build/slim
     """
-    if (options["rate"] is None) == (options["flops"] is None):
-        raise click.UsageError("give either --rate or --flops.")
+    target = take_target(options)
+    if [options["rate"], options["flops"], target or None].count(None) != 2:
+        raise click.UsageError("give one of --rate, --flops and --target-….")
+    given = {name: options.pop(f"target_{name}") for name in ("threads", "batch")}
+    options |= {name: value for name, value in given.items() if value is not None} | ({"target": target} if target else {})
     from slimnet.checkpoints import prune_checkpoint
 
     report = prune_checkpoint(checkpoint, out, force=force, **options)
@@ -52,4 +57,7 @@ def command(checkpoint: Path, out: Path, force: bool, as_json: bool, **options: 
     emit_table(rows)
     before, after = report["flops"]["dense"], report["flops"]["realisable"]
     click.echo(f"FLOPs: {number(before)} dense, {number(after)} once cut ({percent(1 - after / before)} less)")
+    if "allocation" in report:
+        predicted = report["allocation"]["predicted"]
+        click.echo(f"predicted: {predicted['ms']:.3g} ms of {predicted['dense_ms']:.3g} ms, {predicted['speedup']:.2f}×")
     click.echo(str(out / "model.safetensors"))

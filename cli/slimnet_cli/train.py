@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from slimnet_cli._emit import emit_json, emit_table, percent
-from slimnet_cli._options import as_json, folder_out, force, together
+from slimnet_cli._options import as_json, folder_out, force, take_target, target_options, together
 from slimnet_cli._recipe import recipe_option, with_recipe
 from slimnet_cli._settings import divide, method_of, read_sets, set_option
 
@@ -77,6 +77,7 @@ optimisation = together(
 @click.option("--model", metavar="NAME", help="Name of a network, or package.module:function.")
 @click.option("--init", metavar="FILE", help="Initial weights: .safetensors, or a state dict (.pth, .th, .pt).")
 @method_options
+@target_options
 @data_options
 @optimisation
 @set_option
@@ -93,6 +94,7 @@ def command(out: Path, resume: bool, force: bool, quiet: bool, as_json: bool, me
     slimnet train --model resnet56 --data cifar10 --data-dir DATA --init FILE --epochs 15 --out runs/r56
     slimnet train --model resnet20 --method fpgm --rate 0.4 --rate-norm 0.1 --set mask_norm=false --out runs/fpgm
     slimnet train --recipe fsdp-resnet20-cifar10 --data-dir DATA --epochs 40 --rate-gm 0.3 --out runs/r20
+    slimnet train --model resnet18 --data folder --data-dir DIR --target-speedup 3 --out runs/r18
     slimnet train --resume --out runs/r56
     torchrun --nproc-per-node 2 -m slimnet_cli train …
     """
@@ -102,6 +104,8 @@ def command(out: Path, resume: bool, force: bool, quiet: bool, as_json: bool, me
     settings = {name: value for name, value in options.items() if value is not None}
     if augment:
         settings["augment"] = augment
+    if target := take_target(settings):
+        settings["target"] = target
     given = {name: settings.pop(name) for name in METHOD_FIELDS if name in settings}
     if switched := {name: settings.pop(name) for name in DATA_OPTIONS if name in settings}:
         settings["data_options"] = switched

@@ -45,6 +45,8 @@ class FPGM(RegrowMethod):
 
     name: ClassVar[str] = "fpgm"
 
+    rates: ClassVar[tuple[str, ...]] = ("rate", "rate_norm")
+
     rate_norm: float = 0.0
     _: KW_ONLY
     mask_gradients: bool = True
@@ -71,7 +73,6 @@ class FPGMPruner(RegrowPruner):
 
     def __init__(self, method: FPGM, model: nn.Module, groups: Sequence[ChannelGroup], *, epochs: int) -> None:
         super().__init__(method, model, groups, epochs=epochs)
-        self.fpgm = method
 
     def select(self, epoch: int, statistics: Statistics) -> dict[str, Tensor]:
         """Group name → selected indices, those by norm first."""
@@ -81,6 +82,8 @@ class FPGMPruner(RegrowPruner):
         before = self.settled(epoch, name)
         if len(before):
             return before
-        by_norm, by_median = self.fpgm.counts(group.size)
+        method = self.methods[name]
+        assert isinstance(method, FPGM)
+        by_norm, by_median = method.counts(group.size)
         first = lowest(self.scores(group, "l2"), by_norm)
         return torch.cat([first, lowest(self.scores(group, "gm", among=others(group.size, first)), by_median)])

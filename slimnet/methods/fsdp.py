@@ -58,6 +58,7 @@ class FSDP(SoftMethod):
     """
 
     name: ClassVar[str] = "fsdp"
+    rates: ClassVar[tuple[str, ...]] = ("rate_cs", "rate_gm")
     published: ClassVar[Mapping[str, Any]] = {**PUBLISHED, "exact_counts": False, "statistics_share": 1.0}
 
     rate_cs: float = 0.1
@@ -123,9 +124,7 @@ class FSDPPruner(SoftPruner):
 
     def select(self, epoch: int, statistics: Statistics) -> dict[str, Tensor]:
         """Group name → selected indices, those by class separability first."""
-        counts = {
-            name: self.fsdp.counts(group.size, epoch=epoch, last_epoch=self.last_epoch) for name, group in self.groups.items()
-        }
+        counts = {name: self._counts(name, epoch) for name in self.groups}
         self._update_cs([name for name, (by_cs, _) in counts.items() if by_cs], epoch, statistics)
         return {name: self._select(name, epoch, *counts[name]) for name in self.groups}
 
@@ -140,6 +139,12 @@ class FSDPPruner(SoftPruner):
         super().load_state_dict(state)
         self.cs_scores = with_prefix(state["tensors"], "cs.")
 
+    def _counts(self, name: str, epoch: int) -> tuple[int, int]:
+        """How many channels of a group CS and GM select after an epoch."""
+        method = self.methods[name]
+        assert isinstance(method, FSDP)
+        return method.counts(self.groups[name].size, epoch=epoch, last_epoch=self.last_epoch)
+
     def _update_cs(self, names: Sequence[str], epoch: int, statistics: Statistics) -> None:
         """Score the named groups anew every ``cs_every`` epochs; else only if some have no score yet."""
         is_due = epoch % self.fsdp.cs_every == 0
@@ -153,7 +158,7 @@ class FSDPPruner(SoftPruner):
         before = self.settled(epoch, name)
         had = 0
         if len(before):
-            had, _ = self.fsdp.counts(self.groups[name].size, epoch=epoch - 1, last_epoch=self.last_epoch)
+            had, _ = self._counts(name, epoch - 1)
         total = by_cs + by_gm
         by_cs = min(max(0, by_cs - had), total - len(before))
         first = before

@@ -59,6 +59,8 @@ class NetworkSlimming(SoftMethod):
             raise ArgumentError(f"`rate` must be in (0, 1), got {self.rate}.")
         if not 0 <= self.penalty < float("inf"):
             raise ArgumentError(f"`penalty` must be 0 or a positive number, got {self.penalty}.")
+        if self.widths:
+            raise ArgumentError("network-slimming finds its widths by itself: give it a `rate`, not `widths`.")
         if self.ranking not in ("global", "group"):
             raise ArgumentError(f"`ranking` must be 'global' or 'group', got {self.ranking!r}.")
 

@@ -31,6 +31,7 @@ class SoftPruner(Pruner):
     Attributes:
         mask: ζ of every channel.
         groups: the groups that are pruned, by name.
+        methods: what each group is pruned by: the method, or with ``widths`` the method at a rate of its own.
         selected: group name → indices selected after the last epoch, in the order of selection.
     """
 
@@ -40,6 +41,7 @@ class SoftPruner(Pruner):
         chosen = self._chosen(groups)
         self._check(groups, chosen)
         self.groups = {group.name: group for group in chosen}
+        self.methods = {group.name: _of_width(method, group) for group in chosen}
         self.mask = SoftMask(model, chosen, mask_norm=method.mask_norm)
         self.last_epoch = method.last_epoch(epochs)
         self.rate = method.rate_schedule(self.last_epoch)
@@ -89,11 +91,10 @@ class SoftPruner(Pruner):
 
     def select(self, epoch: int, statistics: Statistics) -> dict[str, Tensor]:
         """Group name → indices of the channels to scale after this epoch: the lowest scores."""
-        rate = self.rate(epoch)
         selected = {}
         for name, group in self.groups.items():
-            before = self.settled(epoch, name)
-            more = max(0, self.method.count(group.size, rate) - len(before))
+            before, method = self.settled(epoch, name), self.methods[name]
+            more = max(0, method.count(group.size, method.rate_schedule(self.last_epoch)(epoch)) - len(before))
             among = others(group.size, before)
             scores = self.scores(group, self.method.criterion, among=among)
             selected[name] = torch.cat([before, lowest(scores, more)])
@@ -165,16 +166,31 @@ class SoftPruner(Pruner):
                 names = ", ".join(group.name for group in found) or "none"
                 raise ArgumentError(f"`ignore` {pattern!r} matches no channel group; there are: {names}.")
         found = tuple(group for group in found if not any(fnmatch(group.name, pattern) for pattern in self.method.ignore))
+        if self.method.widths:
+            found = self._narrower(found)
         return [group for group in found if not self.method.convolutions_only or _is_convolutional(self.model, group)]
+
+    def _narrower(self, groups: Sequence[ChannelGroup]) -> tuple[ChannelGroup, ...]:
+        """The groups that are to keep fewer channels than they have."""
+        widths, known = dict(self.method.widths), {group.name for group in groups}
+        for name in widths:
+            if name not in known:
+                raise ArgumentError(f"`widths` names {name!r}, which is no channel group; there are: {', '.join(sorted(known))}.")
+        return tuple(group for group in groups if widths.get(group.name, group.size) < group.size)
 
     def _check(self, groups: Sequence[ChannelGroup], chosen: Sequence[ChannelGroup]) -> None:
         rate = self.method.final_rate
         if not chosen:
             reasons = sorted({group.pinned for group in groups if group.pinned})
             raise ArgumentError(f"no channel group of this network may be pruned ({'; '.join(reasons) or 'none found'}).")
-        if not any(exact_count(group.size, rate) for group in chosen):
+        if not self.method.widths and not any(exact_count(group.size, rate) for group in chosen):
             widest = max(group.size for group in chosen)
             raise ArgumentError(f"a rate of {rate} closes no filter: the widest group has {widest} channels.")
+
+
+def _of_width(method: SoftMethod, group: ChannelGroup) -> SoftMethod:
+    width = dict(method.widths).get(group.name)
+    return method if width is None else method.closing(group.size, group.size - width)
 
 
 def others(size: int, indices: Tensor) -> Tensor:

@@ -6,10 +6,11 @@ the criterion, and where "the lowest scores" is not all there is to its selectio
 
 from __future__ import annotations
 
+import dataclasses
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from torch import nn
 
@@ -48,6 +49,8 @@ class SoftMethod(Method):
             ``finetune_share`` of all.
         convolutions_only: leave linear layers alone.
         ignore: patterns (``fnmatch``) of the names of channel groups that are left alone.
+        widths: (group, channels) pairs: how many channels each group keeps, instead of the same rate for all (see
+            `slimnet.allocation`). The schedule stays, in proportion; groups that are not named are left alone.
         faithful: the published recipe, weak points included: sets every field named in ``published``.
     """
 
@@ -55,6 +58,8 @@ class SoftMethod(Method):
     """Part of the epochs that fine-tunes the frozen selection, where ``finetune_epochs`` is None."""
     published: ClassVar[Mapping[str, Any]] = PUBLISHED
     """What ``faithful=True`` sets."""
+    rates: ClassVar[tuple[str, ...]] = ("rate",)
+    """The hyper-parameters whose sum is ``final_rate``, or that are parts of it."""
 
     couple: Couple = "stream"
     mask_norm: bool = True
@@ -64,6 +69,7 @@ class SoftMethod(Method):
     finetune_epochs: int | None = None
     convolutions_only: bool = False
     ignore: tuple[str, ...] = ()
+    widths: tuple[tuple[str, int], ...] = ()
     faithful: bool = False
 
     def __post_init__(self) -> None:
@@ -71,6 +77,7 @@ class SoftMethod(Method):
         for name, value in self.published.items() if self.faithful else ():
             object.__setattr__(self, name, value)
         object.__setattr__(self, "ignore", tuple(self.ignore))
+        object.__setattr__(self, "widths", tuple((str(name), width) for name, width in checked_pairs(self.widths)))
         if self.couple not in ("stream", "none"):
             raise ArgumentError(f"`couple` must be 'stream' or 'none', got {self.couple!r}.")
         if self.finetune_epochs is not None and self.finetune_epochs < 0:
@@ -98,6 +105,11 @@ class SoftMethod(Method):
         """How many of ``size`` channels a rate θ(e) selects: ⌊Fθ(e)⌋, and never all of them."""
         return exact_count(size, rate)
 
+    def closing(self, size: int, closed: int) -> Self:
+        """This method with its rates in proportion, so that it closes just so many of ``size`` channels."""
+        factor = closed / size / self.final_rate
+        return dataclasses.replace(self, widths=(), **{name: getattr(self, name) * factor for name in self.rates})
+
     def last_epoch(self, epochs: int) -> int:
         """The epoch after which the selection is final: T − 1 less the epochs of fine-tuning.
 
@@ -119,6 +131,18 @@ class SoftMethod(Method):
     def start(self, model: nn.Module, groups: Sequence[ChannelGroup], *, epochs: int) -> Pruner:
         """Begin a run (see :meth:`Method.start`)."""
         return SoftPruner(self, model, groups, epochs=epochs)
+
+
+def checked_pairs(pairs: Any) -> Sequence[tuple[str, int]]:
+    """``widths`` as given, once every entry is a name with a whole number of at least 1.
+
+    Raises:
+        ArgumentError: if one is not.
+    """
+    for pair in pairs:
+        if not (isinstance(pair, list | tuple) and len(pair) == 2 and isinstance(pair[1], int) and pair[1] >= 1):
+            raise ArgumentError(f"`widths` must be (group, channels) pairs with at least one channel each, got {pair!r}.")
+    return tuple((name, width) for name, width in pairs)
 
 
 def rising(final: float, last_epoch: int, tau: float) -> Schedule:

@@ -12,7 +12,7 @@ from slimnet.errors import FileFormatError, SlimnetError
 
 if TYPE_CHECKING:
     from slimnet.report import ClassScores, RunContents
-    from slimnet.report.selection import Selection
+    from slimnet.report.churn import Selection
     from slimnet.training import Run
 
 FOLDER = "report"

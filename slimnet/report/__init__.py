@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from slimnet.report._figure import Words
+from slimnet.report.churn import churn, plot_churn
 from slimnet.report.confusion import ClassScores, plot_class_scores, plot_confusion
 from slimnet.report.contents import RunContents
 from slimnet.report.curves import plot_accuracy, plot_loss
 from slimnet.report.page import FILES, write_pages
 from slimnet.report.schedule import plot_flops, plot_learning_rate, plot_schedule
-from slimnet.report.selection import churn, plot_churn, plot_selection
+from slimnet.report.selection import plot_selection
 from slimnet.report.widths import plot_widths
 
 __all__ = [

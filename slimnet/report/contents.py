@@ -11,7 +11,7 @@ from slimnet.errors import FileFormatError
 from slimnet.report.confusion import ClassScores
 
 if TYPE_CHECKING:
-    from slimnet.report.selection import Selection
+    from slimnet.report.churn import Selection
 
 NEEDED = ("epoch", "lr", "train_loss", "train_accuracy", "val_loss", "val_accuracy")
 OPTIONAL = ("rate", "zeta", "closed_share", "sparsity", "live_flops", "seconds")

@@ -6,11 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from slimnet.report._figure import Words
+from slimnet.report.churn import churn, plot_churn
 from slimnet.report.confusion import plot_class_scores, plot_confusion
 from slimnet.report.contents import RunContents
 from slimnet.report.curves import has, plot_accuracy, plot_loss, series
 from slimnet.report.schedule import plot_flops, plot_learning_rate, plot_schedule
-from slimnet.report.selection import churn, plot_churn, plot_selection
+from slimnet.report.selection import plot_selection
 from slimnet.report.widths import plot_widths
 
 SECTIONS = {

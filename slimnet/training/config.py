@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
+from slimnet.allocation.budget import Budget
 from slimnet.errors import ArgumentError, FileFormatError
 from slimnet.methods import Dense, Method
 from slimnet.training.rules import CHOICES, RULES
@@ -25,6 +26,11 @@ class TrainConfig:
         data_dir: folder that holds the data set (None for an embedded one).
         download: whether a missing data set may be downloaded.
         method: what is pruned, and how; ``Dense()`` trains without pruning.
+        target: what the network is to cost once it is cut, ``{"speedup": 3}``, ``{"ms": 2}``, ``{"flops": 0.4}`` or
+            ``{"params": 0.3}``: widths are then chosen group by group, in place of the method's rate (see
+            `slimnet.allocation`).
+        target_threads: threads of the ONNX Runtime session that ``target`` is for.
+        target_batch: images a run that ``target`` is for.
         epochs: passes over the training split.
         batch_size: images a step, over all processes together.
         optimizer: ``"sgd"`` (Nesterov) or ``"adamw"``.
@@ -71,6 +77,9 @@ class TrainConfig:
     data_dir: str | None = None
     download: bool = False
     method: Method = field(default_factory=Dense)
+    target: Mapping[str, float] = field(default_factory=dict)
+    target_threads: int = 1
+    target_batch: int = 1
     epochs: int = 30
     batch_size: int = 128
     optimizer: str = "sgd"
@@ -116,13 +125,16 @@ class TrainConfig:
                 raise ArgumentError(f"`{name}` must be {wanted}, got {value!r}.")
         for name, known in CHOICES.items():
             check_choice(name, getattr(self, name), known)
+        if self.target:
+            Budget(**self.target)
         self.method.check(epochs=self.epochs)
 
     def as_dict(self) -> dict[str, Any]:
         """The settings as JSON values; the method as its own dictionary."""
         values = {item.name: getattr(self, item.name) for item in fields(self)}
         values["method"] = self.method.as_dict()
-        values["data_options"], values["augment"] = dict(self.data_options), dict(self.augment)
+        for name in ("data_options", "augment", "target"):
+            values[name] = dict(values[name])
         values["milestones"] = None if self.milestones is None else list(self.milestones)
         return values
 

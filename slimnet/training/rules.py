@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import fields
 from typing import Any
 
+from slimnet.allocation.budget import Budget
 from slimnet.data import Augment
 from slimnet.methods import Method
 
@@ -47,6 +48,11 @@ def _changes(value: Any) -> bool:
     return isinstance(value, Mapping) and all(key in known and isinstance(to, int | float) for key, to in value.items())
 
 
+def _aim(value: Any) -> bool:
+    known = [item.name for item in fields(Budget)]
+    return isinstance(value, Mapping) and all(key in known and _number(lambda _: True)(to) for key, to in value.items())
+
+
 def _path(value: Any) -> bool:
     return value is None or _text(value)
 
@@ -60,6 +66,9 @@ RULES: dict[str, Rule] = {
     "init": (_path, "a path"),
     "teacher": (_path, "a path"),
     "method": (lambda value: isinstance(value, Method), "a pruning method such as FSDP() or Dense()"),
+    "target": (_aim, "one of speedup, ms, flops, params, with a number"),
+    "target_threads": (_whole(1), "a whole number of at least 1"),
+    "target_batch": (_whole(1), "a whole number of at least 1"),
     "epochs": (_whole(1), "a whole number of at least 1"),
     "batch_size": (_whole(1), "a whole number of at least 1"),
     "lr": (_number(lambda value: value > 0), "a positive number"),

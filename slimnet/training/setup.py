@@ -20,6 +20,7 @@ from slimnet.training.config import TrainConfig
 from slimnet.training.distributed import Team
 from slimnet.training.inputs import build_config_model, example_images, load_config_data
 from slimnet.training.precision import Precision, resolve_precision
+from slimnet.training.target import with_target
 from slimnet.training.teacher import Teacher, load_teacher
 
 
@@ -142,6 +143,7 @@ def prepare(config: TrainConfig, team: Team, *, weights: bool = True, say: Calla
     _check_output(model, example, dataset, config)
     groups = channel_groups(model, example, couple=config.method.couple)
     teacher = load_teacher(config, dataset, team.device)
+    config = with_target(config, model, example, groups, team, say)
     job = Job(config, team, dataset, model.to(team.device), groups, example, teacher)
     if "auto" in (config.precision, config.channels_last):
         say("measuring which precision is faster")

@@ -1,0 +1,59 @@
+"""Widths for a target, chosen before training begins."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from torch import Tensor, nn
+
+from slimnet.allocation import Budget, NetworkCost, allocate
+from slimnet.criteria import group_scores
+from slimnet.errors import ArgumentError
+from slimnet.graph import ChannelGroup, prunable
+from slimnet.measure.costs import CostTable, Target
+from slimnet.methods.soft import SoftMethod
+from slimnet.training.config import TrainConfig
+from slimnet.training.distributed import Team
+
+CRITERION = "l2"
+
+
+def with_target(
+    config: TrainConfig, model: nn.Module, example: Tensor, groups: Sequence[ChannelGroup], team: Team, say: Callable[[str], None]
+) -> TrainConfig:
+    """The settings with the widths that their target asks for; as they are where there is no target, or it was chosen before.
+
+    Filters are valued by their L2 norms in the initial weights; costs are measured on this machine, by rank 0.
+
+    Raises:
+        ArgumentError: if the method cannot close each group by a number of its own, or the target cannot be met.
+        ExportError: if the network cannot be exported, so that it cannot be timed.
+    """
+    method = config.method
+    if not config.target or (isinstance(method, SoftMethod) and method.widths):
+        return config
+    if not isinstance(method, SoftMethod) or method.couple != "stream":
+        raise ArgumentError(f"`target` needs a soft filter method with coupled streams, such as fsdp; {method.name} is none.")
+    chosen = team.share(_widths(config, method, model, example, groups, say) if team.is_main else None)
+    return replace(config, method=replace(method, widths=tuple(chosen)))
+
+
+def _widths(
+    config: TrainConfig,
+    method: SoftMethod,
+    model: nn.Module,
+    example: Tensor,
+    groups: Sequence[ChannelGroup],
+    say: Callable[[str], None],
+) -> list[tuple[str, int]]:
+    table = CostTable(Target(threads=config.target_threads, batch=config.target_batch))
+    say("measuring what layers cost on this machine (kept for the next time)")
+    cost = NetworkCost.measure(model, example, groups, table)
+    scores = {group.name: group_scores(model, group, CRITERION) for group in prunable(groups)}
+    found = allocate(cost, scores, Budget(**config.target), table.layout)
+    say(
+        f"target {found.budget.name} {found.budget.value:g}: {found.flops:.1%} of the FLOPs, predicted "
+        f"{found.predicted_ms:.3g} ms of {found.dense_ms:.3g} ms, {found.predicted_speedup:.2f}×"
+    )
+    return [(name, width) for name, width in found.kept.items() if width < len(scores[name])]
