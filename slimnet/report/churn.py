@@ -78,6 +78,7 @@ def plot_churn(selection: Selection, path: Path | str) -> Words:
 
 
 def when_settled(newly: Sequence[float], released: Sequence[float]) -> str:
+    """From which epoch, counted from 1, nothing changes any more; in words."""
     moved = [i for i, pair in enumerate(zip(newly, released, strict=True)) if any(value > 0 for value in pair)]
     first = moved[-1] + 2 if moved else 1
     return f"unchanged from epoch {first} on" if first <= len(newly) else "the last epoch still changed it"
