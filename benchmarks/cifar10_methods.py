@@ -3,8 +3,8 @@ and widths.
 
     SLIMNET_DATA=DATA python benchmarks/cifar10_methods.py [SEEDS]
 
-ResNet-20 from trained weights, 5 epochs (2 of them with the selection frozen), coupled streams, 32 % of the filters of every
-group: the same realised FLOPs, which the script checks. About 80 seconds an epoch on one processor core, so 80 minutes for 3
+ResNet-20 from trained weights, 4 epochs (2 of them with the selection frozen), coupled streams, 32 % of the filters of every
+group: the same realised FLOPs, which the script checks. About 80 seconds an epoch on one processor core, so an hour and more for 3
 seeds; finished runs are kept, an interrupted one is resumed. The comparison is of short fine-tuning, not of the papers' 200
 epochs from scratch. Writes results/cifar10_methods.json.
 """
@@ -20,7 +20,7 @@ from _results import data_dir, write_result
 import slimnet
 from slimnet.measure import count
 
-MODEL, EPOCHS, FINETUNE, RATE = "resnet20", 5, 2, 0.32
+MODEL, EPOCHS, FINETUNE, RATE = "resnet20", 4, 2, 0.32
 METHODS = {
     "SFP": slimnet.SFP(rate=RATE, finetune_epochs=FINETUNE),
     "ASFP": slimnet.ASFP(rate=RATE, tau=4.0, finetune_epochs=FINETUNE),
