@@ -3,8 +3,8 @@
     SLIMNET_DATA=DATA python benchmarks/cifar10.py resnet20 [resnet56]
 
 Expected: ResNet-20 within 1.5 points of its start at more than 50 % fewer realised FLOPs. On one processor core about an hour
-for ResNet-20 (25 epochs, learning from the dense network), likewise for ResNet-56 (9 epochs); an interrupted run is resumed. The weights to start from were
-trained by others (91.7 % and 93.4 %); they and the data stay outside the project.
+for ResNet-20 (25 epochs, learning from the dense network), likewise for ResNet-56 (9 epochs); an interrupted run is resumed. The
+weights to start from were trained by others (91.7 % and 93.4 %); they and the data stay outside the project.
 """
 
 from __future__ import annotations

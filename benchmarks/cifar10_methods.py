@@ -4,9 +4,9 @@ and widths.
     SLIMNET_DATA=DATA python benchmarks/cifar10_methods.py [SEEDS]
 
 ResNet-20 from trained weights, 4 epochs (2 of them with the selection frozen), coupled streams, 32 % of the filters of every
-group: the same realised FLOPs, which the script checks. About 80 seconds an epoch on one processor core, so an hour and more for 3
-seeds; finished runs are kept, an interrupted one is resumed. The comparison is of short fine-tuning, not of the papers' 200
-epochs from scratch. Writes results/cifar10_methods.json.
+group: the same realised FLOPs, which the script checks. About 80 seconds an epoch on one processor core, so more than an hour
+for 3 seeds; finished runs are kept, an interrupted one is resumed. The comparison is of short fine-tuning, not of the papers'
+200 epochs from scratch. Writes results/cifar10_methods.json.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from slimnet.training import TrainConfig, evaluate
 from slimnet.training.average import close_average, make_average
 from slimnet.training.distributed import join_team
 from slimnet.training.inputs import load_config_data
-from slimnet.training.metrics import append_selection, read_selection
+from slimnet.training.metrics import append_selection, keep_epochs, read_selection
 from slimnet.training.objective import Objective, right_answers
 from slimnet.training.setup import Job, prepare
 from slimnet.training.teacher import Teacher
@@ -292,3 +293,12 @@ def test_a_run_records_its_selection(tmp_path: Path) -> None:
     assert {name: value.tolist() for name, value in lines[-1].items()} == {k: v.tolist() for k, v in run.masks().items()}
     assert sum(sum(row) for row in run.result["test_confusion"]) == run.result["test_images"]
     assert 0 <= run.result["test_macro_f1"] <= 1
+
+
+def test_resuming_drops_selections_of_later_epochs(tmp_path: Path) -> None:
+    chosen = {"a": torch.tensor([True, False])}
+    for epoch in (2, 3, 4):  # a run of stages: no mask before epoch 2
+        append_selection(tmp_path, epoch, chosen)
+    (tmp_path / "metrics.jsonl").write_text("".join(f'{{"epoch": {epoch}}}\n' for epoch in range(5)))
+    keep_epochs(tmp_path, 3)
+    assert [json.loads(line)["epoch"] for line in (tmp_path / "selection.jsonl").read_text().splitlines()] == [2]

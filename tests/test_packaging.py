@@ -36,7 +36,7 @@ ARROWS = {
     "training": {"_files", "allocation", "criteria", "data", "errors", "graph", "masks", "methods", "models"},
     "checkpoints": {"_files", "criteria", "data", "errors", "export", "graph", "measure", "models", "oneshot", "surgery"},
     "recipes": {"errors", "training"},
-    "pipeline": {"_files", "data", "errors", "export", "graph", "measure", "models", "surgery", "training"},
+    "pipeline": {"_files", "data", "errors", "export", "graph", "measure", "models", "report", "surgery", "training"},
 }
 
 # outside library → the modules that may import it
@@ -44,7 +44,7 @@ FACADES = {
     "fvcore": {"measure/flops.py"},
     "sklearn": {"data/digits.py"},
     "PIL": {"data/images.py"},
-    "matplotlib": {"report/widths.py"},
+    "matplotlib": {"report/_figure.py"},
     "torchvision": {"data/cifar.py", "models/_torchvision.py", "training/objective.py"},
     "safetensors": {"_files.py", "training/checkpoint.py"},
     "onnx": {

@@ -7,13 +7,16 @@ from slimnet.pipeline.evaluate import evaluate_any
 from slimnet.pipeline.export import export_run
 from slimnet.pipeline.paper import paper_accounting
 from slimnet.pipeline.rebuild import load_slim
+from slimnet.pipeline.report import Report, write_report
 
 __all__ = [
     "BenchReport",
+    "Report",
     "bench_bundle",
     "bench_files",
     "evaluate_any",
     "export_run",
     "load_slim",
     "paper_accounting",
+    "write_report",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -102,12 +103,24 @@ def keep_epochs(folder: Path, count: int) -> None:
     texts = _first_lines(path, count)
     if len(_parsed(path, texts)) < count:
         raise FileFormatError(f"{path} holds {len(texts)} of the {count} epochs that were trained: it may be truncated.")
-    for file in (path, folder / SELECTION):
-        if file.exists():
-            kept = _first_lines(file, count)
-            with atomic_path(file) as temporary:
-                temporary.write_bytes(b"".join(text + b"\n" for text in kept))
+    _rewrite(path, texts)
+    chosen = _first_lines(folder / SELECTION, count)
+    _rewrite(folder / SELECTION, [text for text in chosen if _epoch(text) < count])
 
 
 def _first_lines(path: Path, count: int) -> list[bytes]:
     return path.read_bytes().splitlines()[:count] if path.exists() else []
+
+
+def _rewrite(path: Path, texts: list[bytes]) -> None:
+    if path.exists():
+        with atomic_path(path) as temporary:
+            temporary.write_bytes(b"".join(text + b"\n" for text in texts))
+
+
+def _epoch(text: bytes) -> float:
+    """The epoch that a line of the selection is of; infinite for a line that was cut short."""
+    try:
+        return int(json.loads(text)["epoch"])
+    except (KeyError, TypeError, ValueError):
+        return math.inf
