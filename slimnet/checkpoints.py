@@ -11,12 +11,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from slimnet._files import atomic_folder, check_output, write_json, write_tensors
-from slimnet.allocation import Budget, NetworkCost, allocate
+from slimnet.allocation import Budget, fit_widths
 from slimnet.criteria import ClassStatistics, Ranking, collect_class_statistics, get_criterion, group_scores, statistics_modules
 from slimnet.errors import ArgumentError, DataError
 from slimnet.graph import ChannelGroup, Couple, channel_groups, prunable
 from slimnet.measure import count
-from slimnet.measure.costs import CostTable, Target
 from slimnet.models import build_model, load_weights
 from slimnet.models.weights import first_and_last
 from slimnet.oneshot import prune
@@ -205,7 +204,10 @@ def prune_checkpoint(
     options = {"criterion": criterion, "ranking": ranking, "couple": couple, "mask_norm": mask_norm, "ignore": tuple(ignore)}
     found: dict[str, Any] = {}
     if budget is not None:
-        found = _allocated(model, example, budget, Target(threads=threads, batch=batch), criterion, statistics, ignore)
+        groups = channel_groups(model, example)
+        chosen = [group for group in prunable(groups) if not any(fnmatch(group.name, pattern) for pattern in ignore)]
+        scores = {group.name: group_scores(model, group, criterion, statistics=statistics) for group in chosen}
+        found = fit_widths(model, example, groups, scores, budget, threads=threads, batch=batch).as_dict()
         how: dict[str, Any] = {"widths": found["kept"]}
     else:
         how = {"rate": rate if flops is None else _rate_for(model, example, flops, {**options, "statistics": statistics})}
@@ -222,24 +224,6 @@ def prune_checkpoint(
         write_json(folder / "config.json", config)
         write_json(folder / "report.json", report)
     return report
-
-
-def _allocated(
-    model: nn.Module,
-    example: Tensor,
-    budget: Budget,
-    target: Target,
-    criterion: str,
-    statistics: ClassStatistics | None,
-    ignore: Sequence[str],
-) -> dict[str, Any]:
-    """Widths for a target, and what they are predicted to cost."""
-    groups = channel_groups(model, example)
-    table = CostTable(target)
-    cost = NetworkCost.measure(model, example, groups, table)
-    chosen = [group for group in prunable(groups) if not any(fnmatch(group.name, pattern) for pattern in ignore)]
-    scores = {group.name: group_scores(model, group, criterion, statistics=statistics) for group in chosen}
-    return allocate(cost, scores, budget, table.layout).as_dict()
 
 
 def _flops_once_cut(model: nn.Module, example: Tensor) -> int:

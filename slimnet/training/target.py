@@ -7,11 +7,10 @@ from dataclasses import replace
 
 from torch import Tensor, nn
 
-from slimnet.allocation import Budget, NetworkCost, allocate
+from slimnet.allocation import Budget, fit_widths
 from slimnet.criteria import group_scores
 from slimnet.errors import ArgumentError
 from slimnet.graph import ChannelGroup, prunable
-from slimnet.measure.costs import CostTable, Target
 from slimnet.methods.soft import SoftMethod
 from slimnet.training.config import TrainConfig
 from slimnet.training.distributed import Team
@@ -35,23 +34,21 @@ def with_target(
         return config
     if not isinstance(method, SoftMethod) or method.couple != "stream":
         raise ArgumentError(f"`target` needs a soft filter method with coupled streams, such as fsdp; {method.name} is none.")
-    chosen = team.share(_widths(config, method, model, example, groups, say) if team.is_main else None)
+    chosen = team.share(_widths(config, model, example, groups, say) if team.is_main else None)
     return replace(config, method=replace(method, widths=tuple(chosen)))
 
 
 def _widths(
     config: TrainConfig,
-    method: SoftMethod,
     model: nn.Module,
     example: Tensor,
     groups: Sequence[ChannelGroup],
     say: Callable[[str], None],
 ) -> list[tuple[str, int]]:
-    table = CostTable(Target(threads=config.target_threads, batch=config.target_batch))
     say("measuring what layers cost on this machine (kept for the next time)")
-    cost = NetworkCost.measure(model, example, groups, table)
     scores = {group.name: group_scores(model, group, CRITERION) for group in prunable(groups)}
-    found = allocate(cost, scores, Budget(**config.target), table.layout)
+    where = {"threads": config.target_threads, "batch": config.target_batch}
+    found = fit_widths(model, example, groups, scores, Budget(**config.target), **where)
     say(
         f"target {found.budget.name} {found.budget.value:g}: {found.flops:.1%} of the FLOPs, predicted "
         f"{found.predicted_ms:.3g} ms of {found.dense_ms:.3g} ms, {found.predicted_speedup:.2f}×"
