@@ -35,6 +35,8 @@ ARROWS = {
     "oneshot": {"criteria", "errors", "graph", "masks"},
     "training": {"_files", "allocation", "criteria", "data", "errors", "graph", "masks", "methods", "models"},
     "checkpoints": {
+        *("_files", "allocation", "criteria", "data", "errors", "export", "graph", "measure", "models", "oneshot", "surgery"),
+    },
         "_files",
         "allocation",
         "criteria",

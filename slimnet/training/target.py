@@ -47,8 +47,8 @@ def _widths(
 ) -> list[tuple[str, int]]:
     say("measuring what layers cost on this machine (kept for the next time)")
     scores = {group.name: group_scores(model, group, CRITERION) for group in prunable(groups)}
-    where = {"threads": config.target_threads, "batch": config.target_batch}
-    found = fit_widths(model, example, groups, scores, Budget(**config.target), **where)
+    budget, threads, batch = Budget(**config.target), config.target_threads, config.target_batch
+    found = fit_widths(model, example, groups, scores, budget, threads=threads, batch=batch)
     say(
         f"target {found.budget.name} {found.budget.value:g}: {found.flops:.1%} of the FLOPs, predicted "
         f"{found.predicted_ms:.3g} ms of {found.dense_ms:.3g} ms, {found.predicted_speedup:.2f}×"
