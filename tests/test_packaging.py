@@ -37,18 +37,6 @@ ARROWS = {
     "checkpoints": {
         *("_files", "allocation", "criteria", "data", "errors", "export", "graph", "measure", "models", "oneshot", "surgery"),
     },
-        "_files",
-        "allocation",
-        "criteria",
-        "data",
-        "errors",
-        "export",
-        "graph",
-        "measure",
-        "models",
-        "oneshot",
-        "surgery",
-    },
     "recipes": {"errors", "training"},
     "pipeline": {"_files", "data", "errors", "export", "graph", "measure", "models", "report", "surgery", "training"},
 }
