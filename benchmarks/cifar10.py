@@ -62,6 +62,7 @@ def main() -> None:
             f"cifar10_{name}",
             {
                 "model": name,
+                "taught": SETTINGS[name]["teacher"],
                 "settings": {k: v for k, v in settings.items() if k not in ("data_dir", "init", "teacher")},
                 "accuracy": report["accuracy"],
                 "flops": {"dense": bundle.cost_dense.flops, "realised": bundle.cost_slim.flops},

@@ -70,6 +70,7 @@ def main() -> None:
             "test": {name: {views: judged(path, views) for views in ("one", "flip")} for name, path in subjects.items()},
             "flops": {"dense": bundle.cost_dense.flops, "realised": bundle.cost_slim.flops},
             "flops_saved": 1 - bundle.cost_slim.flops / bundle.cost_dense.flops,
+            "paper_accounting": report["paper_accounting"],
             "params": {"dense": bundle.cost_dense.params, "slim": bundle.cost_slim.params},
             "onnx_bytes": {"dense": bundle.dense_onnx.stat().st_size, "slim": bundle.onnx.stat().st_size},
             "parity": report["parity"]["slim"],

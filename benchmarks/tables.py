@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+import statistics
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -55,8 +56,9 @@ def cifar_row(name: str, label: str) -> tuple[str, ...] | None:
     if r is None:
         return None
     accuracy, epochs = r["accuracy"], r["settings"]["epochs"]
+    taught = ", the dense network as teacher" if r.get("taught") else ""
     return (
-        f"{label}, {epochs} epochs from trained weights",
+        f"{label}, {epochs} epochs from trained weights{taught}",
         f"{percent(accuracy['dense'])} → {percent(accuracy['slim'])}",
         f"{percent(r['flops_saved'], 1)} ({percent(r['paper_accounting']['saved'], 1)})",
         f"{r['params']['dense'] / r['params']['slim']:.2f}×",
@@ -88,7 +90,12 @@ def main_table() -> str:
     head = ("network", "test accuracy, dense → slim", "FLOPs saved, realised (paper accounting)", "parameters",
             "latency, 1 thread, batch 1",
             "relative Δ: slim to masked (float64), ONNX (float32)", "measured")  # fmt: skip
-    candidates = (demo_row(), cifar_row("resnet20", "ResNet-20, CIFAR-10"), cifar_row("resnet56", "ResNet-56, CIFAR-10"))
+    candidates = (
+        demo_row(),
+        cifar_row("resnet20", "ResNet-20, CIFAR-10"),
+        cifar_row("resnet56", "ResNet-56, CIFAR-10"),
+        fer_row(),
+    )
     return table(head, [row for row in candidates if row])
 
 
@@ -106,6 +113,92 @@ def fsdp_table() -> str:
             f"{r['date']}, {r['device']}):\n\n" + table(("variant", "ratio", "95 % interval"), rows)
         )
     return "\n\n".join(parts)
+
+
+def fer_row() -> tuple[str, ...] | None:
+    """The compact network for faces."""
+    r = load("fer2013")
+    if r is None:
+        return None
+    test = r["test"]
+    return (
+        "VGG-9, FER2013 48×48, trained here",
+        f"{percent(test['dense']['one']['accuracy'])} → {percent(test['slim']['one']['accuracy'])}",
+        f"{percent(r['flops_saved'], 1)} ({percent(r['paper_accounting']['saved'], 1)})",
+        f"{r['params']['dense'] / r['params']['slim']:.2f}×",
+        speedup(r["latency"]),
+        parity(r["parity"]),
+        f"{r['date']}, {r['device']}",
+    )
+
+
+def fer_table() -> str:
+    """Facial expressions: accuracy, macro-F1, F1 a class, confusion."""
+    r = load("fer2013")
+    if r is None:
+        return ""
+    rows = [
+        (f"{name}, {label}", percent(found["accuracy"]), f"{found['macro_f1']:.3f}", *(f"{value:.2f}" for value in found["f1"]))
+        for name, by_views in r["test"].items()
+        for label, found in (("one view", by_views["one"]), ("mean of the image and its mirror image", by_views["flip"]))
+    ]
+    slim = r["test"]["slim"]["one"]
+    classes = slim["classes"]
+    head = ("test split (3,589 faces)", "accuracy", "macro-F1", *(f"F1 {name}" for name in classes))
+    confusion = [(name, *(str(n) for n in row)) for name, row in zip(classes, slim["confusion"], strict=True)]
+    cost = (
+        f"FLOPs {r['flops']['dense'] / 1e6:.1f} M → {r['flops']['realised'] / 1e6:.1f} M ({percent(r['flops_saved'], 1)} fewer, "
+        f"realised), parameters {r['params']['dense']:,} → {r['params']['slim']:,}, ONNX file "
+        f"{r['onnx_bytes']['slim'] / 1e6:.2f} MB, {speedup(r['latency'])} faster; {r['date']}, {r['device']}."
+    )
+    return "\n\n".join([table(head, rows), cost, "Slim, one view; rows are true:", table(("", *classes), confusion)])
+
+
+def methods_table() -> str:
+    """The family under one budget."""
+    r = load("cifar10_methods")
+    if r is None:
+        return ""
+    settings, flops = r["settings"], r["flops"]
+    rows = [
+        (
+            name,
+            f"{100 * m['mean']:.2f} ± {100 * m['std']:.2f}",
+            ", ".join(f"{100 * value:.2f}" for value in m["test_accuracy"]),
+        )
+        for name, m in r["methods"].items()
+    ]
+    head = (
+        f"ResNet-20, CIFAR-10, {settings['epochs']} epochs from trained weights, {settings['finetune_epochs']} of them "
+        f"fine-tuning, {percent(1 - flops['realised'] / flops['dense'], 1)} fewer realised FLOPs",
+        "test accuracy, mean ± std", "seeds",
+    )  # fmt: skip
+    return table(head, rows) + f"\n\n{r['date']}, {r['device']}."
+
+
+def vggface_table() -> str:
+    """The largest network, end to end."""
+    r = load("vggface_dsd")
+    if r is None:
+        return ""
+    rows = [
+        (
+            name,
+            r[name]["phases"],
+            str(r[name]["steps"]),
+            f"{statistics.median(r[name]['seconds_a_step']):.1f}",
+            f"{r[name]['peak_gigabytes']:.1f}",
+        )
+        for name in ("dsd", "structured-dsd")
+    ]
+    head = (f"VGG-Face, 224×224, batches of {r['batch_size']}, bf16", "phases", "steps", "seconds a step", "peak memory, GB")
+    s = r["surgery"]
+    cut = (
+        f"Structured DSD, cut: parameters {s['params']['dense']:,} → {s['params']['slim']:,}, FLOPs {s['flops']['dense'] / 1e9:.2f} G"
+        f" → {s['flops']['slim'] / 1e9:.2f} G, relative Δ {parity(s['parity'])} (float64, ONNX), peak memory "
+        f"{s['peak_gigabytes']:.1f} GB; {r['date']}, {r['device']}, busy."
+    )
+    return "\n\n".join([table(head, rows), cut])
 
 
 def _sliced(peer: Result) -> str:
@@ -149,6 +242,9 @@ TABLES: dict[str, Callable[[], str]] = {
     "results": main_table,
     "fsdp": fsdp_table,
     "surgeon": surgeon_table,
+    "fer2013": fer_table,
+    "methods": methods_table,
+    "vggface": vggface_table,
 }
 
 
