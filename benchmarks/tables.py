@@ -194,9 +194,10 @@ def vggface_table() -> str:
     head = (f"VGG-Face, 224×224, batches of {r['batch_size']}, bf16", "phases", "steps", "seconds a step", "peak memory, GB")
     s = r["surgery"]
     cut = (
-        f"Structured DSD, cut: parameters {s['params']['dense']:,} → {s['params']['slim']:,}, FLOPs {s['flops']['dense'] / 1e9:.2f} G"
-        f" → {s['flops']['slim'] / 1e9:.2f} G, relative Δ {parity(s['parity'])} (float64, ONNX), peak memory "
-        f"{s['peak_gigabytes']:.1f} GB; {r['date']}, {r['device']}, busy."
+        f"Structured DSD, cut: parameters {s['params']['dense']:,} → {s['params']['slim']:,}, "
+        f"FLOPs {s['flops']['dense'] / 1e9:.2f} G → {s['flops']['slim'] / 1e9:.2f} G, "
+        f"relative Δ {parity(s['parity'])} (float64, ONNX), peak memory {s['peak_gigabytes']:.1f} GB; "
+        f"{r['date']}, {r['device']}, busy."
     )
     return "\n\n".join([table(head, rows), cut])
 

@@ -6,12 +6,12 @@ import copy
 from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
 from slimnet._files import atomic_folder, check_output, write_json, write_tensors
-from slimnet.allocation import Budget, fit_widths
+from slimnet.allocation import Budget, fit_widths, slim_aligned
 from slimnet.criteria import ClassStatistics, Ranking, collect_class_statistics, get_criterion, group_scores, statistics_modules
 from slimnet.errors import ArgumentError, DataError
 from slimnet.graph import ChannelGroup, Couple, channel_groups, prunable
@@ -19,7 +19,7 @@ from slimnet.measure import count
 from slimnet.models import build_model, load_weights
 from slimnet.models.weights import first_and_last
 from slimnet.oneshot import prune
-from slimnet.surgery import make_plan, runnable_plan, slim
+from slimnet.surgery import make_plan, runnable_plan
 from slimnet.surgery.plan import Plan
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def slim_checkpoint(
     checkpoint: Path | str,
     out: Path | str,
     *,
-    align: int | None = None,
+    align: int | Literal["auto"] | None = None,
     expand: bool = False,
     tolerance: float = 0.0,
     force: bool = False,
@@ -75,7 +75,8 @@ def slim_checkpoint(
         checkpoint: the weights, with zero filters.
         out: folder for ``slim.safetensors``, ``plan.json``, ``config.json``, ``model.onnx``, ``report.json``;
             :func:`slimnet.load_slim` reads it.
-        align, expand, tolerance: see :func:`slimnet.slim`.
+        align: see :func:`slimnet.slim`; ``"auto"``: closed channels stay where the network is predicted to be faster with them.
+        expand, tolerance: see :func:`slimnet.slim`.
         force: replace an existing folder.
         **network: see :func:`open_checkpoint`.
 
@@ -91,7 +92,7 @@ def slim_checkpoint(
 
     check_output(Path(out), force=force, ours=SLIM_FILES)
     model, example, config = open_checkpoint(checkpoint, **network)
-    result = slim(model, example, align=align, expand=expand, tolerance=tolerance)
+    result = slim_aligned(model, example, align, expand=expand, tolerance=tolerance)
     with atomic_folder(Path(out), force=force, ours=SLIM_FILES) as folder:
         reference = None if result.report.zeroed else model  # zeroing small filters changes the function on purpose
         parity = export_onnx(result.model, example, folder / "model.onnx", reference=reference, tolerance=1e-6)

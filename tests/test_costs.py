@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from slimnet import FSDP, Dense, build_model, channel_groups, prune, slim, train
-from slimnet.allocation import Budget, NetworkCost, allocate, network_layers
+from slimnet.allocation import Budget, NetworkCost, allocate, network_layers, padded_widths, slim_aligned
 from slimnet.allocation.choose import widths
 from slimnet.allocation.cost import places
 from slimnet.checkpoints import prune_checkpoint
@@ -225,6 +225,16 @@ def test_worthless_filters_go_first(imagined: object, tmp_path: Path) -> None:
     assert found.energy[empty] == pytest.approx(1)
 
 
+def test_a_stream_counts_for_every_layer_that_makes_it(imagined: object, tmp_path: Path) -> None:
+    cost, scores = network(tmp_path)
+    flat = {name: torch.ones_like(values) for name, values in scores.items()}
+    found = allocate(cost, flat, Budget(flops=0.7), BLOCKS)
+    streams = {group for layer in cost.layers for group, *_ in layer.made_for if layer.name.endswith("conv2")}
+    shares = {name: kept / len(flat[name]) for name, kept in found.kept.items()}
+    inner = [share for name, share in shares.items() if name not in streams]
+    assert min(shares[name] for name in streams) >= sum(inner) / len(inner)
+
+
 def test_no_layer_is_starved(imagined: object, tmp_path: Path) -> None:
     cost, scores = network(tmp_path)
     found = allocate(cost, {name: torch.ones_like(v) for name, v in scores.items()}, Budget(flops=0.3), BLOCKS)
@@ -262,6 +272,30 @@ def test_widths_to_choose_from() -> None:
 
 
 # --- where widths are used ------------------------------------------------------------------------------------------------
+
+
+def test_padding_pays_where_the_kernels_want_it(imagined: object, tmp_path: Path) -> None:
+    cost, scores = network(tmp_path)
+    sizes = {name: len(values) for name, values in scores.items()}
+    narrow = {name: size - 3 for name, size in sizes.items()}
+    wider = padded_widths(cost, narrow, sizes, BLOCKS)
+    assert set(wider) == set(sizes) and all(width % 4 == 0 for width in wider.values())
+    assert cost.milliseconds(wider) < 0.7 * cost.milliseconds(narrow)
+    assert padded_widths(cost, sizes, sizes, BLOCKS) == {}
+    suiting = {name: size - 4 for name, size in sizes.items()}
+    assert padded_widths(cost, suiting, sizes, BLOCKS) == {}  # 12 of 16 take as long as 16
+
+
+def test_surgery_keeps_the_widths_asked_for(imagined: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    model, x = build_model("resnet8", num_classes=10).eval(), torch.randn(2, 3, 16, 16)
+    prune(model, x, rate=0.3)
+    plain, padded = (slim_aligned(model, x, align) for align in (None, "auto"))  # type: ignore[arg-type]
+    widths_of = [{group.name: len(group.kept) for group in result.plan.groups} for result in (plain, padded)]
+    assert all(after >= before for before, after in zip(widths_of[0].values(), widths_of[1].values(), strict=True))
+    assert all(width % 4 == 0 for name, width in widths_of[1].items() if name != "linear")
+    assert torch.allclose(plain.model(x), padded.model(x), atol=1e-5)
+    assert any("run faster here" in reason for group in padded.plan.groups for reason in group.reasons)
 
 
 def test_prune_to_widths() -> None:

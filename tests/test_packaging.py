@@ -28,7 +28,7 @@ ARROWS = {
     "models": {"_files", "errors"},
     "criteria": {"errors", "graph"},
     "masks": {"errors", "graph"},
-    "allocation": {"errors", "export", "graph", "measure"},
+    "allocation": {"errors", "export", "graph", "measure", "surgery"},
     "surgery": {"_files", "errors", "graph"},
     "export": {"_files", "errors", "measure"},
     "methods": {"criteria", "errors", "graph", "masks", "schedules"},
@@ -38,7 +38,19 @@ ARROWS = {
         *("_files", "allocation", "criteria", "data", "errors", "export", "graph", "measure", "models", "oneshot", "surgery"),
     },
     "recipes": {"errors", "training"},
-    "pipeline": {"_files", "data", "errors", "export", "graph", "measure", "models", "report", "surgery", "training"},
+    "pipeline": {
+        "_files",
+        "allocation",
+        "data",
+        "errors",
+        "export",
+        "graph",
+        "measure",
+        "models",
+        "report",
+        "surgery",
+        "training",
+    },
 }
 
 # outside library → the modules that may import it

@@ -13,7 +13,26 @@ Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 as_json = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 force = click.option("--force", is_flag=True, help="Overwrite an existing output folder.")
 folder_out = click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder to write.")
-align = click.option("--align", type=click.IntRange(min=1), help="Keep closed channels so that each group has a multiple of N.")
+
+
+class Alignment(click.ParamType[Any]):
+    """``none``, ``auto`` or a positive number."""
+
+    name = "alignment"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | str | None:
+        """``none`` is None."""
+        if value in ("none", None):
+            return None
+        return value if value == "auto" else int(click.IntRange(min=1).convert(value, param, ctx))
+
+
+align = click.option(
+    "--align",
+    type=Alignment(),
+    metavar="none|N|auto",
+    help="Keep closed channels: up to a multiple of N a group, or where it runs faster here with them.  [default: none]",
+)
 existing = click.Path(path_type=Path)
 
 

@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
+from slimnet.allocation.aligned import slim_aligned
 from slimnet.allocation.budget import Budget
 from slimnet.allocation.choose import Allocation, allocate
 from slimnet.allocation.cost import NetworkCost
-from slimnet.allocation.fit import fit_widths
+from slimnet.allocation.fit import fit_padding, fit_widths
 from slimnet.allocation.layers import Layer, network_layers
+from slimnet.allocation.pad import padded_widths
 
-__all__ = ["Allocation", "Budget", "Layer", "NetworkCost", "allocate", "fit_widths", "network_layers"]
+__all__ = [
+    "Allocation",
+    "Budget",
+    "Layer",
+    "NetworkCost",
+    "allocate",
+    "fit_padding",
+    "fit_widths",
+    "network_layers",
+    "padded_widths",
+    "slim_aligned",
+]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -71,8 +72,8 @@ def allocate(
 
     .. math:: E(k) = \sum_{i \le k} s_i^2 \Big/ \sum_i s_i^2
 
-    and the loss of an assignment is :math:`-\sum_g \log E_g`: it grows without bound as a group is emptied, so that no layer is
-    starved. Starting from the dense network, the group is narrowed to its next friendly width that saves most predicted time
+    and the loss of an assignment is :math:`-\sum_g n_g \log E_g`, where n_g layers make the channels of a group (one, or all
+    that add to a stream): it grows without bound as a group is emptied, so that no layer is starved. Starting from the dense network, the group is narrowed to its next friendly width that saves most predicted time
     for each unit of loss, until the target is met.
 
     Args:
@@ -86,7 +87,8 @@ def allocate(
         ArgumentError: if the target cannot be met.
     """
     ladders = {name: widths(len(values), layout, align) for name, values in scores.items()}
-    losses = {name: _losses(values, ladders[name]) for name, values in scores.items()}
+    makers = Counter(group for layer in cost.layers for group, *_ in layer.made_for)
+    losses = {name: _losses(values, ladders[name], max(makers[name], 1)) for name, values in scores.items()}
     kept = {name: len(values) for name, values in scores.items()}
     used, limit = _measure_of(cost, budget)
     while used(kept) > limit:
@@ -99,7 +101,7 @@ def allocate(
         predicted_ms=cost.milliseconds(kept),
         flops=cost.flops(kept) / cost.flops(dense),
         params=cost.params(kept) / cost.params(dense),
-        energy={name: math.exp(-losses[name][width]) for name, width in kept.items()},
+        energy={name: math.exp(-losses[name][width] / max(makers[name], 1)) for name, width in kept.items()},
     )
 
 
@@ -117,14 +119,14 @@ def widths(size: int, layout: Layout, align: int | None = None) -> list[int]:
     return [size, *friendly, *small] if size > 1 else [size]
 
 
-def _losses(scores: Tensor, ladder: list[int]) -> dict[int, float]:
-    """Width → −log of the energy that it leaves."""
+def _losses(scores: Tensor, ladder: list[int], makers: int) -> dict[int, float]:
+    """Width → −log of the energy that it leaves, for each layer that makes the channels."""
     squares = scores.detach().double().cpu().clamp(min=0).square().sort(descending=True).values
     total = float(squares.sum())
     running = torch.cumsum(squares, 0)
     if total <= 0:  # nothing tells the channels apart
-        return {width: -math.log(width / len(squares)) for width in ladder}
-    return {width: -math.log(max(float(running[width - 1]) / total, 1e-12)) for width in ladder}
+        return {width: -makers * math.log(width / len(squares)) for width in ladder}
+    return {width: -makers * math.log(max(float(running[width - 1]) / total, 1e-12)) for width in ladder}
 
 
 def _measure_of(cost: NetworkCost, budget: Budget) -> tuple[Callable[[Mapping[str, int]], float], float]:

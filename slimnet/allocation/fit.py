@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from slimnet.allocation.budget import Budget
 from slimnet.allocation.choose import Allocation, allocate
 from slimnet.allocation.cost import NetworkCost
+from slimnet.allocation.pad import padded_widths
 from slimnet.graph import ChannelGroup
 from slimnet.measure.costs import CostTable, Target
 from slimnet.measure.costs.table import Progress
@@ -46,3 +47,32 @@ def fit_widths(
     table = CostTable(Target(threads=threads, batch=batch))
     cost = NetworkCost.measure(model, example, groups, table, progress=progress)
     return allocate(cost, scores, budget, table.layout, align=align)
+
+
+def fit_padding(
+    model: nn.Module,
+    example: Tensor,
+    groups: Sequence[ChannelGroup],
+    kept: Mapping[str, int],
+    *,
+    threads: int = 1,
+    batch: int = 1,
+    progress: Progress | None = None,
+) -> dict[str, int]:
+    """Measure what layers cost on this machine, and choose which groups keep closed channels to run faster.
+
+    Args:
+        model: the network before it is cut; left as it was.
+        example: images (N, C, H, W), N at least 2.
+        groups: its channel groups.
+        kept: group name → channels that must stay.
+        threads, batch: of the ONNX Runtime session.
+        progress: called with the number of times measured and to be measured.
+
+    Returns:
+        Group name → width, where it is more than must stay (see :func:`padded_widths`).
+    """
+    table = CostTable(Target(threads=threads, batch=batch))
+    cost = NetworkCost.measure(model, example, groups, table, progress=progress)
+    sizes = {group.name: group.size for group in groups if group.name in kept}
+    return padded_widths(cost, {name: kept[name] for name in sizes}, sizes, table.layout)

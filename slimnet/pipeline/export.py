@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from slimnet.errors import ArgumentError, FileFormatError, ModelError
 from slimnet.pipeline.data import DATA_SETTINGS, load_run_data
@@ -34,7 +34,7 @@ def export_run(
     *,
     dense: Path | str | None = None,
     data_dir: Path | str | None = None,
-    align: int | None = None,
+    align: int | Literal["auto"] | None = None,
     opset: int | None = None,
     force: bool = False,
     say: Say = _quiet,
@@ -47,7 +47,8 @@ def export_run(
         dense: the baseline: a run directory, or a file of weights for the same network. Default: the weights that the run
             started from, or, if it started from scratch, the masked network at full size.
         data_dir: where the data set of the run lies now; default: where it lay in training.
-        align: keep closed channels so that each group has a multiple of this many.
+        align: keep closed channels so that each group has a multiple of this many, or with ``"auto"`` where the network is
+            predicted to run faster here with them.
         opset: of the ONNX files.
         force: replace an existing bundle (and nothing but a bundle).
         say: told what is being done.
@@ -62,11 +63,11 @@ def export_run(
         ParityError: if ONNX Runtime does.
     """
     from slimnet._files import check_output
+    from slimnet.allocation import slim_aligned
     from slimnet.export import write_bundle
     from slimnet.export._opset import chosen_opset
     from slimnet.export.manifest import ALL_FILES
     from slimnet.export.parity import DOUBLE_TOLERANCE
-    from slimnet.surgery import slim
     from slimnet.training import Run
 
     check_output(Path(out), force=force, ours=ALL_FILES)
@@ -79,7 +80,7 @@ def export_run(
         say(f"the run started from scratch, or with a new head: the dense baseline is {MASKED} (--dense names a trained one)")
     real = real_batch(data.val, data, REAL_IMAGES)
     say("cutting")
-    result = slim(masked, real[:4], align=align)
+    result = slim_aligned(masked, real[:4], align)
     say("evaluating on the test split")
     accuracy = {
         "split": "test",

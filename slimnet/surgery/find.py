@@ -12,6 +12,9 @@ from torch import Tensor
 from slimnet.graph import Analysis, ChannelGroup, Reader, Summand
 from slimnet.graph.values import NONE, any_along
 
+Align = int | Mapping[str, int] | None
+"""Closed channels that stay: up to a multiple of so many in every group, or up to a width of a group of its own."""
+
 
 @dataclass(eq=False)
 class Link:
@@ -79,7 +82,7 @@ class Search:
             if keep and group.name in keep:
                 self.keep(list(group.roots), keep[group.name])
 
-    def run(self, align: int | None = None) -> None:
+    def run(self, align: Align = None) -> None:
         """Find the largest set of channels that can go; then keep what carriers, empty layers and alignment ask for."""
         self._settle()
         while align and sum(self._align(group, align) for group in self.groups):
@@ -148,12 +151,16 @@ class Search:
                 return True
         return False
 
-    def _align(self, group: ChannelGroup, multiple: int) -> bool:
-        """Keep spare channels up to a multiple; whether any were."""
+    def _align(self, group: ChannelGroup, align: int | Mapping[str, int]) -> bool:
+        """Keep spare channels up to a multiple, or to the width that is asked for; whether any were."""
         roots = torch.tensor(group.roots)
-        spare = roots[~self.needed[roots]].tolist()
-        missing = -int(self.needed[roots].sum()) % multiple
-        self.keep(spare[:missing], f"aligned to a multiple of {multiple}")
+        spare, kept = roots[~self.needed[roots]].tolist(), int(self.needed[roots].sum())
+        if isinstance(align, int):
+            missing, reason = -kept % align, f"aligned to a multiple of {align}"
+        else:
+            width = align.get(group.name, 0)
+            missing, reason = max(0, width - kept), f"kept up to {width} channels, which run faster here"
+        self.keep(spare[:missing], reason)
         return bool(spare[:missing])
 
 

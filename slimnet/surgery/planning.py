@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from slimnet.graph import Analysis, ChannelGroup, ExampleInputs, Summand, analyse, stream_groups
 from slimnet.graph.values import NONE, any_along
-from slimnet.surgery.find import Search
+from slimnet.surgery.find import Align, Search
 from slimnet.surgery.plan import Cut, Expansion, Fold, GroupPlan, Move, Plan, Shut
 
 
@@ -18,7 +18,7 @@ def make_plan(
     model: nn.Module,
     example_inputs: ExampleInputs,
     *,
-    align: int | None = None,
+    align: Align = None,
     expand: bool = False,
     shut: bool = True,
     only: Collection[str] | None = None,
@@ -29,7 +29,7 @@ def make_plan(
     Args:
         model: the network, masks and parametrisations written into its weights.
         example_inputs: a tensor or tuple of tensors, batch first.
-        align: keep closed channels so that each group has a multiple of this many.
+        align: keep closed channels so that each group has a multiple of this many; or name of a group → so many at least.
         expand: compute only live rows of layers that add to a stream, and put constants between them.
         shut: shut down residual branches whose output is constant.
         only: names of the groups that may shrink; None: all.

@@ -13,6 +13,7 @@ from torch import nn
 from slimnet.errors import ArgumentError, SurgeryError, VerificationError
 from slimnet.graph import ExampleInputs, as_inputs, check_model, in_eval_mode
 from slimnet.surgery.bake import baked_copy, shared_copy, unshare
+from slimnet.surgery.find import Align
 from slimnet.surgery.optimizer import check_optimizer, move_optimizer
 from slimnet.surgery.plan import Plan
 from slimnet.surgery.planning import make_plan
@@ -58,7 +59,7 @@ def slim(
     model: nn.Module,
     example_inputs: ExampleInputs,
     *,
-    align: int | None = None,
+    align: Align = None,
     optimizer: torch.optim.Optimizer | None = None,
     expand: bool = False,
     tolerance: float = 0.0,
@@ -68,7 +69,8 @@ def slim(
     Args:
         model: any module that ``torch.export`` can follow; it is left as it was.
         example_inputs: a tensor or tuple of tensors, batch first; best real data, on which the result is verified.
-        align: keep closed channels so that each group has a multiple of this many; None keeps none.
+        align: keep closed channels so that each group has a multiple of this many; or name of a group → so many at least, as
+            `slimnet.allocation.padded_widths` finds them. None keeps none.
         optimizer: taken along, in place: it then holds the parameters and the state of the slim model.
         expand: where only some of the layers that add to a stream have closed a channel, compute the live rows only and put
             constants in between (concatenate and gather).
@@ -83,7 +85,7 @@ def slim(
         GraphError: if the model cannot be analysed.
         VerificationError: if the slim model computes something else in float64; nothing is returned.
     """
-    if align is not None and align < 1:
+    if isinstance(align, int) and align < 1:
         raise ArgumentError(f"`align` must be a positive number of channels, got {align}.")
     if not 0 <= tolerance < 1:
         raise ArgumentError(f"`tolerance` must be in [0, 1), got {tolerance}.")
@@ -134,7 +136,7 @@ def zero_small_filters(model: nn.Module, tolerance: float) -> int:
     return zeroed
 
 
-def runnable_plan(model: nn.Module, example_inputs: ExampleInputs, *, align: int | None = None, expand: bool = False) -> Plan:
+def runnable_plan(model: nn.Module, example_inputs: ExampleInputs, *, align: Align = None, expand: bool = False) -> Plan:
     """A plan under which the network runs: code that counts channels itself (``view(-1, 512)``) keeps the ones it counts.
 
     Args:
