@@ -73,8 +73,9 @@ def allocate(
     .. math:: E(k) = \sum_{i \le k} s_i^2 \Big/ \sum_i s_i^2
 
     and the loss of an assignment is :math:`-\sum_g n_g \log E_g`, where n_g layers make the channels of a group (one, or all
-    that add to a stream): it grows without bound as a group is emptied, so that no layer is starved. Starting from the dense network, the group is narrowed to its next friendly width that saves most predicted time
-    for each unit of loss, until the target is met.
+    that add to a stream): it grows without bound as a group is emptied, so that no layer is starved. Starting from the dense
+    network, the group is narrowed to its next friendly width that saves most predicted time for each unit of loss, until the
+    target is met.
 
     Args:
         cost: of the network on the target machine.
