@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,8 @@ from slimnet.allocation.cost import NetworkCost
 from slimnet.errors import ArgumentError
 from slimnet.measure.costs.grid import Layout
 
+RUNGS = 3
+"""So many narrower widths of a group are tried in each step: a single one may save nothing."""
 PIECES = 32
 """Where all widths suit the kernels, a group's width changes in so many steps."""
 
@@ -74,8 +76,10 @@ def allocate(
 
     and the loss of an assignment is :math:`-\sum_g n_g \log E_g`, where n_g layers make the channels of a group (one, or all
     that add to a stream): it grows without bound as a group is emptied, so that no layer is starved. Starting from the dense
-    network, the group is narrowed to its next friendly width that saves most predicted time for each unit of loss, until the
-    target is met.
+    network, the group is narrowed to one of its next friendly widths that saves most predicted time for each unit of loss, until
+    the target is met; what a step of many channels has taken too much is given back at the end. Groups that lie side by side in a
+    layer (concatenated, or a stream and the channels that a later stage adds) may be narrowed together, so that their sum stays
+    friendly.
 
     Args:
         cost: of the network on the target machine.
@@ -87,13 +91,8 @@ def allocate(
     Raises:
         ArgumentError: if the target cannot be met.
     """
-    ladders = {name: widths(len(values), layout, align) for name, values in scores.items()}
-    makers = Counter(group for layer in cost.layers for group, *_ in layer.made_for)
-    losses = {name: _losses(values, ladders[name], max(makers[name], 1)) for name, values in scores.items()}
-    kept = {name: len(values) for name, values in scores.items()}
-    used, limit = _measure_of(cost, budget)
-    while used(kept) > limit:
-        kept = _narrowed(kept, ladders, losses, cost, used)
+    search = _Search(cost, scores, budget, layout, align)
+    kept = search.run()
     dense = {name: len(values) for name, values in scores.items()}
     return Allocation(
         kept=kept,
@@ -102,7 +101,7 @@ def allocate(
         predicted_ms=cost.milliseconds(kept),
         flops=cost.flops(kept) / cost.flops(dense),
         params=cost.params(kept) / cost.params(dense),
-        energy={name: math.exp(-losses[name][width] / max(makers[name], 1)) for name, width in kept.items()},
+        energy={name: math.exp(-search.loss(name, width) / search.makers[name]) for name, width in kept.items()},
     )
 
 
@@ -120,16 +119,6 @@ def widths(size: int, layout: Layout, align: int | None = None) -> list[int]:
     return [size, *friendly, *small] if size > 1 else [size]
 
 
-def _losses(scores: Tensor, ladder: list[int], makers: int) -> dict[int, float]:
-    """Width → −log of the energy that it leaves, for each layer that makes the channels."""
-    squares = scores.detach().double().cpu().clamp(min=0).square().sort(descending=True).values
-    total = float(squares.sum())
-    running = torch.cumsum(squares, 0)
-    if total <= 0:  # nothing tells the channels apart
-        return {width: -makers * math.log(width / len(squares)) for width in ladder}
-    return {width: -makers * math.log(max(float(running[width - 1]) / total, 1e-12)) for width in ladder}
-
-
 def _measure_of(cost: NetworkCost, budget: Budget) -> tuple[Callable[[Mapping[str, int]], float], float]:
     """What the target limits, and the limit."""
     if budget.flops is not None:
@@ -140,27 +129,96 @@ def _measure_of(cost: NetworkCost, budget: Budget) -> tuple[Callable[[Mapping[st
     return cost.milliseconds, limit
 
 
-def _narrowed(
-    kept: dict[str, int],
-    ladders: Mapping[str, list[int]],
-    losses: Mapping[str, Mapping[int, float]],
-    cost: NetworkCost,
-    used: Callable[[Mapping[str, int]], float],
-) -> dict[str, int]:
-    """One group one or more steps narrower: the one that saves most for what it loses.
+class _Search:
+    """The greedy search for widths."""
 
-    What is saved is time. Where the target is not a time and no step saves any, it is what the target limits.
-    """
-    best, best_gain = None, 0.0
-    for measure in (cost.milliseconds, used):
-        before = measure(kept)
-        for name, ladder in ladders.items():
-            for width in ladder[ladder.index(kept[name]) + 1 :][:3]:
-                after = {**kept, name: width}
-                loss = losses[name][width] - losses[name][kept[name]]
-                gain = (before - measure(after)) / max(loss, 1e-9)
-                if gain > best_gain and used(after) < used(kept):
-                    best, best_gain = after, gain
-        if best is not None:
-            return best
-    raise ArgumentError(f"the target cannot be met: at the narrowest, {used(kept):.4g} is left of {used({}):.4g}.")
+    def __init__(
+        self, cost: NetworkCost, scores: Mapping[str, Tensor], budget: Budget, layout: Layout, align: int | None
+    ) -> None:
+        self.cost, self.layout = cost, layout
+        self.used, self.limit = _measure_of(cost, budget)
+        self.sizes = {name: len(values) for name, values in scores.items()}
+        self.ladders = {name: widths(size, layout, align) for name, size in self.sizes.items()}
+        self.step = align or layout.block
+        counts = Counter(group for layer in cost.layers for group, *_ in layer.made_for)
+        self.makers = {name: max(counts[name], 1) for name in scores}
+        self._energy = {name: _energies(values) for name, values in scores.items()}
+        sides = {(parts, size) for layer in cost.layers for parts, size in layer.sides if len(parts) > 1}
+        self._joined = sorted(side for side in sides if all(group in scores for group, *_ in side[0]))
+
+    def loss(self, name: str, width: int) -> float:
+        """−log of the energy that a width leaves, for each layer that makes the channels."""
+        return -self.makers[name] * math.log(self._energy[name][width - 1])
+
+    def run(self) -> dict[str, int]:
+        """Narrow until the target is met; then widen again where it allows that, the greatest loss first.
+
+        Raises:
+            ArgumentError: if no step brings it nearer.
+        """
+        kept = dict(self.sizes)
+        while self.used(kept) > self.limit:
+            kept = self._narrowed(kept)
+        while (wider := self._widened(kept)) is not None:
+            kept = wider
+        return kept
+
+    def _widened(self, kept: dict[str, int]) -> dict[str, int] | None:
+        """One group a rung or more wider, within the target: what takes most of the loss back; None where nothing does."""
+        trials = [
+            {**kept, name: width}
+            for name, ladder in self.ladders.items()
+            for width in [rung for rung in reversed(ladder) if rung > kept[name]][:RUNGS]
+        ]
+        allowed = [trial for trial in trials if self._lost(kept, trial) < 0 and self.used(trial) <= self.limit]
+        return min(allowed, key=lambda trial: self._lost(kept, trial), default=None)
+
+    def _narrowed(self, kept: dict[str, int]) -> dict[str, int]:
+        """The step that saves most for what it loses.
+
+        What is saved is time. Where the target is not a time and no step saves any, it is what the target limits.
+        """
+        now = self.used(kept)
+        trials = [trial for trial in self._trials(kept) if self.used(trial) < now]
+        for measure in (self.cost.milliseconds, self.used):
+            before = measure(kept)
+            gains = [(before - measure(trial)) / max(self._lost(kept, trial), 1e-9) for trial in trials]
+            if gains and max(gains) > 0:
+                return trials[gains.index(max(gains))]
+        raise ArgumentError(f"the target cannot be met: at the narrowest, {now:.4g} is left of {self.used({}):.4g}.")
+
+    def _lost(self, kept: Mapping[str, int], trial: Mapping[str, int]) -> float:
+        return sum(self.loss(name, width) - self.loss(name, kept[name]) for name, width in trial.items() if width != kept[name])
+
+    def _trials(self, kept: dict[str, int]) -> Iterator[dict[str, int]]:
+        """One group narrower by a rung or more, alone, and with the groups that lie beside it in some layer."""
+        for name, ladder in self.ladders.items():
+            for width in [rung for rung in ladder if rung < kept[name]][:RUNGS]:
+                trial = {**kept, name: width}
+                yield trial
+                joined = self._rounded(trial, name)
+                if joined != trial:
+                    yield joined
+
+    def _rounded(self, trial: dict[str, int], moved: str) -> dict[str, int]:
+        """The same with neighbours of ``moved`` so much narrower that together they fill the kernels again."""
+        trial = dict(trial)
+        for parts, size in self._joined:
+            names = [group for group, *_ in parts if group != moved]
+            if len(names) == len(parts):
+                continue
+            total = size - sum((whole - trial[group]) * entries for group, whole, entries in parts)
+            surplus = total % self.step if total > self.step else total % self.layout.step
+            most = max(names, key=lambda group: trial[group])
+            entries = next(entries for group, _, entries in parts if group == most)
+            if surplus and surplus % entries == 0 and trial[most] > surplus // entries:
+                trial[most] -= surplus // entries
+        return trial
+
+
+def _energies(scores: Tensor) -> list[float]:
+    """The share of the squared scores that the best 1, 2, … channels hold; equal shares where nothing tells them apart."""
+    squares = scores.detach().double().cpu().clamp(min=0).square().sort(descending=True).values
+    if float(squares.sum()) <= 0:
+        squares = torch.ones_like(squares)
+    return (torch.cumsum(squares, 0) / squares.sum()).clamp_min(1e-12).tolist()

@@ -12,7 +12,7 @@ from slimnet.allocation.layers import Layer, network_layers
 from slimnet.errors import ModelError
 from slimnet.export import export_onnx
 from slimnet.graph import ChannelGroup
-from slimnet.measure.costs import CostTable, NodeTimes, Site, profile_nodes
+from slimnet.measure.costs import CostTable, NodeTimes, Site, profile_nodes, run_time
 from slimnet.measure.costs.grid import Span
 from slimnet.measure.costs.table import Place, Progress
 
@@ -26,8 +26,8 @@ class NetworkCost:
     .. math:: t(w) = t_{run} + t_{rest} \\frac{\\sum_l a_l m_l(w)}{\\sum_l a_l m_l} + f \\sum_l T_l(r_l(w), m_l(w))
 
     T_l is the cost table's time of layer l for the channels that it reads, r_l, and makes, m_l; a_l the area of its map. From one
-    profile of the dense network come t_run, what a run costs beside its nodes, t_rest, the nodes that are no layers (pools,
-    additions), and f, by which layers in this network differ from layers alone (memory, fused additions).
+    profile and one plain timing of the dense network come t_run, what a run costs beside its nodes, t_rest, the nodes that are no
+    layers (pools, additions), and f, by which layers in this network differ from layers alone (memory, fused additions).
 
     Attributes:
         layers: of the network.
@@ -35,12 +35,12 @@ class NetworkCost:
         dense_ms: the dense network, as predicted; measured when it was profiled.
     """
 
-    def __init__(self, layers: Sequence[Layer], table: CostTable, profile: NodeTimes) -> None:
+    def __init__(self, layers: Sequence[Layer], table: CostTable, profile: NodeTimes, run_microseconds: float) -> None:
         self.layers = tuple(layers)
         self._table = table
         self._memo: dict[tuple[Site, int, int], float] = {}
         inside = profile.total(*LAYER_OPS)
-        self._rest, self._run = profile.total() - inside, max(profile.microseconds - profile.total(), 0.0)
+        self._rest, self._run = profile.total() - inside, max(run_microseconds - profile.total(), 0.0)
         self._areas = {layer.name: _area(layer) for layer in self.layers}
         known = self._layers_at({})
         if not known:
@@ -76,8 +76,8 @@ class NetworkCost:
         with tempfile.TemporaryDirectory(prefix="slimnet-cost-") as folder:
             path = Path(folder) / "dense.onnx"
             export_onnx(model, example, path)
-            profile = profile_nodes(path, table.target, runs=RUNS)
-        return cls(layers, table, profile)
+            profile, run = profile_nodes(path, table.target, runs=RUNS), run_time(path, table.target, runs=RUNS)
+        return cls(layers, table, profile, run)
 
     def milliseconds(self, kept: Mapping[str, int]) -> float:
         """Predicted time of a batch when groups keep so many channels; groups that are not named keep all."""

@@ -48,6 +48,11 @@ class Layer:
         """Channels read and made when groups keep so many; groups that are not named keep all."""
         return _width(self.reads, self.read_from, kept), _width(self.makes, self.made_for, kept)
 
+    @property
+    def sides(self) -> tuple[tuple[tuple[Part, ...], int], tuple[tuple[Part, ...], int]]:
+        """The groups that it reads and makes, each with the channels that there are now."""
+        return (self.read_from, self.reads), (self.made_for, self.makes)
+
     def params(self, kept: Mapping[str, int]) -> int:
         """Weights left."""
         reads, makes = self.widths(kept)

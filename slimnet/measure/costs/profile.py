@@ -43,25 +43,22 @@ class NodeTimes:
 
     Attributes:
         nodes: in the order of execution.
-        microseconds: one whole run, seen from outside; likewise the mean of the faster half.
     """
 
     nodes: tuple[Node, ...]
-    microseconds: float
 
     def total(self, *ops: str) -> float:
         """Microseconds of all nodes with these operators; of all nodes where none is named."""
         return sum(node.microseconds for node in self.nodes if not ops or node.op in ops)
 
 
-def profile_nodes(model: Path | bytes, target: Target, *, runs: int = 20, seconds: float = 0.0) -> NodeTimes:
+def profile_nodes(model: Path | bytes, target: Target, *, runs: int = 20) -> NodeTimes:
     """Run a network and read the times of its nodes from the runtime's profile.
 
     Args:
         model: an ONNX file, or its content.
         target: how it is run.
-        runs: at least so many, after a few that warm up.
-        seconds: at least so long.
+        runs: so many, after a few that warm up.
 
     Raises:
         FileFormatError: if it is not an ONNX network.
@@ -69,19 +66,38 @@ def profile_nodes(model: Path | bytes, target: Target, *, runs: int = 20, second
     """
     with tempfile.TemporaryDirectory(prefix="slimnet-profile-") as folder:
         session = open_session(model, threads=target.threads, profile=Path(folder) / "profile")
-        rng = np.random.default_rng(0)
-        feed = {spec.name: _random(spec, target, rng) for spec in session.get_inputs()}
-        walls: list[int] = []
-        try:
-            end = time.perf_counter() + seconds
-            while len(walls) < runs + WARM_UP or time.perf_counter() < end:
-                start = time.perf_counter_ns()
-                session.run(None, feed)
-                walls.append(time.perf_counter_ns() - start)
-        except Exception as error:  # onnxruntime's errors share no base class
-            raise MeasureError(f"the network does not run: {' '.join(str(error).split())}") from None
-        events = _events(Path(session.end_profiling()))
-    return NodeTimes(tuple(_nodes(events)), faster_half(walls[WARM_UP:]) / 1e3)
+        _walls(session, target, runs)
+        return NodeTimes(tuple(_nodes(_events(Path(session.end_profiling())))))
+
+
+def run_time(model: Path | bytes, target: Target, *, runs: int = 20) -> float:
+    """Microseconds of one whole run, seen from outside and without the profile, which costs some for every node.
+
+    Args:
+        model: an ONNX file, or its content.
+        target: how it is run.
+        runs: so many, after a few that warm up; the mean of the faster half counts.
+
+    Raises:
+        FileFormatError: if it is not an ONNX network.
+        MeasureError: if it does not run.
+    """
+    return faster_half(_walls(open_session(model, threads=target.threads), target, runs)) / 1e3
+
+
+def _walls(session: Any, target: Target, runs: int) -> list[int]:
+    """Nanoseconds of each run after those that warm up."""
+    rng = np.random.default_rng(0)
+    feed = {spec.name: _random(spec, target, rng) for spec in session.get_inputs()}
+    walls = []
+    try:
+        for _ in range(WARM_UP + runs):
+            start = time.perf_counter_ns()
+            session.run(None, feed)
+            walls.append(time.perf_counter_ns() - start)
+    except Exception as error:  # onnxruntime's errors share no base class
+        raise MeasureError(f"the network does not run: {' '.join(str(error).split())}") from None
+    return walls[WARM_UP:]
 
 
 def faster_half(values: list[int] | list[float]) -> float:

@@ -1,0 +1,118 @@
+"""Predicted against measured latency: random widths, and a target speed-up, in one paired run a network.
+
+    python benchmarks/predictions.py [resnet18] [resnet56]
+
+For each network (ResNet-18 at 224×224, CIFAR's ResNet-56 at 32×32; random weights, one thread, batch 1): the cost table is built
+from nothing, then read again; ten assignments of random widths (half of them multiples of 16, half any), and one chosen for three
+times the speed, are cut, exported and timed against the dense network in interleaved rounds. Expected: a median error of at most
+10 %, the target within 10 %, the table in less than 5 minutes and again in less than a second. About 5 minutes. Writes
+results/predictions.json.
+"""
+
+from __future__ import annotations
+
+import random
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from _results import write_result
+
+import slimnet
+from slimnet.allocation import Budget, NetworkCost, allocate
+from slimnet.criteria import group_scores
+from slimnet.export import export_onnx
+from slimnet.graph import channel_groups, prunable
+from slimnet.measure import compare_latency
+from slimnet.measure.costs import CostTable
+
+NETWORKS = {"resnet18": (224, 1000), "resnet56": (32, 10)}
+ASSIGNMENTS, TARGET = 10, 3.0
+
+
+def build(name: str) -> tuple[torch.nn.Module, torch.Tensor]:
+    """The same random network every time."""
+    side, classes = NETWORKS[name]
+    torch.manual_seed(0)
+    return slimnet.build_model(name, num_classes=classes).eval(), torch.randn(2, 3, side, side)
+
+
+def at_widths(name: str, widths: dict[str, int], path: Path) -> Path:
+    """The network cut down to these widths, as ONNX."""
+    model, x = build(name)
+    slimnet.prune(model, x, widths=widths)
+    export_onnx(slimnet.slim(model, x).model, x, path)
+    return path
+
+
+def measured(name: str, folder: Path) -> dict[str, Any]:
+    model, x = build(name)
+    groups = channel_groups(model, x)
+    start = time.perf_counter()
+    table = CostTable(folder=folder / "costs")
+    cost = NetworkCost.measure(model, x, groups, table)
+    built = time.perf_counter() - start
+    start = time.perf_counter()
+    again = CostTable(folder=folder / "costs")
+    again.measure([])
+    read = time.perf_counter() - start
+    rng = random.Random(0)
+    sizes = {group.name: group.size for group in prunable(groups)}
+    chosen: dict[str, dict[str, int]] = {}
+    for number in range(ASSIGNMENTS):
+        widths = {group: max(1, int(size * rng.uniform(0.3, 1))) for group, size in sizes.items()}
+        friendly = {group: max(16, width - width % 16) if sizes[group] >= 16 else width for group, width in widths.items()}
+        chosen[f"random {number}"] = friendly if number % 2 else widths
+    scores = {group.name: group_scores(model, group, "l2") for group in prunable(groups)}
+    target = allocate(cost, scores, Budget(speedup=TARGET), table.layout)
+    chosen["target"] = target.kept
+    export_onnx(model, x, folder / f"{name}.onnx")
+    files = {"dense": folder / f"{name}.onnx"}
+    files |= {label: at_widths(name, widths, folder / f"{name}-{label}.onnx") for label, widths in chosen.items()}
+    report = compare_latency(files, rounds=100, seconds=20.0, limit=60.0)
+    rows = []
+    for label, widths in chosen.items():
+        predicted, found = cost.milliseconds(widths), report[label]
+        speedup = cost.dense_ms / predicted
+        rows.append(
+            {
+                "name": label,
+                "friendly": label == "target" or int(label.split()[1]) % 2 == 1,
+                "predicted_speedup": speedup,
+                "measured_speedup": found.speedup,
+                "interval": list(found.interval),
+                "error": speedup / found.speedup - 1,
+                "flops_left": cost.flops(widths) / cost.flops({}),
+            }
+        )
+        print(name, rows[-1], flush=True)
+    errors = [abs(row["error"]) for row in rows if row["name"] != "target"]
+    return {
+        "name": name,
+        "layout": vars(table.layout),
+        "factor": cost.factor,
+        "table_seconds": built,
+        "table_again_seconds": read,
+        "median_error": statistics.median(errors),
+        "assignments": rows,
+        "control": report.control.speedup,
+        "control_interval": list(report.control.interval),
+        "flags": report.flags,
+    }
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as folder:
+        found = [measured(name, Path(folder)) for name in sys.argv[1:] or NETWORKS]
+    for each in found:
+        print(each["name"], f"median error {each['median_error']:.1%}, table {each['table_seconds']:.0f} s")
+    write_result("predictions", {"target_speedup": TARGET, "networks": found})
+
+
+if __name__ == "__main__":
+    main()
