@@ -169,7 +169,8 @@ def methods_table() -> str:
         for name, m in r["methods"].items()
     ]
     head = (
-        f"ResNet-20, CIFAR-10, {settings['epochs']} epochs from trained weights, {settings['finetune_epochs']} of them "
+        f"ResNet-20, CIFAR-10, {settings['epochs']} passes over {settings['train_fraction']:.0%} of the training images from "
+        f"trained weights, {settings['finetune_epochs']} of them "
         f"fine-tuning, {percent(1 - flops['realised'] / flops['dense'], 1)} fewer realised FLOPs",
         "test accuracy, mean ± std", "seeds",
     )  # fmt: skip

@@ -194,7 +194,11 @@ def prune_checkpoint(
     check_output(Path(out), force=force, ours=PRUNED_FILES)
     if flops is not None and not 0 < flops < 1:
         raise ArgumentError(f"`flops` must be in (0, 1), got {flops}.")
+    if [rate, flops, target].count(None) < 2:
+        raise ArgumentError("give one of `rate`, `flops` and `target`.")
     budget = Budget(**target) if target is not None else None
+    if budget is not None and ranking != "group":
+        raise ArgumentError("a target ranks groups by itself: leave `ranking` at 'group'.")
     if budget is not None and couple != "stream":
         raise ArgumentError("a target needs coupled streams: leave `couple` at 'stream'.")
     source = get_criterion(criterion).source

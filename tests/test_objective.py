@@ -156,7 +156,7 @@ def test_teacher_that_does_not_fit(teacher: Run, tmp_path: Path) -> None:
     other = replace(job.dataset, classes=tuple("abcdefghij"))
     with pytest.raises(ModelError, match="was trained for classes"):
         load_teacher(job.config, other, torch.device("cpu"))
-    with pytest.raises(FileFormatError, match=r"none\.pth"):
+    with pytest.raises(FileFormatError, match=r"none\.pth does not exist"):
         job_of(teacher=str(tmp_path / "none.pth"))
     (tmp_path / "empty").mkdir()
     with pytest.raises(FileFormatError, match="is not a run"):
@@ -188,6 +188,17 @@ def test_average_by_hand() -> None:
         decay = min(0.5, (1 + step) / (10 + step))
         expected = value if step == 0 else decay * expected + (1 - decay) * value
     assert float(average.module.weight) == pytest.approx(expected)
+
+
+def test_tables_of_indices_are_not_averaged() -> None:
+    model = nn.BatchNorm1d(2)
+    model.register_buffer("table", torch.tensor([5, 7, 9]))
+    average = make_average(model, 0.999)
+    assert average is not None
+    for _ in range(50):
+        model(torch.randn(4, 2))
+        average.update_parameters(model)
+    assert average.module.table.tolist() == [5, 7, 9] and int(average.module.num_batches_tracked) == 50
 
 
 def test_closed_filters_are_closed_in_the_average() -> None:
@@ -229,6 +240,9 @@ def test_augmentation_is_changed_in_part() -> None:
     assert changed.augment == replace(plain.augment, erase=0.25, crop_padding=0)
     with pytest.raises(ArgumentError, match="`erase` must be from 0 to 1"):
         load_config_data(TrainConfig(model="resnet8", augment={"erase": 2}))
+    for wrong in ({"flip": 1}, {"crop_padding": 1.5}):
+        with pytest.raises(ArgumentError, match="must be"):
+            load_config_data(TrainConfig(model="resnet8", augment=wrong))
     assert Augment() == Augment(4, True, 0.0, 0.0, 0.0)
 
 

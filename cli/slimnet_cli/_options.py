@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -15,7 +15,13 @@ force = click.option("--force", is_flag=True, help="Overwrite an existing output
 folder_out = click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder to write.")
 
 
-class Alignment(click.ParamType[Any]):
+if TYPE_CHECKING:
+    ParamType = click.ParamType[Any]
+else:
+    ParamType = click.ParamType  # generic from click 8.4 on
+
+
+class Alignment(ParamType):
     """``none``, ``auto`` or a positive number."""
 
     name = "alignment"

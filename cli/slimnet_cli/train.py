@@ -40,6 +40,7 @@ data_options = together(
     click.option("--download", is_flag=True, default=None, help="Download the data set if it is missing."),
     click.option("--image-size", type=int, help="Side to which images are resized."),
     click.option("--val-fraction", type=float, help="Share of the training data held out for selection."),
+    click.option("--train-fraction", type=float, help="Share of the rest that is trained on, for quick trials.  [default: 1]"),
     click.option("--normalise", metavar="dataset|imagenet", help="Mean and deviation taken off the images."),
     click.option("--augment", metavar="NAME=VALUE", multiple=True, help="Change the augmentation: crop_padding, flip, rotate …"),
     click.option("--drop-leaked", is_flag=True, default=None, help="Leave out training images that also stand in val or test."),

@@ -16,6 +16,8 @@ from slimnet.allocation.cost import NetworkCost
 from slimnet.errors import ArgumentError
 from slimnet.measure.costs.grid import Layout
 
+UNKNOWN_SHARE = 0.05
+"""A target in time is refused where more of the multiply-adds than this is in layers that the cost table does not know."""
 RUNGS = 3
 """So many narrower widths of a group are tried in each step: a single one may save nothing."""
 PIECES = 32
@@ -89,8 +91,14 @@ def allocate(
         align: the widths to choose from: multiples of this. None: those that fill the kernels of the machine.
 
     Raises:
-        ArgumentError: if the target cannot be met.
+        ArgumentError: if the target cannot be met, or is a time and the network has layers that the cost table does not know.
     """
+    share, stranger = cost.unknown
+    if budget.name in ("speedup", "ms") and share > UNKNOWN_SHARE:
+        raise ArgumentError(
+            f"{share:.0%} of the multiply-adds are in layers whose time cannot be predicted yet, such as {stranger}: give a "
+            "target of `flops` or `params` instead."
+        )
     search = _Search(cost, scores, budget, layout, align)
     kept = search.run()
     dense = {name: len(values) for name, values in scores.items()}
@@ -115,7 +123,8 @@ def widths(size: int, layout: Layout, align: int | None = None) -> list[int]:
     """
     step = align or (layout.block if layout.block > 1 else max(1, size // PIECES))
     friendly = range(size - size % step if size % step else size - step, 0, -step)
-    small = range(min(step, size) - layout.step, 0, -layout.step) if align is None and layout.step < step else ()
+    below = min(step, size) - 1
+    small = range(below - below % layout.step, 0, -layout.step) if align is None and layout.step < step else ()
     return [size, *friendly, *small] if size > 1 else [size]
 
 

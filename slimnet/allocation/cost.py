@@ -41,7 +41,7 @@ class NetworkCost:
         self._memo: dict[tuple[Site, int, int], float] = {}
         inside = profile.total(*LAYER_OPS)
         self._rest, self._run = profile.total() - inside, max(run_microseconds - profile.total(), 0.0)
-        self._areas = {layer.name: _area(layer) for layer in self.layers}
+        self._areas = {layer.name: layer.positions for layer in self.layers}
         known = self._layers_at({})
         if not known:
             raise ModelError("the network has no convolution or linear layer whose cost could be measured.")
@@ -78,6 +78,13 @@ class NetworkCost:
             export_onnx(model, example, path)
             profile, run = profile_nodes(path, table.target, runs=RUNS), run_time(path, table.target, runs=RUNS)
         return cls(layers, table, profile, run)
+
+    @property
+    def unknown(self) -> tuple[float, str]:
+        """The share of the multiply-adds that is in layers whose time the table does not know, and the first of these layers."""
+        strangers = [layer for layer in self.layers if layer.site is None]
+        share = sum(layer.flops({}) for layer in strangers) / max(self.flops({}), 1)
+        return share, strangers[0].name if strangers else ""
 
     def milliseconds(self, kept: Mapping[str, int]) -> float:
         """Predicted time of a batch when groups keep so many channels; groups that are not named keep all."""
@@ -121,8 +128,3 @@ def places(layers: Iterable[Layer]) -> list[Place]:
 
 def _most(span: Span) -> int:
     return span.most
-
-
-def _area(layer: Layer) -> int:
-    height, width = layer.site.output_size if layer.site else (1, 1)
-    return height * width

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -17,7 +17,7 @@ from slimnet.measure.costs import Site
 Part = tuple[str, int, int]
 """A group's name, its size, and how many entries of the layer belong to each of its channels."""
 
-_Layer = nn.Conv2d | nn.Linear
+_Layer = nn.modules.conv._ConvNd | nn.Linear
 
 
 @dataclass(frozen=True)
@@ -26,13 +26,15 @@ class Layer:
 
     Attributes:
         name: of the module.
-        site: where it stands; None for a grouped convolution, which the cost table does not know.
+        site: where it stands; None for what the cost table does not know: grouped, transposed, 1-D and 3-D convolutions, layers
+            that run on maps of several sizes, linear layers on more than one row an image.
         reads: channels that it reads now.
         makes: channels that it makes now.
         read_from: the groups that may shrink among its input channels.
         made_for: likewise among its output channels.
         calls: how often it runs in one pass.
-        weight_entries: weights behind one pair of channels: the kernel's height × width.
+        positions: places of its output maps, over all calls, for one image.
+        weights: entries of its weight.
     """
 
     name: str
@@ -42,7 +44,8 @@ class Layer:
     read_from: tuple[Part, ...]
     made_for: tuple[Part, ...]
     calls: int
-    weight_entries: int
+    positions: int
+    weights: int
 
     def widths(self, kept: Mapping[str, int]) -> tuple[int, int]:
         """Channels read and made when groups keep so many; groups that are not named keep all."""
@@ -56,12 +59,12 @@ class Layer:
     def params(self, kept: Mapping[str, int]) -> int:
         """Weights left."""
         reads, makes = self.widths(kept)
-        return self.weight_entries * (makes if self.is_depthwise else reads * makes)
+        share = 1.0 if self.is_depthwise else reads / self.reads
+        return round(self.weights * share * makes / self.makes)
 
     def flops(self, kept: Mapping[str, int]) -> int:
         """Multiply-adds left, for one image."""
-        height, width = self.site.output_size if self.site else (1, 1)
-        return self.calls * height * width * self.params(kept)
+        return self.positions * self.params(kept)
 
     @property
     def is_depthwise(self) -> bool:
@@ -81,14 +84,11 @@ def network_layers(model: nn.Module, example: Tensor, groups: Iterable[ChannelGr
         example: images (N, C, H, W).
         groups: its channel groups.
     """
-    sizes: dict[str, tuple[int, int]] = {}
-    calls: dict[str, int] = defaultdict(int)
+    seen: dict[str, _Seen] = {}
 
     def note(name: str) -> Any:
-        def hook(_: nn.Module, inputs: tuple[Tensor, ...], __: Tensor) -> None:
-            shape = inputs[0].shape
-            sizes.setdefault(name, (shape[2], shape[3]) if len(shape) == 4 else (1, 1))
-            calls[name] += 1
+        def hook(module: _Layer, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+            seen.setdefault(name, _Seen()).add(inputs[0], output, _channels(module)[1])
 
         return hook
 
@@ -101,7 +101,21 @@ def network_layers(model: nn.Module, example: Tensor, groups: Iterable[ChannelGr
         for handle in handles:
             handle.remove()
     read, made = _parts(groups)
-    return tuple(_layer(name, modules[name], size, calls[name], read, made) for name, size in sizes.items())
+    return tuple(_layer(name, modules[name], found, read, made) for name, found in seen.items())
+
+
+@dataclass
+class _Seen:
+    """What one pass of one image showed of a layer."""
+
+    sizes: set[tuple[int, ...]] = field(default_factory=set)
+    calls: int = 0
+    positions: int = 0
+
+    def add(self, images: Tensor, output: Tensor, makes: int) -> None:
+        self.sizes.add(tuple(images.shape[2:]) if images.dim() == 4 else tuple(images.shape[1:-1]))
+        self.calls += 1
+        self.positions += output.numel() // makes
 
 
 def _parts(groups: Iterable[ChannelGroup]) -> tuple[dict[str, list[Part]], dict[str, list[Part]]]:
@@ -120,19 +134,32 @@ def _part(group: ChannelGroup, rows: Rows) -> Part:
     return group.name, group.size, rows.index.shape[1]
 
 
-def _layer(
-    name: str, module: _Layer, size: tuple[int, int], calls: int, read: Mapping[str, list[Part]], made: Mapping[str, list[Part]]
-) -> Layer:
+def _channels(module: _Layer) -> tuple[int, int]:
+    if isinstance(module, nn.Linear):
+        return module.in_features, module.out_features
+    return module.in_channels, module.out_channels
+
+
+def _layer(name: str, module: _Layer, seen: _Seen, read: Mapping[str, list[Part]], made: Mapping[str, list[Part]]) -> Layer:
     weight = f"{name}.weight"
     reads, makes = (tuple(parts.get(weight, ())) for parts in (read, made))
+    site = _site(module, next(iter(seen.sizes))) if len(seen.sizes) == 1 else None
+    if site is not None and site.kind == "depthwise":
+        reads = makes
+    return Layer(name, site, *_channels(module), reads, makes, seen.calls, seen.positions, module.weight.numel())
+
+
+def _site(module: _Layer, size: tuple[int, ...]) -> Site | None:
     if isinstance(module, nn.Linear):
-        return Layer(name, Site("linear"), module.in_features, module.out_features, reads, makes, calls, 1)
-    entries = module.kernel_size[0] * module.kernel_size[1]
-    channels = module.in_channels, module.out_channels
-    depthwise = module.groups > 1 and module.groups == channels[0] == channels[1]
-    known = (module.groups == 1 or depthwise) and not isinstance(module.padding, str)
-    site = None
-    if known:
-        pairs = module.kernel_size, module.stride, module.padding, module.dilation
-        site = Site("depthwise" if depthwise else "conv", size, *((int(pair[0]), int(pair[1])) for pair in pairs))
-    return Layer(name, site, *channels, reads if not depthwise else makes, makes, calls, entries)
+        return None if size else Site("linear")
+    depthwise = module.groups > 1 and module.groups == module.in_channels == module.out_channels
+    if not isinstance(module, nn.Conv2d) or not (module.groups == 1 or depthwise):
+        return None
+    padding = module.padding
+    if isinstance(padding, str):  # "same" has as much on either side only for odd extents
+        extents = [step * (side - 1) for step, side in zip(module.dilation, module.kernel_size, strict=True)]
+        if padding != "valid" and any(extent % 2 for extent in extents):
+            return None
+        padding = tuple(0 if padding == "valid" else extent // 2 for extent in extents)
+    pairs = module.kernel_size, module.stride, padding, module.dilation
+    return Site("depthwise" if depthwise else "conv", (size[0], size[1]), *((int(pair[0]), int(pair[1])) for pair in pairs))

@@ -33,8 +33,10 @@ class Augment:
     erase: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.crop_padding < 0:
-            raise ArgumentError(f"`crop_padding` must not be negative, got {self.crop_padding}.")
+        if not isinstance(self.crop_padding, int) or isinstance(self.crop_padding, bool) or self.crop_padding < 0:
+            raise ArgumentError(f"`crop_padding` must be a whole number of at least 0, got {self.crop_padding}.")
+        if not isinstance(self.flip, bool):
+            raise ArgumentError(f"`flip` must be true or false, got {self.flip}.")
         for name, value, most in (("rotate", self.rotate, 180), ("scale", self.scale, 0.9), ("erase", self.erase, 1)):
             if not 0 <= value <= most:
                 raise ArgumentError(f"`{name}` must be from 0 to {most}, got {value}.")

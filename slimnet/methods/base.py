@@ -78,6 +78,8 @@ class Method(ABC):
     name: ClassVar[str] = ""
     uses_groups: ClassVar[bool] = True
     """Whether it masks channel groups at all: a method that does not goes with any ``couple``."""
+    takes_widths: ClassVar[bool] = False
+    """Whether each group may be given a width of its own."""
     couple: Couple = "stream"
     statistics_share: float = 1.0
 

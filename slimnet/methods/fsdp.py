@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import torch
@@ -88,6 +88,10 @@ class FSDP(SoftMethod):
     def final_rate(self) -> float:
         """θ = θ_CS + θ_GM."""
         return self.rate_cs + self.rate_gm
+
+    def closing(self, size: int, closed: int) -> FSDP:
+        """This method with its rates in proportion, so that it closes just so many of ``size`` channels."""
+        return replace(super().closing(size, closed), exact_counts=True)
 
     def rate_schedule(self, last_epoch: int) -> Schedule:
         """θ(e): asymptotic; a run with one pruning epoch has the final rate at once."""

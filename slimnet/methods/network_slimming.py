@@ -45,6 +45,7 @@ class NetworkSlimming(SoftMethod):
     """
 
     name: ClassVar[str] = "network-slimming"
+    takes_widths: ClassVar[bool] = False
     finetune_share: ClassVar[float] = 0.5
     published: ClassVar[Mapping[str, Any]] = {"couple": "none", "convolutions_only": True, "ranking": "global"}
 

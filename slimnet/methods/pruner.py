@@ -38,7 +38,9 @@ class SoftPruner(Pruner):
     def __init__(self, method: SoftMethod, model: nn.Module, groups: Sequence[ChannelGroup], *, epochs: int) -> None:
         self.model = model
         self.method = method
-        chosen = self._chosen(groups)
+        allowed = chosen_groups(method, model, groups)
+        chosen = self._narrower(allowed) if method.widths else allowed
+        self._total = sum(group.size for group in allowed)
         self._check(groups, chosen)
         self.groups = {group.name: group for group in chosen}
         self.methods = {group.name: _of_width(method, group) for group in chosen}
@@ -128,13 +130,20 @@ class SoftPruner(Pruner):
     def log(self) -> dict[str, float]:
         """Rate θ, scale ζ, and the shares of channels selected and closed."""
         epoch = min(max(self._epoch, 0), self.last_epoch)
-        total = sum(group.size for group in self.groups.values())
+        closed = sum(int(gone.sum()) for gone in self.mask.closed().values())
         return {
-            "rate": self.rate(epoch),
+            "rate": self.rate(epoch) / self.method.final_rate * self._final_rate(),
             "zeta": self.scale(epoch),
-            "selected_share": sum(len(indices) for indices in self.selected.values()) / total,
-            "closed_share": self.mask.closed_share(),
+            "selected_share": sum(len(indices) for indices in self.selected.values()) / self._total,
+            "closed_share": closed / self._total,
         }
+
+    def _final_rate(self) -> float:
+        """The share of channels that is closed at the end: the method's, or what its widths come to."""
+        if not self.method.widths:
+            return self.method.final_rate
+        widths = dict(self.method.widths)
+        return sum(group.size - widths[group.name] for group in self.groups.values()) / self._total
 
     def state_dict(self) -> dict[str, Any]:
         """ζ, the selection and the position in the schedule."""
@@ -159,23 +168,16 @@ class SoftPruner(Pruner):
         before = self.mask.scale[name]
         self.mask.set(name, target, torch.where(before > 0, target / before.clamp_min(TINY), target))
 
-    def _chosen(self, groups: Sequence[ChannelGroup]) -> list[ChannelGroup]:
-        found = prunable(groups)
-        for pattern in self.method.ignore:
-            if not any(fnmatch(group.name, pattern) for group in found):
-                names = ", ".join(group.name for group in found) or "none"
-                raise ArgumentError(f"`ignore` {pattern!r} matches no channel group; there are: {names}.")
-        found = tuple(group for group in found if not any(fnmatch(group.name, pattern) for pattern in self.method.ignore))
-        if self.method.widths:
-            found = self._narrower(found)
-        return [group for group in found if not self.method.convolutions_only or _is_convolutional(self.model, group)]
-
     def _narrower(self, groups: Sequence[ChannelGroup]) -> tuple[ChannelGroup, ...]:
         """The groups that are to keep fewer channels than they have."""
-        widths, known = dict(self.method.widths), {group.name for group in groups}
-        for name in widths:
-            if name not in known:
-                raise ArgumentError(f"`widths` names {name!r}, which is no channel group; there are: {', '.join(sorted(known))}.")
+        widths, sizes = dict(self.method.widths), {group.name: group.size for group in groups}
+        for name, width in widths.items():
+            if name not in sizes:
+                raise ArgumentError(
+                    f"`widths` names {name!r}, which is no group that may be pruned; there are: {', '.join(sizes)}."
+                )
+            if width > sizes[name]:
+                raise ArgumentError(f"the width of {name} must be from 1 to {sizes[name]}, got {width}.")
         return tuple(group for group in groups if widths.get(group.name, group.size) < group.size)
 
     def _check(self, groups: Sequence[ChannelGroup], chosen: Sequence[ChannelGroup]) -> None:
@@ -191,6 +193,21 @@ class SoftPruner(Pruner):
 def _of_width(method: SoftMethod, group: ChannelGroup) -> SoftMethod:
     width = dict(method.widths).get(group.name)
     return method if width is None else method.closing(group.size, group.size - width)
+
+
+def chosen_groups(method: SoftMethod, model: nn.Module, groups: Sequence[ChannelGroup]) -> tuple[ChannelGroup, ...]:
+    """The groups that a method prunes: those that may be, without what it ignores.
+
+    Raises:
+        ArgumentError: if a pattern of ``ignore`` matches nothing.
+    """
+    found = prunable(groups)
+    for pattern in method.ignore:
+        if not any(fnmatch(group.name, pattern) for group in found):
+            names = ", ".join(group.name for group in found) or "none"
+            raise ArgumentError(f"`ignore` {pattern!r} matches no channel group; there are: {names}.")
+    found = tuple(group for group in found if not any(fnmatch(group.name, pattern) for pattern in method.ignore))
+    return tuple(group for group in found if not method.convolutions_only or _is_convolutional(model, group))
 
 
 def others(size: int, indices: Tensor) -> Tensor:

@@ -58,6 +58,7 @@ class SoftMethod(Method):
     """Part of the epochs that fine-tunes the frozen selection, where ``finetune_epochs`` is None."""
     published: ClassVar[Mapping[str, Any]] = PUBLISHED
     """What ``faithful=True`` sets."""
+    takes_widths: ClassVar[bool] = True
     rates: ClassVar[tuple[str, ...]] = ("rate",)
     """The hyper-parameters whose sum is ``final_rate``, or that are parts of it."""
 
@@ -108,7 +109,8 @@ class SoftMethod(Method):
     def closing(self, size: int, closed: int) -> Self:
         """This method with its rates in proportion, so that it closes just so many of ``size`` channels."""
         factor = closed / size / self.final_rate
-        return dataclasses.replace(self, widths=(), **{name: getattr(self, name) * factor for name in self.rates})
+        given: dict[str, Any] = {name: getattr(self, name) * factor for name in self.rates}
+        return dataclasses.replace(self, widths=(), faithful=False, **given)
 
     def last_epoch(self, epochs: int) -> int:
         """The epoch after which the selection is final: T − 1 less the epochs of fine-tuning.

@@ -22,10 +22,14 @@ def make_average(model: nn.Module, decay: float) -> AveragedModel | None:
         return None
 
     def update(means: Any, values: Any, count: Any) -> None:
-        steps = int(count)
+        if not means[0].is_floating_point():  # counts and tables of indices have no average
+            torch._foreach_copy_(means, values)
+            return
+        steps = int(average.n_averaged)  # on the CPU, where `count` is on the device
         get_ema_multi_avg_fn(min(decay, (1 + steps) / (10 + steps)))(means, values, count)  # type: ignore[no-untyped-call]
 
-    return AveragedModel(model, multi_avg_fn=update, use_buffers=True)
+    average = AveragedModel(model, multi_avg_fn=update, use_buffers=True)
+    return average
 
 
 @torch.no_grad()

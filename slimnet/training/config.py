@@ -59,6 +59,7 @@ class TrainConfig:
         compile: whether to use ``torch.compile``.
         seed: seed of weights, order, augmentation and dropout.
         val_fraction: share of the training data held out for selection, in (0, 1).
+        train_fraction: share of the rest that is trained on, in (0, 1], the same of each class: for quick trials.
         init: file of initial weights.
         image_size: side to which images are resized (None: as they are).
         normalise: ``"dataset"`` (its own mean and deviation), ``"imagenet"``, or None: what is customary for
@@ -105,6 +106,7 @@ class TrainConfig:
     compile: bool = False
     seed: int = 0
     val_fraction: float = 0.1
+    train_fraction: float = 1.0
     init: str | None = None
     image_size: int | None = None
     normalise: Literal["dataset", "imagenet"] | None = None
@@ -126,8 +128,17 @@ class TrainConfig:
         for name, known in CHOICES.items():
             check_choice(name, getattr(self, name), known)
         if self.target:
-            Budget(**self.target)
+            self._check_target()
         self.method.check(epochs=self.epochs)
+
+    def _check_target(self) -> None:
+        Budget(**self.target)
+        if not self.method.takes_widths:
+            raise ArgumentError(
+                f"`target` needs a soft filter method, such as fsdp; {self.method.name} finds its own widths or none."
+            )
+        if self.method.couple != "stream":
+            raise ArgumentError("`target` needs coupled streams: `couple` is 'none' (which `faithful` sets too).")
 
     def as_dict(self) -> dict[str, Any]:
         """The settings as JSON values; the method as its own dictionary."""

@@ -8,6 +8,7 @@ from typing import Any
 
 from slimnet._files import check_output, write_json
 from slimnet.errors import ArgumentError, FileFormatError
+from slimnet.methods.soft import SoftMethod
 from slimnet.training.average import make_average
 from slimnet.training.checkpoint import TENSORS, VALUES, load_checkpoint
 from slimnet.training.config import TrainConfig, check_names
@@ -84,6 +85,8 @@ def _fresh(folder: Path, given: dict[str, Any], *, force: bool) -> TrainConfig:
     if "model" not in given:
         raise ArgumentError("`model` is missing: name a model.")
     config = TrainConfig(**given)
+    if config.teacher and Path(config.teacher).resolve() == folder.resolve():
+        raise ArgumentError(f"the run {folder} cannot be its own teacher: write it to another folder.")
     check_output(folder, force=force)
     return config
 
@@ -96,6 +99,8 @@ def _resumed(folder: Path, given: dict[str, Any]) -> TrainConfig:
     asked = replace(config, **given)
     for name in given:
         had, value = getattr(config, name), getattr(asked, name)
+        if name == "method" and config.target and isinstance(had, SoftMethod) and isinstance(value, SoftMethod):
+            had = replace(had, widths=value.widths or ())  # which the target has chosen
         if value != had and not (name in AUTO and value == "auto"):
             raise ArgumentError(f"`{name}` was {had!r} when the run in {folder} began, got {value!r}: leave it out.")
     return config

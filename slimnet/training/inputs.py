@@ -6,9 +6,9 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 
-from slimnet.data import Augment, Batches, Dataset, load_data
+from slimnet.data import Augment, Batches, Dataset, Split, load_data, stratified_indices
 from slimnet.models import build_model
 from slimnet.training.config import TrainConfig
 
@@ -30,11 +30,19 @@ def load_config_data(config: TrainConfig) -> Dataset:
         normalise=config.normalise,
         data_options=config.data_options,
     )
+    if config.train_fraction < 1:
+        dataset = replace(dataset, train=_part(dataset.train, config.train_fraction, config.seed))
     if not config.augment:
         return dataset
     return replace(
         dataset, augment=replace(dataset.augment or Augment(crop_padding=0, flip=False), **dict[str, Any](config.augment))
     )
+
+
+def _part(split: Split, fraction: float, seed: int) -> Split:
+    """A share of a split, the same of each class."""
+    count = max(1, round(len(split) * fraction))
+    return split.subset(stratified_indices(split.labels, count, Generator().manual_seed(seed)))
 
 
 def build_config_model(config: TrainConfig, dataset: Dataset) -> nn.Module:

@@ -87,6 +87,7 @@ RULES: dict[str, Rule] = {
     "augment": (_changes, f"changes of {', '.join(item.name for item in fields(Augment))}, each with a number"),
     "seed": (lambda value: _whole(0)(value) and value < 2**63, "a whole number from 0 to 2^63 − 1"),
     "val_fraction": (_number(lambda value: 0 < value < 1), "in (0, 1)"),
+    "train_fraction": (_number(lambda value: 0 < value <= 1), "in (0, 1]"),
     "image_size": (lambda value: value is None or _whole(1)(value), "a whole number of at least 1"),
     "data_options": (_switches, "names of options, each true or false"),
     "num_workers": (lambda value: value is None or _whole(0)(value), "a whole number of at least 0"),

@@ -7,13 +7,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from slimnet.data import Batches, Dataset, Split
-from slimnet.errors import ArgumentError, ModelError
+from slimnet.errors import ArgumentError, FileFormatError, ModelError
 from slimnet.graph import ChannelGroup, channel_groups, in_eval_mode
 from slimnet.models import check_file, check_model, load_weights
 from slimnet.training.config import TrainConfig
@@ -128,6 +129,8 @@ def prepare(config: TrainConfig, team: Team, *, weights: bool = True, say: Calla
     check_model(config.model)
     if weights and config.init:
         check_file(config.init)
+    if config.teacher and not Path(config.teacher).exists():
+        raise FileFormatError(f"the teacher {config.teacher} does not exist: give a finished run, or a file of weights.")
     dataset = load_config_data(config)
     for note in dataset.notes:
         say(note)

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from slimnet.allocation import Budget, fit_widths
 from slimnet.criteria import group_scores
 from slimnet.errors import ArgumentError
-from slimnet.graph import ChannelGroup, prunable
+from slimnet.graph import ChannelGroup
+from slimnet.methods.pruner import chosen_groups
 from slimnet.methods.soft import SoftMethod
 from slimnet.training.config import TrainConfig
 from slimnet.training.distributed import Team
@@ -26,31 +27,36 @@ def with_target(
     Filters are valued by their L2 norms in the initial weights; costs are measured on this machine, by rank 0.
 
     Raises:
-        ArgumentError: if the method cannot close each group by a number of its own, or the target cannot be met.
+        ArgumentError: if the target cannot be met, or the dense network meets it.
         ExportError: if the network cannot be exported, so that it cannot be timed.
     """
     method = config.method
-    if not config.target or (isinstance(method, SoftMethod) and method.widths):
+    if not config.target or not isinstance(method, SoftMethod) or method.widths:
         return config
-    if not isinstance(method, SoftMethod) or method.couple != "stream":
-        raise ArgumentError(f"`target` needs a soft filter method with coupled streams, such as fsdp; {method.name} is none.")
-    chosen = team.share(_widths(config, model, example, groups, say) if team.is_main else None)
+    chosen = team.share(_widths(config, method, model, example, groups, say) if team.is_main else None)
     return replace(config, method=replace(method, widths=tuple(chosen)))
 
 
 def _widths(
     config: TrainConfig,
+    method: SoftMethod,
     model: nn.Module,
     example: Tensor,
     groups: Sequence[ChannelGroup],
     say: Callable[[str], None],
 ) -> list[tuple[str, int]]:
     say("measuring what layers cost on this machine (kept for the next time)")
-    scores = {group.name: group_scores(model, group, CRITERION) for group in prunable(groups)}
+    scores = {group.name: group_scores(model, group, CRITERION) for group in chosen_groups(method, model, groups)}
     budget, threads, batch = Budget(**config.target), config.target_threads, config.target_batch
     found = fit_widths(model, example, groups, scores, budget, threads=threads, batch=batch)
     say(
         f"target {found.budget.name} {found.budget.value:g}: {found.flops:.1%} of the FLOPs, predicted "
         f"{found.predicted_ms:.3g} ms of {found.dense_ms:.3g} ms, {found.predicted_speedup:.2f}×"
     )
-    return [(name, width) for name, width in found.kept.items() if width < len(scores[name])]
+    narrower = [(name, width) for name, width in found.kept.items() if width < len(scores[name])]
+    if not narrower:
+        raise ArgumentError(
+            f"the dense network meets the target {budget.name} {budget.value:g} already ({found.dense_ms:.3g} ms): ask for more, "
+            "or train with --method dense."
+        )
+    return narrower

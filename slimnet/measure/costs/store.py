@@ -59,9 +59,12 @@ class Target:
         return f"costs-{hashlib.blake2b(text.encode(), digest_size=8).hexdigest()}.json"
 
 
-def default_folder() -> Path:
-    """The user's cache folder of slimnet."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "slimnet"
+def default_folder() -> Path | None:
+    """The user's cache folder of slimnet; None where there is none."""
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "slimnet"
+    except RuntimeError:  # a user without a home
+        return None
 
 
 def read_entries(path: Path, target: Target) -> tuple[dict[str, Any], int]:
@@ -83,8 +86,9 @@ def read_entries(path: Path, target: Target) -> tuple[dict[str, Any], int]:
 
 
 def write_entries(path: Path, target: Target, entries: Mapping[str, Any]) -> None:
-    """Write all entries, each with a checksum."""
-    checked = {key: {"value": value, "crc": _crc(key, value)} for key, value in entries.items()}
+    """Write all entries, each with a checksum, and those that another process has written meanwhile."""
+    together = {**read_entries(path, target)[0], **entries}
+    checked = {key: {"value": value, "crc": _crc(key, value)} for key, value in together.items()}
     path.parent.mkdir(parents=True, exist_ok=True)
     write_json(path, {"format": FORMAT, "target": target.as_dict(), "entries": checked})
 

@@ -46,6 +46,7 @@ class CostTable:
         found, self.damaged = read_entries(self.path, self.target) if self.path else ({}, 0)
         self._times = {key: float(value) for key, value in found.items() if isinstance(value, int | float)}
         self._saved = time.monotonic()
+        self._spans: dict[tuple[Site, Ends], tuple[Span, Span]] = {}
         self._grids: dict[Site, dict[Ends, dict[Point, float]]] = {}
         self._layout: Layout | None = None
 
@@ -82,8 +83,10 @@ class CostTable:
                 self.save()
         if progress is not None and missing:
             progress(len(missing), len(missing))
+        for site, ends, _ in wanted:
+            self._grids.setdefault(site, {})[ends] = {}
         for site, ends, point in wanted:
-            self._grids.setdefault(site, {}).setdefault(ends, {})[point] = self._times[self._key(site, point)]
+            self._grids[site][ends][point] = self._times[self._key(site, point)]
 
     def microseconds(self, site: Site, reads: int, makes: int) -> float:
         """The time of a layer, for the whole batch; 0 for a layer without channels.
@@ -100,18 +103,23 @@ class CostTable:
         return interpolated(site, (reads, makes), grids[closest], self.layout)
 
     def save(self) -> None:
-        """Write all times, in one piece."""
-        if self.path is not None:
-            write_entries(self.path, self.target, self._times)
+        """Write all times, in one piece; where that cannot be done they are kept in memory only."""
+        try:
+            if self.path is not None:
+                write_entries(self.path, self.target, self._times)
+        except OSError:
+            self.path = None
         self._saved = time.monotonic()
 
     def _wanted(self, places: Iterable[Place]) -> list[tuple[Site, Ends, Point]]:
-        layout = self.layout
-        return [
-            (site, (reads.most if reads.fixed else None, makes.most if makes.fixed else None), point)
-            for site, reads, makes in places
-            for point in points(site, reads, makes, layout)
-        ]
+        wanted: list[tuple[Site, Ends, Point]] = []
+        for site, reads, makes in places:
+            ends = (reads.most if reads.fixed else None, makes.most if makes.fixed else None)
+            before = self._spans.get((site, ends), (reads, makes))
+            widest = max(before[0], reads, key=_most), max(before[1], makes, key=_most)
+            self._spans[site, ends] = widest
+            wanted += [(site, ends, point) for point in points(site, *widest, self.layout)]
+        return wanted
 
     def _time(self, site: Site, point: Point) -> float:
         """A time from the table, or else measured and put there."""
@@ -126,6 +134,10 @@ class CostTable:
     @staticmethod
     def _key(site: Site, point: Point) -> str:
         return f"{site.key}: {point[0]} to {point[1]}"
+
+
+def _most(span: Span) -> int:
+    return span.most
 
 
 def _fits(ends: Ends, point: Point) -> bool:
