@@ -23,10 +23,11 @@ import torch
 from torch import nn
 
 import slimnet.surgery
+from slimnet.allocation import aligned
 from slimnet_cli import _run, cli
 
 BUNDLE = {"model.onnx", "model.json", "slim.safetensors", "plan.json", "config.json", "dense.onnx", "report.json"}
-RUN = {"config.json", "metrics.jsonl", "checkpoint.safetensors", "checkpoint.json", "model.safetensors"}
+RUN = {"config.json", "metrics.jsonl", "selection.jsonl", "checkpoint.safetensors", "checkpoint.json", "model.safetensors"}
 HEAVY = ("torch", "torchvision", "numpy", "onnx", "onnxruntime", "sklearn", "fvcore", "safetensors")
 QUICK = ("--epochs", "2", "--finetune-epochs", "1", "--batch-size", "64", "--precision", "fp32", "--seed", "3", "--lr", "0.05")
 BENCH = ("--rounds", "3", "--seconds", "0")
@@ -165,7 +166,7 @@ def test_bench_compares_any_onnx_files(made: Made) -> None:
 def test_evaluate_agrees_on_run_bundle_and_onnx(made: Made) -> None:
     of_run, of_bundle = (slimnet_cli("evaluate", what, "--json").json for what in (made.run, made.bundle))
     of_onnx = slimnet_cli("evaluate", made.bundle / "model.onnx", "--data", "digits", "--json").json
-    keys = {"split", "classes", "accuracy", "loss", "per_class", "confusion", "count"}
+    keys = {"split", "classes", "accuracy", "loss", "per_class", "confusion", "f1", "macro_f1", "count", "views"}
     assert of_run.keys() == of_bundle.keys() == of_onnx.keys() == keys
     assert of_run["confusion"] == of_bundle["confusion"] == of_onnx["confusion"]
     assert of_run["accuracy"] == json.loads((made.run / "metrics.jsonl").read_text().splitlines()[-1])["test_accuracy"]
@@ -230,7 +231,7 @@ def break_surgery(monkeypatch: pytest.MonkeyPatch) -> None:
             result.model.get_parameter("linear.bias")[0] += 1e-3
         return result
 
-    monkeypatch.setattr(slimnet.surgery, "slim", wrong)
+    monkeypatch.setattr(aligned, "slim", wrong)
 
 
 @pytest.mark.parametrize("was_there", [False, True], ids=["new", "forced"])
@@ -655,7 +656,7 @@ USAGE = [
     ("train --resume --force --out o", "--resume goes on with a run, --force starts it again"),
     ("export", "Missing argument 'RUN'"),
     ("export r --out o --align 0", "0 is not in the range x>=1"),
-    ("prune x.pth --model resnet8 --out o", "give either --rate or --flops"),
+    ("prune x.pth --model resnet8 --out o", "give one of --rate, --flops and --target"),
     ("bench", "Missing argument 'WHAT...'"),
     ("bench a.onnx a.onnx", "the same file is given twice"),
     ("bench a.onnx --batch 0", "0 is not in the range x>=1"),

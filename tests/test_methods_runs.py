@@ -128,7 +128,7 @@ def test_help_names_every_method():
     assert set(method_names()) == set(re.search(r": (.*)\.  \[", help_text)[1].split(", "))
 
 
-@pytest.mark.parametrize("card", sorted(CARDS.glob("*.md")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("card", sorted(set(CARDS.glob("*.md")) - {CARDS / "README.md"}), ids=lambda path: path.stem)
 def test_the_cards_say_what_runs(card):
     """The Python of a card makes the method of that name; its command is one that ``train`` understands."""
     text = card.read_text(encoding="utf-8")

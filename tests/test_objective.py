@@ -187,7 +187,7 @@ def test_average_by_hand() -> None:
         average.update_parameters(model)
         decay = min(0.5, (1 + step) / (10 + step))
         expected = value if step == 0 else decay * expected + (1 - decay) * value
-    assert float(average.module.weight) == pytest.approx(expected)
+    assert float(average.module.weight.detach()) == pytest.approx(expected)
 
 
 def test_tables_of_indices_are_not_averaged() -> None:

@@ -189,7 +189,7 @@ def test_file_that_cannot_be_read(mine: Path) -> None:
 
 
 def test_unknown_recipe_names_the_nearest() -> None:
-    with pytest.raises(ArgumentError, match=r"'fsdp-resnet20-cifar'\. Did you mean fsdp-resnet20-cifar10\? Known: dsd-fsdp"):
+    with pytest.raises(ArgumentError, match=r"'fsdp-resnet20-cifar'\. Did you mean fsdp-resnet20-cifar10\? Known: dense-vgg9"):
         load_recipe("fsdp-resnet20-cifar")
 
 

@@ -170,6 +170,7 @@ def test_run_directory(run: Run) -> None:
     assert {path.name for path in run.path.iterdir()} == {
         "checkpoint.json",
         "checkpoint.safetensors",
+        "selection.jsonl",
         "config.json",
         "metrics.jsonl",
         "model.safetensors",
@@ -212,7 +213,7 @@ def test_best_epoch_is_chosen_by_validation_among_closed_ones(run: Run) -> None:
 def test_an_open_epoch_is_never_best_however_good(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from slimnet.training import loop
 
-    def flattered(job: object, epoch: int) -> Evaluation:
+    def flattered(job: object, model: object, epoch: int) -> Evaluation:
         accuracy = 1.0 - 0.1 * epoch  # the first, open epochs look best
         return Evaluation(accuracy=accuracy, loss=1.0, per_class=(), confusion=(), count=1)
 
