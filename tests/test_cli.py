@@ -171,7 +171,7 @@ def test_evaluate_agrees_on_run_bundle_and_onnx(made: Made) -> None:
     assert of_run["confusion"] == of_bundle["confusion"] == of_onnx["confusion"]
     assert of_run["accuracy"] == json.loads((made.run / "metrics.jsonl").read_text().splitlines()[-1])["test_accuracy"]
     table = slimnet_cli("evaluate", made.run)
-    assert table.out.startswith(f"accuracy {100 * of_run['accuracy']:.2f} % on 359 images")
+    assert table.out.startswith(f"accuracy {100 * of_run['accuracy']:.2f} %, macro-F1 {100 * of_run['macro_f1']:.2f} %")
 
 
 def test_bundle_keeps_the_split_and_the_normalisation_of_its_run(made: Made, here: Path) -> None:
