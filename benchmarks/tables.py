@@ -112,6 +112,13 @@ def fsdp_table() -> str:
             f"Epoch time ÷ plain training ({r['model']}, {r['images']} images of CIFAR-10, {r['rounds']} interleaved rounds, "
             f"{r['date']}, {r['device']}):\n\n" + table(("variant", "ratio", "95 % interval"), rows)
         )
+    inside = load("fsdp_inside")
+    if inside:
+        parts.append(
+            f"Timed from inside (the processor's time in FSDP's hooks, against everything else of the same {inside['epochs']} "
+            f"epochs): {inside['ratio']:.3f}, of which class statistics and selection {inside['shares']['after_epoch']:.3f}; "
+            f"{inside['date']}, {inside['device']}."
+        )
     return "\n\n".join(parts)
 
 

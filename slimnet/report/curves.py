@@ -68,7 +68,7 @@ def plot_loss(epochs: Epochs, path: Path | str, *, best: int | None = None) -> W
         title=f"Validation loss: last {val[-1]:.3g}, lowest {val[low]:.3g} in epoch {low + 1}",
         alt=f"Line chart over {len(val)} epochs. Training loss goes from {train[0]:.3g} to {train[-1]:.3g}, validation loss "
         f"from {val[0]:.3g} to {val[-1]:.3g}; the highest is {max(val):.3g}.",
-        aid="Mean cross-entropy in nats, lower is better"
+        aid="Validation: mean cross-entropy in nats; training: what was minimised, teacher included; lower is better"
         + ("; it may rise while selected filters fade." if has(epochs, "rate") else "."),
     )
     figure, axes = new_figure(words.title, height=HEIGHT)
