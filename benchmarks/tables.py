@@ -165,7 +165,7 @@ def methods_table() -> str:
     """The family under one budget."""
     r = load("cifar10_methods")
     if r is None:
-        return ""
+        return "(Not run to its end yet.)"
     settings, flops = r["settings"], r["flops"]
     rows = [
         (
@@ -182,6 +182,29 @@ def methods_table() -> str:
         "test accuracy, mean ± std", "seeds",
     )  # fmt: skip
     return table(head, rows) + f"\n\n{r['date']}, {r['device']}."
+
+
+def widths_table() -> str:
+    """Predicted against measured."""
+    r = load("predictions")
+    if r is None:
+        return "(Not measured yet.)"
+    rows = []
+    for n in r["networks"]:
+        target = next(row for row in n["assignments"] if row["name"] == "target")
+        low, high = target["interval"]
+        rows.append(
+            (
+                n["name"],
+                percent(n["median_error"], 1),
+                f"{r['target_speedup']:g}× → predicted {target['predicted_speedup']:.2f}×, "
+                f"measured {target['measured_speedup']:.2f}× ({low:.2f}–{high:.2f})",
+                f"{n['control']:.3f}",
+                f"{n['table_seconds']:.0f} s, again {n['table_again_seconds']:.2f} s",
+            )
+        )
+    head = ("network", "10 random assignments: median error of the predicted speed-up", "target", "A/A", "building the table")
+    return table(head, rows) + f"\n\nOne thread, batch 1, ONNX Runtime, random weights; {r['date']}, {r['device']}."
 
 
 def vggface_table() -> str:
@@ -254,6 +277,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "fer2013": fer_table,
     "methods": methods_table,
     "vggface": vggface_table,
+    "widths": widths_table,
 }
 
 
