@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Mapping, Sequence
-from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -14,7 +13,7 @@ from slimnet._files import atomic_folder, check_output, write_json, write_tensor
 from slimnet.allocation import Budget, fit_widths, slim_aligned
 from slimnet.criteria import ClassStatistics, Ranking, collect_class_statistics, get_criterion, group_scores, statistics_modules
 from slimnet.errors import ArgumentError, DataError
-from slimnet.graph import ChannelGroup, Couple, channel_groups, prunable
+from slimnet.graph import ChannelGroup, Couple, channel_groups, not_ignored, prunable
 from slimnet.measure import count
 from slimnet.models import build_model, load_weights
 from slimnet.models.weights import first_and_last
@@ -194,7 +193,7 @@ def prune_checkpoint(
     check_output(Path(out), force=force, ours=PRUNED_FILES)
     if flops is not None and not 0 < flops < 1:
         raise ArgumentError(f"`flops` must be in (0, 1), got {flops}.")
-    if [rate, flops, target].count(None) < 2:
+    if [rate, flops, target].count(None) != 2:
         raise ArgumentError("give one of `rate`, `flops` and `target`.")
     budget = Budget(**target) if target is not None else None
     if budget is not None and ranking != "group":
@@ -210,7 +209,7 @@ def prune_checkpoint(
     found: dict[str, Any] = {}
     if budget is not None:
         groups = channel_groups(model, example)
-        chosen = [group for group in prunable(groups) if not any(fnmatch(group.name, pattern) for pattern in ignore)]
+        chosen = not_ignored(prunable(groups), ignore)
         scores = {group.name: group_scores(model, group, criterion, statistics=statistics) for group in chosen}
         found = fit_widths(model, example, groups, scores, budget, threads=threads, batch=batch).as_dict()
         how: dict[str, Any] = {"widths": found["kept"]}

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from fnmatch import fnmatch
 
 import torch
 from torch import Tensor, nn
 
 from slimnet.criteria import ClassStatistics, Ranking, get_criterion, group_scores, lowest, select
 from slimnet.errors import ArgumentError
-from slimnet.graph import ChannelGroup, Couple, channel_groups, prunable
+from slimnet.graph import ChannelGroup, Couple, channel_groups, not_ignored, prunable
 from slimnet.masks import SoftMask
 
 NOTHING = "no channel group of this network may be pruned: `slimnet inspect` says why."
@@ -83,12 +82,8 @@ def _down_to(scores: Mapping[str, Tensor], widths: Mapping[str, int]) -> dict[st
     return {name: lowest(scores[name], len(scores[name]) - width) for name, width in widths.items()}
 
 
-def _chosen(groups: Sequence[ChannelGroup], ignore: Sequence[str]) -> list[ChannelGroup]:
-    for pattern in ignore:
-        if not any(fnmatch(group.name, pattern) for group in groups):
-            names = ", ".join(group.name for group in groups)
-            raise ArgumentError(f"`ignore` {pattern!r} matches no channel group; there are: {names}.")
-    chosen = [group for group in groups if not any(fnmatch(group.name, pattern) for pattern in ignore)]
+def _chosen(groups: Sequence[ChannelGroup], ignore: Sequence[str]) -> tuple[ChannelGroup, ...]:
+    chosen = not_ignored(groups, ignore)
     if not chosen:
         raise ArgumentError("no channel group is left to prune: `ignore` matches all of them." if ignore else NOTHING)
     return chosen

@@ -30,6 +30,8 @@ class Alignment(ParamType):
         """``none`` is None."""
         if value in ("none", None):
             return None
+        if value != "auto" and not str(value).isdigit():
+            self.fail(f"{value!r} is neither none, auto, nor a number of channels.", param, ctx)
         return value if value == "auto" else int(click.IntRange(min=1).convert(value, param, ctx))
 
 

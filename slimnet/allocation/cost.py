@@ -14,7 +14,7 @@ from slimnet.export import export_onnx
 from slimnet.graph import ChannelGroup
 from slimnet.measure.costs import CostTable, NodeTimes, Site, profile_nodes, run_time
 from slimnet.measure.costs.grid import Span
-from slimnet.measure.costs.table import Place, Progress
+from slimnet.measure.costs.table import WIDTH, Place, Progress
 
 LAYER_OPS = ("Conv", "FusedConv", "Gemm", "FusedGemm", "MatMul", "FusedMatMul", "ReorderInput", "ReorderOutput")
 RUNS = 30
@@ -41,7 +41,6 @@ class NetworkCost:
         self._memo: dict[tuple[Site, int, int], float] = {}
         inside = profile.total(*LAYER_OPS)
         self._rest, self._run = profile.total() - inside, max(run_microseconds - profile.total(), 0.0)
-        self._areas = {layer.name: layer.positions for layer in self.layers}
         known = self._layers_at({})
         if not known:
             raise ModelError("the network has no convolution or linear layer whose cost could be measured.")
@@ -109,8 +108,8 @@ class NetworkCost:
 
     def _share(self, kept: Mapping[str, int]) -> float:
         """How much of the dense network's maps is left."""
-        dense = sum(self._areas[layer.name] * layer.makes for layer in self.layers)
-        return sum(self._areas[layer.name] * layer.widths(kept)[1] for layer in self.layers) / dense
+        dense = sum(layer.positions * layer.makes for layer in self.layers)
+        return sum(layer.positions * layer.widths(kept)[1] for layer in self.layers) / dense
 
 
 def places(layers: Iterable[Layer]) -> list[Place]:
@@ -122,9 +121,5 @@ def places(layers: Iterable[Layer]) -> list[Place]:
         reads, makes = Span(layer.reads, not layer.read_from), Span(layer.makes, not layer.made_for)
         key = (layer.site, reads.most if reads.fixed else 0, makes.most if makes.fixed else 0)
         _, first, second = found.get(key, (None, reads, makes))
-        found[key] = (layer.site, max(first, reads, key=_most), max(second, makes, key=_most))
+        found[key] = (layer.site, max(first, reads, key=WIDTH), max(second, makes, key=WIDTH))
     return list(found.values())
-
-
-def _most(span: Span) -> int:
-    return span.most

@@ -2,7 +2,7 @@
 
 from slimnet.graph.analysis import Analysis, MovesChannels, Reader, Summand, analyse
 from slimnet.graph.capture import ExampleInputs, as_inputs, check_model
-from slimnet.graph.groups import ChannelGroup, Couple, Rows, channel_groups, prunable, stream_groups
+from slimnet.graph.groups import ChannelGroup, Couple, Rows, channel_groups, not_ignored, prunable, stream_groups
 from slimnet.graph.modes import in_eval_mode
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "channel_groups",
     "check_model",
     "in_eval_mode",
+    "not_ignored",
     "prunable",
     "stream_groups",
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from fnmatch import fnmatch
 from typing import Literal
 
 import torch
@@ -103,6 +104,20 @@ class ChannelGroup:
 def prunable(groups: Iterable[ChannelGroup]) -> tuple[ChannelGroup, ...]:
     """The groups whose channels may be masked: not pinned, and made by at least one layer."""
     return tuple(group for group in groups if not group.pinned and group.weights)
+
+
+def not_ignored(groups: Sequence[ChannelGroup], ignore: Iterable[str]) -> tuple[ChannelGroup, ...]:
+    """The groups whose names match none of the patterns (``fnmatch``).
+
+    Raises:
+        ArgumentError: if a pattern matches no group.
+    """
+    patterns = tuple(ignore)
+    for pattern in patterns:
+        if not any(fnmatch(group.name, pattern) for group in groups):
+            names = ", ".join(group.name for group in groups) or "none"
+            raise ArgumentError(f"`ignore` {pattern!r} matches no channel group; there are: {names}.")
+    return tuple(group for group in groups if not any(fnmatch(group.name, pattern) for pattern in patterns))
 
 
 def channel_groups(model: nn.Module, example_inputs: ExampleInputs, *, couple: Couple = "stream") -> tuple[ChannelGroup, ...]:

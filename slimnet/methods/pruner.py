@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from fnmatch import fnmatch
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -13,7 +12,7 @@ from torch.optim import SGD, Optimizer
 from slimnet.criteria import exact_count, group_scores, lowest
 from slimnet.criteria.statistics import ClassStatistics
 from slimnet.errors import ArgumentError
-from slimnet.graph.groups import ChannelGroup, prunable
+from slimnet.graph.groups import ChannelGroup, not_ignored, prunable
 from slimnet.masks import SoftMask
 from slimnet.methods.base import Pruner, Statistics
 
@@ -201,12 +200,7 @@ def chosen_groups(method: SoftMethod, model: nn.Module, groups: Sequence[Channel
     Raises:
         ArgumentError: if a pattern of ``ignore`` matches nothing.
     """
-    found = prunable(groups)
-    for pattern in method.ignore:
-        if not any(fnmatch(group.name, pattern) for group in found):
-            names = ", ".join(group.name for group in found) or "none"
-            raise ArgumentError(f"`ignore` {pattern!r} matches no channel group; there are: {names}.")
-    found = tuple(group for group in found if not any(fnmatch(group.name, pattern) for pattern in method.ignore))
+    found = not_ignored(prunable(groups), method.ignore)
     return tuple(group for group in found if not method.convolutions_only or _is_convolutional(model, group))
 
 

@@ -99,8 +99,9 @@ def _resumed(folder: Path, given: dict[str, Any]) -> TrainConfig:
     asked = replace(config, **given)
     for name in given:
         had, value = getattr(config, name), getattr(asked, name)
-        if name == "method" and config.target and isinstance(had, SoftMethod) and isinstance(value, SoftMethod):
-            had = replace(had, widths=value.widths or ())  # which the target has chosen
+        chosen = config.target and isinstance(had, SoftMethod) and isinstance(value, SoftMethod) and not value.widths
+        if chosen:  # the target has added the widths
+            had = replace(had, widths=())
         if value != had and not (name in AUTO and value == "auto"):
             raise ArgumentError(f"`{name}` was {had!r} when the run in {folder} began, got {value!r}: leave it out.")
     return config

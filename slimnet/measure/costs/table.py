@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
+from operator import attrgetter
 from pathlib import Path
 
 from slimnet.errors import MeasureError
@@ -16,6 +17,7 @@ from slimnet.measure.costs.store import Target, default_folder, read_entries, wr
 REFERENCE = Site("conv", size=(16, 16), kernel=(3, 3), padding=(1, 1))
 SAVE_EVERY = 10.0  # seconds
 RUNS = 12
+WIDTH = attrgetter("most")
 Progress = Callable[[int, int], None]
 Place = tuple[Site, Span, Span]
 """Where a layer stands, and the widths that it may read and make."""
@@ -116,7 +118,7 @@ class CostTable:
         for site, reads, makes in places:
             ends = (reads.most if reads.fixed else None, makes.most if makes.fixed else None)
             before = self._spans.get((site, ends), (reads, makes))
-            widest = max(before[0], reads, key=_most), max(before[1], makes, key=_most)
+            widest = max(before[0], reads, key=WIDTH), max(before[1], makes, key=WIDTH)
             self._spans[site, ends] = widest
             wanted += [(site, ends, point) for point in points(site, *widest, self.layout)]
         return wanted
@@ -134,10 +136,6 @@ class CostTable:
     @staticmethod
     def _key(site: Site, point: Point) -> str:
         return f"{site.key}: {point[0]} to {point[1]}"
-
-
-def _most(span: Span) -> int:
-    return span.most
 
 
 def _fits(ends: Ends, point: Point) -> bool:
