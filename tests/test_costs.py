@@ -380,11 +380,13 @@ def test_training_to_a_target(imagined: object, tmp_path: Path, monkeypatch: pyt
         train(out=tmp_path / "odd", target={"speed": 0.4}, epochs=3, progress=False, **settings)
 
 
-def test_prune_on_the_command_line(imagined: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_prune_a_checkpoint_to_a_target(imagined: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    weights, out = tmp_path / "resnet8.pth", tmp_path / "out"
+    weights, out, said = tmp_path / "resnet8.pth", tmp_path / "out", list[str]()
     torch.save(build_model("resnet8", num_classes=10).state_dict(), weights)
-    report = prune_checkpoint(weights, out, model="resnet8", num_classes=10, in_channels=3, image_size=16, target={"params": 0.5})
+    report = prune_checkpoint(weights, out, model="resnet8", num_classes=10, in_channels=3, image_size=16, target={"params": 0.5},
+                              say=said.append)  # fmt: skip
+    assert said[0].startswith("measuring what layers cost on this machine: 0 of") and len(said) == 5
     found = report["allocation"]
     assert found["target"] == {"params": 0.5} and found["predicted"]["params_left"] <= 0.5
     assert {g["name"]: g["size"] - g["closed"] for g in report["groups"]} == found["kept"]

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from slimnet_cli._emit import emit_json, emit_table, number, percent
+from slimnet_cli._emit import emit_json, emit_table, number, percent, say
 from slimnet_cli._options import as_json, existing, folder_out, force, network, take_target, target_options, together
 
 selection = together(
@@ -48,7 +48,7 @@ def command(checkpoint: Path, out: Path, force: bool, as_json: bool, **options: 
     options |= {name: value for name, value in given.items() if value is not None} | ({"target": target} if target else {})
     from slimnet.checkpoints import prune_checkpoint
 
-    report = prune_checkpoint(checkpoint, out, force=force, **options)
+    report = prune_checkpoint(checkpoint, out, force=force, say=say, **options)
     if as_json:
         emit_json(report)
         return

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from slimnet_cli._emit import emit_json, emit_table, number
+from slimnet_cli._emit import emit_json, emit_table, number, say
 from slimnet_cli._options import align, as_json, existing, folder_out, force, network
 
 
@@ -30,7 +30,7 @@ def command(checkpoint: Path, out: Path, force: bool, as_json: bool, **options: 
     """
     from slimnet.checkpoints import slim_checkpoint
 
-    report = slim_checkpoint(checkpoint, out, force=force, **options)
+    report = slim_checkpoint(checkpoint, out, force=force, say=say, **options)
     if as_json:
         emit_json(report)
         return

@@ -6,7 +6,7 @@ from slimnet.allocation.aligned import slim_aligned
 from slimnet.allocation.budget import Budget
 from slimnet.allocation.choose import Allocation, allocate
 from slimnet.allocation.cost import NetworkCost
-from slimnet.allocation.fit import fit_padding, fit_widths
+from slimnet.allocation.fit import fit_padding, fit_widths, telling
 from slimnet.allocation.layers import Layer, network_layers
 from slimnet.allocation.pad import padded_widths
 
@@ -21,4 +21,5 @@ __all__ = [
     "network_layers",
     "padded_widths",
     "slim_aligned",
+    "telling",
 ]

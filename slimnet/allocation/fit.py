@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from torch import Tensor, nn
 
@@ -13,6 +13,24 @@ from slimnet.allocation.pad import padded_widths
 from slimnet.graph import ChannelGroup
 from slimnet.measure.costs import CostTable, Target
 from slimnet.measure.costs.table import Progress
+
+
+def telling(say: Callable[[str], None]) -> Progress:
+    """Progress of the measurements in words: how many are to be made, and every quarter that is done.
+
+    Args:
+        say: told a line at a time.
+    """
+    told = -1
+
+    def progress(done: int, total: int) -> None:
+        nonlocal told
+        quarter = 4 * done // total
+        if quarter > told:
+            told = quarter
+            say(f"measuring what layers cost on this machine: {done:,} of {total:,} times")
+
+    return progress
 
 
 def fit_widths(

@@ -63,7 +63,7 @@ def export_run(
         ParityError: if ONNX Runtime does.
     """
     from slimnet._files import check_output
-    from slimnet.allocation import slim_aligned
+    from slimnet.allocation import slim_aligned, telling
     from slimnet.export import write_bundle
     from slimnet.export._opset import chosen_opset
     from slimnet.export.manifest import ALL_FILES
@@ -80,7 +80,7 @@ def export_run(
         say(f"the run started from scratch, or with a new head: the dense baseline is {MASKED} (--dense names a trained one)")
     real = real_batch(data.val, data, REAL_IMAGES)
     say("cutting")
-    result = slim_aligned(masked, real[:4], align)
+    result = slim_aligned(masked, real[:4], align, progress=telling(say))
     say("evaluating on the test split")
     accuracy = {
         "split": "test",

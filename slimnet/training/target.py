@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from torch import Tensor, nn
 
-from slimnet.allocation import Budget, fit_widths
+from slimnet.allocation import Budget, fit_widths, telling
 from slimnet.criteria import group_scores
 from slimnet.errors import ArgumentError
 from slimnet.graph import ChannelGroup
@@ -45,10 +45,9 @@ def _widths(
     groups: Sequence[ChannelGroup],
     say: Callable[[str], None],
 ) -> list[tuple[str, int]]:
-    say("measuring what layers cost on this machine (kept for the next time)")
     scores = {group.name: group_scores(model, group, CRITERION) for group in chosen_groups(method, model, groups)}
     budget, threads, batch = Budget(**config.target), config.target_threads, config.target_batch
-    found = fit_widths(model, example, groups, scores, budget, threads=threads, batch=batch)
+    found = fit_widths(model, example, groups, scores, budget, threads=threads, batch=batch, progress=telling(say))
     say(
         f"target {found.budget.name} {found.budget.value:g}: {found.flops:.1%} of the FLOPs, predicted "
         f"{found.predicted_ms:.3g} ms of {found.dense_ms:.3g} ms, {found.predicted_speedup:.2f}×"

@@ -1,0 +1,142 @@
+"""A trained checkpoint in, the same with closed filters out."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from slimnet._files import atomic_folder, check_output, write_json, write_tensors
+from slimnet.allocation import Budget, fit_widths, telling
+from slimnet.checkpoints.calibration import calibrate
+from slimnet.checkpoints.opening import open_checkpoint, silent
+from slimnet.criteria import Ranking, get_criterion, group_scores
+from slimnet.errors import ArgumentError
+from slimnet.graph import Couple, channel_groups, not_ignored, prunable
+from slimnet.measure import count
+from slimnet.oneshot import prune
+from slimnet.surgery import runnable_plan
+from slimnet.surgery.plan import Plan
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+PRUNED_FILES = ("model.safetensors", "config.json", "report.json")
+HIGHEST_RATE, RATE_STEP = 0.999, 1e-3
+
+
+def prune_checkpoint(
+    checkpoint: Path | str,
+    out: Path | str,
+    *,
+    criterion: str = "l2",
+    rate: float | None = None,
+    flops: float | None = None,
+    target: Mapping[str, float] | None = None,
+    threads: int = 1,
+    batch: int = 1,
+    ranking: Ranking = "group",
+    couple: Couple = "stream",
+    mask_norm: bool = True,
+    ignore: Sequence[str] = (),
+    data: str | None = None,
+    data_dir: str | None = None,
+    force: bool = False,
+    say: Callable[[str], None] = silent,
+    **network: Any,
+) -> dict[str, Any]:
+    """Close filters of a trained network at once, and write ``model.safetensors`` and ``report.json``.
+
+    Args:
+        checkpoint: the weights.
+        out: folder to write.
+        rate: share of filters to close; or
+        flops: share of the FLOPs that the network is to have once it is cut, in (0, 1): the least rate that reaches it.
+        target: what the network is to cost on this machine once it is cut, e.g. ``{"speedup": 3}`` (see
+            `slimnet.allocation.Budget`): widths are chosen group by group from measured costs.
+        threads, batch: that the target is for.
+        criterion, ranking, couple, mask_norm, ignore: see :func:`slimnet.prune`.
+        data, data_dir: training data for ``"cs"`` and ``"taylor"``.
+        force: replace an existing folder.
+        say: told what takes a while.
+        **network: see :func:`open_checkpoint`.
+
+    Returns:
+        What is in ``report.json``.
+
+    Raises:
+        ArgumentError: if a value is out of its range, or the criterion needs data and there are none.
+    """
+    check_output(Path(out), force=force, ours=PRUNED_FILES)
+    if flops is not None and not 0 < flops < 1:
+        raise ArgumentError(f"`flops` must be in (0, 1), got {flops}.")
+    if [rate, flops, target].count(None) != 2:
+        raise ArgumentError("give one of `rate`, `flops` and `target`.")
+    budget = Budget(**target) if target is not None else None
+    if budget is not None and ranking != "group":
+        raise ArgumentError("a target ranks groups by itself: leave `ranking` at 'group'.")
+    if budget is not None and couple != "stream":
+        raise ArgumentError("a target needs coupled streams: leave `couple` at 'stream'.")
+    source = get_criterion(criterion).source
+    if source in ("statistics", "gradients") and data is None:
+        raise ArgumentError(f"criterion {criterion!r} needs data: name a data set with --data.")
+    model, example, config = open_checkpoint(checkpoint, **network)
+    statistics = calibrate(model, example, source, couple, data, data_dir) if data is not None else None
+    options = {"criterion": criterion, "ranking": ranking, "couple": couple, "mask_norm": mask_norm, "ignore": tuple(ignore)}
+    found: dict[str, Any] = {}
+    if budget is not None:
+        groups = channel_groups(model, example)
+        chosen = not_ignored(prunable(groups), ignore)
+        scores = {group.name: group_scores(model, group, criterion, statistics=statistics) for group in chosen}
+        fitted = fit_widths(model, example, groups, scores, budget, threads=threads, batch=batch, progress=telling(say))
+        found = {**fitted.as_dict(), "threads": threads, "batch": batch}
+        how: dict[str, Any] = {"widths": found["kept"]}
+    else:
+        how = {"rate": rate if flops is None else _rate_for(model, example, flops, {**options, "statistics": statistics})}
+    mask = prune(model, example, statistics=statistics, **how, **options)  # type: ignore[arg-type]
+    report = {
+        "rate": how.get("rate"),
+        **({"allocation": found} if found else {}),
+        **options,
+        "groups": [{"name": name, "size": len(closed), "closed": int(closed.sum())} for name, closed in mask.closed().items()],
+        "flops": {"dense": count(model, example).flops, "realisable": _flops_once_cut(model, example)},
+    }
+    with atomic_folder(Path(out), force=force, ours=PRUNED_FILES) as folder:
+        write_tensors(folder / "model.safetensors", model.state_dict())
+        write_json(folder / "config.json", config)
+        write_json(folder / "report.json", report)
+    return report
+
+
+def _flops_once_cut(model: nn.Module, example: Tensor) -> int:
+    small = copy.deepcopy(model)
+    plan: Plan = runnable_plan(small, example)
+    return count(plan.apply(small), example).flops
+
+
+def _rate_for(model: nn.Module, example: Tensor, flops: float, options: Mapping[str, Any]) -> float:
+    """The least rate (to a thousandth) at which the network, once cut, has this share of its FLOPs, by bisection.
+
+    Raises:
+        ArgumentError: if even the highest rate leaves more.
+    """
+    dense = count(model, example).flops
+
+    def share(rate: float) -> float:
+        trial = copy.deepcopy(model)
+        for old, new in zip(model.parameters(), trial.parameters(), strict=True):
+            new.grad = old.grad
+        prune(trial, example, rate=rate, **options)
+        return _flops_once_cut(trial, example) / dense
+
+    low, high = 0.0, HIGHEST_RATE
+    least = share(high)
+    if least > flops:
+        raise ArgumentError(
+            f"`flops` {flops} cannot be reached: the least share that pruning these groups leaves is {least:.4f}."
+        )
+    while high - low > RATE_STEP:
+        middle = (low + high) / 2
+        low, high = (middle, high) if share(middle) > flops else (low, middle)
+    return high
