@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import datetime
+import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -29,16 +30,32 @@ def data_dir() -> Path:
 
 def write_result(name: str, values: Mapping[str, Any]) -> Path:
     """Write ``results/<name>.json`` with date, device and versions."""
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else environment().get("cpu", "cpu")
-    head = {
-        "date": datetime.datetime.now(tz=datetime.UTC).date().isoformat(),
-        "device": device,
-        "versions": {package: version(package) for package in PACKAGES},
-    }
+    date = datetime.datetime.now(tz=datetime.UTC).date().isoformat()
+    head = {"date": date, "device": _device(), "versions": _versions()}
     path = RESULTS / f"{name}.json"
     write_json(path, head | dict(values))
     print(path)
     return path
+
+
+def write_networks(name: str, values: Mapping[str, Any], found: Sequence[Mapping[str, Any]]) -> Path:
+    """The same with ``networks``: rows with a ``name``. Rows of other networks that the file has from this machine stay."""
+    names = {row["name"] for row in found}
+    try:
+        before = json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        before = {}
+    same = (before.get("device"), before.get("versions")) == (_device(), _versions())
+    kept = [row for row in before.get("networks", []) if row["name"] not in names] if same else []
+    return write_result(name, {**values, "networks": [*kept, *found]})
+
+
+def _device() -> str:
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else environment().get("cpu", "cpu")
+
+
+def _versions() -> dict[str, str]:
+    return {package: version(package) for package in PACKAGES}
 
 
 def without_paths(latency: Mapping[str, Any]) -> dict[str, Any]:

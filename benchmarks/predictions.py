@@ -6,7 +6,7 @@ For each network (ResNet-18 at 224×224, CIFAR's ResNet-56 at 32×32; random wei
 from nothing, then read again; ten assignments of random widths (half of them multiples of 16, half any), and one chosen for three
 times the speed, are cut, exported and timed against the dense network in interleaved rounds. Expected: a median error of at most
 10 %, the target within 10 %, the table in less than 5 minutes and again in less than a second. About 5 minutes. Writes
-results/predictions.json.
+results/predictions.json after each network; networks that are not asked for stay in it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from _results import write_result
+from _results import write_networks
 
 import slimnet
 from slimnet.allocation import Budget, NetworkCost, allocate
@@ -107,11 +107,11 @@ def measured(name: str, folder: Path) -> dict[str, Any]:
 
 def main() -> None:
     torch.set_num_threads(1)
-    with tempfile.TemporaryDirectory() as folder:
-        found = [measured(name, Path(folder)) for name in sys.argv[1:] or NETWORKS]
-    for each in found:
-        print(each["name"], f"median error {each['median_error']:.1%}, table {each['table_seconds']:.0f} s")
-    write_result("predictions", {"target_speedup": TARGET, "networks": found})
+    for name in sys.argv[1:] or NETWORKS:
+        with tempfile.TemporaryDirectory() as folder:
+            found = measured(name, Path(folder))
+        print(name, f"median error {found['median_error']:.1%}, table {found['table_seconds']:.0f} s")
+        write_networks("predictions", {"target_speedup": TARGET}, [found])
 
 
 if __name__ == "__main__":

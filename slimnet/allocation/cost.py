@@ -12,7 +12,7 @@ from slimnet.allocation.layers import Layer, network_layers
 from slimnet.errors import ModelError
 from slimnet.export import export_onnx
 from slimnet.graph import ChannelGroup
-from slimnet.measure.costs import CostTable, NodeTimes, Site, profile_nodes, run_time
+from slimnet.measure.costs import CostTable, NodeTimes, Site, profile_network
 from slimnet.measure.costs.grid import Span
 from slimnet.measure.costs.table import WIDTH, Place, Progress
 
@@ -26,7 +26,7 @@ class NetworkCost:
     .. math:: t(w) = t_{run} + t_{rest} \\frac{\\sum_l a_l m_l(w)}{\\sum_l a_l m_l} + f \\sum_l T_l(r_l(w), m_l(w))
 
     T_l is the cost table's time of layer l for the channels that it reads, r_l, and makes, m_l; a_l the area of its map. From one
-    profile and one plain timing of the dense network come t_run, what a run costs beside its nodes, t_rest, the nodes that are no
+    profile of the dense network come t_run, what a run costs beside its nodes, t_rest, the nodes that are no
     layers (pools, additions), and f, by which layers in this network differ from layers alone (memory, fused additions).
 
     Attributes:
@@ -35,12 +35,12 @@ class NetworkCost:
         dense_ms: the dense network, as predicted; measured when it was profiled.
     """
 
-    def __init__(self, layers: Sequence[Layer], table: CostTable, profile: NodeTimes, run_microseconds: float) -> None:
+    def __init__(self, layers: Sequence[Layer], table: CostTable, profile: NodeTimes, beside: float) -> None:
         self.layers = tuple(layers)
         self._table = table
         self._memo: dict[tuple[Site, int, int], float] = {}
         inside = profile.total(*LAYER_OPS)
-        self._rest, self._run = profile.total() - inside, max(run_microseconds - profile.total(), 0.0)
+        self._rest, self._run = profile.total() - inside, beside
         known = self._layers_at({})
         if not known:
             raise ModelError("the network has no convolution or linear layer whose cost could be measured.")
@@ -75,8 +75,8 @@ class NetworkCost:
         with tempfile.TemporaryDirectory(prefix="slimnet-cost-") as folder:
             path = Path(folder) / "dense.onnx"
             export_onnx(model, example, path)
-            profile, run = profile_nodes(path, table.target, runs=RUNS), run_time(path, table.target, runs=RUNS)
-        return cls(layers, table, profile, run)
+            profile, beside = profile_network(path, table.target, runs=RUNS)
+        return cls(layers, table, profile, beside)
 
     @property
     def unknown(self) -> tuple[float, str]:

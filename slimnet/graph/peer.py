@@ -1,4 +1,4 @@
-"""The channel groups that torch-pruning finds: a second opinion, for tests and benchmarks. Its façade.
+"""What torch-pruning makes of a network: a second opinion, for tests and benchmarks. Its façade.
 
 slimnet's own groups (:mod:`slimnet.graph.groups`) come from the exported operators; torch-pruning traces the backward graph.
 Where the two differ, one of them is wrong or more careful: ``tests/test_peer.py`` lists every case that is known.
@@ -62,6 +62,28 @@ def peer_slice(model: nn.Module, example_inputs: ExampleInputs, channels: Mappin
     return small
 
 
+def peer_prune(
+    model: nn.Module, example_inputs: ExampleInputs, rate: float, *, round_to: int | None = None, ignore: Sequence[str] = ()
+) -> nn.Module:
+    """Let torch-pruning choose the channels and remove them: L2 norms of its groups, the same rate in each.
+
+    Args:
+        model: left as it was.
+        example_inputs: a tensor or tuple of tensors, batch first.
+        rate: share of the channels to remove.
+        round_to: keep a multiple of so many.
+        ignore: modules whose outputs stay, such as the classifier.
+
+    Returns:
+        A smaller copy.
+
+    Raises:
+        GraphError: if torch-pruning does not get through the network.
+    """
+    small: nn.Module = _guarded(_peer_prune, model, example_inputs, rate, round_to, ignore)
+    return small
+
+
 def _guarded(function: Any, model: nn.Module, example_inputs: ExampleInputs, *arguments: Any) -> Any:
     copied = copy.deepcopy(model)
     try:
@@ -117,4 +139,23 @@ def _peer_slice(model: nn.Module, inputs: tuple[torch.Tensor, ...], channels: Ma
     for name, chosen in channels.items():
         module = model.get_submodule(name)
         graph.get_pruning_group(module, graph.get_pruner_of_module(module).prune_out_channels, list(chosen)).prune()
+    return model
+
+
+def _peer_prune(
+    model: nn.Module, inputs: tuple[torch.Tensor, ...], rate: float, round_to: int | None, ignore: Sequence[str]
+) -> nn.Module:
+    import torch_pruning
+
+    for parameter in model.parameters():
+        parameter.requires_grad_(True)
+    pruner = torch_pruning.pruner.BasePruner(
+        model,
+        inputs,
+        importance=torch_pruning.importance.GroupMagnitudeImportance(p=2),
+        pruning_ratio=rate,
+        round_to=round_to,
+        ignored_layers=[model.get_submodule(name) for name in ignore],
+    )
+    pruner.step()
     return model

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from slimnet.measure.costs.profile import NodeTimes, profile_nodes, run_time
+from slimnet.measure.costs.profile import NodeTimes, profile_network, profile_nodes
 from slimnet.measure.costs.site import Site
 from slimnet.measure.costs.store import Target, default_folder
 from slimnet.measure.costs.table import CostTable
 
-__all__ = ["CostTable", "NodeTimes", "Site", "Target", "default_folder", "profile_nodes", "run_time"]
+__all__ = ["CostTable", "NodeTimes", "Site", "Target", "default_folder", "profile_network", "profile_nodes"]

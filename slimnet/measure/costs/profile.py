@@ -6,6 +6,7 @@ import json
 import tempfile
 import time
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,38 +67,51 @@ def profile_nodes(model: Path | bytes, target: Target, *, runs: int = 20) -> Nod
     """
     with tempfile.TemporaryDirectory(prefix="slimnet-profile-") as folder:
         session = open_session(model, threads=target.threads, profile=Path(folder) / "profile")
-        _walls(session, target, runs)
+        _walls([session], target, runs)
         return NodeTimes(tuple(_nodes(_events(Path(session.end_profiling())))))
 
 
-def run_time(model: Path | bytes, target: Target, *, runs: int = 20) -> float:
-    """Microseconds of one whole run, seen from outside and without the profile, which costs some for every node.
+def profile_network(model: Path | bytes, target: Target, *, runs: int = 20) -> tuple[NodeTimes, float]:
+    """The same, and what a run costs beside its nodes.
+
+    A session without the profile, which costs some for every node, is timed in the same rounds, and the difference taken within a
+    round: so a machine that gets busy slows both alike.
 
     Args:
         model: an ONNX file, or its content.
         target: how it is run.
-        runs: so many, after a few that warm up; the mean of the faster half counts.
+        runs: rounds, after a few that warm up.
+
+    Returns:
+        The nodes; and microseconds: the median of a run of the plain session less the nodes of the other one, at least 0.
 
     Raises:
         FileFormatError: if it is not an ONNX network.
-        MeasureError: if it does not run.
+        MeasureError: if it does not run, or the runtime's profile cannot be read.
     """
-    return faster_half(_walls(open_session(model, threads=target.threads), target, runs)) / 1e3
+    with tempfile.TemporaryDirectory(prefix="slimnet-profile-") as folder:
+        session = open_session(model, threads=target.threads, profile=Path(folder) / "profile")
+        walls = _walls([session, open_session(model, threads=target.threads)], target, runs)[1]
+        events = _events(Path(session.end_profiling()))
+    inside = _by_name(events)
+    totals = np.sum([times[WARM_UP:] for times in inside.values()], axis=0)
+    return NodeTimes(tuple(_nodes(events))), max(float(np.median(np.asarray(walls) / 1e3 - totals)), 0.0)
 
 
-def _walls(session: Any, target: Target, runs: int) -> list[int]:
-    """Nanoseconds of each run after those that warm up."""
+def _walls(sessions: Sequence[Any], target: Target, runs: int) -> list[list[int]]:
+    """Nanoseconds of each run of each session, in turns, after those that warm up."""
     rng = np.random.default_rng(0)
-    feed = {spec.name: _random(spec, target, rng) for spec in session.get_inputs()}
-    walls = []
+    feed = {spec.name: _random(spec, target, rng) for spec in sessions[0].get_inputs()}
+    walls: list[list[int]] = [[] for _ in sessions]
     try:
         for _ in range(WARM_UP + runs):
-            start = time.perf_counter_ns()
-            session.run(None, feed)
-            walls.append(time.perf_counter_ns() - start)
+            for times, session in zip(walls, sessions, strict=True):
+                start = time.perf_counter_ns()
+                session.run(None, feed)
+                times.append(time.perf_counter_ns() - start)
     except Exception as error:  # onnxruntime's errors share no base class
         raise MeasureError(f"the network does not run: {' '.join(str(error).split())}") from None
-    return walls[WARM_UP:]
+    return [times[WARM_UP:] for times in walls]
 
 
 def faster_half(values: list[int] | list[float]) -> float:
@@ -118,17 +132,21 @@ def _events(path: Path) -> list[dict[str, Any]]:
 
 
 def _nodes(events: list[dict[str, Any]]) -> list[Node]:
-    times: dict[str, list[float]] = defaultdict(list)
-    about: dict[str, dict[str, Any]] = {}
-    for event in events:
-        if event["name"].endswith(_ENDING):
-            name = event["name"].removesuffix(_ENDING)
-            times[name].append(float(event["dur"]))
-            about.setdefault(name, event.get("args", {}))
+    kernels = [event for event in events if event["name"].endswith(_ENDING)]
+    about = {event["name"].removesuffix(_ENDING): event.get("args", {}) for event in reversed(kernels)}
     return [
         Node(name, about[name].get("op_name", ""), _shape(about[name]), faster_half(values[WARM_UP:] or values))
-        for name, values in times.items()
+        for name, values in _by_name(events).items()
     ]
+
+
+def _by_name(events: list[dict[str, Any]]) -> dict[str, list[float]]:
+    """Node → microseconds of each run."""
+    times: dict[str, list[float]] = defaultdict(list)
+    for event in events:
+        if event["name"].endswith(_ENDING):
+            times[event["name"].removesuffix(_ENDING)].append(float(event["dur"]))
+    return times
 
 
 def _shape(about: dict[str, Any]) -> tuple[int, ...]:
