@@ -18,6 +18,7 @@ from slimnet import FSDP, Dense, build_model, channel_groups, prune, slim, train
 from slimnet.allocation import Budget, Layer, NetworkCost, allocate, network_layers, padded_widths, slim_aligned
 from slimnet.allocation.choose import widths
 from slimnet.allocation.cost import places
+from slimnet.allocation.exchange import Bound, exchange
 from slimnet.checkpoints import prune_checkpoint
 from slimnet.errors import ArgumentError, FileFormatError, MeasureError
 from slimnet.graph import prunable
@@ -338,6 +339,35 @@ WRONG: list[tuple[Mapping[str, float], str]] = [
 def test_wrong_budgets(values: Mapping[str, float], message: str) -> None:
     with pytest.raises(ArgumentError, match=message):
         Budget(**values)
+
+
+def test_exchange_finds_what_trying_all_finds() -> None:
+    ladders = {"a": [64, 48, 32, 16], "b": [32, 16, 8], "c": [48, 32, 16]}
+    price, worth = {"a": 1.0, "b": 2.5, "c": 1.7}, {"a": 1.0, "b": 4.0, "c": 1.5}
+
+    def cost(kept: Mapping[str, int]) -> float:
+        return sum(price[name] * width for name, width in kept.items()) + kept["a"] * kept["b"] / 64
+
+    def lost(kept: Mapping[str, int]) -> float:
+        return -sum(worth[name] * np.log(width) for name, width in kept.items())
+
+    bound = Bound(cost, 0.0, 140.0)
+    start = {"a": 16, "b": 8, "c": 16}
+    found = exchange(start, ladders, lost, [bound])
+    everything = [dict(zip(ladders, chosen, strict=True)) for chosen in itertools.product(*ladders.values())]
+    assert found == min((kept for kept in everything if bound.holds(kept)), key=lost)
+    assert exchange(found, ladders, lost, [bound]) == found
+    assert exchange(start, {name: [width] for name, width in start.items()}, lost, [bound]) == start
+
+
+def test_a_target_of_flops_is_spent_and_takes_the_least_time(imagined: object, tmp_path: Path) -> None:
+    cost, scores = network(tmp_path)
+    found = allocate(cost, scores, Budget(flops=0.4), BLOCKS)
+    assert 0.9 * 0.4 < found.flops <= 0.4
+    sizes = {name: len(values) for name, values in scores.items()}
+    at_rates = ({name: max(1, size - int(rate * size)) for name, size in sizes.items()} for rate in np.arange(0, 1, 0.005))
+    ordinary = next(kept for kept in at_rates if cost.flops(kept) <= 0.4 * cost.flops({}))
+    assert found.predicted_ms < 0.9 * cost.milliseconds(ordinary)
 
 
 def test_widths_to_choose_from() -> None:

@@ -13,9 +13,12 @@ from torch import Tensor
 
 from slimnet.allocation.budget import Budget
 from slimnet.allocation.cost import NetworkCost
+from slimnet.allocation.exchange import Bound, exchange
 from slimnet.errors import ArgumentError
 from slimnet.measure.costs.grid import Layout
 
+SPENT = 0.98
+"""Of a target of FLOPs or weights, at least this much stays used when groups exchange channels for time."""
 UNKNOWN_SHARE = 0.05
 """A target in time is refused where more of the multiply-adds than this is in layers that the cost table does not know."""
 RUNGS = 3
@@ -79,7 +82,10 @@ def allocate(
     and the loss of an assignment is :math:`-\sum_g n_g \log E_g`, where n_g layers make the channels of a group (one, or all
     that add to a stream): it grows without bound as a group is emptied, so that no layer is starved. Starting from the dense
     network, the group is narrowed to one of its next friendly widths that saves most predicted time for each unit of loss, until
-    the target is met; what a step of many channels has taken too much is given back at the end. Groups that lie side by side in a
+    the target is met; what a step of many channels has taken too much is given back. Then groups exchange channels, one narrower
+    and another wider (:func:`slimnet.allocation.exchange.exchange`): within a target in time, as long as the loss falls; within a
+    target of FLOPs or weights, which stays spent, as long as the predicted time falls and no more is lost than by the same rate
+    in every group. Groups that lie side by side in a
     layer (concatenated, or a stream and the channels that a later stage adds) may be narrowed together, so that their sum stays
     friendly.
 
@@ -146,6 +152,7 @@ class _Search:
     ) -> None:
         self.cost, self.layout = cost, layout
         self.used, self.limit = _measure_of(cost, budget)
+        self.timed = budget.name in ("speedup", "ms")
         self.sizes = {name: len(values) for name, values in scores.items()}
         self.ladders = {name: widths(size, layout, align) for name, size in self.sizes.items()}
         self.step = align or layout.block
@@ -170,7 +177,28 @@ class _Search:
             kept = self._narrowed(kept)
         while (wider := self._widened(kept)) is not None:
             kept = wider
-        return kept
+        if self.timed:
+            return exchange(kept, self.ladders, self.losses, [Bound(self.used, 0.0, self.limit)])
+        least = min(SPENT * self.limit, self.used(kept))
+        most = max(self.losses(kept), self.losses(self._uniform()))
+        return exchange(
+            kept, self.ladders, self.cost.milliseconds, [Bound(self.used, least, self.limit), Bound(self.losses, 0.0, most)]
+        )
+
+    def losses(self, kept: Mapping[str, int]) -> float:
+        """The loss of an assignment."""
+        return sum(self.loss(name, width) for name, width in kept.items())
+
+    def _uniform(self) -> dict[str, int]:
+        """The widths of the least rate, the same in every group, that meets the target."""
+        low, high = 0.0, 1.0
+        while high - low > 1e-3:
+            rate = (low + high) / 2
+            low, high = (low, rate) if self.used(self._at(rate)) <= self.limit else (rate, high)
+        return self._at(high)
+
+    def _at(self, rate: float) -> dict[str, int]:
+        return {name: max(1, size - int(rate * size)) for name, size in self.sizes.items()}
 
     def _widened(self, kept: dict[str, int]) -> dict[str, int] | None:
         """One group a rung or more wider, within the target: what takes most of the loss back; None where nothing does."""
