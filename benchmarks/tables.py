@@ -7,47 +7,13 @@ A table stands between ``<!-- name:begin -->`` and ``<!-- name:end -->``. What h
 
 from __future__ import annotations
 
-import json
 import re
 import statistics
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-ROOT = Path(__file__).parent.parent
-RESULTS = ROOT / "benchmarks" / "results"
-Result = dict[str, Any]
-
-
-def load(name: str) -> Result | None:
-    """A result, or None where it was not measured yet."""
-    path = RESULTS / f"{name}.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
-
-
-def table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
-    """Markdown."""
-    lines = [head, tuple("---" for _ in head), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-
-def percent(share: float, digits: int = 2) -> str:
-    """0.9173 → 91.73 %."""
-    return f"{100 * share:.{digits}f} %"
-
-
-def speedup(latency: Result, name: str = "slim") -> str:
-    """Median and interval of the paired ratio, and the control."""
-    variant = next(v for v in latency["variants"] if v["name"] == name)
-    (low, high), control = variant["interval"], latency["control"]["speedup"]
-    busy = ", busy machine" if "contended" in latency["flags"] else ""
-    return f"{variant['speedup']:.2f}× ({low:.2f}–{high:.2f}; A/A {control:.2f}{busy})"
-
-
-def parity(report: Result) -> str:
-    """The worst relative errors of the gate."""
-    worst = report["worst"]
-    return f"{worst['model vs reference']['relative']:.0e}, {worst['onnx vs reference']['relative']:.0e}"
+from _tables import ROOT, Result, load, parity, percent, speedup, table
+from speed_tables import clock_table, peer_table, widths_table
 
 
 def cifar_row(name: str, label: str) -> tuple[str, ...] | None:
@@ -184,29 +150,6 @@ def methods_table() -> str:
     return table(head, rows) + f"\n\n{r['date']}, {r['device']}."
 
 
-def widths_table() -> str:
-    """Predicted against measured."""
-    r = load("predictions")
-    if r is None:
-        return "(Not measured yet.)"
-    rows = []
-    for n in r["networks"]:
-        target = next(row for row in n["assignments"] if row["name"] == "target")
-        low, high = target["interval"]
-        rows.append(
-            (
-                n["name"],
-                percent(n["median_error"], 1),
-                f"{r['target_speedup']:g}× → predicted {target['predicted_speedup']:.2f}×, "
-                f"measured {target['measured_speedup']:.2f}× ({low:.2f}–{high:.2f})",
-                f"{n['control']:.3f}",
-                f"{n['table_seconds']:.0f} s, again {n['table_again_seconds']:.2f} s",
-            )
-        )
-    head = ("network", "10 random assignments: median error of the predicted speed-up", "target", "A/A", "building the table")
-    return table(head, rows) + f"\n\nOne thread, batch 1, ONNX Runtime, random weights; {r['date']}, {r['device']}."
-
-
 def vggface_table() -> str:
     """The largest network, end to end."""
     r = load("vggface_dsd")
@@ -278,6 +221,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "methods": methods_table,
     "vggface": vggface_table,
     "widths": widths_table,
+    "clock": clock_table,
+    "peer": peer_table,
 }
 
 

@@ -1,0 +1,69 @@
+"""Tables of how the clock follows the FLOPs."""
+
+from __future__ import annotations
+
+from _tables import Result, load, percent, table
+
+
+def widths_table() -> str:
+    """Predicted against measured."""
+    r = load("predictions")
+    if r is None:
+        return "(Not measured yet.)"
+    rows = []
+    for n in r["networks"]:
+        target = next(row for row in n["assignments"] if row["name"] == "target")
+        low, high = target["interval"]
+        rows.append(
+            (
+                n["name"],
+                percent(n["median_error"], 1),
+                f"{r['target_speedup']:g}× → predicted {target['predicted_speedup']:.2f}×, "
+                f"measured {target['measured_speedup']:.2f}× ({low:.2f}–{high:.2f})",
+                f"{n['control']:.3f}",
+                f"{n['table_seconds']:.0f} s, again {n['table_again_seconds']:.2f} s",
+            )
+        )
+    head = ("network", "10 random assignments: median error of the predicted speed-up", "target", "A/A", "building the table")
+    return table(head, rows) + f"\n\nOne thread, batch 1, ONNX Runtime, random weights; {r['date']}, {r['device']}."
+
+
+def clock_table() -> str:
+    """Speed-up against FLOPs reduction, ordinary pruning and chosen widths."""
+    r = load("clock_follows_flops")
+    if r is None:
+        return "(Not measured yet.)"
+    rows = [_clock_row(n, rate) for n in r["networks"] for rate in ("30%", "50%", "70%")]
+    head = (
+        *("network", "batch", "rate"),
+        *("same rate everywhere: FLOPs ÷", "time ÷", "follows"),
+        *("chosen widths: FLOPs ÷", "time ÷", "follows", "A/A"),
+    )
+    note = "One thread, ONNX Runtime, random weights, paired rounds; *follows* is time ÷ over FLOPs ÷: 1 where the clock follows."
+    return table(head, rows) + f"\n\n{note} {r['date']}, {r['device']}."
+
+
+def _clock_row(n: Result, rate: str) -> tuple[str, ...]:
+    cells: list[str] = [n["name"], str(n["batch"]), rate]
+    for kind in ("ordinary", "chosen"):
+        row = n["variants"][f"{kind} {rate}"]
+        low, high = row["interval"]
+        cells += [f"{row['flops_reduction']:.2f}", f"{row['speedup']:.2f} ({low:.2f}–{high:.2f})", f"{row['follows']:.2f}"]
+    return *cells, f"{n['control']['speedup']:.3f}"
+
+
+def peer_table() -> str:
+    """Against torch-pruning at the same FLOPs."""
+    r = load("speed_against_peer")
+    if r is None:
+        return "(Not measured yet.)"
+    rows = []
+    for n in r["networks"]:
+        for v in n["variants"]:
+            low, high = v["interval"]
+            times = f"{v['against_default']:.2f} ({low:.2f}–{high:.2f})"
+            rows.append((n["name"], v["name"], f"{v['flops_reduction']:.2f}", f"{v['against_dense']:.2f}", times))
+        rows[-1] = (*rows[-1][:-1], f"{rows[-1][-1]}; A/A {n['control']['speedup']:.3f}")
+    head = ("network", "widths of", "FLOPs ÷", "time ÷, against dense", "against torch-pruning's default widths")
+    note = f"One thread, batch {r['batch']}, ONNX Runtime, random weights, filters by L2 norm, one session each."
+    return table(head, rows) + f"\n\n{note} {r['date']}, {r['device']}."
