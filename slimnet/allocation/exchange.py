@@ -15,6 +15,8 @@ REACH = 6
 """Rungs of its ladder that a group may go up or down in one exchange."""
 TRIED, WORKED_OUT = 512, 8
 """Of so many exchanges that promise most, the first so many that keep the bounds are compared."""
+LEAST = 1e-6
+"""An exchange must better the objective by so much of it."""
 ROUGH = 0.002
 """The sum of two changes may miss the change by both, so much of a bound."""
 
@@ -80,7 +82,7 @@ def _best(now: Kept, ladders: Mapping[str, Sequence[int]], objective: Measure, b
     found = (dict([*now.items(), moves[one], moves[other]]) for one, other in pairs)
     allowed = (trial for trial in found if all(bound.holds(trial) for bound in bounds))
     best = min(itertools.islice(allowed, WORKED_OUT), key=objective, default=now)
-    return best if objective(best) < objective(now) * (1 - 1e-6) else None
+    return best if objective(now) - objective(best) > LEAST * abs(objective(now)) else None
 
 
 def _near(ladder: Sequence[int], width: int) -> list[int]:
