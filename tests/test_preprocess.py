@@ -85,7 +85,7 @@ def along_rows(pixels: np.ndarray, target: int) -> np.ndarray:
     return np.stack(columns, axis=1).astype(np.uint8)
 
 
-@pytest.mark.parametrize("source", [(48, 48), (23, 31), (100, 30), (7, 90), (4, 5), (6, 10), (13, 13), (97, 145)])
+@pytest.mark.parametrize("source", [(48, 48), (23, 31), (100, 30), (400, 20), (7, 90), (4, 5), (6, 10), (13, 13), (97, 145)])
 def test_the_resize_rule_as_declared_is_the_one_that_is_done(source):
     pixels = noise(*source, 1)[:, :, 0]
     made = np.asarray(fitted(Image.fromarray(pixels), SIZE))
@@ -112,6 +112,7 @@ def test_pictures_are_turned_upright(turn, kind, tmp_path):
     assert read_header(path) == (3, upright.shape[:2])
 
 
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
 def test_damaged_exif_is_ignored():
     file = io.BytesIO()
     Image.fromarray(noise(7, 12)).save(file, "JPEG", exif=b"Exif\0\0II*\0\x08\0\0\0\x05\0garbage")

@@ -27,7 +27,9 @@ def prepare(path: str, size: Sequence[int], channels: int, mean: list[float], st
         scale = max(height / upright.height, width / upright.width)
         cover = max(width, round(upright.width * scale)), max(height, round(upright.height * scale))
         left, top = (cover[0] - width) // 2, (cover[1] - height) // 2
-        upright = upright.resize(cover, Image.Resampling.BILINEAR).crop((left, top, left + width, top + height))
+        for target in ((cover[0], upright.height), cover):  # rows first, then columns, whatever Pillow prefers
+            upright = upright.resize(target, Image.Resampling.BILINEAR)
+        upright = upright.crop((left, top, left + width, top + height))
     pixels = np.asarray(upright, np.float64).reshape(height, width, channels)
     return ((pixels / 255 - mean) / std).transpose(2, 0, 1)[None].astype(np.float32)
 

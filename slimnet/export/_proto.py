@@ -53,7 +53,7 @@ def metadata(proto: onnx.ModelProto) -> dict[str, str]:
 
 
 def stamped(data: bytes, entries: Mapping[str, str]) -> bytes:
-    """The same ONNX file with these entries in its metadata."""
+    """The same valid ONNX file with these entries in its metadata."""
     proto = onnx.load_from_string(data)
     kept = {entry.key: entry.value for entry in proto.metadata_props if not entry.key.startswith(PREFIX)}
     onnx.helper.set_model_props(proto, {**kept, **entries})

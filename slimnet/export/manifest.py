@@ -61,6 +61,18 @@ def check_precisions(precisions: Mapping[str, Any]) -> None:
             raise ArgumentError(f"`precisions` has {name!r}; known beside fp32: {known}.")
 
 
+def check_interfaces(found: Mapping[str, Mapping[str, Any]], wanted: Mapping[str, Any]) -> None:
+    """Refuse precisions that are not used as ``model.onnx`` is.
+
+    Raises:
+        ArgumentError: if inputs or outputs differ from those of ``wanted``.
+    """
+    for name, interface in found.items():
+        for key in ("inputs", "outputs"):
+            if interface[key] != wanted[key]:
+                raise ArgumentError(f"`precisions[{name!r}]` has {key} {interface[key]}, model.onnx has {wanted[key]}.")
+
+
 def cost_summary(dense: Cost, slim: Cost) -> dict[str, Any]:
     """Dense and realised cost of one image (multiply-adds), and how many times less the slim one is."""
     sizes = {name: {"flops": c.flops, "params": c.params, "bytes": c.bytes} for name, c in _named(dense, slim)}

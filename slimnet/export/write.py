@@ -79,10 +79,10 @@ def write_bundle(
     from slimnet.export.onnx import build_onnx
     from slimnet.measure.flops import count
 
-    out = Path(out)
+    out, precisions = Path(out), precisions or {}
     check_output(out, force=force, ours=manifest.ALL_FILES)
     preprocess.check(preprocessing)
-    manifest.check_precisions(precisions or {})
+    interfaces = _interfaces(precisions)
     if not real_inputs:
         raise ArgumentError("`real_inputs` is empty: the parity gate needs real input.")
     examples = Examples.of(example_inputs, real_inputs)
@@ -90,9 +90,16 @@ def write_bundle(
     slim_onnx, parity = build_onnx(slim, examples, reference=masked, opset=opset, tolerance=tolerance)
     interface = _proto.interface(_proto.parse(slim_onnx, "model.onnx"))
     manifest.check_labels(labels, interface["outputs"][0]["shape"])
+    manifest.check_interfaces(interfaces, interface)
     dense_onnx, parity_dense = build_onnx(dense, examples, opset=opset)
     costs = {"dense": count(dense, examples.example), "slim": count(slim, examples.example)}
     measured = {"accuracy": dict(accuracy or {})}
+    report = {
+        "parity": {"slim": parity.as_dict(), "dense": parity_dense.as_dict()},
+        "cost": {name: cost.as_dict() for name, cost in costs.items()},
+        **measured,
+        **(extra_report or {}),
+    }
     model: dict[str, Any] = {
         "format": manifest.FORMAT,
         "schema": manifest.SCHEMA,
@@ -102,27 +109,13 @@ def write_bundle(
         "cost": manifest.cost_summary(costs["dense"], costs["slim"]),
         **measured,
     }
-    others = {manifest.PRECISIONS[name]: file.data for name, file in (precisions or {}).items()}
-    plain = {"model.onnx": slim_onnx, "dense.onnx": dense_onnx, **others}
-    networks = {name: _proto.stamped(data, _proto.described(model)) for name, data in plain.items()}
-    about = {"fp32": {"accuracy": manifest.fp32_accuracy(accuracy or {}), "agreement": 1.0}}
-    about |= {name: dict(file.about) for name, file in (precisions or {}).items()}
-    model["precisions"] = {
-        name: manifest.precision_entry(name, networks[manifest.PRECISIONS[name]], said) for name, said in about.items()
-    }
-    if embed_preprocessing:
-        networks["model.uint8.onnx"], model["embedded"] = _embedded(networks["model.onnx"], model, examples)
+    files, said = _networks(slim_onnx, dense_onnx, precisions, model, examples if embed_preprocessing else None)
+    model |= said
     model["parity"] = {key: parity.as_dict()[key] for key in ("passed", "worst")}
     model["provenance"] = {**(provenance or {}), "versions": manifest.versions()}
-    report = {
-        "parity": {"slim": parity.as_dict(), "dense": parity_dense.as_dict()},
-        "cost": {name: cost.as_dict() for name, cost in costs.items()},
-        **measured,
-        **(extra_report or {}),
-    }
-    texts = {"MODEL_CARD.md": model_card(model, report, config).encode(), "infer.py": INFER.read_bytes()}
+    files |= {"MODEL_CARD.md": model_card(model, report, config).encode(), "infer.py": INFER.read_bytes()}
     with atomic_folder(out, force=force, ours=manifest.ALL_FILES) as folder:
-        for file, data in {**networks, **texts}.items():
+        for file, data in files.items():
             (folder / file).write_bytes(data)
         write_tensors(folder / "slim.safetensors", slim.state_dict())
         (folder / "slim.safetensors").chmod(0o644)  # safetensors lets the owner alone read it
@@ -131,6 +124,29 @@ def write_bundle(
         (folder / "model.json").write_bytes(_seal.sealed({**model, "files": _seal.file_entries(folder)}))
         model = read_json(folder / "model.json")
     return Bundle(out, model, report, parity, costs["dense"], costs["slim"])
+
+
+def _interfaces(precisions: Mapping[str, PrecisionFile]) -> dict[str, dict[str, Any]]:
+    """Opset, inputs and outputs of each precision: refused before any work is done, where a file is no ONNX."""
+    manifest.check_precisions(precisions)
+    files = {name: _proto.parse(file.data, f"`precisions[{name!r}]`") for name, file in precisions.items()}
+    return {name: _proto.interface(proto) for name, proto in files.items()}
+
+
+def _networks(
+    slim: bytes, dense: bytes, precisions: Mapping[str, PrecisionFile], model: Mapping[str, Any], examples: Examples | None
+) -> tuple[dict[str, bytes], dict[str, Any]]:
+    """All ONNX files, with what it takes to use them in each; and what ``model.json`` says of them."""
+    others = {manifest.PRECISIONS[name]: file.data for name, file in precisions.items()}
+    plain = {"model.onnx": slim, "dense.onnx": dense, **others}
+    files = {name: _proto.stamped(data, _proto.described(model)) for name, data in plain.items()}
+    about = {"fp32": {"accuracy": manifest.fp32_accuracy(model["accuracy"]), "agreement": 1.0}}
+    about |= {name: dict(file.about) for name, file in precisions.items()}
+    entries = {name: manifest.precision_entry(name, files[manifest.PRECISIONS[name]], told) for name, told in about.items()}
+    said: dict[str, Any] = {"precisions": entries}
+    if examples is not None:
+        files["model.uint8.onnx"], said["embedded"] = _embedded(files["model.onnx"], model, examples)
+    return files, said
 
 
 def _embedded(plain: bytes, model: Mapping[str, Any], examples: Examples) -> tuple[bytes, dict[str, Any]]:
