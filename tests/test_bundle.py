@@ -27,7 +27,10 @@ from slimnet.export.manifest import ALL_FILES, OPTIONAL, REQUIRED
 from slimnet.export.schema import schema_faults
 from slimnet.measure import count
 from slimnet.pipeline import verify_bundle
+from slimnet.pipeline.provenance import recipe_of
 from slimnet.preprocess import describe, prepare
+from slimnet.recipes import load_recipe, recipe_names
+from slimnet.training import TrainConfig
 from slimnet_cli import _run
 
 ALWAYS = {*REQUIRED, "model.json", "MODEL_CARD.md", "infer.py"}
@@ -163,6 +166,15 @@ def test_card_says_what_the_report_says(full, plain):
     assert "| recipe | r |" in card
     bare = (plain.path / "MODEL_CARD.md").read_text(encoding="utf-8")
     assert "## Trained on" not in bare and "## Accuracy of each class" not in bare
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_the_recipe_is_known_by_its_settings(name):
+    recipe = load_recipe(name)
+    settings = TrainConfig.from_dict({**recipe.train, "method": recipe.method}).as_dict()
+    settings["precision"] = "bf16" if settings["precision"] == "auto" else settings["precision"]
+    assert recipe_of(settings) == name
+    assert recipe_of({**settings, "epochs": 7, "lr": 0.123}) is None
 
 
 # --- the schema -----------------------------------------------------------------------------------------------------------

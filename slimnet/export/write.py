@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from slimnet import preprocess
 from slimnet._files import atomic_folder, check_output, read_json, write_json, write_tensors
 from slimnet.errors import ArgumentError
 from slimnet.export import _proto, _seal, manifest
 from slimnet.export.bundle import Bundle, PrecisionFile
 from slimnet.export.card import model_card
 from slimnet.export.parity import DOUBLE_TOLERANCE
+from slimnet.preprocess import check as check_preprocessing
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -81,7 +81,7 @@ def write_bundle(
 
     out, precisions = Path(out), precisions or {}
     check_output(out, force=force, ours=manifest.ALL_FILES)
-    preprocess.check(preprocessing)
+    check_preprocessing(preprocessing)
     interfaces = _interfaces(precisions)
     if not real_inputs:
         raise ArgumentError("`real_inputs` is empty: the parity gate needs real input.")

@@ -146,10 +146,10 @@ def network_config(run: Run) -> dict[str, Any]:
 
 def preprocessing(run: Run) -> dict[str, Any]:
     """How a picture becomes the input of a run's network."""
-    from slimnet import preprocess
+    from slimnet.preprocess import describe
 
     channels, height, width = run.image_shape
-    return preprocess.describe(size=(height, width), channels=channels, mean=run.mean, std=run.std)
+    return describe(size=(height, width), channels=channels, mean=run.mean, std=run.std)
 
 
 def _dense_model(run: Run, dense: Path | str | None) -> tuple[nn.Module, str]:
