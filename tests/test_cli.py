@@ -538,7 +538,7 @@ MEASURING: list[Bad] = [
     ("bench x", "x/model.json is not readable JSON", copied("bundle", lambda f: cut(f / "model.json"))),
     (
         "bench x",
-        "x/model.json is none 1, not slimnet-bundle 1",
+        "x/model.json is none 2, not slimnet-bundle 2",
         copied("bundle", lambda f: change_json(f / "model.json", lambda m: m.update(format="none"))),
     ),
     *(("bench x", f"x/{n} is not the file that was exported: its SHA-256 differs", cutting(n)) for n in LISTED),

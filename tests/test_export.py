@@ -18,8 +18,9 @@ from torch import Tensor, nn
 
 from slimnet.errors import ArgumentError, ExportError, FileFormatError, ParityError, SlimnetError
 from slimnet.export import ParityReport, compare, export_onnx, read_bundle, write_bundle
-from slimnet.export.manifest import FILES
+from slimnet.export.manifest import REQUIRED
 from slimnet.measure import count
+from slimnet.preprocess import describe
 
 SHAPE = (3, 8, 8)
 
@@ -295,15 +296,7 @@ def test_compare_refuses_what_has_no_distance(got):
         compare(lambda _: LOGITS, lambda _: got, [("real", (LOGITS,))], pair="a vs b", tolerance=1e-5)
 
 
-PREPROCESSING = {
-    "size": [8, 8],
-    "channels": "RGB",
-    "range": [0, 1],
-    "mean": [0.5] * 3,
-    "std": [0.25] * 3,
-    "layout": "NCHW",
-    "resize": "bilinear",
-}
+PREPROCESSING = describe(size=SHAPE[1:], channels=3, mean=[0.5] * 3, std=[0.25] * 3)
 LABELS = ["a", "b", "c", "d", "e"]
 
 
@@ -331,7 +324,7 @@ def bundle(tmp_path_factory):
 
 
 def test_bundle_holds_what_it_promises(bundle):
-    assert {entry.name for entry in bundle.path.iterdir()} == {*FILES, "model.json"}
+    assert {entry.name for entry in bundle.path.iterdir()} == {*REQUIRED, "model.json"}
     assert [entry.name for entry in bundle.path.parent.iterdir()] == ["net"]
     model = json.loads((bundle.path / "model.json").read_text(encoding="utf-8"))
     assert model == bundle.model
@@ -372,7 +365,7 @@ def test_bundle_reads_back(bundle):
     assert read_bundle(bundle.path) == bundle
 
 
-@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("name", REQUIRED)
 @pytest.mark.parametrize("damage", ["gone", "cut short"])
 def test_a_damaged_bundle_names_the_file(bundle, name, damage, tmp_path):
     copied = tmp_path / "net"

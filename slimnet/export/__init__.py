@@ -9,14 +9,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from slimnet.export.bundle import Bundle, read_bundle, write_bundle
+    from slimnet.export.bundle import Bundle, PrecisionFile, read_bundle, write_bundle
     from slimnet.export.onnx import export_onnx
     from slimnet.export.parity import ParityCheck, ParityReport, compare
 
-__all__ = ["Bundle", "ParityCheck", "ParityReport", "compare", "export_onnx", "read_bundle", "write_bundle"]
+__all__ = ["Bundle", "ParityCheck", "ParityReport", "PrecisionFile", "compare", "export_onnx", "read_bundle", "write_bundle"]
 
 _HOME = {
     "Bundle": "bundle",
+    "PrecisionFile": "bundle",
     "read_bundle": "bundle",
     "write_bundle": "bundle",
     "export_onnx": "onnx",

@@ -7,14 +7,29 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from slimnet import preprocess
 from slimnet._files import atomic_folder, check_output, read_json, write_json, write_tensors
 from slimnet.errors import ArgumentError, FileFormatError
-from slimnet.export import manifest
+from slimnet.export import _seal, manifest
 from slimnet.export.parity import DOUBLE_TOLERANCE, ParityReport
 from slimnet.measure.cost import Cost
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class PrecisionFile:
+    """The slim network in another precision than fp32.
+
+    Attributes:
+        data: the ONNX file, with the inputs and outputs of ``model.onnx``.
+        about: what ``model.json`` is to say of it, in JSON values: ``accuracy`` (``split``, ``count``, ``value``), ``agreement``
+            with fp32, how it was made.
+    """
+
+    data: bytes
+    about: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -43,6 +58,11 @@ class Bundle:
         return self.path / "model.onnx"
 
     @property
+    def precision_files(self) -> dict[str, Path]:
+        """Name of each precision → its ONNX file, fp32 first."""
+        return {name: self.path / file for name, file in manifest.PRECISIONS.items() if name in self.model["precisions"]}
+
+    @property
     def dense_onnx(self) -> Path:
         """The baseline."""
         return self.path / "dense.onnx"
@@ -65,6 +85,7 @@ def write_bundle(
     preprocessing: Mapping[str, Any],
     real_inputs: Sequence[Tensor | tuple[Tensor, ...]],
     accuracy: Mapping[str, Any] | None = None,
+    precisions: Mapping[str, PrecisionFile] | None = None,
     extra_report: Mapping[str, Any] | None = None,
     opset: int | None = None,
     tolerance: float = DOUBLE_TOLERANCE,
@@ -81,10 +102,10 @@ def write_bundle(
         plan: what the surgeon did.
         config: how to build the network that the plan applies to.
         labels: name of each output.
-        preprocessing: how a picture becomes the input: ``size``, ``channels``, ``range``, ``mean``, ``std``,
-            ``layout``, ``resize``.
+        preprocessing: how a picture becomes the input, as :func:`slimnet.preprocess.describe` gives it.
         real_inputs: real batches for the gate; at least one.
-        accuracy: what was measured, with split and count.
+        accuracy: what was measured: ``split``, ``count``, ``slim``, ``dense``.
+        precisions: ``int8``, ``fp16`` → the slim network in it; ``model.onnx`` is fp32.
         extra_report: more for ``report.json``.
         opset: of both ONNX files.
         tolerance: of the slim against the masked network, see :func:`slimnet.export_onnx`.
@@ -104,7 +125,10 @@ def write_bundle(
 
     out = Path(out)
     check_output(out, force=force, ours=manifest.ALL_FILES)
-    manifest.check_preprocessing(preprocessing)
+    preprocess.check(preprocessing)
+    if "fp32" in (precisions or {}):
+        raise ArgumentError("`precisions` are further ones: fp32 is what is exported.")
+    entries = {name: manifest.precision_entry(name, file.data, file.about) for name, file in (precisions or {}).items()}
     if not real_inputs:
         raise ArgumentError("`real_inputs` is empty: the parity gate needs real input.")
     examples = Examples.of(example_inputs, real_inputs)
@@ -128,17 +152,21 @@ def write_bundle(
         "preprocessing": dict(preprocessing),
         "cost": manifest.cost_summary(costs["dense"], costs["slim"]),
         **measured,
+        "precisions": {"fp32": _fp32_entry(slim_onnx, accuracy or {}), **entries},
         "parity": {key: parity.as_dict()[key] for key in ("passed", "worst")},
         "versions": manifest.versions(),
     }
     with atomic_folder(out, force=force, ours=manifest.ALL_FILES) as folder:
         (folder / "model.onnx").write_bytes(slim_onnx)
         (folder / "dense.onnx").write_bytes(dense_onnx)
+        for precision, file in (precisions or {}).items():
+            (folder / manifest.PRECISIONS[precision]).write_bytes(file.data)
         write_tensors(folder / "slim.safetensors", slim.state_dict())
         for name, value in (("plan", plan), ("config", config), ("report", report)):
             write_json(folder / f"{name}.json", value)
-        model["files"] = manifest.file_entries(folder)
-        write_json(folder / "model.json", model)
+        model["files"] = _seal.file_entries(folder)
+        (folder / "model.json").write_bytes(_seal.sealed(model))
+        model = read_json(folder / "model.json")
     return Bundle(out, model, report, parity, costs["dense"], costs["slim"])
 
 
@@ -160,8 +188,8 @@ def read_bundle(path: Path | str) -> Bundle:
         found = f"{model.get('format')} {model.get('schema')}"
         wanted = f"{manifest.FORMAT} {manifest.SCHEMA}"
         raise FileFormatError(f"{path / 'model.json'} is {found}, not {wanted}: export the bundle again.")
-    files = model.get("files")
-    manifest.check_files(path, files if isinstance(files, dict) else {})
+    for fault in _seal.faults(path, model):
+        raise FileFormatError(fault)
     report = read_json(path / "report.json")
     try:
         parity = ParityReport.from_dict(report["parity"]["slim"])
@@ -169,6 +197,12 @@ def read_bundle(path: Path | str) -> Bundle:
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise FileFormatError(f"{path / 'report.json'} lacks or garbles {error}: export the bundle again.") from None
     return Bundle(path, model, report, parity, dense, slim)
+
+
+def _fp32_entry(data: bytes, accuracy: Mapping[str, Any]) -> dict[str, Any]:
+    known = accuracy.keys() >= {"split", "count", "slim"}
+    value = {"split": accuracy["split"], "count": accuracy["count"], "value": accuracy["slim"]} if known else None
+    return manifest.precision_entry("fp32", data, {"accuracy": value, "agreement": 1.0})
 
 
 def _interface(data: bytes) -> dict[str, Any]:

@@ -141,17 +141,10 @@ def network_config(run: Run) -> dict[str, Any]:
 
 def preprocessing(run: Run) -> dict[str, Any]:
     """How a picture becomes the input of a run's network."""
+    from slimnet import preprocess
+
     channels, height, width = run.image_shape
-    return {
-        "size": [height, width],
-        "channels": channels,
-        "color": "grey" if channels == 1 else "rgb",
-        "range": [0.0, 1.0],
-        "mean": list(run.mean),
-        "std": list(run.std),
-        "layout": "NCHW",
-        "resize": "shorter side to the size, bilinear, then centre crop",
-    }
+    return preprocess.describe(size=(height, width), channels=channels, mean=run.mean, std=run.std)
 
 
 def _dense_model(run: Run, dense: Path | str | None) -> tuple[nn.Module, str]:
