@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,8 @@ from slimnet.measure.cost import Cost
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+
+    from slimnet.export.precision import Precisions
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,8 @@ class Bundle:
         parity: of ``model.onnx`` with the slim and the masked network.
         cost_dense: of the network before pruning.
         cost_slim: realised, of the network in ``model.onnx``.
+        choice: why its precisions are the ones they are, where it was just exported with further ones. Not among its files:
+            timings differ from one export to the next.
     """
 
     path: Path
@@ -51,6 +55,7 @@ class Bundle:
     parity: ParityReport
     cost_dense: Cost
     cost_slim: Cost
+    choice: Precisions | None = None
 
     @property
     def onnx(self) -> Path:
@@ -69,7 +74,8 @@ class Bundle:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
-        return {"path": str(self.path), "model": self.model, "report": self.report}
+        choice = {"precisions": self.choice.as_dict()} if self.choice else {}
+        return {"path": str(self.path), "model": self.model, "report": self.report, **choice}
 
 
 def write_bundle(
@@ -85,7 +91,7 @@ def write_bundle(
     preprocessing: Mapping[str, Any],
     real_inputs: Sequence[Tensor | tuple[Tensor, ...]],
     accuracy: Mapping[str, Any] | None = None,
-    precisions: Mapping[str, PrecisionFile] | None = None,
+    precisions: Mapping[str, PrecisionFile] | Callable[[bytes], Mapping[str, PrecisionFile]] | None = None,
     extra_report: Mapping[str, Any] | None = None,
     opset: int | None = None,
     tolerance: float = DOUBLE_TOLERANCE,
@@ -105,7 +111,8 @@ def write_bundle(
         preprocessing: how a picture becomes the input, as :func:`slimnet.preprocess.describe` gives it.
         real_inputs: real batches for the gate; at least one.
         accuracy: what was measured: ``split``, ``count``, ``slim``, ``dense``.
-        precisions: ``int8``, ``fp16`` → the slim network in it; ``model.onnx`` is fp32.
+        precisions: ``int8``, ``fp16`` → the slim network in it, or what makes these from the bytes of ``model.onnx``, which is
+            fp32.
         extra_report: more for ``report.json``.
         opset: of both ONNX files.
         tolerance: of the slim against the masked network, see :func:`slimnet.export_onnx`.
@@ -126,13 +133,14 @@ def write_bundle(
     out = Path(out)
     check_output(out, force=force, ours=manifest.ALL_FILES)
     preprocess.check(preprocessing)
-    if "fp32" in (precisions or {}):
-        raise ArgumentError("`precisions` are further ones: fp32 is what is exported.")
-    entries = {name: manifest.precision_entry(name, file.data, file.about) for name, file in (precisions or {}).items()}
     if not real_inputs:
         raise ArgumentError("`real_inputs` is empty: the parity gate needs real input.")
     examples = Examples.of(example_inputs, real_inputs)
     slim_onnx, parity = build_onnx(slim, examples, reference=masked, opset=opset, tolerance=tolerance)
+    further = precisions(slim_onnx) if callable(precisions) else precisions or {}
+    if "fp32" in further:
+        raise ArgumentError("`precisions` are further ones: fp32 is what is exported.")
+    entries = {name: manifest.precision_entry(name, file.data, file.about) for name, file in further.items()}
     interface = _interface(slim_onnx)
     manifest.check_labels(labels, interface["outputs"][0]["shape"])
     dense_onnx, parity_dense = build_onnx(dense, examples, opset=opset)
@@ -159,7 +167,7 @@ def write_bundle(
     with atomic_folder(out, force=force, ours=manifest.ALL_FILES) as folder:
         (folder / "model.onnx").write_bytes(slim_onnx)
         (folder / "dense.onnx").write_bytes(dense_onnx)
-        for precision, file in (precisions or {}).items():
+        for precision, file in further.items():
             (folder / manifest.PRECISIONS[precision]).write_bytes(file.data)
         write_tensors(folder / "slim.safetensors", slim.state_dict())
         for name, value in (("plan", plan), ("config", config), ("report", report)):

@@ -6,11 +6,13 @@ from slimnet.pipeline.bench import BenchReport, bench_bundle, bench_files
 from slimnet.pipeline.evaluate import evaluate_any
 from slimnet.pipeline.export import export_run
 from slimnet.pipeline.paper import paper_accounting
+from slimnet.pipeline.precisions import PrecisionSettings
 from slimnet.pipeline.rebuild import load_slim
 from slimnet.pipeline.report import Report, write_report
 
 __all__ = [
     "BenchReport",
+    "PrecisionSettings",
     "Report",
     "bench_bundle",
     "bench_files",

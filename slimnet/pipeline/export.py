@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
     from slimnet.data import Dataset, Split
     from slimnet.export import Bundle
+    from slimnet.pipeline.precisions import PrecisionSettings
     from slimnet.training import Evaluation, Run
 
 
@@ -36,6 +38,7 @@ def export_run(
     data_dir: Path | str | None = None,
     align: int | Literal["auto"] | None = None,
     opset: int | None = None,
+    precisions: PrecisionSettings | None = None,
     force: bool = False,
     say: Say = _quiet,
 ) -> Bundle:
@@ -50,6 +53,7 @@ def export_run(
         align: keep closed channels so that each group has a multiple of this many, or with ``"auto"`` where the network is
             predicted to run faster here with them.
         opset: of the ONNX files.
+        precisions: what the bundle is to hold beside fp32; default: nothing.
         force: replace an existing bundle (and nothing but a bundle).
         say: told what is being done.
 
@@ -68,6 +72,7 @@ def export_run(
     from slimnet.export._opset import chosen_opset
     from slimnet.export.manifest import ALL_FILES
     from slimnet.export.parity import DOUBLE_TOLERANCE
+    from slimnet.pipeline.precisions import PrecisionStep
     from slimnet.training import Run
 
     check_output(Path(out), force=force, ours=ALL_FILES)
@@ -76,6 +81,7 @@ def export_run(
     masked = run.load_model()
     baseline, source = _dense_model(run, dense)
     data = load_run_data(run.config.as_dict(), data_dir=data_dir)
+    step = PrecisionStep(data, precisions, say) if precisions and precisions.further else None
     if source == MASKED:
         say(f"the run started from scratch, or with a new head: the dense baseline is {MASKED} (--dense names a trained one)")
     real = real_batch(data.val, data, REAL_IMAGES)
@@ -89,7 +95,7 @@ def export_run(
         "dense": _evaluate(baseline, data.test, data).accuracy,
     }
     say("exporting and comparing")
-    return write_bundle(
+    bundle = write_bundle(
         out,
         masked=masked,
         slim=result.model,
@@ -101,6 +107,7 @@ def export_run(
         preprocessing=preprocessing(run),
         real_inputs=[real],
         accuracy=accuracy,
+        precisions=step,
         extra_report={
             "surgery": result.report.as_dict(),
             "paper_accounting": paper_accounting(masked, real[:2]),
@@ -112,6 +119,7 @@ def export_run(
         tolerance=FOLDED_TOLERANCE if result.plan.folds else DOUBLE_TOLERANCE,
         force=force,
     )
+    return replace(bundle, choice=step.choice) if step else bundle
 
 
 def real_batch(split: Split, data: Dataset, count: int) -> Tensor:
