@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from slimnet.errors import FileFormatError
 from slimnet.export import _seal, manifest
 from slimnet.export.check import read_manifest, read_report
 from slimnet.export.parity import ParityReport
 from slimnet.measure.cost import Cost
+
+if TYPE_CHECKING:
+    from slimnet.export.precision import Precisions
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,8 @@ class Bundle:
         parity: of ``model.onnx`` with the slim and the masked network.
         cost_dense: of the network before pruning.
         cost_slim: realised, of the network in ``model.onnx``.
+        choice: why its precisions are the ones they are, where it was just exported with further ones. Not among its files:
+            timings differ from one export to the next.
     """
 
     path: Path
@@ -47,6 +52,7 @@ class Bundle:
     parity: ParityReport
     cost_dense: Cost
     cost_slim: Cost
+    choice: Precisions | None = None
 
     @property
     def onnx(self) -> Path:
@@ -65,7 +71,8 @@ class Bundle:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
-        return {"path": str(self.path), "model": self.model, "report": self.report}
+        choice = {"precisions": self.choice.as_dict()} if self.choice else {}
+        return {"path": str(self.path), "model": self.model, "report": self.report, **choice}
 
 
 def read_bundle(path: Path | str) -> Bundle:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,7 +35,7 @@ def write_bundle(
     preprocessing: Mapping[str, Any],
     real_inputs: Sequence[Tensor | tuple[Tensor, ...]],
     accuracy: Mapping[str, Any] | None = None,
-    precisions: Mapping[str, PrecisionFile] | None = None,
+    precisions: Mapping[str, PrecisionFile] | Callable[[bytes], Mapping[str, PrecisionFile]] | None = None,
     provenance: Mapping[str, Any] | None = None,
     extra_report: Mapping[str, Any] | None = None,
     embed_preprocessing: bool = False,
@@ -59,7 +59,8 @@ def write_bundle(
         preprocessing: how a picture becomes the input, as :func:`slimnet.preprocess.describe` gives it.
         real_inputs: real batches for the gate; at least one.
         accuracy: what was measured: ``split``, ``count``, ``slim``, ``dense``.
-        precisions: ``int8``, ``fp16`` → the slim network in it; ``model.onnx`` is fp32.
+        precisions: ``int8``, ``fp16`` → the slim network in it, or what makes these from the bytes of ``model.onnx``, which is
+            fp32.
         provenance: where the network comes from: ``recipe``, ``method``, ``seed`` …; versions are added.
         extra_report: more for ``report.json``; of ``data`` and ``evaluation`` the model card tells.
         embed_preprocessing: write ``model.uint8.onnx`` too: pictures in, probabilities out.
@@ -79,10 +80,11 @@ def write_bundle(
     from slimnet.export.onnx import build_onnx
     from slimnet.measure.flops import count
 
-    out, precisions = Path(out), precisions or {}
+    out = Path(out)
     check_output(out, force=force, ours=manifest.ALL_FILES)
     check_preprocessing(preprocessing)
-    interfaces = _interfaces(precisions)
+    if precisions is not None and not callable(precisions):
+        _interfaces(precisions)
     if not real_inputs:
         raise ArgumentError("`real_inputs` is empty: the parity gate needs real input.")
     examples = Examples.of(example_inputs, real_inputs)
@@ -90,7 +92,8 @@ def write_bundle(
     slim_onnx, parity = build_onnx(slim, examples, reference=masked, opset=opset, tolerance=tolerance)
     interface = _proto.interface(_proto.parse(slim_onnx, "model.onnx"))
     manifest.check_labels(labels, interface["outputs"][0]["shape"])
-    manifest.check_interfaces(interfaces, interface)
+    further = precisions(slim_onnx) if callable(precisions) else precisions or {}
+    manifest.check_interfaces(_interfaces(further), interface)
     dense_onnx, parity_dense = build_onnx(dense, examples, opset=opset)
     costs = {"dense": count(dense, examples.example), "slim": count(slim, examples.example)}
     measured = {"accuracy": dict(accuracy or {})}
@@ -109,7 +112,7 @@ def write_bundle(
         "cost": manifest.cost_summary(costs["dense"], costs["slim"]),
         **measured,
     }
-    files, said = _networks(slim_onnx, dense_onnx, precisions, model, examples if embed_preprocessing else None)
+    files, said = _networks(slim_onnx, dense_onnx, further, model, examples if embed_preprocessing else None)
     model |= said
     model["parity"] = {key: parity.as_dict()[key] for key in ("passed", "worst")}
     model["provenance"] = {**(provenance or {}), "versions": manifest.versions()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
     from slimnet.data import Dataset, Split
     from slimnet.export import Bundle
+    from slimnet.pipeline.precisions import PrecisionSettings
     from slimnet.training import Evaluation, Run
 
 
@@ -39,6 +41,7 @@ def export_run(
     align: int | Literal["auto"] | None = None,
     opset: int | None = None,
     embed_preprocessing: bool = False,
+    precisions: PrecisionSettings | None = None,
     force: bool = False,
     say: Say = _quiet,
 ) -> Bundle:
@@ -54,6 +57,7 @@ def export_run(
             predicted to run faster here with them.
         opset: of the ONNX files.
         embed_preprocessing: write ``model.uint8.onnx`` too: pictures in, probabilities out.
+        precisions: what the bundle is to hold beside fp32; default: nothing.
         force: replace an existing bundle (and nothing but a bundle).
         say: told what is being done.
 
@@ -72,6 +76,7 @@ def export_run(
     from slimnet.export._opset import chosen_opset
     from slimnet.export.manifest import ALL_FILES
     from slimnet.export.parity import DOUBLE_TOLERANCE
+    from slimnet.pipeline.precisions import PrecisionStep
     from slimnet.training import Run
 
     check_output(Path(out), force=force, ours=ALL_FILES)
@@ -80,6 +85,7 @@ def export_run(
     masked = run.load_model()
     baseline, source = _dense_model(run, dense)
     data = load_run_data(run.config.as_dict(), data_dir=data_dir)
+    step = PrecisionStep(data, precisions, say) if precisions and precisions.further else None
     if source == MASKED:
         say(f"the run started from scratch, or with a new head: the dense baseline is {MASKED} (--dense names a trained one)")
     real = real_batch(data.val, data, REAL_IMAGES)
@@ -90,7 +96,7 @@ def export_run(
     evaluation = {name: _evaluate(network, data.test, data) for name, network in networks.items()}
     accuracy = {"split": "test", "count": len(data.test), **{name: found.accuracy for name, found in evaluation.items()}}
     say("exporting and comparing")
-    return write_bundle(
+    bundle = write_bundle(
         out,
         masked=masked,
         slim=result.model,
@@ -103,6 +109,7 @@ def export_run(
         real_inputs=[real],
         accuracy=accuracy,
         provenance=provenance(run),
+        precisions=step,
         extra_report={
             "surgery": {name: value for name, value in result.report.as_dict().items() if name not in TIMES},
             "paper_accounting": paper_accounting(masked, real[:2]),
@@ -117,6 +124,7 @@ def export_run(
         tolerance=FOLDED_TOLERANCE if result.plan.folds else DOUBLE_TOLERANCE,
         force=force,
     )
+    return replace(bundle, choice=step.choice) if step else bundle
 
 
 def real_batch(split: Split, data: Dataset, count: int) -> Tensor:
