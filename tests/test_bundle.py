@@ -397,6 +397,7 @@ FAULTS = {
     "other size": (lambda m: m["precisions"]["int8"].update(bytes=1), r"`precisions` of model.json says 1"),
     "broken schema": (lambda m: m.pop("cost"), r"model.json breaks its schema at \$: 'cost' is a required property"),
     "a file not listed": (lambda m: m["files"].pop("infer.py"), "infer.py is not listed in model.json"),
+    "files that are no table": (lambda m: m.update(files=[1]), "does not list model.onnx"),
     "a network not listed": (lambda m: m["files"].pop("model.onnx"), "does not list model.onnx"),
 }
 
