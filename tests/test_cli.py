@@ -27,6 +27,7 @@ from slimnet.allocation import aligned
 from slimnet_cli import _run, cli
 
 BUNDLE = {"model.onnx", "model.json", "slim.safetensors", "plan.json", "config.json", "dense.onnx", "report.json"}
+BUNDLE |= {"MODEL_CARD.md", "infer.py"}
 RUN = {"config.json", "metrics.jsonl", "selection.jsonl", "checkpoint.safetensors", "checkpoint.json", "model.safetensors"}
 HEAVY = ("torch", "torchvision", "numpy", "onnx", "onnxruntime", "sklearn", "fvcore", "safetensors")
 QUICK = ("--epochs", "2", "--finetune-epochs", "1", "--batch-size", "64", "--precision", "fp32", "--seed", "3", "--lr", "0.05")
@@ -538,7 +539,7 @@ MEASURING: list[Bad] = [
     ("bench x", "x/model.json is not readable JSON", copied("bundle", lambda f: cut(f / "model.json"))),
     (
         "bench x",
-        "x/model.json is none 1, not slimnet-bundle 1",
+        "x/model.json is none 2, not slimnet-bundle 2",
         copied("bundle", lambda f: change_json(f / "model.json", lambda m: m.update(format="none"))),
     ),
     *(("bench x", f"x/{n} is not the file that was exported: its SHA-256 differs", cutting(n)) for n in LISTED),

@@ -9,6 +9,7 @@ import click
 
 from slimnet_cli._emit import emit_json, emit_table, number, percent, say
 from slimnet_cli._options import align, as_json, existing, folder_out, force
+from slimnet_cli._precision import precision_options, show_precisions, take_precisions
 
 
 @click.command("export")
@@ -22,6 +23,8 @@ from slimnet_cli._options import align, as_json, existing, folder_out, force
 @click.option("--data-dir", metavar="DIR", help="Where the data set of the run lies now (default: where it lay in training).")
 @align
 @click.option("--opset", type=int, help="ONNX operator set of the files.  [default: 20]")
+@click.option("--embed-preprocessing", is_flag=True, help="Write model.uint8.onnx too: pictures in, probabilities out.")
+@precision_options
 @force
 @as_json
 def command(run: Path, out: Path, as_json: bool, **options: Any) -> None:
@@ -29,10 +32,12 @@ def command(run: Path, out: Path, as_json: bool, **options: Any) -> None:
 
     \b
     slimnet export runs/r56 --out build/r56
+    slimnet export runs/r56 --out build/r56 --precision int8,fp16
     """
     from slimnet.pipeline import export_run
 
-    bundle = export_run(run, out, say=say, **options)
+    precisions = take_precisions(options)
+    bundle = export_run(run, out, say=say, precisions=precisions, **options)
     if as_json:
         emit_json(bundle.as_dict())
     else:
@@ -62,6 +67,8 @@ def _table(bundle: Any) -> None:
     for name, cost in (("dense", dense), ("slim", slim)):
         if cost.unknown:
             say(f"warning: operators of the {name} network that are not counted: {', '.join(cost.unknown)}")
+    if bundle.choice:
+        show_precisions(bundle.choice, bundle.model["precisions"])
     click.echo(str(bundle.path))
 
 

@@ -15,10 +15,11 @@ from torch import Generator, Tensor
 from torch.utils.data import DataLoader
 
 from slimnet.errors import DataError
+from slimnet.preprocess import converted, fitted, orientation
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".ppm", ".pgm", ".tif", ".tiff", ".webp"})
-_MODES = {1: "L", 3: "RGB"}
 _DEEP = ("I", "F")
+_LYING = 5  # EXIF orientations from here on swap height and width
 _BROKEN = (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError)
 
 
@@ -89,8 +90,8 @@ def read_image(path: Path, *, channels: int, size: tuple[int, int] | None = None
     Args:
         path: the file.
         channels: 1 (grey) or 3 (RGB); other images are converted.
-        size: (H, W), or None to leave the size as it is. The image is resized (bilinear, antialiased) to
-            cover (H, W), then cropped at its centre.
+        size: (H, W), or None to leave the size as it is. The image is turned upright and brought to the size as
+            `slimnet.preprocess` says.
 
     Returns:
         uint8 (channels, H, W).
@@ -101,7 +102,8 @@ def read_image(path: Path, *, channels: int, size: tuple[int, int] | None = None
     try:
         with Image.open(path) as image:
             check_depth(image, path)
-            pixels = np.array(_fitted(_converted(image, _MODES[channels]), size))
+            right = converted(image, channels)
+            pixels = np.array(right if size is None else fitted(right, size))
     except _BROKEN as error:
         raise _unreadable(path, error) from None
     return torch.from_numpy(pixels.reshape(*pixels.shape[:2], channels)).permute(2, 0, 1).contiguous()
@@ -116,7 +118,8 @@ def read_header(path: Path) -> tuple[int, tuple[int, int]]:
     try:
         with Image.open(path) as image:
             check_depth(image, path)
-            return 1 if image.mode in ("1", "L") else 3, (image.height, image.width)
+            lying = "exif" in image.info and orientation(image) >= _LYING
+            return 1 if image.mode in ("1", "L") else 3, image.size if lying else (image.height, image.width)
     except _BROKEN as error:
         raise _unreadable(path, error) from None
 
@@ -125,23 +128,6 @@ def check_depth(image: Image.Image, path: Path) -> None:
     """Refuse an image whose values would be clipped to 8 bits."""
     if image.mode.startswith(_DEEP):
         raise DataError(f"{path} has more than 8 bits a channel (mode {image.mode}): convert it to 8 bits first.")
-
-
-def _converted(image: Image.Image, mode: str) -> Image.Image:
-    if image.mode == "P" and "transparency" in image.info:
-        image = image.convert("RGBA")
-    return image.convert(mode)
-
-
-def _fitted(image: Image.Image, size: tuple[int, int] | None) -> Image.Image:
-    if size is None or (image.height, image.width) == size:
-        return image
-    height, width = size
-    scale = max(height / image.height, width / image.width)
-    covering = (max(width, round(image.width * scale)), max(height, round(image.height * scale)))
-    image = image.resize(covering, Image.Resampling.BILINEAR)
-    left, top = (covering[0] - width) // 2, (covering[1] - height) // 2
-    return image.crop((left, top, left + width, top + height))
 
 
 def _unreadable(path: Path, error: Exception) -> DataError:

@@ -2,40 +2,30 @@
 
 from __future__ import annotations
 
-import hashlib
 import platform
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any
 
-from slimnet.errors import ArgumentError, FileFormatError
+from slimnet.errors import ArgumentError
 from slimnet.measure.cost import Cost
 
 FORMAT = "slimnet-bundle"
-SCHEMA = 1
+SCHEMA = 2
 
-FILES = ("model.onnx", "dense.onnx", "slim.safetensors", "plan.json", "config.json", "report.json")
-"""What a bundle holds beside ``model.json``."""
+PRECISIONS = {"fp32": "model.onnx", "int8": "model.int8.onnx", "fp16": "model.fp16.onnx"}
+"""What the network may be stored in, and the file that it is then in; a bundle always holds the first."""
 
-ALL_FILES = (*FILES, "model.json")
-"""What a bundle holds."""
+REQUIRED = ("model.onnx", "dense.onnx", "slim.safetensors", "plan.json", "config.json", "report.json")
+"""What every bundle holds beside ``model.json``."""
 
-PREPROCESSING = ("size", "channels", "range", "mean", "std", "layout", "resize")
-"""What ``preprocessing`` must say: how a picture becomes the input."""
+OPTIONAL = (*(file for name, file in PRECISIONS.items() if name != "fp32"), "model.uint8.onnx", "MODEL_CARD.md", "infer.py")
+"""What a bundle may hold."""
+
+ALL_FILES = (*REQUIRED, *OPTIONAL, "model.json")
+"""Every name that may stand in a bundle."""
 
 _PACKAGES = ("slimnet", "torch", "onnx", "onnxruntime", "onnxscript", "numpy")
-
-
-def check_preprocessing(preprocessing: Mapping[str, Any]) -> None:
-    """Refuse preprocessing that a deployer could not repeat.
-
-    Raises:
-        ArgumentError: if a key is missing.
-    """
-    missing = [key for key in PREPROCESSING if key not in preprocessing]
-    if missing:
-        raise ArgumentError(f"`preprocessing` lacks {', '.join(missing)}: it must say {', '.join(PREPROCESSING)}.")
 
 
 def check_labels(labels: Sequence[str], output_shape: Sequence[int | str]) -> None:
@@ -46,6 +36,41 @@ def check_labels(labels: Sequence[str], output_shape: Sequence[int | str]) -> No
     """
     if len(output_shape) < 2 or output_shape[1] != len(labels):
         raise ArgumentError(f"`labels` names {len(labels)} classes, but the network's output is {[*output_shape]}.")
+
+
+def check_input(preprocessing: Mapping[str, Any], shapes: Sequence[Sequence[int]]) -> None:
+    """Refuse preprocessing that gives another shape than the network takes.
+
+    Raises:
+        ArgumentError: if the shape of the one input is not (N, C, H, W).
+    """
+    wanted = [preprocessing["channels"], *preprocessing["size"]]
+    if len(shapes) != 1 or list(shapes[0][1:]) != wanted:
+        raise ArgumentError(f"`preprocessing` gives pictures of {wanted} (C, H, W), but the network's inputs are {shapes}.")
+
+
+def check_precisions(precisions: Mapping[str, Any]) -> None:
+    """Refuse names that a bundle has no file for.
+
+    Raises:
+        ArgumentError: if a name is unknown, or ``fp32``, which is what is exported.
+    """
+    for name in precisions:
+        if name not in PRECISIONS or name == "fp32":
+            known = ", ".join(other for other in PRECISIONS if other != "fp32")
+            raise ArgumentError(f"`precisions` has {name!r}; known beside fp32: {known}.")
+
+
+def check_interfaces(found: Mapping[str, Mapping[str, Any]], wanted: Mapping[str, Any]) -> None:
+    """Refuse precisions that are not used as ``model.onnx`` is.
+
+    Raises:
+        ArgumentError: if inputs or outputs differ from those of ``wanted``.
+    """
+    for name, interface in found.items():
+        for key in ("inputs", "outputs"):
+            if interface[key] != wanted[key]:
+                raise ArgumentError(f"`precisions[{name!r}]` has {key} {interface[key]}, model.onnx has {wanted[key]}.")
 
 
 def cost_summary(dense: Cost, slim: Cost) -> dict[str, Any]:
@@ -60,31 +85,15 @@ def cost_summary(dense: Cost, slim: Cost) -> dict[str, Any]:
     }
 
 
-def file_entries(folder: Path) -> dict[str, dict[str, Any]]:
-    """Size and SHA-256 of every file of a bundle except ``model.json``."""
-    return {name: {"bytes": (folder / name).stat().st_size, "sha256": sha256(folder / name)} for name in FILES}
+def precision_entry(name: str, data: bytes, about: Mapping[str, Any]) -> dict[str, Any]:
+    """What ``precisions`` says of one file: its name and size, accuracy and agreement (None where unknown), and ``about``."""
+    return {"file": PRECISIONS[name], "bytes": len(data), "accuracy": None, "agreement": None, **about}
 
 
-def check_files(folder: Path, entries: Mapping[str, Any]) -> None:
-    """Compare the files with what ``model.json`` says of them.
-
-    Raises:
-        FileFormatError: if a file is missing, is not listed, or has other contents.
-    """
-    for name in FILES:
-        if not (folder / name).is_file():
-            raise FileFormatError(f"{folder / name} does not exist: the bundle is incomplete, export it again.")
-        if name not in entries:
-            raise FileFormatError(f"{folder / 'model.json'} does not list {name}: export the bundle again.")
-        entry = entries[name]
-        if not isinstance(entry, dict) or sha256(folder / name) != entry.get("sha256"):
-            raise FileFormatError(f"{folder / name} is not the file that was exported: its SHA-256 differs.")
-
-
-def sha256(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def fp32_accuracy(accuracy: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The accuracy of ``model.onnx``, as ``precisions`` has it; None where it was not measured."""
+    known = accuracy.keys() >= {"split", "count", "slim"}
+    return {"split": accuracy["split"], "count": accuracy["count"], "value": accuracy["slim"]} if known else None
 
 
 def versions() -> dict[str, str]:

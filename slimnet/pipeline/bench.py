@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from slimnet.export import Bundle
     from slimnet.measure import Cost, LatencyReport
 
 
@@ -35,7 +36,7 @@ class BenchReport:
 
 
 def bench_bundle(path: Path | str, **settings: Any) -> BenchReport:
-    """Compare the dense and the slim network of a bundle.
+    """Compare the dense and the slim network of a bundle, the latter in each precision that it holds.
 
     Args:
         path: a bundle.
@@ -48,14 +49,21 @@ def bench_bundle(path: Path | str, **settings: Any) -> BenchReport:
     from slimnet.measure import compare_latency
 
     bundle = read_bundle(path)
-    files = {"dense": bundle.dense_onnx, "slim": bundle.onnx}
+    further = {f"slim {name}": path for name, path in bundle.precision_files.items() if name != "fp32"}
+    files = {"dense": bundle.dense_onnx, "slim": bundle.onnx, **further}
     latency = compare_latency(files, **settings)
-    accuracy = bundle.report.get("accuracy") or {}  # report.json is the file whose SHA-256 was checked
+    accuracy = {**(bundle.report.get("accuracy") or {}), **_accuracies(bundle)}
     rows = tuple(
-        _row(name, files[name], cost, accuracy.get(name))
-        for name, cost in (("dense", bundle.cost_dense), ("slim", bundle.cost_slim))
+        _row(name, file, bundle.cost_dense if name == "dense" else bundle.cost_slim, accuracy.get(name))
+        for name, file in files.items()
     )
     return BenchReport(rows, latency, bundle.report.get("paper_accounting"))
+
+
+def _accuracies(bundle: Bundle) -> dict[str, float]:
+    """Accuracy of the further precisions, by the names of their rows."""
+    known = {name: entry.get("accuracy") for name, entry in bundle.model["precisions"].items() if name != "fp32"}
+    return {f"slim {name}": accuracy["value"] for name, accuracy in known.items() if accuracy}
 
 
 def bench_files(paths: Mapping[str, Path], **settings: Any) -> BenchReport:

@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from slimnet.errors import ArgumentError, FileFormatError, ModelError
 from slimnet.pipeline.data import DATA_SETTINGS, load_run_data
 from slimnet.pipeline.paper import paper_accounting
+from slimnet.pipeline.provenance import about_data, provenance
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from slimnet.data import Dataset, Split
     from slimnet.export import Bundle
+    from slimnet.pipeline.precisions import PrecisionSettings
     from slimnet.training import Evaluation, Run
 
 
 Say = Callable[[str], None]
 MASKED = "the masked network at full size"
 REAL_IMAGES = 64
+TIMES = ("seconds", "verify_seconds")  # of surgery: not part of a bundle, whose bytes are the same every time
 FOLDED_TOLERANCE = 1e-6  # constants folded into float32 biases are rounded once; the plan itself is verified to 1e-9
 
 
@@ -36,6 +40,8 @@ def export_run(
     data_dir: Path | str | None = None,
     align: int | Literal["auto"] | None = None,
     opset: int | None = None,
+    embed_preprocessing: bool = False,
+    precisions: PrecisionSettings | None = None,
     force: bool = False,
     say: Say = _quiet,
 ) -> Bundle:
@@ -50,6 +56,8 @@ def export_run(
         align: keep closed channels so that each group has a multiple of this many, or with ``"auto"`` where the network is
             predicted to run faster here with them.
         opset: of the ONNX files.
+        embed_preprocessing: write ``model.uint8.onnx`` too: pictures in, probabilities out.
+        precisions: what the bundle is to hold beside fp32; default: nothing.
         force: replace an existing bundle (and nothing but a bundle).
         say: told what is being done.
 
@@ -68,6 +76,7 @@ def export_run(
     from slimnet.export._opset import chosen_opset
     from slimnet.export.manifest import ALL_FILES
     from slimnet.export.parity import DOUBLE_TOLERANCE
+    from slimnet.pipeline.precisions import PrecisionStep
     from slimnet.training import Run
 
     check_output(Path(out), force=force, ours=ALL_FILES)
@@ -76,20 +85,18 @@ def export_run(
     masked = run.load_model()
     baseline, source = _dense_model(run, dense)
     data = load_run_data(run.config.as_dict(), data_dir=data_dir)
+    step = PrecisionStep(data, precisions, say) if precisions and precisions.further else None
     if source == MASKED:
         say(f"the run started from scratch, or with a new head: the dense baseline is {MASKED} (--dense names a trained one)")
     real = real_batch(data.val, data, REAL_IMAGES)
     say("cutting")
     result = slim_aligned(masked, real[:4], align, progress=telling(say))
     say("evaluating on the test split")
-    accuracy = {
-        "split": "test",
-        "count": len(data.test),
-        "slim": _evaluate(result.model, data.test, data).accuracy,
-        "dense": _evaluate(baseline, data.test, data).accuracy,
-    }
+    networks = {"slim": result.model, "dense": baseline}
+    evaluation = {name: _evaluate(network, data.test, data) for name, network in networks.items()}
+    accuracy = {"split": "test", "count": len(data.test), **{name: found.accuracy for name, found in evaluation.items()}}
     say("exporting and comparing")
-    return write_bundle(
+    bundle = write_bundle(
         out,
         masked=masked,
         slim=result.model,
@@ -101,17 +108,23 @@ def export_run(
         preprocessing=preprocessing(run),
         real_inputs=[real],
         accuracy=accuracy,
+        provenance=provenance(run),
+        precisions=step,
         extra_report={
-            "surgery": result.report.as_dict(),
+            "surgery": {name: value for name, value in result.report.as_dict().items() if name not in TIMES},
             "paper_accounting": paper_accounting(masked, real[:2]),
             "dense_source": source,
             "training": run.result,
             "method": run.method.as_dict(),
+            "data": about_data(run),
+            "evaluation": {"split": "test", **{name: found.as_dict() for name, found in evaluation.items()}},
         },
+        embed_preprocessing=embed_preprocessing,
         opset=opset,
         tolerance=FOLDED_TOLERANCE if result.plan.folds else DOUBLE_TOLERANCE,
         force=force,
     )
+    return replace(bundle, choice=step.choice) if step else bundle
 
 
 def real_batch(split: Split, data: Dataset, count: int) -> Tensor:
@@ -141,17 +154,10 @@ def network_config(run: Run) -> dict[str, Any]:
 
 def preprocessing(run: Run) -> dict[str, Any]:
     """How a picture becomes the input of a run's network."""
+    from slimnet.preprocess import describe
+
     channels, height, width = run.image_shape
-    return {
-        "size": [height, width],
-        "channels": channels,
-        "color": "grey" if channels == 1 else "rgb",
-        "range": [0.0, 1.0],
-        "mean": list(run.mean),
-        "std": list(run.std),
-        "layout": "NCHW",
-        "resize": "shorter side to the size, bilinear, then centre crop",
-    }
+    return describe(size=(height, width), channels=channels, mean=run.mean, std=run.std)
 
 
 def _dense_model(run: Run, dense: Path | str | None) -> tuple[nn.Module, str]:

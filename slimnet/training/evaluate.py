@@ -179,32 +179,33 @@ def _module(model: nn.Module, device: torch.device | str) -> Predict:
     return predict
 
 
-def onnx_predictor(path: Path) -> Predict:
-    """A function that runs an ONNX file on the CPU: images in, logits out.
+def onnx_predictor(path: Path | bytes) -> Predict:
+    """A function that runs an ONNX file, or the contents of one, on the CPU: images in, logits out.
 
     Raises:
         FileFormatError: if the file is missing or corrupt.
     """
     import onnxruntime
 
-    if not path.is_file():
+    if isinstance(path, Path) and not path.is_file():
         raise FileFormatError(f"{path} does not exist.")
+    content, name = (str(path), str(path)) if isinstance(path, Path) else (path, "the network")
     try:
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4  # what goes wrong is said once, in the error
-        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime raises a family of its own without a common public base
         reason = str(error).strip().partition("\n")[0]
-        raise FileFormatError(f"{path} is not a readable ONNX file ({reason}): it may be truncated.") from None
+        raise FileFormatError(f"{name} is not a readable ONNX file ({reason}): it may be truncated.") from None
     entries = session.get_inputs()
     if len(entries) != 1:
-        raise FileFormatError(f"{path} takes {len(entries)} inputs: only a classifier of images can be evaluated.")
-    name, fixed = entries[0].name, entries[0].shape[0] if entries[0].shape else None
+        raise FileFormatError(f"{name} takes {len(entries)} inputs: only a classifier of images can be evaluated.")
+    key, fixed = entries[0].name, entries[0].shape[0] if entries[0].shape else None
 
     def predict(images: Tensor) -> Tensor:
         array = np.ascontiguousarray(images.cpu().numpy())
         parts = _of_size(array, fixed) if isinstance(fixed, int) else [array]
-        outputs = [session.run(None, {name: part})[0] for part in parts]
+        outputs = [session.run(None, {key: part})[0] for part in parts]
         return torch.from_numpy(np.concatenate(outputs)[: len(array)])
 
     return _guarded(predict)

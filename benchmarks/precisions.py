@@ -1,0 +1,120 @@
+"""What int8 and fp16 are worth: ResNet-18 at 224×224 (structure only), and trained networks with their accuracy.
+
+    python benchmarks/precisions.py make    # networks and accuracies, into build/precisions; nothing is timed
+    python benchmarks/precisions.py time    # all timings, one thread, one image: about 3 minutes on an idle machine
+
+ResNet-18 with random weights and data: dense and half of the filters removed, fp32 and int8, all in one paired run. The runs
+cifar10-resnet20, cifar10-resnet56 and fer2013-slim (in runs/): dense fp32 against the slim network in each precision, with test
+accuracy and agreement; precisions are chosen on the validation split, as `slimnet export --precision` does it. Expected: slim
+int8 at least 9 times as fast as dense fp32 on ResNet-18, and no precision kept that loses more than half a point. Writes
+results/precisions.json.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from _results import write_result
+
+import slimnet
+from slimnet._files import read_json, write_json
+from slimnet.export.precision import to_int8
+from slimnet.measure import LatencyReport, compare_latency, count
+from slimnet.pipeline import PrecisionSettings
+from slimnet.pipeline.data import load_run_data
+from slimnet.pipeline.precisions import PrecisionStep, answers
+
+RUNS = ("cifar10-resnet20", "cifar10-resnet56", "fer2013-slim")
+OUT = Path("build/precisions")
+SECONDS = {"resnet18": 60.0}
+
+
+def make_resnet18(folder: Path) -> dict[str, Any]:
+    """Dense and slim, fp32 and int8, with random weights: what they answer means nothing."""
+    flops, widths = {}, {}
+    for name in ("dense", "slim"):
+        torch.manual_seed(0)
+        model, x = slimnet.build_model("resnet18", num_classes=1000).eval(), torch.randn(2, 3, 224, 224)
+        if name == "slim":
+            slimnet.prune(model, x, criterion="l2", rate=0.5)
+            model = slimnet.slim(model, x).model
+        path = folder / f"{name} fp32.onnx"
+        slimnet.export_onnx(model, x, path)
+        images = torch.randn(16, 3, 224, 224, generator=torch.Generator().manual_seed(0))
+        (folder / f"{name} int8.onnx").write_bytes(to_int8(path.read_bytes(), images.numpy()))
+        flops[name] = count(model, x[:1]).flops
+        widths[name] = sorted({layer.out_channels for layer in model.modules() if isinstance(layer, torch.nn.Conv2d)})
+    return {
+        f"{name} {precision}": {"flops": flops[name], "widths": widths[name], "bytes": size(folder / f"{name} {precision}.onnx")}
+        for name in ("dense", "slim")
+        for precision in ("fp32", "int8")
+    }
+
+
+def make_run(name: str, folder: Path) -> dict[str, Any]:
+    """The dense network and every precision of the slim one, refused ones too."""
+    bundle = slimnet.export_run(Path("runs") / name, folder / "bundle", force=True)
+    data = load_run_data(read_json(Path("runs") / name / "config.json")["train"])
+    step = PrecisionStep(data, PrecisionSettings(("int8", "fp16")), print)
+    files = step(bundle.onnx.read_bytes())
+    assert step.choice is not None
+    base = answers(bundle.onnx.read_bytes(), data.test, data)
+    (folder / "dense fp32.onnx").write_bytes(bundle.dense_onnx.read_bytes())
+    rows = {"dense fp32": {"test_accuracy": bundle.report["accuracy"]["dense"], "bytes": size(bundle.dense_onnx)}}
+    for one in step.choice.found:
+        (folder / f"slim {one.name}.onnx").write_bytes(one.data)
+        test = base if one.name == "fp32" else answers(one.data, data.test, data)
+        made = files[one.name].about if one.name in files else one.made
+        rows[f"slim {one.name}"] = {
+            "test_accuracy": test.accuracy,
+            "agreement": test.agreement(base),
+            "validation_accuracy": one.accuracy,
+            "refused": one.refused,
+            "bytes": len(one.data),
+            "trials": [trial.as_dict() for trial in one.trials],
+            **{key: made[key] for key in ("method", "excluded", "calibration", "reduce_range") if key in made},
+        }
+    return {"test_count": len(data.test), "validation_count": len(data.val), "rows": rows}
+
+
+def size(path: Path) -> int:
+    return path.stat().st_size
+
+
+def make() -> None:
+    for name in ("resnet18", *RUNS):
+        folder = OUT / name
+        folder.mkdir(parents=True, exist_ok=True)
+        made = {"rows": make_resnet18(folder)} if name == "resnet18" else make_run(name, folder)
+        write_json(folder / "made.json", made)
+        print(name, made, flush=True)
+
+
+def timed(name: str) -> dict[str, Any]:
+    folder = OUT / name
+    made = read_json(folder / "made.json")
+    files = {row: folder / f"{row}.onnx" for row in made["rows"]}
+    report: LatencyReport = compare_latency(files, rounds=100, seconds=SECONDS.get(name, 20.0), limit=120.0)
+    for row, values in made["rows"].items():
+        variant = report[row]
+        values |= {"median_ms": variant.median_ms, "speedup": variant.speedup, "interval": list(variant.interval)}
+        print(f"{name} {row}: {variant.median_ms:.3f} ms, {variant.speedup:.2f}×", flush=True)
+    control = {"speedup": report.control.speedup, "interval": list(report.control.interval)}
+    return {"name": name, **made, "control": control, "rounds": report.rounds, "flags": report.flags}
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    if sys.argv[1:] == ["make"]:
+        make()
+    elif sys.argv[1:] == ["time"]:
+        write_result("precisions", {"threads": 1, "batch": 1, "networks": [timed(name) for name in ("resnet18", *RUNS)]})
+    else:
+        sys.exit("say make, then time")
+
+
+if __name__ == "__main__":
+    main()

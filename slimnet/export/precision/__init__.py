@@ -1,0 +1,22 @@
+"""The same network in fewer bits: 8-bit integers and half precision, kept only where they pay. Needs no torch."""
+
+from __future__ import annotations
+
+from slimnet.export.precision._choose import MAX_DROP, NAMES, make_precisions
+from slimnet.export.precision._found import Evaluated, Precision, Precisions, Trial
+from slimnet.export.precision._half import to_fp16
+from slimnet.export.precision._int8 import to_int8
+from slimnet.export.precision._quantise import METHODS
+
+__all__ = [
+    "MAX_DROP",
+    "METHODS",
+    "NAMES",
+    "Evaluated",
+    "Precision",
+    "Precisions",
+    "Trial",
+    "make_precisions",
+    "to_fp16",
+    "to_int8",
+]

@@ -1,0 +1,164 @@
+"""How a picture becomes the input of a network: the one definition, for data sets, predictions and what a bundle declares.
+
+A picture is turned upright (EXIF), made grey or RGB, resized until it covers the size, cropped at its centre, and each channel
+is normalised. Pillow and NumPy alone: no torch.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+from slimnet.errors import ArgumentError
+
+COLORS = {1: "grey", 3: "rgb"}
+_MODES = {1: "L", 3: "RGB"}
+_DEEP = ("I", "F")
+_ORIENTATION = 0x0112  # the EXIF tag
+
+RESIZE = {
+    "fit": "cover",
+    "filter": "bilinear",
+    "antialias": True,
+    "passes": ["horizontal", "vertical"],
+    "bits": 8,
+    "size_rounding": "half-even",
+    "crop": "centre",
+    "crop_rounding": "down",
+}
+"""An image that has not the size (H, W) already is brought to it as Pillow does it.
+
+The factor is max(H/h, W/w) in double precision; each side becomes the larger of its target and the side times the factor,
+rounded half to even. Triangle filter, widened by the factor where the image shrinks (antialiased); first along rows, then along
+columns, the result of each pass rounded to 8 bits. The crop starts at half of what is too much, rounded down.
+"""
+
+GREY = {"weights": [19595, 38470, 7471], "shift": 16, "rounding": "half-up"}
+"""Grey of a colour picture: (19595 R + 38470 G + 7471 B + 32768) >> 16 (ITU-R 601-2 luma)."""
+
+_RULES = {"range": [0.0, 1.0], "layout": "NCHW", "orientation": "exif", "alpha": "dropped", "resize": RESIZE}
+KEYS = ("size", "channels", "color", "mean", "std", *_RULES)
+"""What preprocessing says; ``grey`` too where there is one channel."""
+
+Array = NDArray[np.float32]
+
+
+def describe(*, size: Sequence[int], channels: int, mean: Sequence[float], std: Sequence[float]) -> dict[str, Any]:
+    """Preprocessing as ``model.json`` has it.
+
+    Args:
+        size: (H, W) in pixels.
+        channels: 1 (grey) or 3 (RGB).
+        mean: of each channel, in units where 255 is 1.
+        std: likewise.
+
+    Raises:
+        ArgumentError: if a value is out of its range.
+    """
+    described = {
+        "size": [int(side) for side in size],
+        "channels": channels,
+        "color": COLORS.get(channels),
+        "mean": [float(value) for value in mean],
+        "std": [float(value) for value in std],
+        **_RULES,
+        **({"grey": GREY} if channels == 1 else {}),
+    }
+    check(described)
+    return described
+
+
+def check(preprocessing: Mapping[str, Any]) -> None:
+    """Refuse preprocessing that says something else than what is done here.
+
+    Raises:
+        ArgumentError: if a key is missing or a value is not one that :func:`describe` gives.
+    """
+    missing = [key for key in KEYS if key not in preprocessing]
+    if missing:
+        raise ArgumentError(f"`preprocessing` lacks {', '.join(missing)}: it must say {', '.join(KEYS)}.")
+    channels = preprocessing["channels"]
+    if channels not in COLORS:
+        raise ArgumentError(f"`channels` of `preprocessing` must be 1 (grey) or 3 (RGB), got {channels!r}.")
+    fixed = {"color": COLORS[channels], **_RULES, **({"grey": GREY} if channels == 1 else {})}
+    for key, value in fixed.items():
+        if preprocessing.get(key) != value:
+            raise ArgumentError(f"`{key}` of `preprocessing` must be {value}, got {preprocessing.get(key)!r}.")
+    _check_numbers(preprocessing, "size", 2, least=1)
+    _check_numbers(preprocessing, "mean", channels, least=-math.inf)
+    _check_numbers(preprocessing, "std", channels, least=math.ulp(0.0))
+
+
+def prepare(image: Image.Image, preprocessing: Mapping[str, Any]) -> Array:
+    """What the network takes of a picture.
+
+    Args:
+        image: any picture of Pillow's with 8 bits a channel.
+        preprocessing: as :func:`describe` gives it, or ``model.json["preprocessing"]``.
+
+    Returns:
+        (C, H, W) float32, contiguous: (pixel / 255 - mean) / std of each channel.
+    """
+    height, width = preprocessing["size"]
+    image = fitted(converted(image, preprocessing["channels"]), (height, width))
+    return normalised(np.asarray(image), preprocessing)
+
+
+def normalised(pixels: NDArray[np.uint8], preprocessing: Mapping[str, Any]) -> Array:
+    """Pixels (H, W) or (H, W, C) of the right size as (C, H, W) float32: to the last bit what training is fed with."""
+    scale = 1 / np.array(preprocessing["std"], np.float64)
+    shift = -np.array(preprocessing["mean"], np.float64) * scale
+    planes = pixels.reshape(*pixels.shape[:2], -1).transpose(2, 0, 1)
+    array = np.ascontiguousarray(planes, np.float32)
+    array *= (scale / 255).astype(np.float32)[:, None, None]
+    array += shift.astype(np.float32)[:, None, None]
+    return array
+
+
+def converted(image: Image.Image, channels: int) -> Image.Image:
+    """Upright, and grey (1 channel) or RGB (3); transparency is dropped.
+
+    Raises:
+        ArgumentError: if the picture has more than 8 bits a channel: they would be clipped.
+    """
+    if image.mode.startswith(_DEEP):
+        raise ArgumentError(f"the picture has more than 8 bits a channel (mode {image.mode}): convert it to 8 bits first.")
+    image.load()  # before EXIF is asked for: a PNG may have it at its end
+    if image.mode == "P" and "transparency" in image.info:
+        image = image.convert("RGBA")
+    upright = ImageOps.exif_transpose(image) if orientation(image) != 1 else image
+    return upright.convert(_MODES[channels])
+
+
+def fitted(image: Image.Image, size: tuple[int, int]) -> Image.Image:
+    """Resized (bilinear, antialiased) to cover (H, W), then cropped at its centre; see :data:`RESIZE`."""
+    height, width = size
+    if (image.height, image.width) == size:
+        return image
+    scale = max(height / image.height, width / image.width)
+    covering = (max(width, round(image.width * scale)), max(height, round(image.height * scale)))
+    for target in ((covering[0], image.height), covering):  # one pass each: Pillow 13 turns the order round for tall pictures
+        image = image.resize(target, Image.Resampling.BILINEAR)
+    left, top = (covering[0] - width) // 2, (covering[1] - height) // 2
+    return image.crop((left, top, left + width, top + height))
+
+
+def orientation(image: Image.Image) -> int:
+    """How a camera was held, 1 (upright) to 8, as EXIF has it; 1 where it says nothing or cannot be read."""
+    try:
+        value = image.getexif().get(_ORIENTATION, 1)
+    except Exception:  # damaged EXIF raises what it likes, and says nothing about the picture
+        return 1
+    return value if isinstance(value, int) and 1 <= value <= 8 else 1
+
+
+def _check_numbers(preprocessing: Mapping[str, Any], key: str, count: int, *, least: float) -> None:
+    values, kind = preprocessing[key], int if key == "size" else (int, float)
+    numbers = isinstance(values, list | tuple) and all(isinstance(v, kind) and not isinstance(v, bool) for v in values)
+    if not numbers or len(values) != count or not all(math.isfinite(v) and v >= least for v in values):
+        raise ArgumentError(f"`{key}` of `preprocessing` must be {count} numbers in their range, got {values!r}.")
