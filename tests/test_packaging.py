@@ -49,6 +49,7 @@ ARROWS = {
         "measure",
         "models",
         "preprocess",
+        "recipes",
         "report",
         "surgery",
         "training",
@@ -59,12 +60,13 @@ ARROWS = {
 FACADES = {
     "fvcore": {"measure/flops.py"},
     "sklearn": {"data/digits.py"},
-    "PIL": {"data/images.py", "preprocess.py"},
+    "PIL": {"data/images.py", "export/_infer.py", "preprocess.py"},
     "matplotlib": {"report/_figure.py"},
     "torchvision": {"data/cifar.py", "models/_torchvision.py", "training/objective.py"},
     "safetensors": {"_files.py", "training/checkpoint.py"},
     "onnx": {
-        "export/bundle.py",
+        "export/_proto.py",
+        "export/embed.py",
         "export/onnx.py",
         "export/_gate.py",
         "export/_opset.py",
@@ -75,6 +77,7 @@ FACADES = {
     },
     "onnxruntime": {
         "export/_gate.py",
+        "export/_infer.py",
         "export/precision/_half.py",
         "export/precision/_quantise.py",
         "measure/sessions.py",
@@ -82,6 +85,7 @@ FACADES = {
         "training/evaluate.py",
     },
     "onnxscript": set(),
+    "jsonschema": {"export/schema.py"},
     "torch_pruning": {"graph/peer.py"},
     "pickle": {"models/weights.py"},  # the name of torch's error; nothing is unpickled
 }

@@ -24,6 +24,7 @@ from slimnet_cli._precision import precision_options, show_precisions, take_prec
 @align
 @click.option("--opset", type=int, help="ONNX operator set of the files.  [default: 20]")
 @precision_options
+@click.option("--embed-preprocessing", is_flag=True, help="Write model.uint8.onnx too: pictures in, probabilities out.")
 @force
 @as_json
 def command(run: Path, out: Path, as_json: bool, **options: Any) -> None:
