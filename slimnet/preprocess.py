@@ -18,6 +18,7 @@ from slimnet.errors import ArgumentError
 
 COLORS = {1: "grey", 3: "rgb"}
 _MODES = {1: "L", 3: "RGB"}
+_DEEP = ("I", "F")
 _ORIENTATION = 0x0112  # the EXIF tag
 
 RESIZE = {
@@ -120,7 +121,13 @@ def normalised(pixels: NDArray[np.uint8], preprocessing: Mapping[str, Any]) -> A
 
 
 def converted(image: Image.Image, channels: int) -> Image.Image:
-    """Upright, and grey (1 channel) or RGB (3); transparency is dropped."""
+    """Upright, and grey (1 channel) or RGB (3); transparency is dropped.
+
+    Raises:
+        ArgumentError: if the picture has more than 8 bits a channel: they would be clipped.
+    """
+    if image.mode.startswith(_DEEP):
+        raise ArgumentError(f"the picture has more than 8 bits a channel (mode {image.mode}): convert it to 8 bits first.")
     image.load()  # before EXIF is asked for: a PNG may have it at its end
     if image.mode == "P" and "transparency" in image.info:
         image = image.convert("RGBA")

@@ -27,7 +27,10 @@ from slimnet.export.manifest import ALL_FILES, OPTIONAL, REQUIRED
 from slimnet.export.schema import schema_faults
 from slimnet.measure import count
 from slimnet.pipeline import verify_bundle
+from slimnet.pipeline.provenance import recipe_of
 from slimnet.preprocess import describe, prepare
+from slimnet.recipes import load_recipe, recipe_names
+from slimnet.training import TrainConfig
 from slimnet_cli import _run
 
 ALWAYS = {*REQUIRED, "model.json", "MODEL_CARD.md", "infer.py"}
@@ -163,6 +166,15 @@ def test_card_says_what_the_report_says(full, plain):
     assert "| recipe | r |" in card
     bare = (plain.path / "MODEL_CARD.md").read_text(encoding="utf-8")
     assert "## Trained on" not in bare and "## Accuracy of each class" not in bare
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_the_recipe_is_known_by_its_settings(name):
+    recipe = load_recipe(name)
+    settings = TrainConfig.from_dict({**recipe.train, "method": recipe.method}).as_dict()
+    settings["precision"] = "bf16" if settings["precision"] == "auto" else settings["precision"]
+    assert recipe_of(settings) == name
+    assert recipe_of({**settings, "epochs": 7, "lr": 0.123}) is None
 
 
 # --- the schema -----------------------------------------------------------------------------------------------------------
@@ -385,6 +397,7 @@ FAULTS = {
     "other size": (lambda m: m["precisions"]["int8"].update(bytes=1), r"`precisions` of model.json says 1"),
     "broken schema": (lambda m: m.pop("cost"), r"model.json breaks its schema at \$: 'cost' is a required property"),
     "a file not listed": (lambda m: m["files"].pop("infer.py"), "infer.py is not listed in model.json"),
+    "files that are no table": (lambda m: m.update(files=[1]), "does not list model.onnx"),
     "a network not listed": (lambda m: m["files"].pop("model.onnx"), "does not list model.onnx"),
 }
 

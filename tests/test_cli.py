@@ -27,6 +27,7 @@ from slimnet.allocation import aligned
 from slimnet_cli import _run, cli
 
 BUNDLE = {"model.onnx", "model.json", "slim.safetensors", "plan.json", "config.json", "dense.onnx", "report.json"}
+BUNDLE |= {"MODEL_CARD.md", "infer.py"}
 RUN = {"config.json", "metrics.jsonl", "selection.jsonl", "checkpoint.safetensors", "checkpoint.json", "model.safetensors"}
 HEAVY = ("torch", "torchvision", "numpy", "onnx", "onnxruntime", "sklearn", "fvcore", "safetensors")
 QUICK = ("--epochs", "2", "--finetune-epochs", "1", "--batch-size", "64", "--precision", "fp32", "--seed", "3", "--lr", "0.05")

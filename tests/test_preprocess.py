@@ -122,6 +122,12 @@ def test_damaged_exif_is_ignored():
         assert converted(image, 3).size == (12, 7)
 
 
+@pytest.mark.parametrize("mode", ["I", "F", "I;16"])
+def test_more_than_8_bits_are_refused_not_clipped(mode):
+    with pytest.raises(ArgumentError, match="more than 8 bits a channel"):
+        prepare(Image.new(mode, (9, 6)), rule())
+
+
 WRONG = {
     "channels": 2,
     "size": [0, 3],

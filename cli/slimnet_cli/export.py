@@ -23,8 +23,8 @@ from slimnet_cli._precision import precision_options, show_precisions, take_prec
 @click.option("--data-dir", metavar="DIR", help="Where the data set of the run lies now (default: where it lay in training).")
 @align
 @click.option("--opset", type=int, help="ONNX operator set of the files.  [default: 20]")
-@precision_options
 @click.option("--embed-preprocessing", is_flag=True, help="Write model.uint8.onnx too: pictures in, probabilities out.")
+@precision_options
 @force
 @as_json
 def command(run: Path, out: Path, as_json: bool, **options: Any) -> None:

@@ -41,8 +41,7 @@ def faults(folder: Path, model: Mapping[str, Any]) -> Iterator[str]:
     """What the files of a bundle are not as ``model.json`` says, and ``model.json`` is not as it was written: a line each."""
     if not is_sealed((folder / MANIFEST).read_bytes(), model):
         yield f"{folder / MANIFEST} is not the file that was exported: its SHA-256 differs."
-    entries = model.get("files")
-    entries = entries if isinstance(entries, dict) else {}
+    entries = _entries(model)
     for name in REQUIRED:
         if name not in entries:
             yield f"{folder / MANIFEST} does not list {name}: export the bundle again."
@@ -57,14 +56,19 @@ def faults(folder: Path, model: Mapping[str, Any]) -> Iterator[str]:
 
 def is_intact(folder: Path, name: str, model: Mapping[str, Any]) -> bool:
     """Whether a file lies there and is the one that ``model.json`` lists."""
-    entry = (model.get("files") or {}).get(name)
+    entry = _entries(model).get(name)
     return isinstance(entry, dict) and (folder / name).is_file() and sha256(folder / name) == entry.get("sha256")
 
 
 def unlisted(folder: Path, model: Mapping[str, Any]) -> list[str]:
     """Names of what lies in the folder and is not listed."""
-    listed = {MANIFEST, *(model.get("files") or {})}
+    listed = {MANIFEST, *_entries(model)}
     return sorted(entry.name for entry in folder.iterdir() if entry.name not in listed)
+
+
+def _entries(model: Mapping[str, Any]) -> dict[str, Any]:
+    entries = model.get("files")
+    return entries if isinstance(entries, dict) else {}
 
 
 def sha256(path: Path) -> str:

@@ -51,10 +51,10 @@ def _sizes(model: Facts, report: Facts, config: Facts) -> Iterator[str]:
         rows += [("macro-F1", f"{scores['dense']:.4f}", f"{scores['slim']:.4f}")]
     yield from _table(("", "dense", "slim (this network)"), rows)
     yield ""
-    rows = [(f"`{entry['file']}`", name, f"{entry['bytes']:,}", _accuracy(entry)) for name, entry in model["precisions"].items()]
+    files = [(f"`{entry['file']}`", name, f"{entry['bytes']:,}", _accuracy(entry)) for name, entry in model["precisions"].items()]
     if "embedded" in model:
-        rows += [(f"`{model['embedded']['file']}`", "fp32", f"{model['embedded']['bytes']:,}", "takes uint8 (N, H, W, C)")]
-    yield from _table(("file", "precision", "bytes", "accuracy"), rows)
+        files += [(f"`{model['embedded']['file']}`", "fp32", f"{model['embedded']['bytes']:,}", "takes uint8 (N, H, W, C)")]
+    yield from _table(("file", "precision", "bytes", "accuracy"), files)
 
 
 def _classes(model: Facts, report: Facts, config: Facts) -> Iterator[str]:

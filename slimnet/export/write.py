@@ -6,13 +6,13 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from slimnet import preprocess
 from slimnet._files import atomic_folder, check_output, read_json, write_json, write_tensors
 from slimnet.errors import ArgumentError
 from slimnet.export import _proto, _seal, manifest
 from slimnet.export.bundle import Bundle, PrecisionFile
 from slimnet.export.card import model_card
 from slimnet.export.parity import DOUBLE_TOLERANCE
+from slimnet.preprocess import check as check_preprocessing
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -59,7 +59,8 @@ def write_bundle(
         preprocessing: how a picture becomes the input, as :func:`slimnet.preprocess.describe` gives it.
         real_inputs: real batches for the gate; at least one.
         accuracy: what was measured: ``split``, ``count``, ``slim``, ``dense``.
-        precisions: ``int8``, ``fp16`` → the slim network in it, or what makes these from the slim network in fp32.
+        precisions: ``int8``, ``fp16`` → the slim network in it, or what makes these from the bytes of ``model.onnx``, which is
+            fp32.
         provenance: where the network comes from: ``recipe``, ``method``, ``seed`` …; versions are added.
         extra_report: more for ``report.json``; of ``data`` and ``evaluation`` the model card tells.
         embed_preprocessing: write ``model.uint8.onnx`` too: pictures in, probabilities out.
@@ -79,10 +80,11 @@ def write_bundle(
     from slimnet.export.onnx import build_onnx
     from slimnet.measure.flops import count
 
-    out, further = Path(out), {} if callable(precisions) else precisions or {}
+    out = Path(out)
     check_output(out, force=force, ours=manifest.ALL_FILES)
-    preprocess.check(preprocessing)
-    interfaces = _interfaces(further)
+    check_preprocessing(preprocessing)
+    if precisions is not None and not callable(precisions):
+        _interfaces(precisions)
     if not real_inputs:
         raise ArgumentError("`real_inputs` is empty: the parity gate needs real input.")
     examples = Examples.of(example_inputs, real_inputs)
@@ -90,10 +92,8 @@ def write_bundle(
     slim_onnx, parity = build_onnx(slim, examples, reference=masked, opset=opset, tolerance=tolerance)
     interface = _proto.interface(_proto.parse(slim_onnx, "model.onnx"))
     manifest.check_labels(labels, interface["outputs"][0]["shape"])
-    if callable(precisions):
-        further = precisions(slim_onnx)
-        interfaces = _interfaces(further)
-    manifest.check_interfaces(interfaces, interface)
+    further = precisions(slim_onnx) if callable(precisions) else precisions or {}
+    manifest.check_interfaces(_interfaces(further), interface)
     dense_onnx, parity_dense = build_onnx(dense, examples, opset=opset)
     costs = {"dense": count(dense, examples.example), "slim": count(slim, examples.example)}
     measured = {"accuracy": dict(accuracy or {})}

@@ -40,8 +40,8 @@ def export_run(
     data_dir: Path | str | None = None,
     align: int | Literal["auto"] | None = None,
     opset: int | None = None,
-    precisions: PrecisionSettings | None = None,
     embed_preprocessing: bool = False,
+    precisions: PrecisionSettings | None = None,
     force: bool = False,
     say: Say = _quiet,
 ) -> Bundle:
@@ -56,8 +56,8 @@ def export_run(
         align: keep closed channels so that each group has a multiple of this many, or with ``"auto"`` where the network is
             predicted to run faster here with them.
         opset: of the ONNX files.
-        precisions: what the bundle is to hold beside fp32; default: nothing.
         embed_preprocessing: write ``model.uint8.onnx`` too: pictures in, probabilities out.
+        precisions: what the bundle is to hold beside fp32; default: nothing.
         force: replace an existing bundle (and nothing but a bundle).
         say: told what is being done.
 
@@ -108,8 +108,8 @@ def export_run(
         preprocessing=preprocessing(run),
         real_inputs=[real],
         accuracy=accuracy,
-        precisions=step,
         provenance=provenance(run),
+        precisions=step,
         extra_report={
             "surgery": {name: value for name, value in result.report.as_dict().items() if name not in TIMES},
             "paper_accounting": paper_accounting(masked, real[:2]),
@@ -154,10 +154,10 @@ def network_config(run: Run) -> dict[str, Any]:
 
 def preprocessing(run: Run) -> dict[str, Any]:
     """How a picture becomes the input of a run's network."""
-    from slimnet import preprocess
+    from slimnet.preprocess import describe
 
     channels, height, width = run.image_shape
-    return preprocess.describe(size=(height, width), channels=channels, mean=run.mean, std=run.std)
+    return describe(size=(height, width), channels=channels, mean=run.mean, std=run.std)
 
 
 def _dense_model(run: Run, dense: Path | str | None) -> tuple[nn.Module, str]:

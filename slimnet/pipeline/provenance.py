@@ -29,13 +29,16 @@ def recipe_of(settings: dict[str, Any]) -> str | None:
     A run does not say by which recipe it was started. A setting of ``"auto"`` fits any value: a run holds what was chosen.
     """
     from slimnet.recipes import load_recipe, recipe_names
+    from slimnet.training import TrainConfig
 
+    fitting = {}
     for name in recipe_names():
-        wanted = load_recipe(name).settings
-        wanted["method"] = wanted["method"].as_dict()
-        if all(value == "auto" or settings.get(key) == value for key, value in wanted.items()):
-            return name
-    return None
+        recipe = load_recipe(name)
+        wanted = TrainConfig.from_dict({**recipe.train, "method": recipe.method}).as_dict()
+        keys = [key for key in (*recipe.train, "method") if wanted[key] != "auto"]
+        if all(settings.get(key) == wanted[key] for key in keys):
+            fitting[name] = len(keys)
+    return max(fitting, key=lambda name: fitting[name]) if fitting else None
 
 
 def about_data(run: Run) -> dict[str, Any]:
@@ -43,7 +46,7 @@ def about_data(run: Run) -> dict[str, Any]:
     from slimnet.data.about import LIMITS, TERMS
 
     name = str(run.data.get("name", run.config.data))
-    sizes = {split: run.data[split] for split in ("train", "val", "test") if split in run.data}
+    sizes: dict[str, Any] = {split: run.data[split] for split in ("train", "val", "test") if split in run.data}
     return {
         "name": name,
         **sizes,

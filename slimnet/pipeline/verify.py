@@ -119,8 +119,6 @@ def _parity_faults(folder: Path, model: Mapping[str, Any], figures: dict[str, fl
 
 def _precision_faults(folder: Path, model: Mapping[str, Any], figures: dict[str, float]) -> Iterator[str]:
     """An ONNX file that does not run, or has little to do with ``model.onnx``."""
-    import torch
-
     from slimnet.export._gate import onnx_run
     from slimnet.export.embed import check_embedded
 
@@ -130,8 +128,7 @@ def _precision_faults(folder: Path, model: Mapping[str, Any], figures: dict[str,
         if logits[name].shape != logits["fp32"].shape or not bool(logits[name].isfinite().all()):
             yield f"{folder / file} does not give finite logits of shape {tuple(logits['fp32'].shape)} on random input."
         elif name not in ("fp32", "dense"):
-            centred = [x.double() - x.double().mean(1, keepdim=True) for x in (logits["fp32"], logits[name])]
-            alike = float(torch.nn.functional.cosine_similarity(*centred).mean())
+            alike = _correlation(logits["fp32"], logits[name])
             figures[f"correlation of {name}"] = alike
             if alike < ALIKE:
                 yield f"{folder / file} is unlike model.onnx: correlation {alike:.2f} on random input, at least {ALIKE} expected."
@@ -141,6 +138,14 @@ def _precision_faults(folder: Path, model: Mapping[str, Any], figures: dict[str,
         figures["parity of embedded"] = report.worst.relative
         if not report.passed:
             yield f"{file} computes something else than model.onnx: {report.worst}."
+
+
+def _correlation(one: Tensor, other: Tensor) -> float:
+    """Of the logits (N, classes) of each input, the mean."""
+    from torch.nn.functional import cosine_similarity
+
+    a, b = (x.double() - x.double().mean(1, keepdim=True) for x in (one, other))
+    return float(cosine_similarity(a, b).mean())
 
 
 def _files(model: Mapping[str, Any]) -> dict[str, str]:
