@@ -324,8 +324,8 @@ def test_output_that_is_not_finite_counts_as_wrong(made: Made) -> None:
 BAD: list[tuple[Callable[[Made], object], type[SlimnetError], str]] = [
     (lambda m: choose(m, "int4"), ArgumentError, "unknown precision 'int4'; known: fp32, int8, fp16"),
     (lambda m: choose(m, "int8", max_drop=1.1), ArgumentError, "`max_drop` must be from 0 to 1, got 1.1"),
-    (lambda m: to_int8(b"no", m.images), FileFormatError, "the network is not ONNX"),
-    (lambda m: to_fp16(b""), FileFormatError, "the network is not ONNX"),
+    (lambda m: to_int8(b"no", m.images), FileFormatError, "the network is not valid ONNX"),
+    (lambda m: to_fp16(b""), FileFormatError, "the network is not valid ONNX"),
     (lambda m: to_int8(m.fp32, m.images[:0]), ArgumentError, r"must be float32 \(N, C, H, W\) with N ≥ 1, got float32 \(0, 1,"),
     (lambda m: to_int8(m.fp32, m.images.astype(np.float64)), ArgumentError, "must be float32 .* got float64"),  # type: ignore[arg-type]
     (lambda m: to_int8(m.fp32, m.images[:, :, :4]), ArgumentError, r"images of \(1, 4, 8\), the network takes \(1, 8, 8\)"),

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import onnx
 
-from slimnet.errors import ExportError, FileFormatError
+from slimnet.errors import ExportError
 from slimnet.export._opset import first_line
+from slimnet.export._proto import parse
 from slimnet.export._strip import strip
 
 WEIGHTED = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
@@ -18,14 +19,9 @@ def load(data: bytes) -> onnx.ModelProto:
     """Parse a network whose nodes all have a name of their own.
 
     Raises:
-        FileFormatError: if it is not ONNX.
+        FileFormatError: if it is not valid ONNX.
     """
-    try:
-        proto = onnx.load_from_string(data)
-    except Exception as error:  # protobuf's errors share no public base
-        raise FileFormatError(f"the network is not ONNX: {first_line(error)}") from None
-    if not proto.graph.output:
-        raise FileFormatError("the network is not ONNX: it has no graph.")
+    proto = parse(data, "the network")
     _name_nodes(proto)
     return proto
 

@@ -179,6 +179,6 @@ def _converting() -> Iterator[None]:
     except (ArgumentError, ExportError):
         raise
     except Exception as error:  # the converters' errors share no base class
-        raise ExportError(f"the network cannot be quantised: {first_line(error)}") from error
+        raise ExportError(f"the network cannot be converted: {first_line(error)}") from error
     finally:
         logging.disable(level)
