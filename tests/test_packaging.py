@@ -67,10 +67,11 @@ FACADES = {
         "export/_gate.py",
         "export/_opset.py",
         "export/_strip.py",
+        "export/steps/_ir.py",
         "measure/costs/probe.py",
     },
     "onnxruntime": {"export/_gate.py", "measure/sessions.py", "measure/machine.py", "training/evaluate.py"},
-    "onnxscript": set(),
+    "onnxscript": {"export/steps/_ir.py"},
     "torch_pruning": {"graph/peer.py"},
     "pickle": {"models/weights.py"},  # the name of torch's error; nothing is unpickled
 }

@@ -16,6 +16,8 @@ from slimnet.measure.cost import Cost
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from slimnet.export.steps import Mode
+
 
 @dataclass(frozen=True)
 class Bundle:
@@ -68,6 +70,7 @@ def write_bundle(
     extra_report: Mapping[str, Any] | None = None,
     opset: int | None = None,
     tolerance: float = DOUBLE_TOLERANCE,
+    optimise: Mode = "safe",
     force: bool = False,
 ) -> Bundle:
     """Export slim and dense network, pass the parity gate, and write the bundle: all of it or nothing.
@@ -88,6 +91,7 @@ def write_bundle(
         extra_report: more for ``report.json``.
         opset: of both ONNX files.
         tolerance: of the slim against the masked network, see :func:`slimnet.export_onnx`.
+        optimise: steps that make both graphs faster, see :func:`slimnet.export_onnx`.
         force: replace an existing folder.
 
     Returns:
@@ -99,7 +103,7 @@ def write_bundle(
         ExportError: if a network cannot be exported; ParityError among them. Nothing is written.
     """
     from slimnet.export._gate import Examples
-    from slimnet.export.onnx import build_onnx
+    from slimnet.export.onnx import build
     from slimnet.measure.flops import count
 
     out = Path(out)
@@ -108,15 +112,18 @@ def write_bundle(
     if not real_inputs:
         raise ArgumentError("`real_inputs` is empty: the parity gate needs real input.")
     examples = Examples.of(example_inputs, real_inputs)
-    slim_onnx, parity = build_onnx(slim, examples, reference=masked, opset=opset, tolerance=tolerance)
+    slim_built = build(slim, examples, reference=masked, opset=opset, tolerance=tolerance, optimise=optimise)
+    slim_onnx, parity = slim_built.data, slim_built.parity
     interface = _interface(slim_onnx)
     manifest.check_labels(labels, interface["outputs"][0]["shape"])
-    dense_onnx, parity_dense = build_onnx(dense, examples, opset=opset)
+    dense_built = build(dense, examples, opset=opset, optimise=optimise)
+    dense_onnx, parity_dense = dense_built.data, dense_built.parity
     costs = {"dense": count(dense, examples.example), "slim": count(slim, examples.example)}
     measured = {"accuracy": dict(accuracy or {})}
     report = {
         "parity": {"slim": parity.as_dict(), "dense": parity_dense.as_dict()},
         "cost": {name: cost.as_dict() for name, cost in costs.items()},
+        "graph": {"slim": slim_built.steps.as_dict(), "dense": dense_built.steps.as_dict()},
         **measured,
         **(extra_report or {}),
     }

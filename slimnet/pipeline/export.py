@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from slimnet.data import Dataset, Split
     from slimnet.export import Bundle
+    from slimnet.export.steps import Mode
     from slimnet.training import Evaluation, Run
 
 
@@ -36,6 +37,7 @@ def export_run(
     data_dir: Path | str | None = None,
     align: int | Literal["auto"] | None = None,
     opset: int | None = None,
+    optimise: Mode = "safe",
     force: bool = False,
     say: Say = _quiet,
 ) -> Bundle:
@@ -50,6 +52,7 @@ def export_run(
         align: keep closed channels so that each group has a multiple of this many, or with ``"auto"`` where the network is
             predicted to run faster here with them.
         opset: of the ONNX files.
+        optimise: steps that make both graphs faster: ``none``, ``safe``, or ``measured``: each timed, kept only if it pays here.
         force: replace an existing bundle (and nothing but a bundle).
         say: told what is being done.
 
@@ -110,6 +113,7 @@ def export_run(
         },
         opset=opset,
         tolerance=FOLDED_TOLERANCE if result.plan.folds else DOUBLE_TOLERANCE,
+        optimise=optimise,
         force=force,
     )
 
