@@ -16,29 +16,30 @@ def merge_movements(model: Any) -> int:
     Returns:
         How many chains became shorter.
     """
-    shorter = 0
-    for node, movement in movements(model):
-        padding = movement.padding
-        gathered = padding is None
-        added = padding if padding is not None else (0, int(NOWHERE in movement.index))
-        if (movement.strides != (1, 1)) + any(added) + gathered >= movement.nodes:
-            continue
-        _write(model.graph, node, movement, added, gathered=gathered)
-        shorter += 1
-    return shorter
+    found = [(node, movement) for node, movement in movements(model) if _nodes(movement) < movement.nodes]
+    for node, movement in found:
+        write_movement(model.graph, node, movement)
+    return len(found)
 
 
-def _write(graph: Any, last: _ir.Node, movement: Movement, added: tuple[int, int], *, gathered: bool) -> None:
-    value = movement.source
-    name = last.outputs[0].name
+def _nodes(movement: Movement) -> int:
+    """The number that are needed."""
+    gathered, zeros = movement.padding is None, NOWHERE in movement.index
+    return (movement.strides != (1, 1)) + zeros + gathered
+
+
+def write_movement(graph: Any, last: _ir.Node, movement: Movement) -> None:
+    """Put the nodes that are needed in the place of the last node of a chain, in place."""
+    value, name, padding = movement.source, last.outputs[0].name, movement.padding
+    before, behind = padding if padding is not None else (0, int(NOWHERE in movement.index))
     if movement.strides != (1, 1):
         parts = {"starts": [0, 0], "ends": [np.iinfo(np.int64).max] * 2, "axes": [2, 3], "steps": movement.strides}
         inputs = [_ir.initializer(graph, f"{name}_{key}", np.array(array, np.int64)) for key, array in parts.items()]
         value = _ir.insert(graph, last, "Slice", [value, *inputs], sizes=_sizes(movement.channels))
-    if any(added):
-        pads = _ir.initializer(graph, f"{name}_pads", np.array([0, added[0], 0, 0, 0, added[1], 0, 0], np.int64))
-        value = _ir.insert(graph, last, "Pad", [value, pads], sizes=_sizes(movement.channels + sum(added)))
-    if gathered:
+    if before or behind:
+        pads = _ir.initializer(graph, f"{name}_pads", np.array([0, before, 0, 0, 0, behind, 0, 0], np.int64))
+        value = _ir.insert(graph, last, "Pad", [value, pads], sizes=_sizes(movement.channels + before + behind))
+    if padding is None:
         index = np.array([movement.channels if channel == NOWHERE else channel for channel in movement.index], np.int64)
         given = _ir.initializer(graph, f"{name}_index", index)
         value = _ir.insert(graph, last, "Gather", [value, given], sizes=_sizes(len(index)), axis=1)
