@@ -269,7 +269,51 @@ def foreign_table() -> str:
     return table((head, "test images in the same class", "max abs Δ logits", saved), rows)
 
 
+def _step(step: Result) -> str:
+    """A step's own speed-up and verdict."""
+    if step["speedup"] is None:
+        return f"{step['name']}: {step['reason']}"
+    low, high = step["interval"]
+    return f"{step['name']} {step['speedup']:.3f} ({low:.3f}–{high:.3f}), {step['reason'].rpartition(', ')[2]}"
+
+
+def _bytes(graphs: Result) -> str:
+    """Bytes as exported and after the safe steps, and after the measured ones where these differ."""
+    sizes = [f"{graph['bytes'] / 1e6:.2f}" for name, graph in graphs.items() if "bound" not in name]
+    return " → ".join(sizes) + " MB; " + " → ".join(str(g["nodes"]) for name, g in graphs.items() if "bound" not in name)
+
+
+def steps_table() -> str:
+    """What each step on the exported graph does."""
+    r = load("graph_steps")
+    if r is None:
+        return "(Not measured yet.)"
+    rows = []
+    for name, case in r["cases"].items():
+        variants = {v["name"]: v for v in case["latency"]["variants"]}
+        low, high = case["latency"]["control"]["interval"]
+        bound = variants.get("contiguous (bound)")
+        rows.append(
+            (
+                name,
+                "<br>".join(_step(step) for step in case["steps"]) or "nothing to do",
+                f"{variants['exported']['median_ms']:.2f} ms",
+                speedup(case["latency"], "safe"),
+                f"{variants['measured']['speedup']:.2f}×",
+                f"{bound['speedup']:.2f}×" if bound else "",
+                f"{low:.3f}–{high:.3f}",
+                _bytes(case["graphs"]),
+            )
+        )
+    head = (
+        *("network", "step: speed-up against the graph before it, 95 % interval, verdict", "as exported", "safe", "measured"),
+        *("one `Pad` an expansion (bound)", "A/A", "bytes; nodes: exported → safe → measured"),
+    )
+    return table(head, rows) + f"\n\nOne thread, batch 1, ONNX Runtime, random weights; {r['date']}, {r['device']}."
+
+
 TABLES: dict[str, Callable[[], str]] = {
+    "steps": steps_table,
     "foreign": foreign_table,
     "results": main_table,
     "fsdp": fsdp_table,

@@ -107,8 +107,8 @@ def initializer(graph: Graph, name: str, array: Array) -> Value:
     while unique in taken:
         count += 1
         unique = f"{name}_{count}"
-    value = ir.Value(name=unique, const_value=ir.tensor(array, name=unique))
-    value.shape, value.dtype = value.const_value.shape, value.const_value.dtype
+    tensor = ir.tensor(array, name=unique)
+    value = ir.Value(name=unique, const_value=tensor, shape=tensor.shape, type=ir.TensorType(tensor.dtype))
     graph.register_initializer(value)
     return value
 
@@ -131,7 +131,7 @@ def insert(graph: Graph, place: Node, op: str, inputs: Sequence[Value], *, sizes
 
 def evaluate(nodes: Sequence[Node], source: Value, output: Value, array: Array, opset: int) -> Array:
     """What some nodes, that read nothing but ``source`` and constants, make of an array."""
-    known = {value.name: constant(value) for node in nodes for value in node.inputs if value is not None}
+    known: dict[Any, Array | None] = {value.name: constant(value) for node in nodes for value in node.inputs if value is not None}
     graph = onnx.helper.make_graph(
         [ir.to_proto(node) for node in nodes],
         "part",

@@ -135,8 +135,8 @@ def _refusal(data: bytes, gate: Gate) -> str:
 def judge(result: StepResult, latency: LatencyReport, *, is_clean: bool) -> StepResult:
     """Whether a step that passed the gate pays.
 
-    Let ε be how far the ends of the A/A control's interval are from 1. A step is *faster* if its interval lies above 1 and the
-    speed-up above 1 + ε, *slower* if its interval lies below 1 and the speed-up below 1 − ε.
+    Let ε be how far the ends of the A/A control's interval are from 1. A step is *faster* if its whole interval lies above 1 + ε,
+    *slower* if it lies below 1 − ε.
 
     Args:
         result: of the step.
@@ -145,8 +145,7 @@ def judge(result: StepResult, latency: LatencyReport, *, is_clean: bool) -> Step
     """
     after = latency["after"]
     (low, high), noise = after.interval, max(abs(end - 1) for end in latency.control.interval)
-    is_faster = low > 1 and after.speedup > 1 + noise
-    is_slower = high < 1 and after.speedup < 1 - noise
+    is_faster, is_slower = low > 1 + noise, high < 1 - noise
     verdict = "faster" if is_faster else "slower" if is_slower else "no difference beyond the control"
     kept = not is_slower if is_clean else is_faster
     return replace(

@@ -46,7 +46,7 @@ def _path(gemm: _ir.Node) -> tuple[_ir.Value, list[_ir.Node]] | None:
     """The first (N, C, H, W) map before a linear layer that has fewer numbers than the layer reads, and the nodes in between."""
     features = (_ir.shape(gemm.inputs[0]) or [None])[-1]
     order = {id(node): place for place, node in enumerate(gemm.graph)}
-    unread, nodes = {id(gemm.inputs[0]): gemm.inputs[0]}, []
+    unread, nodes = {id(gemm.inputs[0]): gemm.inputs[0]}, list[_ir.Node]()
     while features:
         if len(unread) == 1 and _is_small(_ir.sizes_of_map(source := next(iter(unread.values()))), features):
             return source, nodes[::-1]
