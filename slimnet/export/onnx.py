@@ -23,7 +23,7 @@ from slimnet.export._gate import Examples, check_onnx, check_reference
 from slimnet.export._opset import OLDEST_NATIVE, chosen_opset, first_line, with_opset
 from slimnet.export._strip import strip
 from slimnet.export.parity import DOUBLE_TOLERANCE, ONNX_MODEL, ONNX_REFERENCE, ParityReport
-from slimnet.export.steps import Mode, Pace, StepReport, optimise_graph
+from slimnet.export.steps import Mode, Pace, StepReport, check_mode, optimise_graph
 
 
 @dataclass(frozen=True)
@@ -138,6 +138,7 @@ def build(
         opset, reference, input_names, output_names, metadata, tolerance, optimise: see :func:`export_onnx`.
         pace: how ``measured`` steps are timed; default: one thread, one real image.
     """
+    check_mode(optimise)
     opset = chosen_opset(opset)
     names = _input_names(input_names, len(examples.example))
     outputs = list(output_names or ["logits"])

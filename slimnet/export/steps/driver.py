@@ -81,8 +81,7 @@ def optimise_graph(
     Raises:
         ArgumentError: if the mode is unknown.
     """
-    if mode not in MODES:
-        raise ArgumentError(f"`optimise` must be one of {', '.join(MODES)}, got {mode!r}.")
+    check_mode(mode)
     chosen = [step for step in steps if mode == "measured" or (mode == "safe" and step.is_clean)]
     if mode == "safe" and (together := _together(chosen, data, gate)) is not None:
         return together
@@ -95,6 +94,16 @@ def optimise_graph(
             results.append(result)
             data = after if result.kept else data
     return data, StepReport(mode, tuple(results))
+
+
+def check_mode(mode: str) -> None:
+    """Refuse a mode that there is not.
+
+    Raises:
+        ArgumentError: if it is unknown.
+    """
+    if mode not in MODES:
+        raise ArgumentError(f"`optimise` must be one of {', '.join(MODES)}, got {mode!r}.")
 
 
 def _together(steps: Sequence[Step], data: bytes, gate: Gate) -> tuple[bytes, StepReport] | None:
