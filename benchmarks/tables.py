@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from _tables import ROOT, Result, load, parity, percent, speedup, table
+from export_tables import precisions_table, steps_table
 from speed_tables import clock_table, peer_table, widths_table
 
 
@@ -212,46 +213,8 @@ def foreign_table() -> str:
     return table((head, "test images in the same class", "max abs Δ logits", saved), rows)
 
 
-def precision_row(name: str, row: str, r: Result) -> tuple[str, ...]:
-    """One network in one precision."""
-    low, high = r["interval"]
-    made = ", ".join([r["method"], *(f"{name} in fp32" for name in r["excluded"])]) if "method" in r else ""
-    return (
-        f"{name}, {row}" + (f" ({made})" if made else ""),
-        percent(r["test_accuracy"]) if "test_accuracy" in r else "–",
-        percent(r["agreement"]) if "agreement" in r else "–",
-        f"{r['bytes'] / 1e3:,.0f} kB",
-        f"{r['median_ms']:.3f} ms",
-        f"{r['speedup']:.2f}× ({low:.2f}–{high:.2f})",
-        f"no: {r['refused']}" if r.get("refused") else "yes",
-    )
-
-
-def precisions_table() -> str:
-    """int8 and fp16 against fp32, dense and slim."""
-    r = load("precisions")
-    if r is None:
-        return "(Not measured yet.)"
-    rows = [precision_row(n["name"], label, row) for n in r["networks"] for label, row in n["rows"].items()]
-    head = (
-        "network",
-        "test accuracy",
-        "agreement with slim fp32",
-        "bytes",
-        "median",
-        "against dense fp32 (95 % interval)",
-        "kept",
-    )
-    controls = ", ".join(
-        f"{n['name']} {n['control']['speedup']:.3f} ({n['control']['interval'][0]:.3f}–{n['control']['interval'][1]:.3f})"
-        for n in r["networks"]
-    )
-    flags = sorted({flag for n in r["networks"] for flag in n["flags"]})
-    note = f"One image, one thread, one paired run a network. A/A: {controls}."
-    return table(head, rows) + f"\n\n{note}{' Flags: ' + ', '.join(flags) + '.' if flags else ''} {r['date']}, {r['device']}."
-
-
 TABLES: dict[str, Callable[[], str]] = {
+    "steps": steps_table,
     "foreign": foreign_table,
     "results": main_table,
     "fsdp": fsdp_table,

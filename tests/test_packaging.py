@@ -73,6 +73,7 @@ FACADES = {
         "export/_strip.py",
         "export/precision/_graph.py",
         "export/precision/_quantise.py",
+        "export/steps/_ir.py",
         "measure/costs/probe.py",
     },
     "onnxruntime": {
@@ -84,7 +85,7 @@ FACADES = {
         "measure/machine.py",
         "training/evaluate.py",
     },
-    "onnxscript": set(),
+    "onnxscript": {"export/steps/_ir.py"},
     "jsonschema": {"export/schema.py"},
     "torch_pruning": {"graph/peer.py"},
     "pickle": {"models/weights.py"},  # the name of torch's error; nothing is unpickled

@@ -25,6 +25,13 @@ from slimnet_cli._precision import precision_options, show_precisions, take_prec
 @click.option("--opset", type=int, help="ONNX operator set of the files.  [default: 20]")
 @click.option("--embed-preprocessing", is_flag=True, help="Write model.uint8.onnx too: pictures in, probabilities out.")
 @precision_options
+@click.option(
+    "--optimise",
+    type=click.Choice(["none", "safe", "measured"]),
+    default="safe",
+    show_default=True,
+    help="Steps that make the graphs faster: those that only take work away, or all, each timed and kept only if it pays here.",
+)
 @force
 @as_json
 def command(run: Path, out: Path, as_json: bool, **options: Any) -> None:
@@ -62,6 +69,7 @@ def _table(bundle: Any) -> None:
     surgery = report["surgery"]
     click.echo(f"parity: slim against masked {surgery['verification']['worst']:.1e} relative in float64 (at most 1e-9)")
     click.echo(f"        ONNX Runtime against masked {_onnx_error(bundle):.1e} relative in float32 (at most 1e-5)")
+    _steps(report["graph"])
     kept = surgery["closed"] - surgery["removed"]
     click.echo(f"channels: {surgery['removed']} removed of {surgery['closed']} closed" + (f", {kept} stay" if kept > 0 else ""))
     for name, cost in (("dense", dense), ("slim", slim)):
@@ -70,6 +78,15 @@ def _table(bundle: Any) -> None:
     if bundle.choice:
         show_precisions(bundle.choice, bundle.model["precisions"])
     click.echo(str(bundle.path))
+
+
+def _steps(graphs: dict[str, Any]) -> None:
+    """A line for each step that was timed, or refused."""
+    for name, graph in graphs.items():
+        for step in graph["steps"]:
+            timed = "" if step["speedup"] is None else "{:.3f}× ({:.3f}–{:.3f}), ".format(step["speedup"], *step["interval"])
+            if timed or not step["kept"]:
+                click.echo(f"{name} {step['name']}: {timed}{step['reason']}")
 
 
 def _onnx_error(bundle: Any) -> float:

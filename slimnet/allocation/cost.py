@@ -74,7 +74,7 @@ class NetworkCost:
         table.measure(places(layers), progress)
         with tempfile.TemporaryDirectory(prefix="slimnet-cost-") as folder:
             path = Path(folder) / "dense.onnx"
-            export_onnx(model, example, path)
+            export_onnx(model, example, path, optimise="none")  # as the table knows the layers
             profile, beside = profile_network(path, table.target, runs=RUNS)
         return cls(layers, table, profile, beside)
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from slimnet.export._gate import Examples
+    from slimnet.export.steps import Mode
 
 INFER = Path(__file__).with_name("_infer.py")
 
@@ -41,6 +42,7 @@ def write_bundle(
     embed_preprocessing: bool = False,
     opset: int | None = None,
     tolerance: float = DOUBLE_TOLERANCE,
+    optimise: Mode = "safe",
     force: bool = False,
 ) -> Bundle:
     """Export slim and dense network, pass the parity gate, and write the bundle: all of it or nothing.
@@ -66,6 +68,7 @@ def write_bundle(
         embed_preprocessing: write ``model.uint8.onnx`` too: pictures in, probabilities out.
         opset: of the ONNX files.
         tolerance: of the slim against the masked network, see :func:`slimnet.export_onnx`.
+        optimise: steps that make both graphs faster, see :func:`slimnet.export_onnx`.
         force: replace an existing folder.
 
     Returns:
@@ -77,7 +80,7 @@ def write_bundle(
         ExportError: if a network cannot be exported; ParityError among them. Nothing is written.
     """
     from slimnet.export._gate import Examples
-    from slimnet.export.onnx import build_onnx
+    from slimnet.export.onnx import build
     from slimnet.measure.flops import count
 
     out = Path(out)
@@ -89,17 +92,19 @@ def write_bundle(
         raise ArgumentError("`real_inputs` is empty: the parity gate needs real input.")
     examples = Examples.of(example_inputs, real_inputs)
     manifest.check_input(preprocessing, [list(x.shape) for x in examples.example])
-    slim_onnx, parity = build_onnx(slim, examples, reference=masked, opset=opset, tolerance=tolerance)
+    built = build(slim, examples, reference=masked, opset=opset, tolerance=tolerance, optimise=optimise)
+    slim_onnx, parity = built.data, built.parity
     interface = _proto.interface(_proto.parse(slim_onnx, "model.onnx"))
     manifest.check_labels(labels, interface["outputs"][0]["shape"])
     further = precisions(slim_onnx) if callable(precisions) else precisions or {}
     manifest.check_interfaces(_interfaces(further), interface)
-    dense_onnx, parity_dense = build_onnx(dense, examples, opset=opset)
+    built_dense = build(dense, examples, opset=opset, optimise=optimise)
     costs = {"dense": count(dense, examples.example), "slim": count(slim, examples.example)}
     measured = {"accuracy": dict(accuracy or {})}
     report = {
-        "parity": {"slim": parity.as_dict(), "dense": parity_dense.as_dict()},
+        "parity": {"slim": parity.as_dict(), "dense": built_dense.parity.as_dict()},
         "cost": {name: cost.as_dict() for name, cost in costs.items()},
+        "graph": {"slim": built.steps.as_dict(), "dense": built_dense.steps.as_dict()},
         **measured,
         **(extra_report or {}),
     }
@@ -112,7 +117,7 @@ def write_bundle(
         "cost": manifest.cost_summary(costs["dense"], costs["slim"]),
         **measured,
     }
-    files, said = _networks(slim_onnx, dense_onnx, further, model, examples if embed_preprocessing else None)
+    files, said = _networks(slim_onnx, built_dense.data, further, model, examples if embed_preprocessing else None)
     model |= said
     model["parity"] = {key: parity.as_dict()[key] for key in ("passed", "worst")}
     model["provenance"] = {**(provenance or {}), "versions": manifest.versions()}

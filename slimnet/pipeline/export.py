@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from slimnet.data import Dataset, Split
     from slimnet.export import Bundle
+    from slimnet.export.steps import Mode
     from slimnet.pipeline.precisions import PrecisionSettings
     from slimnet.training import Evaluation, Run
 
@@ -42,6 +43,7 @@ def export_run(
     opset: int | None = None,
     embed_preprocessing: bool = False,
     precisions: PrecisionSettings | None = None,
+    optimise: Mode = "safe",
     force: bool = False,
     say: Say = _quiet,
 ) -> Bundle:
@@ -58,6 +60,7 @@ def export_run(
         opset: of the ONNX files.
         embed_preprocessing: write ``model.uint8.onnx`` too: pictures in, probabilities out.
         precisions: what the bundle is to hold beside fp32; default: nothing.
+        optimise: steps that make both graphs faster: ``none``, ``safe``, or ``measured``: each timed, kept only if it pays here.
         force: replace an existing bundle (and nothing but a bundle).
         say: told what is being done.
 
@@ -122,6 +125,7 @@ def export_run(
         embed_preprocessing=embed_preprocessing,
         opset=opset,
         tolerance=FOLDED_TOLERANCE if result.plan.folds else DOUBLE_TOLERANCE,
+        optimise=optimise,
         force=force,
     )
     return replace(bundle, choice=step.choice) if step else bundle

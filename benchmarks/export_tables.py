@@ -1,0 +1,87 @@
+"""Tables of what export does to a network: precisions, and steps on the graph."""
+
+from __future__ import annotations
+
+from _tables import Result, load, percent, speedup, table
+
+
+def precision_row(name: str, row: str, r: Result) -> tuple[str, ...]:
+    """One network in one precision."""
+    low, high = r["interval"]
+    made = ", ".join([r["method"], *(f"{name} in fp32" for name in r["excluded"])]) if "method" in r else ""
+    return (
+        f"{name}, {row}" + (f" ({made})" if made else ""),
+        percent(r["test_accuracy"]) if "test_accuracy" in r else "–",
+        percent(r["agreement"]) if "agreement" in r else "–",
+        f"{r['bytes'] / 1e3:,.0f} kB",
+        f"{r['median_ms']:.3f} ms",
+        f"{r['speedup']:.2f}× ({low:.2f}–{high:.2f})",
+        f"no: {r['refused']}" if r.get("refused") else "yes",
+    )
+
+
+def precisions_table() -> str:
+    """int8 and fp16 against fp32, dense and slim."""
+    r = load("precisions")
+    if r is None:
+        return "(Not measured yet.)"
+    rows = [precision_row(n["name"], label, row) for n in r["networks"] for label, row in n["rows"].items()]
+    head = (
+        "network",
+        "test accuracy",
+        "agreement with slim fp32",
+        "bytes",
+        "median",
+        "against dense fp32 (95 % interval)",
+        "kept",
+    )
+    controls = ", ".join(
+        f"{n['name']} {n['control']['speedup']:.3f} ({n['control']['interval'][0]:.3f}–{n['control']['interval'][1]:.3f})"
+        for n in r["networks"]
+    )
+    flags = sorted({flag for n in r["networks"] for flag in n["flags"]})
+    note = f"One image, one thread, one paired run a network. A/A: {controls}."
+    return table(head, rows) + f"\n\n{note}{' Flags: ' + ', '.join(flags) + '.' if flags else ''} {r['date']}, {r['device']}."
+
+
+def _step(step: Result) -> str:
+    """A step's own speed-up and verdict."""
+    if step["speedup"] is None:
+        return f"{step['name']}: {step['reason']}"
+    low, high = step["interval"]
+    return f"{step['name']} {step['speedup']:.3f} ({low:.3f}–{high:.3f}), {step['reason'].rpartition(', ')[2]}"
+
+
+def _bytes(graphs: Result) -> str:
+    """Bytes as exported and after the safe steps, and after the measured ones where these differ."""
+    sizes = [f"{graph['bytes'] / 1e6:.2f}" for name, graph in graphs.items() if "bound" not in name]
+    return " → ".join(sizes) + " MB; " + " → ".join(str(g["nodes"]) for name, g in graphs.items() if "bound" not in name)
+
+
+def steps_table() -> str:
+    """What each step on the exported graph does."""
+    r = load("graph_steps")
+    if r is None:
+        return "(Not measured yet.)"
+    rows = []
+    for name, case in r["cases"].items():
+        variants = {v["name"]: v for v in case["latency"]["variants"]}
+        low, high = case["latency"]["control"]["interval"]
+        bound = variants.get("contiguous (bound)")
+        rows.append(
+            (
+                name,
+                "<br>".join(_step(step) for step in case["steps"]) or "nothing to do",
+                f"{variants['exported']['median_ms']:.2f} ms",
+                speedup(case["latency"], "safe"),
+                f"{variants['measured']['speedup']:.2f}×",
+                f"{bound['speedup']:.2f}×" if bound else "",
+                f"{low:.3f}–{high:.3f}",
+                _bytes(case["graphs"]),
+            )
+        )
+    head = (
+        *("network", "step: speed-up against the graph before it, 95 % interval, verdict", "as exported", "safe", "measured"),
+        *("one `Pad` an expansion (bound)", "A/A", "bytes; nodes: exported → safe → measured"),
+    )
+    return table(head, rows) + f"\n\nOne thread, batch 1, ONNX Runtime, random weights; {r['date']}, {r['device']}."

@@ -1,0 +1,73 @@
+"""Movements of channels as rows of a convolution: more multiply-adds, but no change of memory layout."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from slimnet.export.steps import _ir
+from slimnet.export.steps.moves import NOWHERE, Movement, movements
+
+
+def select_by_convolution(model: Any) -> int:
+    """Move the channels of a shortcut by a 1×1 convolution whose weights are 0 and 1, in place.
+
+    A convolution keeps ONNX Runtime's blocked layout and takes the addition and the activation behind it along; ``Slice``,
+    ``Pad`` and ``Gather`` do neither, and cost a change of layout on either side. It adds multiply-adds, C_in · C_out a place:
+    whether that pays depends on the widths. Exact for finite numbers; an infinite one would spread to all channels.
+
+    Returns:
+        How many movements, of those that end in an addition, were replaced.
+    """
+    found = [(node, movement) for node, movement in movements(model) if _is_added(node)]
+    for node, movement in found:
+        weight = _rows(np.eye(movement.channels, dtype=np.float32)[:, :, None, None], movement)
+        given = _ir.initializer(model.graph, f"{node.outputs[0].name}_weight", weight)
+        sizes = None, len(movement.index), None, None
+        settings = {"kernel_shape": [1, 1], "strides": list(movement.strides)}
+        value = _ir.insert(model.graph, node, "Conv", [movement.source, given], sizes=sizes, **settings)
+        _ir.redirect(model.graph, node, value)
+    return len(found)
+
+
+def _is_added(node: _ir.Node) -> bool:
+    reader = _ir.only_reader(node.outputs[0])
+    return reader is not None and reader.op_type == "Add"
+
+
+def restore_zero_rows(model: Any) -> int:
+    """Give convolutions whose live channels are put back among zeros their zero filters again, in place.
+
+    The opposite of the surgeon's ``expand``, for where the filters cost less than moving what the live ones give.
+
+    Returns:
+        How many convolutions, of one convolution group and read by nobody else, grew.
+    """
+    found = [(node, movement) for node, movement in movements(model) if _follows_convolution(movement)]
+    for node, movement in found:
+        conv = movement.source.producer()
+        arrays = [_rows(_ir.constant(value), movement) for value in conv.inputs[1:] if value is not None]
+        names = [f"{node.outputs[0].name}_{kind}" for kind in ("weight", "bias")[: len(arrays)]]
+        given = [_ir.initializer(model.graph, name, array) for name, array in zip(names, arrays, strict=True)]
+        sizes = None, len(movement.index), None, None
+        value = _ir.insert(model.graph, node, "Conv", [conv.inputs[0], *given], sizes=sizes, **conv.attributes)
+        _ir.redirect(model.graph, node, value)
+    return len(found)
+
+
+def _follows_convolution(movement: Movement) -> bool:
+    conv = movement.source.producer()
+    if conv is None or conv.op_type != "Conv" or _ir.attribute(conv, "group", 1) != 1 or movement.strides != (1, 1):
+        return False
+    constants = [_ir.constant(value) for value in conv.inputs[1:] if value is not None]
+    return _ir.only_reader(movement.source) is not None and all(array is not None for array in constants)
+
+
+def _rows(array: _ir.Array | None, movement: Movement) -> _ir.Array:
+    assert array is not None
+    rows = np.zeros((len(movement.index), *array.shape[1:]), array.dtype)
+    for place, channel in enumerate(movement.index):
+        if channel != NOWHERE:
+            rows[place] = array[channel]
+    return rows

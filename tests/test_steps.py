@@ -1,0 +1,414 @@
+"""Steps on the exported graph: each acts where it should, changes nothing that is computed, and is dropped where it would."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Callable
+from types import SimpleNamespace
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from onnx import TensorProto, helper, numpy_helper
+from onnxscript import ir
+from torch import Tensor, nn
+
+import slimnet
+from slimnet.errors import ArgumentError, ParityError
+from slimnet.export._gate import Examples, check_onnx
+from slimnet.export.onnx import build
+from slimnet.export.parity import ONNX_MODEL, ParityReport
+from slimnet.export.steps import STEPS, Step, StepResult, optimise_graph
+from slimnet.export.steps.driver import judge
+from slimnet.models.resnet import PadShortcut
+
+BY_NAME = {step.name: step for step in STEPS}
+FAR = np.iinfo(np.int64).max
+
+
+def graph(nodes: list[onnx.NodeProto], opset: int = 20, size: int | str = 8, **constants: np.ndarray) -> bytes:
+    """A network from (N, 4, 8, 8) images ``x`` to ``y``."""
+    names = {name: np.asarray(array) for name, array in constants.items()}
+    proto = helper.make_model(
+        helper.make_graph(
+            nodes,
+            "small",
+            [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", 4, size, size])],
+            [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+            [numpy_helper.from_array(array, name) for name, array in names.items()],
+        ),
+        opset_imports=[helper.make_opsetid("", opset)],
+        ir_version=9,
+    )
+    return onnx.shape_inference.infer_shapes(proto, data_prop=True).SerializeToString(deterministic=True)
+
+
+def node(op: str, inputs: str, output: str, **attributes: object) -> onnx.NodeProto:
+    return helper.make_node(op, inputs.split(), [output], name=f"make_{output}", **attributes)
+
+
+def ints(*values: int) -> np.ndarray:
+    return np.array(values, np.int64)
+
+
+def floats(*shape: int) -> np.ndarray:
+    return np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+
+
+def run(data: bytes, batch: int = 3) -> np.ndarray:
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+    images = np.random.default_rng(1).standard_normal((batch, *session.get_inputs()[0].shape[1:])).astype(np.float32)
+    return session.run(None, {session.get_inputs()[0].name: images})[0]
+
+
+def operators(data: bytes) -> Counter[str]:
+    return Counter(node.op_type for node in onnx.load_from_string(data).graph.node)
+
+
+NORM = {"g": floats(4) ** 2, "b": floats(4), "m": floats(4), "v": floats(4) ** 2 + 1, "w": floats(4, 4, 3, 3)}
+SKIP = {"zero": ints(0, 0), "far": ints(FAR, FAR), "places": ints(2, 3), "two": ints(2, 2)}
+PADS = {"pads": ints(0, 2, 0, 0, 0, 1, 0, 0)}
+
+
+def expanded(index: np.ndarray, *, zero: float = 0.0) -> bytes:
+    """A convolution with 4 live channels and its zeros, as the surgeon's ``expand`` is exported; added to a stream."""
+    return graph(
+        [
+            node("Conv", "x w bias", "live", pads=[1, 1, 1, 1]),
+            node("Slice", "live c0 c1 c1 c1", "first"),
+            node("Shape", "first", "shape"),
+            node("Expand", "nought shape", "zeros"),
+            node("Concat", "live zeros", "both", axis=1),
+            node("Gather", "both index", "all", axis=1),
+            node("Conv", "x stream", "wide"),
+            node("Add", "all wide", "y"),
+        ],
+        w=floats(4, 4, 3, 3),
+        bias=floats(4),
+        c0=ints(0),
+        c1=ints(1),
+        nought=np.array(zero, np.float32),
+        index=index,
+        stream=floats(len(index), 4, 1, 1),
+    )
+
+
+def shortcut(*pads: int, value: float = 0.0, ends: int = FAR) -> bytes:
+    return graph(
+        [
+            node("Slice", "x none end two_axis step", "rows"),
+            node("Slice", "rows none end three_axis step", "places"),
+            node("Pad", "places pads value", "short"),
+            node("Conv", "x w", "conv", strides=[2, 2]),
+            node("Add", "conv short", "y"),
+        ],
+        none=ints(0),
+        end=ints(ends),
+        two_axis=ints(2),
+        three_axis=ints(3),
+        step=ints(2),
+        pads=ints(*pads),
+        value=np.array(value, np.float32),
+        w=floats(4 + pads[1] + pads[5], 4, *(1 if ends == FAR else 3,) * 2),
+    )
+
+
+def pooled(size: int, reads: np.ndarray, last: str = "Reshape") -> bytes:
+    """A map whose places are each read several times by a linear layer."""
+    features = 4 * reads.shape[0] * reads.shape[1]
+    return graph(
+        [
+            node("Transpose", "x", "turned", perm=[2, 3, 0, 1]),
+            node("GatherND", "turned reads", "read"),
+            node("Transpose", "read", "back", perm=[2, 3, 0, 1]),
+            node(last, "back", "active") if last == "Relu" else node("Mul", "back half", "active"),
+            node("Reshape", "active flat", "rows"),
+            node("Gemm", "rows w b", "y", transB=1),
+        ],
+        size=size,
+        reads=reads,
+        half=np.array(0.5, np.float32),
+        flat=ints(-1, features),
+        w=floats(5, features),
+        b=floats(5),
+    )
+
+
+def repeated(size: int, times: int) -> np.ndarray:
+    """(size · times, size · times, 2): each place ``times``² times."""
+    places = np.arange(size * times) // times
+    return np.stack(np.meshgrid(places, places, indexing="ij"), axis=-1)
+
+
+SPARSE = ints(0, 4, 1, 4, 4, 2, 3, 4)
+FIRST = ints(0, 1, 2, 3, 4, 4, 4, 4)
+
+# a graph, the step that must act on it, in how many places, and the operators that are left
+ACTS: dict[str, tuple[Callable[[], bytes], str, int, dict[str, int]]] = {
+    "a norm behind a convolution": (
+        lambda: graph([node("Conv", "x w", "c"), node("BatchNormalization", "c g b m v", "y")], **NORM),
+        "fold",
+        1,
+        {"Conv": 1},
+    ),
+    "nodes that do nothing": (
+        lambda: graph([node("Identity", "x", "i"), node("Add", "i none", "z"), node("Relu", "z", "y")], none=np.float32(0)),
+        "fold",
+        2,
+        {"Relu": 1},
+    ),
+    "constants": (
+        lambda: graph([node("Add", "a a", "s"), node("Mul", "x s", "y")], a=np.float32(3)),
+        "fold",
+        1,
+        {"Mul": 1},
+    ),
+    "a mean over places": (
+        lambda: graph([node("ReduceMean", "x axes", "y", keepdims=1)], axes=ints(-1, -2)),
+        "global-pool",
+        1,
+        {"GlobalAveragePool": 1},
+    ),
+    "a mean, axes as an attribute": (
+        lambda: graph([node("ReduceMean", "x", "y", axes=[2, 3])], opset=13),
+        "global-pool",
+        1,
+        {"GlobalAveragePool": 1},
+    ),
+    "two slices and a pad": (
+        lambda: shortcut(0, 1, 0, 0, 0, 2, 0, 0),
+        "merge-moves",
+        1,
+        {"Slice": 1, "Pad": 1, "Conv": 1, "Add": 1},
+    ),
+    "an expansion": (lambda: expanded(SPARSE), "merge-moves", 1, {"Conv": 2, "Pad": 1, "Gather": 1, "Add": 1}),
+    "an expansion in order": (lambda: expanded(FIRST), "merge-moves", 1, {"Conv": 2, "Pad": 1, "Add": 1}),
+    "a shortcut": (lambda: shortcut(0, 1, 0, 0, 0, 2, 0, 0), "select-conv", 1, {"Conv": 2, "Add": 1}),
+    "zero rows": (lambda: BY_NAME["merge-moves"](expanded(SPARSE))[0], "zero-rows", 1, {"Conv": 2, "Add": 1}),
+    "a place read 4 times": (lambda: pooled(2, repeated(2, 2)), "read-once", 1, {"Flatten": 1, "Gemm": 1}),
+    "one place read 49 times": (lambda: pooled(1, repeated(1, 7)), "read-once", 1, {"Flatten": 1, "Gemm": 1}),
+}
+
+# a graph on which a step must not act
+LEAVES: dict[str, tuple[Callable[[], bytes], str]] = {
+    "a mean over channels": (lambda: graph([node("ReduceMean", "x axes", "y")], axes=ints(1)), "global-pool"),
+    "a mean without the sizes": (lambda: graph([node("ReduceMean", "x axes", "y", keepdims=0)], axes=ints(2, 3)), "global-pool"),
+    "a convolution alone": (lambda: graph([node("Conv", "x w", "y")], w=floats(4, 4, 3, 3)), "fold"),
+    "one slice": (lambda: graph([node("Slice", "x zero far places two", "y")], **SKIP), "merge-moves"),
+    "a pad with ones": (lambda: shortcut(0, 1, 0, 0, 0, 2, 0, 0, value=1.0), "select-conv"),
+    "a pad of places": (lambda: shortcut(0, 1, 1, 0, 0, 2, 0, 0), "select-conv"),
+    "a cropped map": (lambda: shortcut(0, 1, 0, 0, 0, 2, 0, 0, ends=6), "merge-moves"),
+    "an expansion with ones": (lambda: expanded(SPARSE, zero=1.0), "merge-moves"),
+    "ones between rows": (lambda: expanded(SPARSE, zero=1.0), "zero-rows"),
+    "a movement that nothing is added to": (
+        lambda: graph([node("Slice", "x zero far places two", "s"), node("Pad", "s pads", "y")], **SKIP, **PADS),
+        "select-conv",
+    ),
+    "every place read once": (lambda: pooled(4, repeated(4, 1)), "read-once"),
+    "an activation in between": (lambda: pooled(2, repeated(2, 2), last="Relu"), "read-once"),
+}
+
+
+@pytest.mark.parametrize("case", ACTS)
+def test_a_step_acts_and_the_output_stays(case: str) -> None:
+    make, name, places, left = ACTS[case]
+    before = make()
+    after, count = BY_NAME[name](before)
+    assert (count, operators(after)) == (places, left)
+    expected = run(before)
+    np.testing.assert_allclose(run(after), expected, rtol=0, atol=2e-6 * np.abs(expected).max())
+    assert (after, count) == BY_NAME[name](before)
+    assert BY_NAME[name](after) == (after, 0)
+
+
+@pytest.mark.parametrize("case", LEAVES)
+def test_a_step_leaves_what_it_does_not_know(case: str) -> None:
+    make, name = LEAVES[case]
+    before = make()
+    assert BY_NAME[name](before) == (before, 0)
+
+
+def test_every_step_is_tried_on_both() -> None:
+    assert {name for _, name, _, _ in ACTS.values()} == {name for _, name in LEAVES.values()} == set(BY_NAME)
+
+
+class Net(nn.Module):
+    """A shortcut without parameters, a pool, and a linear layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3, padding=1, bias=False)
+        self.norm = nn.BatchNorm2d(4)
+        self.deep = nn.Conv2d(4, 8, 3, stride=2, padding=1)
+        self.shortcut = PadShortcut(2, 2, 2)
+        self.linear = nn.Linear(8, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.relu(self.norm(self.conv(x)))
+        x = torch.relu(self.deep(x) + self.shortcut(x))
+        return self.linear(nn.functional.adaptive_avg_pool2d(x, 1).flatten(1))
+
+
+@pytest.fixture(scope="module")
+def net() -> SimpleNamespace:
+    """A network, its export without any step, and its gate."""
+    torch.manual_seed(0)
+    model, examples = Net().eval(), Examples.of(torch.randn(2, 3, 8, 8))
+    model.norm.running_mean.uniform_(-1, 1)
+    plain = build(model, examples, optimise="none")
+    return SimpleNamespace(
+        model=model, examples=examples, plain=plain.data, gate=lambda data: check_onnx(data, {ONNX_MODEL: model}, examples)
+    )
+
+
+def breaking(model: object) -> int:
+    """A step that computes something else: it doubles every weight."""
+    for value in model.graph.initializers.values():  # type: ignore[attr-defined]
+        if "weight" in value.name:
+            value.const_value = ir.tensor(value.const_value.numpy() * 2, name=value.name)
+    return 1
+
+
+def failing(_: object) -> int:
+    raise KeyError("no such\nthing")
+
+
+def invalid(model: object) -> int:
+    """A step that leaves a graph that is no ONNX: a node without its input."""
+    model.graph[0].replace_input_with(1, None)  # type: ignore[index, attr-defined]
+    return 1
+
+
+def test_safe_steps_are_kept_and_pass_the_gate(net: SimpleNamespace) -> None:
+    data, report = optimise_graph(net.plain, net.gate)
+    assert report.kept == ("merge-moves", "global-pool")
+    assert net.gate(data).passed
+    assert all(result.speedup is None for result in report.results)
+    assert len(data) < len(net.plain)
+
+
+@pytest.mark.parametrize(("change", "why"), [(breaking, "parity gate"), (failing, "failed: 'no such"), (invalid, "failed: ")])
+def test_a_step_that_breaks_the_graph_is_refused_and_the_others_stay(
+    net: SimpleNamespace, change: Callable[[object], int], why: str
+) -> None:
+    bad = Step("bad", change, is_clean=True)
+    data, report = optimise_graph(net.plain, net.gate, steps=[BY_NAME["merge-moves"], bad, BY_NAME["global-pool"]])
+    assert report.kept == ("merge-moves", "global-pool")
+    assert why in report.results[1].reason and "\n" not in report.results[1].reason
+    assert data == optimise_graph(net.plain, net.gate)[0]
+
+
+def test_a_gate_that_raises_refuses(net: SimpleNamespace) -> None:
+    def gate(data: bytes) -> ParityReport:
+        if data != net.plain:
+            raise ParityError("an output is NaN")
+        return net.gate(data)
+
+    data, report = optimise_graph(net.plain, gate)
+    assert data == net.plain and report.kept == ()
+    assert report.results[0].reason == "refused by the parity gate: an output is NaN"
+
+
+def test_nothing_is_done_where_nothing_is_asked_for(net: SimpleNamespace) -> None:
+    assert optimise_graph(net.plain, net.gate, "none")[0] is net.plain
+    with pytest.raises(ArgumentError, match=r"`optimise` must be one of none, safe, measured, got 'fast'\."):
+        build(net.model, net.examples, optimise="fast")  # type: ignore[arg-type]
+
+
+class Latency:
+    """What a measurement found, for the rule that judges it."""
+
+    def __init__(self, speedup: float, half: float, noise: float) -> None:
+        self.after = SimpleNamespace(speedup=speedup, interval=(speedup - half, speedup + half))
+        self.control = SimpleNamespace(interval=(1 - noise, 1 + noise / 2))
+        self.flags = {"contended": "busy"}
+
+    def __getitem__(self, name: str) -> SimpleNamespace:
+        assert name == "after"
+        return self.after
+
+
+RESULT = StepResult("step", 1, True, "passed the parity gate", (3, 2), (30, 20))
+
+
+@pytest.mark.parametrize(
+    ("speedup", "half", "noise", "clean", "other"),
+    [
+        (1.10, 0.02, 0.01, True, True),  # faster
+        (1.02, 0.03, 0.01, True, False),  # the interval holds 1
+        (1.02, 0.01, 0.03, True, False),  # no more than the control is off
+        (0.98, 0.01, 0.03, True, False),  # no less than the control is off
+        (0.90, 0.02, 0.01, False, False),  # slower
+    ],
+)
+def test_the_rule(speedup: float, half: float, noise: float, clean: bool, other: bool) -> None:
+    measured = Latency(speedup, half, noise)
+    kept = [judge(RESULT, measured, is_clean=is_clean).kept for is_clean in (True, False)]  # type: ignore[arg-type]
+    assert kept == [clean, other]
+    result = judge(RESULT, measured, is_clean=True)  # type: ignore[arg-type]
+    assert (result.speedup, result.control, result.flags) == (speedup, measured.control.interval, {"contended": "busy"})
+
+
+@pytest.mark.parametrize("faster", [True, False])
+def test_measured_keeps_a_trade_only_if_it_pays(net: SimpleNamespace, faster: bool) -> None:
+    asked = []
+
+    def pace(before: bytes, after: bytes) -> Latency:
+        asked.append((operators(before), operators(after)))
+        return Latency(1.2 if faster else 1.0, 0.02, 0.01)
+
+    data, report = optimise_graph(net.plain, net.gate, "measured", pace=pace)  # type: ignore[arg-type]
+    assert [result.name for result in report.results] == ["merge-moves", "global-pool", "select-conv"]
+    assert [result.kept for result in report.results] == [True, True, faster]
+    assert asked[0][1] == asked[1][0] and operators(data)["Pad"] == (not faster)
+    assert net.gate(data).passed
+
+
+def test_the_clock_itself(net: SimpleNamespace) -> None:
+    from slimnet.export.steps import Pace
+
+    report = Pace(rounds=20, seconds=0.01)(net.plain, net.plain)
+    assert report.rounds >= 20 and report["after"].interval[0] <= report["after"].speedup <= report["after"].interval[1]
+
+
+def test_two_exports_are_the_same_and_tell_what_was_done(net: SimpleNamespace) -> None:
+    first, second = (build(net.model, net.examples, metadata={"a": "b"}) for _ in range(2))
+    assert first.data == second.data and first.steps == second.steps
+    assert first.steps.as_dict()["mode"] == "safe"
+    assert {entry.key: entry.value for entry in onnx.load_from_string(first.data).metadata_props} == {"a": "b"}
+    assert first.parity.passed
+
+
+FOLDED = {"BatchNormalization", "Identity", "Constant", "Cast", "Shape", "Dropout", "ConstantOfShape"}
+
+
+@pytest.mark.parametrize("opset", [18, 21])
+def test_the_exporter_leaves_no_norms_and_no_idle_nodes(net: SimpleNamespace, opset: int) -> None:
+    """What ``fold`` is there for when it does not."""
+    assert FOLDED & set(operators(build(net.model, net.examples, opset=opset, optimise="none").data)) == set()
+
+
+def test_an_expanded_network_is_exported_without_shape_computations() -> None:
+    torch.manual_seed(0)
+    model, example = slimnet.build_model("resnet8", num_classes=4).eval(), torch.randn(2, 3, 16, 16)
+    slimnet.prune(model, example, rate=0.4, couple="none")
+    small = slimnet.slim(model, example, expand=True).model
+    exported = build(small, Examples.of(example), reference=model)
+    assert FOLDED & set(operators(exported.data)) == set()
+    assert exported.steps.kept[0] == "merge-moves"
+    zero_rows = BY_NAME["zero-rows"](exported.data)
+    assert zero_rows[1] == 3 and operators(zero_rows[0])["Gather"] == 0
+    np.testing.assert_allclose(run(zero_rows[0]), run(exported.data), atol=1e-5)
+
+
+def test_steps_stay_apart() -> None:
+    """All pairs of steps, in either order, leave what is computed."""
+    before = shortcut(0, 1, 0, 0, 0, 2, 0, 0)
+    expected = run(before)
+    for first, second in itertools.permutations(STEPS, 2):
+        np.testing.assert_allclose(run(second(first(before)[0])[0]), expected, rtol=0, atol=1e-5)
