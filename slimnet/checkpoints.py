@@ -212,6 +212,7 @@ def prune_checkpoint(
         chosen = not_ignored(prunable(groups), ignore)
         scores = {group.name: group_scores(model, group, criterion, statistics=statistics) for group in chosen}
         found = fit_widths(model, example, groups, scores, budget, threads=threads, batch=batch).as_dict()
+        found |= {"threads": threads, "batch": batch}
         how: dict[str, Any] = {"widths": found["kept"]}
     else:
         how = {"rate": rate if flops is None else _rate_for(model, example, flops, {**options, "statistics": statistics})}

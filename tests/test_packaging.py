@@ -33,7 +33,7 @@ ARROWS = {
     "export": {"_files", "errors", "measure"},
     "methods": {"criteria", "errors", "graph", "masks", "schedules"},
     "oneshot": {"criteria", "errors", "graph", "masks"},
-    "training": {"_files", "allocation", "criteria", "data", "errors", "graph", "masks", "methods", "models"},
+    "training": {"_files", "allocation", "criteria", "data", "errors", "graph", "masks", "measure", "methods", "models"},
     "checkpoints": {
         *("_files", "allocation", "criteria", "data", "errors", "export", "graph", "measure", "models", "oneshot", "surgery"),
     },
@@ -68,8 +68,11 @@ FACADES = {
         "export/_opset.py",
         "export/_strip.py",
         "measure/costs/probe.py",
+        "measure/onnx_flops.py",
     },
-    "onnxruntime": {"export/_gate.py", "measure/sessions.py", "measure/machine.py", "training/evaluate.py"},
+    "onnxruntime": {
+        *("export/_gate.py", "measure/machine.py", "measure/providers.py", "measure/sessions.py", "training/evaluate.py"),
+    },
     "onnxscript": set(),
     "torch_pruning": {"graph/peer.py"},
     "pickle": {"models/weights.py"},  # the name of torch's error; nothing is unpickled

@@ -20,7 +20,7 @@ def peak_memory(network: Network, how: Setting) -> int | None:
     """Open a network in a new process, run it a few times, and see how far its resident memory rises.
 
     What the process held before it opened the network (Python, the runtime itself) is not part of it; weights, the memory
-    that the runtime sets aside, and what it needs while it opens the network are.
+    that the runtime sets aside, and what it needs while it opens the network (or compiles it) are.
 
     Args:
         network: an :class:`~slimnet.measure.sessions.OnnxFile` or a :class:`~slimnet.measure.torch_sessions.TorchNetwork`.
@@ -63,13 +63,13 @@ def _child(pipe: Connection, network: Network, how: Setting) -> None:
 
 
 def _rise(network: Network, how: Setting) -> int | None:
-    network.prepare()
+    ready, held = network.prepare()
     before = _start()
-    timed = network.open("memory", how)
+    timed = ready.open("the network", how)
     for _ in range(RUNS):
         timed.time()
     after = _peak()
-    return None if before is None or after is None else max(0, after - before)
+    return None if before is None or after is None else held + max(0, after - before)
 
 
 def _start() -> int | None:

@@ -36,9 +36,11 @@ class OnnxFile:
 
     path: Path
 
-    def prepare(self) -> None:
-        """Import ONNX Runtime."""
+    def prepare(self) -> tuple[OnnxFile, int]:
+        """Import ONNX Runtime; the network, which holds nothing yet."""
         import onnxruntime  # noqa: F401
+
+        return self, 0
 
     def open(self, name: str, how: Setting) -> Timed:
         """Create a session, make its inputs, run it once.

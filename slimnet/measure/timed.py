@@ -65,8 +65,8 @@ class Timed:
 class Network(Protocol):
     """Something that can be opened to be timed."""
 
-    def prepare(self) -> None:
-        """Import the runtime."""
+    def prepare(self) -> tuple[Network, int]:
+        """Import the runtime and make what is made before opening; what to open then, and the bytes that it holds already."""
 
     def open(self, name: str, how: Setting) -> Timed:
         """Open it, make its inputs, run it once."""

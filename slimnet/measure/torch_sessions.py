@@ -24,7 +24,7 @@ class TorchNetwork:
 
     Attributes:
         module: the network, or a function that makes it. It is run in evaluation mode and is left on the device that it was
-            run on. Peak memory counts the weights only where they are made by a function.
+            run on.
         example_inputs: (N, …) tensor, or a tuple of such: sizes and types of the inputs.
         compiled: through ``torch.compile``.
     """
@@ -38,13 +38,18 @@ class TorchNetwork:
         """``"torch"`` or ``"torch-compile"``."""
         return "torch-compile" if self.compiled else "torch"
 
-    def prepare(self) -> None:
-        """Import torch, and its compiler where it is asked for."""
+    def prepare(self) -> tuple[TorchNetwork, int]:
+        """Import torch, its compiler where it is asked for, and make the module; the network with it, and its bytes."""
+        if self.compiled:
+            import torch._inductor.compile_fx  # noqa: F401
+        module = self._made()
+        held = sum(tensor.numel() * tensor.element_size() for tensor in (*module.parameters(), *module.buffers()))
+        return replace(self, module=module), held
+
+    def _made(self) -> nn.Module:
         import torch
 
-        if self.compiled:
-            import torch._dynamo
-            import torch._inductor.compile_fx  # noqa: F401
+        return (self.module if isinstance(self.module, torch.nn.Module) else self.module()).eval()
 
     def open(self, name: str, how: Setting) -> Timed:
         """Make the module, move it to its device, make its inputs, run it once (which compiles it).
@@ -70,7 +75,7 @@ class TorchNetwork:
         import torch
 
         start = time.perf_counter_ns()
-        module = (self.module if isinstance(self.module, torch.nn.Module) else self.module()).eval().to(how.provider)
+        module = self._made().to(how.provider)
         opened = time.perf_counter_ns()
         inputs = [torch.from_numpy(array).to(how.provider) for array in self._arrays(name, how)]
         run = _compiled(module) if self.compiled else module

@@ -107,6 +107,7 @@ def export_run(
             "dense_source": source,
             "training": run.result,
             "method": run.method.as_dict(),
+            **({"target": run.target} if run.target else {}),
         },
         opset=opset,
         tolerance=FOLDED_TOLERANCE if result.plan.folds else DOUBLE_TOLERANCE,
