@@ -6,6 +6,7 @@ import multiprocessing
 import re
 import sys
 from multiprocessing.connection import Connection
+from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 from typing import Any
 
@@ -33,13 +34,14 @@ def peak_memory(network: Network, how: Setting) -> int | None:
         SlimnetError: what opening it raises.
         MeasureError: if the process does not come to its end.
     """
+    try:
+        ForkingPickler.dumps((network, how))
+    except Exception as error:  # whatever the class of a network raises
+        raise MeasureError(f"the network cannot be handed to another process, to see its memory: {one_line(error)}") from None
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe(duplex=False)
     child = context.Process(target=_child, args=(theirs, network, how), daemon=True)
-    try:
-        child.start()
-    except Exception as error:  # whatever a network's class raises when it is packed up for another process
-        raise MeasureError(f"the network cannot be handed to another process, to see its memory: {one_line(error)}") from None
+    child.start()
     theirs.close()
     try:
         answer = ours.recv()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -82,7 +82,7 @@ class TorchNetwork:
         clock = cuda_clock(run, inputs) if how.provider == "cuda" else _cpu_clock(run, inputs)
         begin = time.perf_counter_ns()
         try:
-            with _compiling_alone():
+            with _compiling_alone() if self.compiled else nullcontext():
                 clock()
         except Exception as error:  # a module or its compiler may raise anything
             raise MeasureError(_reason(name, self.compiled, how, error)) from None
@@ -174,4 +174,5 @@ def _reason(name: str, compiled: bool, how: Setting, error: Exception) -> str:
         return f"{name} does not run at batch {how.batch}: {one_line(error)}"
     if "C++ compiler" in str(error):
         return f"torch.compile needs a C++ compiler to run {name} on the CPU: install g++ or clang++, or take torch uncompiled."
-    return f"torch.compile cannot compile {name}: {one_line(error)}"
+    reason = " ".join(line.strip() for line in str(error).split("\n")[:2])  # the first often names the backend alone
+    return f"torch.compile cannot compile {name}: {reason or type(error).__name__}"
