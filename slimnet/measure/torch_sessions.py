@@ -135,7 +135,7 @@ def _compiling_alone() -> Iterator[None]:
     """Compile in this process: no pool of helpers is left that would compete with what is timed."""
     import torch._inductor.config as settings
 
-    with settings.patch(compile_threads=1):  # type: ignore[attr-defined]
+    with settings.patch(compile_threads=1):
         yield
 
 
@@ -155,7 +155,8 @@ def cuda_clock(run: Callable[..., Any], inputs: list[Any]) -> Callable[[], int]:
     """Times a run on the GPU between two events, from its first kernel to its last; its launches are in it where they lag."""
     import torch
 
-    begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    event: Any = torch.cuda.Event
+    begin, end = event(enable_timing=True), event(enable_timing=True)
 
     def clock() -> int:
         with torch.inference_mode():
@@ -164,7 +165,7 @@ def cuda_clock(run: Callable[..., Any], inputs: list[Any]) -> Callable[[], int]:
             run(*inputs)
             end.record()
             end.synchronize()
-        return round(begin.elapsed_time(end) * 1e6)
+        return round(float(begin.elapsed_time(end)) * 1e6)
 
     return clock
 
