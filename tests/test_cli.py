@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import numpy as np
 import onnx
 import pytest
 import torch
@@ -152,7 +153,7 @@ def test_bench_compares_a_bundle(made: Made) -> None:
     assert "A/A control" in table.out
     assert "multiply-adds" in table.out
     printed = slimnet_cli("bench", made.bundle, *BENCH, "--json").json
-    assert printed.keys() == {"variants", "latency", "paper_accounting"}
+    assert printed.keys() == {"variants", "latency", "paper_accounting", "target"}
     assert [row["name"] for row in printed["variants"]] == ["dense", "slim"]
     assert all(row["flops"] > 0 and row["file_bytes"] > 0 and 0 <= row["accuracy"] <= 1 for row in printed["variants"])
     assert printed["latency"]["control"]["interval"]
@@ -161,7 +162,30 @@ def test_bench_compares_a_bundle(made: Made) -> None:
 def test_bench_compares_any_onnx_files(made: Made) -> None:
     rows = slimnet_cli("bench", made.bundle / "dense.onnx", made.bundle / "model.onnx", *BENCH, "--json").json["variants"]
     assert [row["name"] for row in rows] == ["dense", "model"]
-    assert [row["flops"] for row in rows] == [None, None]
+    bundle = slimnet_cli("bench", made.bundle, *BENCH, "--json").json["variants"]
+    assert [row["flops"] for row in rows] == [row["flops"] for row in bundle]
+
+
+def test_bench_measures_each_combination(made: Made, here: Path) -> None:
+    several = ("bench", made.bundle, *BENCH, "--threads", "1,2", "--batch", "1,3", "--plot", "p.png")
+    printed = slimnet_cli(*several, "--json").json
+    found = [(report["latency"]["threads"], report["latency"]["batch"]) for report in printed["combinations"]]
+    assert found == [(1, 1), (1, 3), (2, 1), (2, 3)]
+    assert {path.name for path in here.iterdir()} == {f"p-{t}-threads-batch-{b}.png" for t, b in found}
+    table = slimnet_cli(*several)
+    assert [line for line in table.out.splitlines() if re.fullmatch(r"\d threads?, batch \d", line)] == [
+        "1 thread, batch 1", "1 thread, batch 3", "2 threads, batch 1", "2 threads, batch 3",
+    ]  # fmt: skip
+
+
+def test_bench_compares_runtimes_on_given_inputs(made: Made, here: Path) -> None:
+    np.save("x.npy", np.ones((2, 1, 8, 8)))
+    done = slimnet_cli("bench", made.bundle, *BENCH, "--runtime", "torch,onnxruntime", "--inputs", "x.npy", "--json")
+    assert done.status == 0, done.err
+    rows, latency = done.json["variants"], done.json["latency"]
+    assert [row["name"] for row in rows] == ["dense (torch)", "slim (torch)", "dense (onnxruntime)", "slim (onnxruntime)"]
+    assert [row["accuracy"] is None for row in rows] == [True, False, False, False]  # its weights are fresh ones
+    assert (latency["baseline"], latency["inputs"]) == ("dense (torch)", "given")
 
 
 def test_evaluate_agrees_on_run_bundle_and_onnx(made: Made) -> None:
@@ -535,6 +559,15 @@ MEASURING: list[Bad] = [
     ("bench x", "x is not a bundle: it holds no model.json", holding("x", Path.mkdir)),
     ("bench {run}", "run is not a bundle: it holds no model.json", nothing),
     ("bench {bundle} {bundle}/model.onnx", "bundle is a folder: give an ONNX file", nothing),
+    ("bench {bundle} --inputs x.npy", "x.npy does not exist: give a .npy or .npz file", nothing),
+    (
+        "bench {bundle} --inputs x.npy",
+        r"`inputs` of shape \(1, 3, 8, 8\) do not fit `input`",
+        holding("x.npy", lambda p: np.save(p, np.ones((1, 3, 8, 8)))),
+    ),
+    ("bench {bundle} --plot x.gif", "x.gif must end in .png, .svg or .pdf", nothing),
+    ("bench {bundle} --provider tensorrt", "this ONNX Runtime has no TensorrtExecutionProvider", nothing),
+    ("bench {bundle} --runtime torch --provider openvino", "torch runs on cpu and cuda, not on openvino", nothing),
     ("bench {bundle} --seconds nan", "`seconds` must be at least 0 and finite, got nan", nothing),
     ("bench x", "x/model.json is not readable JSON", copied("bundle", lambda f: cut(f / "model.json"))),
     (
@@ -661,6 +694,9 @@ USAGE = [
     ("bench", "Missing argument 'WHAT...'"),
     ("bench a.onnx a.onnx", "the same file is given twice"),
     ("bench a.onnx --batch 0", "0 is not in the range x>=1"),
+    ("bench a.onnx --threads 1,two", "'two' is not a valid integer range"),
+    ("bench a.onnx --runtime torch", "--runtime torch needs a bundle"),
+    ("bench a --runtime onnxruntime,jax", "'jax' is not one of 'onnxruntime', 'torch', 'torch-compile'"),
     ("evaluate r --split dev", "'dev' is not one of 'train', 'val', 'test'"),
 ]
 

@@ -27,6 +27,7 @@ from slimnet.measure.costs import CostTable, NodeTimes, Site, Target, profile_ne
 from slimnet.measure.costs.grid import PROBED, Layout, Span, layout_of, points
 from slimnet.measure.costs.probe import probe_model
 from slimnet.measure.costs.profile import Node
+from slimnet.pipeline import export_run
 
 CONV = Site("conv", size=(8, 8), kernel=(3, 3), padding=(1, 1))
 BLOCKS = Layout(step=4, block=16)
@@ -433,6 +434,9 @@ def test_training_to_a_target(imagined: object, tmp_path: Path, monkeypatch: pyt
     small = slim(run.load_model(), x).model
     assert count(small, x[:1]).flops <= 0.41 * count(run.build_model(), x[:1]).flops
     assert train(out=run.path, resume=True, progress=False).config == run.config
+    assert run.target is not None and run.target["target"] == {"flops": 0.4} and run.target["predicted"]["flops_left"] <= 0.4
+    assert (run.target["threads"], run.target["batch"]) == (1, 1)
+    assert export_run(run.path, tmp_path / "bundle").report["target"] == run.target
     with pytest.raises(ArgumentError, match="`target` needs a soft filter method"):
         train(out=tmp_path / "dense", method=Dense(), target={"flops": 0.4}, epochs=3, progress=False, **settings)
     again = train(out=run.path, resume=True, method=method, target={"flops": 0.4}, progress=False)

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import gc
-import itertools
 import json
 import threading
 import time
-from pathlib import Path
 
 import numpy as np
-import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from chain import matmuls
 from slimnet.errors import ArgumentError, FileFormatError, MeasureError
 from slimnet.measure import compare_latency
 from slimnet.measure.machine import Activity, Watch, processors
@@ -21,18 +19,6 @@ from slimnet.measure.stats import is_bimodal, is_settled, median_interval
 from slimnet.measure.timings import Variant, reasons_to_distrust
 
 QUICK = {"rounds": 30, "seconds": 0.0, "warmup": 0.3}
-
-
-def matmuls(path: Path, layers: int, *, batch: int | str = "batch", width: int = 128, kind: int = TensorProto.FLOAT):
-    """A chain of matrix products: its time grows with ``layers``."""
-    dtype = helper.tensor_dtype_to_np_dtype(kind)
-    weight = numpy_helper.from_array((np.eye(width) / 2).astype(dtype), "w")
-    names = ["x", *(f"h{i}" for i in range(1, layers)), "y"]
-    nodes = [helper.make_node("MatMul", [a, "w"], [b]) for a, b in itertools.pairwise(names)]
-    ends = [[helper.make_tensor_value_info(name, kind, [batch, width])] for name in ("x", "y")]
-    graph = helper.make_graph(nodes, "chain", *ends, [weight])
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10), path)
-    return path
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +50,13 @@ def test_control_is_the_baseline_again(report):
     assert report.control.samples == report.rounds
 
 
+def test_ratios_are_kept(report):
+    slim = report["slim"]
+    assert slim.ratios.shape == (report.rounds,)
+    assert slim.speedup == np.median(slim.ratios)
+    assert "ratios" not in slim.as_dict()
+
+
 def test_rounds_and_seconds_are_both_reached(report):
     assert report.rounds >= 60
     assert report.seconds >= 0.2
@@ -72,6 +65,10 @@ def test_rounds_and_seconds_are_both_reached(report):
 
 def test_report_is_json(report):
     value = json.loads(json.dumps(report.as_dict(), allow_nan=False))
+    assert len(json.dumps(value)) < 4000  # no single timings
+    assert (value["provider"], value["inputs"]) == ("cpu", "random")
+    low, high = value["variants"][1]["median_interval"]
+    assert low <= value["variants"][1]["median_ms"] <= high
     assert value["variants"][1]["interval"] == list(report["slim"].interval)
     assert {
         "cpu",
@@ -156,6 +153,8 @@ BAD = {
     "input of another size": (None, {"inputs": np.ones((1, 3), np.float32)}),
     "input without batch": (None, {"inputs": np.ones(128, np.float32)}),
     "empty input": (None, {"inputs": np.ones((0, 128), np.float32)}),
+    "input of another kind": (None, {"inputs": np.ones((1, 128), np.complex64)}),
+    "unknown provider": (None, {"provider": "npu"}),
     "input of another name": (None, {"inputs": {"y": np.ones((1, 128), np.float32)}}),
 }
 
@@ -271,6 +270,13 @@ DISTRUST = {
     "waiting for a processor": (variant(), variant(), Activity(1.0, None, 0.0, 0.7), {"contended"}),
     "bimodal": (variant(bimodal=True), variant(), QUIET, {"bimodal"}),
 }
+
+
+def test_a_thread_that_waits_for_others_is_no_sign_of_contention():
+    waiting = Activity(1.0, None, 0.0, 0.2)
+    assert reasons_to_distrust([variant()], variant(), 1, waiting).keys() == {"contended"}
+    assert reasons_to_distrust([variant()], variant(), 2, waiting, "cpu").keys() <= {"threads"}
+    assert reasons_to_distrust([variant()], variant(), 1, waiting, "cuda") == {}
 
 
 @pytest.mark.parametrize("name", DISTRUST)

@@ -35,6 +35,20 @@ class Alignment(ParamType):
         return value if value == "auto" else int(click.IntRange(min=1).convert(value, param, ctx))
 
 
+class Several(ParamType):
+    """Values with commas between them, as a tuple without repetitions."""
+
+    def __init__(self, each: Any) -> None:
+        self.each = each
+        self.name = f"{each.name},…"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[Any, ...]:
+        """``"1,2"`` → ``(1, 2)``."""
+        if isinstance(value, tuple):
+            return value
+        return tuple(dict.fromkeys(self.each.convert(item.strip(), param, ctx) for item in str(value).split(",")))
+
+
 align = click.option(
     "--align",
     type=Alignment(),

@@ -2,58 +2,86 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import click
 
-from slimnet_cli._emit import emit_json, emit_table, number, percent, say
-from slimnet_cli._options import as_json, existing
+from slimnet_cli._bench_table import progress, show
+from slimnet_cli._emit import emit_json
+from slimnet_cli._options import Several, as_json, existing, together
+
+PROVIDERS = ("cpu", "cuda", "tensorrt", "openvino")
+RUNTIMES = ("onnxruntime", "torch", "torch-compile")
+
+_how = together(
+    click.option("--batch", "batches", type=Several(click.IntRange(min=1)), default="1", show_default=True,
+                 metavar="N,…", help="Images a run; several are measured one after the other."),
+    click.option("--threads", "thread_counts", type=Several(click.IntRange(min=1)), default="1", show_default=True,
+                 metavar="N,…", help="Threads of each session; several as well."),
+    click.option("--runtime", "runtimes", type=Several(click.Choice(RUNTIMES)), default="onnxruntime", show_default=True,
+                 metavar="NAME,…", help="Of a bundle: onnxruntime, torch, torch-compile; several are compared."),
+    click.option("--provider", type=click.Choice(PROVIDERS), default="cpu", show_default=True, help="What it runs on."),
+    click.option("--inputs", type=existing, metavar="FILE", help="Real input, .npy or .npz.  [default: random]"),
+    click.option("--memory", is_flag=True, help="Measure peak memory as well, each network in a process of its own."),
+    click.option("--plot", type=existing, metavar="FILE", help="Draw latency against FLOPs and the scatter: .png, .svg, .pdf."),
+)  # fmt: skip
 
 
 @click.command("bench")
 @click.argument("what", nargs=-1, required=True, type=existing)
-@click.option("--batch", type=click.IntRange(min=1), default=1, show_default=True, help="Images a run.")
-@click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True, help="Threads of ONNX Runtime.")
+@_how
 @click.option("--rounds", type=click.IntRange(min=1), default=200, show_default=True, help="Least number of rounds.")
 @click.option("--seconds", type=click.FloatRange(min=0), default=10.0, show_default=True, help="Least time of rounds.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of inputs, order and bootstrap.")
 @as_json
-def command(what: tuple[Path, ...], as_json: bool, **settings: Any) -> None:
+def command(
+    what: tuple[Path, ...],
+    batches: tuple[int, ...],
+    thread_counts: tuple[int, ...],
+    runtimes: tuple[str, ...],
+    plot: Path | None,
+    as_json: bool,
+    **settings: Any,
+) -> None:
     """Compare the dense and the slim network of a bundle, or any ONNX files (the first is the baseline).
 
     Latency is paired: every round runs every network once, in random order, and the baseline twice (A/A).
 
     \b
     slimnet bench build/r56
-    slimnet bench a.onnx b.onnx --threads 2 --batch 8
+    slimnet bench build/r56 --threads 1,2 --batch 1,8 --memory
+    slimnet bench build/r56 --runtime onnxruntime,torch,torch-compile
+    slimnet bench a.onnx b.onnx --provider cuda --plot latency.png
     """
-    from slimnet.pipeline import bench_bundle, bench_files
+    is_bundle = len(what) == 1 and what[0].suffix != ".onnx"
+    if not is_bundle and runtimes != RUNTIMES[:1]:
+        raise click.UsageError("--runtime torch needs a bundle: an ONNX file runs in ONNX Runtime alone.")
+    networks: Any = {"path": what[0], "runtimes": runtimes} if is_bundle else {"paths": _names(what)}
+    from slimnet.pipeline import bench_bundle, bench_files, check_plot, plot_bench
 
-    settings["progress"] = _progress()
-    if len(what) == 1 and what[0].suffix != ".onnx":
-        report = bench_bundle(what[0], **settings)
-    else:
-        report = bench_files(_names(what), **settings)
+    if plot is not None:
+        check_plot(plot)
+    bench: Any = bench_bundle if is_bundle else bench_files
+    combinations = list(product(thread_counts, batches))
+    reports = []
+    for threads, batch in combinations:
+        where = f"{threads} thread{'s' if threads > 1 else ''}, batch {batch}" if len(combinations) > 1 else ""
+        report = bench(**networks, threads=threads, batch=batch, progress=progress(where), **settings)
+        reports.append(report)
+        if plot is not None:
+            plot_bench(report, _part(plot, threads, batch) if where else plot)
+        if not as_json:
+            show(report, memory=settings["memory"], heading=where)
     if as_json:
-        emit_json(report.as_dict())
-    else:
-        _table(report)
+        values = [report.as_dict() for report in reports]
+        emit_json(values[0] if len(values) == 1 else {"combinations": values})
 
 
-def _progress() -> Callable[[float], None]:
-    """Tells of every quarter that is done, once."""
-    told = 0
-
-    def progress(share: float) -> None:
-        nonlocal told
-        quarter = int(4 * share)
-        if quarter > told:
-            told = quarter
-            say(f"timing: {25 * quarter} %")
-
-    return progress
+def _part(plot: Path, threads: int, batch: int) -> Path:
+    """Of several pictures, the one of a combination."""
+    return plot.with_name(f"{plot.stem}-{threads}-threads-batch-{batch}{plot.suffix}")
 
 
 def _names(paths: tuple[Path, ...]) -> dict[str, Path]:
@@ -63,35 +91,3 @@ def _names(paths: tuple[Path, ...]) -> dict[str, Path]:
     if len(set(names)) < len(names):
         raise click.UsageError("the same file is given twice.")
     return dict(zip(names, paths, strict=True))
-
-
-def _table(report: Any) -> None:
-    latency = report.latency
-    rows = [("network", "accuracy", "FLOPs", "parameters", "bytes", "median", "speed-up", "95 % interval")]
-    for row, variant in zip(report.rows, latency.variants, strict=True):
-        low, high = variant.interval
-        rows.append(
-            (
-                row["name"],
-                percent(row["accuracy"]),
-                number(row["flops"]),
-                number(row["params"]),
-                number(row["file_bytes"]),
-                f"{variant.median_ms:.3f} ms",
-                f"{variant.speedup:.2f}",
-                f"{low:.2f}–{high:.2f}",
-            )
-        )
-    emit_table(rows)
-    low, high = latency.control.interval
-    click.echo(
-        f"A/A control: {latency.control.speedup:.3f} ({low:.3f}–{high:.3f}); batch {latency.batch}, "
-        f"{latency.threads} thread{'s' if latency.threads > 1 else ''}, {latency.rounds} rounds"
-    )
-    if report.paper:
-        click.echo(f"FLOPs saved in paper accounting: {percent(report.paper['saved'])}; FLOPs are multiply-adds")
-    for flag in latency.flags.values():
-        say(f"warning: {flag}")
-    for row in report.rows:
-        if row["unknown_operators"]:
-            say(f"warning: operators of {row['name']} that are not counted: {', '.join(row['unknown_operators'])}")

@@ -12,17 +12,23 @@ if TYPE_CHECKING:
     from slimnet.measure.cost import Cost
     from slimnet.measure.flops import count
     from slimnet.measure.latency import LatencyReport, Variant, compare_latency
+    from slimnet.measure.memory import peak_memory
     from slimnet.measure.paper import LayerCost, PaperCost, paper_flops
+    from slimnet.measure.timed import Setting
+    from slimnet.measure.torch_sessions import TorchNetwork
 
 __all__ = [
     "Cost",
     "LatencyReport",
     "LayerCost",
     "PaperCost",
+    "Setting",
+    "TorchNetwork",
     "Variant",
     "compare_latency",
     "count",
     "paper_flops",
+    "peak_memory",
 ]
 
 _HOME = {
@@ -31,6 +37,9 @@ _HOME = {
     "compare_latency": "latency",
     "LatencyReport": "latency",
     "Variant": "latency",
+    "peak_memory": "memory",
+    "Setting": "timed",
+    "TorchNetwork": "torch_sessions",
     "LayerCost": "paper",
     "PaperCost": "paper",
     "paper_flops": "paper",

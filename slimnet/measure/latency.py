@@ -1,29 +1,31 @@
-"""How fast ONNX files are against each other, with an interval and a control. No torch here."""
+"""How fast networks are against each other, with an interval and a control. No torch here."""
 
 from __future__ import annotations
 
 import gc
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import numpy as np
 
 from slimnet.errors import ArgumentError
 from slimnet.measure.machine import Watch, environment
-from slimnet.measure.sessions import Inputs, Timed, open_timed
+from slimnet.measure.sessions import OnnxFile
 from slimnet.measure.stats import Floats, is_settled
+from slimnet.measure.timed import Inputs, Network, Setting, Timed
 from slimnet.measure.timings import LatencyReport, Variant, reasons_to_distrust, summarise
 
 __all__ = ["LatencyReport", "Variant", "compare_latency"]
 
 
 def compare_latency(
-    models: Mapping[str, Path | str],
+    models: Mapping[str, Path | str | Network],
     *,
     batch: int = 1,
     threads: int = 1,
+    provider: str = "cpu",
     rounds: int = 200,
     seconds: float = 10.0,
     limit: float = 300.0,
@@ -33,16 +35,17 @@ def compare_latency(
     baseline: str | None = None,
     progress: Callable[[float], None] | None = None,
 ) -> LatencyReport:
-    """Time ONNX models against each other in interleaved rounds.
+    """Time networks against each other in interleaved rounds.
 
     All sessions live in this process. Every round runs every model once, in random order, and a second
     session of the baseline as a control; so drifts of the machine hit all alike, and ratios are taken within
     a round.
 
     Args:
-        models: name → ONNX file.
+        models: name → ONNX file, or a :class:`~slimnet.measure.torch_sessions.TorchNetwork`.
         batch: images a run.
         threads: threads of each session.
+        provider: what runs them: ``"cpu"``, ``"cuda"``, ``"tensorrt"`` or ``"openvino"``; PyTorch knows the first two.
         rounds: least number of rounds.
         seconds: least time spent on rounds; both must be reached.
         limit: most time spent on rounds, even if ``rounds`` is not reached (which is flagged).
@@ -60,30 +63,46 @@ def compare_latency(
         ArgumentError: if a number is out of range, ``models`` is empty or lacks ``baseline``, or ``inputs``
             do not fit.
         FileFormatError: if a file is missing or is not an ONNX model.
-        MeasureError: if a model does not run.
+        MeasureError: if a model does not run, or not on this provider.
     """
     names = list(models)
     at_least_one = {"batch": batch, "threads": threads, "rounds": rounds}
     _check(names, baseline, at_least_one, {"seconds": seconds, "limit": limit, "warmup": warmup})
     reference = baseline if baseline is not None else names[0]
     where = environment()
-    chosen = [(name, Path(models[name])) for name in [*names, reference]]
-    timed = [open_timed(n, p, threads=threads, batch=batch, inputs=inputs, seed=seed) for n, p in chosen]
+    how = Setting(threads, batch, provider, inputs, seed)
     rng = np.random.default_rng(seed)
-    with _no_garbage_collection():
-        settled = _warm_up(timed, warmup)
-        watch = Watch()
-        times = _rounds(timed, rounds=rounds, seconds=seconds, limit=limit, rng=rng, progress=progress)
-        activity = watch.stop()
+    with ExitStack() as stack:
+        timed = [_opened(name, models[name], how, stack) for name in [*names, reference]]
+        with _no_garbage_collection():
+            settled = _warm_up(timed, warmup)
+            watch = Watch()
+            times = _rounds(timed, rounds=rounds, seconds=seconds, limit=limit, rng=rng, progress=progress)
+            activity = watch.stop()
+    where |= {key: value for one in timed for key, value in one.environment.items()}
     home = names.index(reference)
     variants = tuple(summarise(t, times[:, i], times[:, home], seed) for i, t in enumerate(timed[:-1]))
     control = summarise(timed[-1], times[:, -1], times[:, home], seed)
-    flags = reasons_to_distrust(variants, control, threads, activity)
+    flags = reasons_to_distrust(variants, control, threads, activity, provider)
     if not settled:
         flags["unsettled"] = f"timings still drifted after {warmup:g} s of warming up."
     if len(times) < rounds:
         flags["short"] = f"only {len(times)} of {rounds} rounds fitted into {limit:g} s."
-    return LatencyReport(variants, control, reference, batch, threads, len(times), activity.seconds, flags, where)
+    given = "random" if inputs is None else "given"
+    return LatencyReport(
+        variants, control, reference, batch, threads, provider, given, len(times), activity.seconds, flags, where
+    )
+
+
+def as_network(model: Path | str | Network) -> Network:
+    """What is named by a path is an ONNX file."""
+    return OnnxFile(Path(model)) if isinstance(model, str | Path) else model
+
+
+def _opened(name: str, model: Path | str | Network, how: Setting, stack: ExitStack) -> Timed:
+    timed = as_network(model).open(name, how)
+    stack.callback(timed.close)
+    return timed
 
 
 def _check(
@@ -93,7 +112,7 @@ def _check(
     not_negative: Mapping[str, float],
 ) -> None:
     if not names:
-        raise ArgumentError("`models` is empty: give at least one ONNX file.")
+        raise ArgumentError("`models` is empty: give at least one network.")
     if baseline is not None and baseline not in names:
         raise ArgumentError(f"`baseline` must be one of {', '.join(names)}, got {baseline!r}.")
     for least, numbers in ((1, at_least_one), (0, not_negative)):

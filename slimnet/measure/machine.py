@@ -68,7 +68,7 @@ def environment() -> dict[str, Any]:
     import onnxruntime
 
     return {
-        "cpu": _cpu_model(),
+        "cpu": cpu_model(),
         "processors": processors(),
         "governor": _first_line(Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")) or None,
         "system": platform.platform(),
@@ -80,7 +80,8 @@ def environment() -> dict[str, Any]:
     }
 
 
-def _cpu_model() -> str:
+def cpu_model() -> str:
+    """The processor, by its name."""
     try:
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
             if line.startswith("model name"):

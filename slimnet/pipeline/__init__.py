@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from slimnet.pipeline.bench import BenchReport, bench_bundle, bench_files
+from slimnet.pipeline.bench_plot import check_plot, plot_bench
 from slimnet.pipeline.evaluate import evaluate_any
 from slimnet.pipeline.export import export_run
 from slimnet.pipeline.paper import paper_accounting
@@ -18,10 +19,12 @@ __all__ = [
     "VerifyReport",
     "bench_bundle",
     "bench_files",
+    "check_plot",
     "evaluate_any",
     "export_run",
     "load_slim",
     "paper_accounting",
+    "plot_bench",
     "verify_bundle",
     "write_report",
 ]

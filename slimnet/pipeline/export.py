@@ -121,6 +121,7 @@ def export_run(
             "method": run.method.as_dict(),
             "data": about_data(run),
             "evaluation": {"split": "test", **{name: found.as_dict() for name, found in evaluation.items()}},
+            **({"target": run.target} if run.target else {}),
         },
         embed_preprocessing=embed_preprocessing,
         opset=opset,

@@ -43,8 +43,30 @@ def load_slim(path: Path | str) -> nn.Module:
     return model.eval()
 
 
-def _bare_model(file: Path, config: Mapping[str, Any]) -> nn.Module:
-    """The network that ``config.json`` describes, without weights."""
+def load_dense_shape(path: Path | str) -> nn.Module:
+    """The dense network of a bundle in PyTorch with fresh weights, the same every time: for its cost, not for its answers.
+
+    A bundle holds the dense network's trained weights only inside ``dense.onnx``.
+
+    Args:
+        path: a bundle, or any folder with ``config.json``.
+
+    Raises:
+        FileFormatError: if the file is missing or does not describe a network.
+    """
+    import torch
+
+    from slimnet._files import read_json
+
+    file = Path(path) / "config.json"
+    config = read_json(file)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return _bare_model(file, config, device="cpu").eval()
+
+
+def _bare_model(file: Path, config: Mapping[str, Any], device: str = "meta") -> nn.Module:
+    """The network that ``config.json`` describes: without weights, or on another device with fresh ones."""
     import torch
 
     from slimnet.models import build_model
@@ -54,7 +76,7 @@ def _bare_model(file: Path, config: Mapping[str, Any]) -> nn.Module:
     if wrong:
         raise FileFormatError(f"{file} does not describe a network: `{wrong[0]}` is missing or malformed.")
     try:
-        with torch.device("meta"):
+        with torch.device(device):
             return build_model(config["model"], num_classes=config["num_classes"], in_channels=config["in_channels"])
     except (ArgumentError, ModelError) as error:
         raise FileFormatError(f"{file}: {error}") from None

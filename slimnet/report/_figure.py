@@ -26,6 +26,7 @@ __all__ = [
     "label_ends",
     "log_scale",
     "new_figure",
+    "new_panels",
     "percents",
     "rgb",
     "save",
@@ -83,16 +84,28 @@ def new_figure(title: str, *, height: float) -> tuple[Figure, Axes]:
         title: what is seen.
         height: inches.
     """
+    figure, (axes,) = new_panels(title, heights=[height])
+    return figure, axes
+
+
+def new_panels(title: str, *, heights: Sequence[float]) -> tuple[Figure, list[Axes]]:
+    """A figure of the common width with axes one below the other; the title stands flush left.
+
+    Args:
+        title: what is seen.
+        heights: inches of each, the title shared among them.
+    """
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(WIDTH, height), layout="constrained")
+    figure = Figure(figsize=(WIDTH, sum(heights)), layout="constrained")
     figure.suptitle(textwrap.fill(title, TITLE_LETTERS), x=0.015, ha="left", fontsize=10.5, fontweight="bold", color=INK)
-    axes = figure.add_subplot()
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set_color(MUTED)
-    axes.tick_params(labelsize=9, colors=MUTED)
-    axes.set_axisbelow(True)
-    return figure, axes
+    panels = list(figure.subplots(len(heights), squeeze=False, height_ratios=list(heights))[:, 0])
+    for axes in panels:
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.spines[["left", "bottom"]].set_color(MUTED)
+        axes.tick_params(labelsize=9, colors=MUTED)
+        axes.set_axisbelow(True)
+    return figure, panels
 
 
 def by_epoch(axes: Axes, epochs: int) -> None:
@@ -110,11 +123,12 @@ def percents(axes: Axes) -> None:
     axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.6g} %")
 
 
-def log_scale(axes: Axes) -> None:
-    """Make y logarithmic, with plain numbers."""
-    from matplotlib.ticker import NullFormatter
+def log_scale(axes: Axes, steps: Sequence[float] = (1.0,)) -> None:
+    """Make y logarithmic, with plain numbers at these steps of each decade."""
+    from matplotlib.ticker import LogLocator, NullFormatter
 
     axes.set_yscale("log")
+    axes.yaxis.set_major_locator(LogLocator(subs=list(steps)))
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
     axes.yaxis.set_minor_formatter(NullFormatter())
 

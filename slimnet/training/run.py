@@ -37,6 +37,7 @@ class Run:
         environment: versions and machine.
         metrics: one dictionary an epoch.
         result: the last line: best epoch (from 0), accuracy and loss on the validation and the test split.
+        target: what the widths were chosen for, and what was predicted of them; None without a target.
     """
 
     path: Path
@@ -45,6 +46,7 @@ class Run:
     environment: dict[str, Any]
     metrics: list[dict[str, Any]]
     result: dict[str, Any]
+    target: dict[str, Any] | None = None
 
     @classmethod
     def open(cls, path: str | Path) -> Run:
@@ -63,7 +65,7 @@ class Run:
             raise FileFormatError(f"{folder / CONFIG} does not describe the data of a run.")
         if len(lines) - 1 != config.epochs or not lines[-1].keys() >= RESULT:
             raise FileFormatError(f"{folder / METRICS} lacks lines of the {config.epochs} epochs or the result: it was changed.")
-        return cls(folder, config, record["data"], record["environment"], lines[:-1], lines[-1])
+        return cls(folder, config, record["data"], record["environment"], lines[:-1], lines[-1], record.get("target"))
 
     @property
     def method(self) -> Method:

@@ -36,6 +36,7 @@ class Job:
     groups: tuple[ChannelGroup, ...]
     example: Tensor
     teacher: Teacher | None = None
+    target: dict[str, Any] | None = None
 
     @property
     def precision(self) -> Precision:
@@ -99,6 +100,7 @@ class Job:
             "train": self.config.as_dict(),
             "data": self.dataset.as_dict(),
             "environment": environment(self.team),
+            **({"target": self.target} if self.target else {}),
         }
 
 
@@ -146,8 +148,8 @@ def prepare(config: TrainConfig, team: Team, *, weights: bool = True, say: Calla
     _check_output(model, example, dataset, config)
     groups = channel_groups(model, example, couple=config.method.couple)
     teacher = load_teacher(config, dataset, team.device)
-    config = with_target(config, model, example, groups, team, say)
-    job = Job(config, team, dataset, model.to(team.device), groups, example, teacher)
+    config, target = with_target(config, model, example, groups, team, say)
+    job = Job(config, team, dataset, model.to(team.device), groups, example, teacher, target)
     if "auto" in (config.precision, config.channels_last):
         say("measuring which precision is faster")
         batch = next(iter(job.plain_train_batches.epoch(0)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -11,6 +12,7 @@ from slimnet.allocation import Budget, fit_widths, telling
 from slimnet.criteria import group_scores
 from slimnet.errors import ArgumentError
 from slimnet.graph import ChannelGroup
+from slimnet.measure.machine import cpu_model
 from slimnet.methods.pruner import chosen_groups
 from slimnet.methods.soft import SoftMethod
 from slimnet.training.config import TrainConfig
@@ -21,8 +23,10 @@ CRITERION = "l2"
 
 def with_target(
     config: TrainConfig, model: nn.Module, example: Tensor, groups: Sequence[ChannelGroup], team: Team, say: Callable[[str], None]
-) -> TrainConfig:
-    """The settings with the widths that their target asks for; as they are where there is no target, or it was chosen before.
+) -> tuple[TrainConfig, dict[str, Any] | None]:
+    """The settings with the widths that their target asks for, and what is predicted of them.
+
+    The settings are as they were, and the prediction is None, where there is no target, or widths were chosen before.
 
     Filters are valued by their L2 norms in the initial weights; costs are measured on this machine, by rank 0.
 
@@ -32,9 +36,9 @@ def with_target(
     """
     method = config.method
     if not config.target or not isinstance(method, SoftMethod) or method.widths:
-        return config
-    chosen = team.share(_widths(config, method, model, example, groups, say) if team.is_main else None)
-    return replace(config, method=replace(method, widths=tuple(chosen)))
+        return config, None
+    chosen, predicted = team.share(_widths(config, method, model, example, groups, say) if team.is_main else None)
+    return replace(config, method=replace(method, widths=tuple(chosen))), predicted
 
 
 def _widths(
@@ -44,7 +48,7 @@ def _widths(
     example: Tensor,
     groups: Sequence[ChannelGroup],
     say: Callable[[str], None],
-) -> list[tuple[str, int]]:
+) -> tuple[list[tuple[str, int]], dict[str, Any]]:
     scores = {group.name: group_scores(model, group, CRITERION) for group in chosen_groups(method, model, groups)}
     budget, threads, batch = Budget(**config.target), config.target_threads, config.target_batch
     found = fit_widths(model, example, groups, scores, budget, threads=threads, batch=batch, progress=telling(say))
@@ -58,4 +62,6 @@ def _widths(
             f"the dense network meets the target {budget.name} {budget.value:g} already ({found.dense_ms:.3g} ms): ask for more, "
             "or train with --method dense."
         )
-    return narrower
+    named = found.as_dict()
+    where = {"threads": threads, "batch": batch, "cpu": cpu_model()}
+    return narrower, {"target": named["target"], "predicted": named["predicted"], **where}

@@ -1,0 +1,92 @@
+"""A comparison on the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import click
+
+from slimnet_cli._emit import emit_table, number, percent, say
+
+
+def progress(where: str) -> Callable[[float], None]:
+    """Tells of every quarter that is done, once."""
+    told = 0
+    what = f"timing, {where}" if where else "timing"
+
+    def tell(share: float) -> None:
+        nonlocal told
+        quarter = int(4 * share)
+        if quarter > told:
+            told = quarter
+            say(f"{what}: {25 * quarter} %")
+
+    return tell
+
+
+def show(report: Any, *, memory: bool, heading: str = "") -> None:
+    """The table, the control, target and prediction; on stderr, what to beware of."""
+    if heading:
+        click.echo(f"\n{heading}\n")
+    head = ["network", "accuracy", "FLOPs", "parameters", "bytes", "median", "speed-up", "95 % interval"]
+    rows = [[*head, "peak memory"] if memory else head]
+    for row, variant in zip(report.rows, report.latency.variants, strict=True):
+        low, high = variant.interval
+        cells = [
+            row["name"],
+            percent(row["accuracy"]),
+            number(row["flops"]),
+            number(row["params"]),
+            number(row["file_bytes"]),
+            f"{variant.median_ms:.3f} ms",
+            f"{variant.speedup:.2f}",
+            f"{low:.2f}–{high:.2f}",
+        ]
+        rows.append([*cells, _megabytes(row["memory_bytes"])] if memory else cells)
+    emit_table(rows)
+    click.echo(_control(report.latency))
+    if report.paper:
+        click.echo(f"FLOPs saved in paper accounting: {percent(report.paper['saved'])}; FLOPs are multiply-adds")
+    if report.target:
+        click.echo(_target(report.target))
+    for flag in report.latency.flags.values():
+        say(f"warning: {flag}")
+    for row in report.rows:
+        if row["unknown_operators"]:
+            say(f"warning: operators of {row['name']} that are not counted: {', '.join(row['unknown_operators'])}")
+
+
+def _megabytes(size: int | None) -> str:
+    return "-" if size is None else f"{size / 1e6:.1f} MB"
+
+
+def _control(latency: Any) -> str:
+    low, high = latency.control.interval
+    how = [
+        f"batch {latency.batch}",
+        f"{latency.threads} thread{'s' if latency.threads > 1 else ''}",
+        *([] if latency.provider == "cpu" else [latency.provider]),
+        f"{latency.rounds} rounds",
+        f"{latency.inputs} inputs",
+    ]
+    return f"A/A control: {latency.control.speedup:.3f} ({low:.3f}–{high:.3f}); {', '.join(how)}"
+
+
+def _target(target: Mapping[str, Any]) -> str:
+    (name, value), *_ = target["target"].items()
+    predicted, measured = target["predicted"], target["measured"]
+    if name == "ms":
+        words = f"target {value:.3f} ms, predicted {predicted['ms']:.3f} ms"
+        found = _between("measured {:.3f} ms", measured, "ms", "ms_interval", "{:.3f}–{:.3f}")
+    else:
+        of = {"speedup": f"{value:.2f}×"}.get(name) or f"{percent(value)} of the {'FLOPs' if name == 'flops' else 'weights'}"
+        words = f"target {of}, predicted {predicted['speedup']:.2f}×"
+        found = _between("measured {:.2f}×", measured, "speedup", "interval", "{:.2f}–{:.2f}")
+    return f"{words}, {found or 'not comparable: ' + str(target['reason'])}"
+
+
+def _between(words: str, measured: Mapping[str, Any] | None, middle: str, ends: str, form: str) -> str:
+    if measured is None:
+        return ""
+    return f"{words.format(measured[middle])} ({form.format(*measured[ends])})"
