@@ -38,10 +38,10 @@ def _run(arguments: list[str]) -> int:
     except click.ClickException as error:
         error.show()
         return error.exit_code
-    except KeyboardInterrupt as error:
-        message = str(error)
-        click.echo(f"slimnet: {message or 'interrupted'}", err=True)
-        return int(getattr(error, "status", 130))
+    except (KeyboardInterrupt, click.Abort) as error:
+        cause = error.__cause__ or error  # click turns the one into the other
+        click.echo(f"slimnet: {str(cause) or 'interrupted'}", err=True)
+        return int(getattr(cause, "status", 130))
     except BrokenPipeError:
         sys.stderr.close()
         return 1

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sys
+import warnings
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -58,6 +60,7 @@ def command(bundle: Path, images: tuple[str, ...], as_json: bool, **options: Any
     """
     if (options["video"] is not None) == bool(images or options["files_from"]):
         raise click.UsageError("give images, folders, - or --files-from; or --video alone.")
+    warnings.filterwarnings("ignore", module="PIL")  # what matters is an error, or a note
     emit = _emit_json if as_json else _emit_line
     if options["video"] is None:
         _images(bundle, images, emit, options)
@@ -68,8 +71,7 @@ def command(bundle: Path, images: tuple[str, ...], as_json: bool, **options: Any
 def _images(bundle: Path, images: tuple[str, ...], emit: Emit, options: dict[str, Any]) -> None:
     from slimnet.predict import Annotations, find_sources
 
-    stdin = click.get_binary_stream("stdin")
-    sources = find_sources((*images, *_names(images, options["files_from"])), stdin=stdin)
+    sources = find_sources((*images, *_names(images, options["files_from"])), stdin=sys.stdin.buffer)
     out = options["annotate"]
     show = Annotations(out, sources, force=options["force"]) if out is not None and sources else None
     faces, predictor = _faces(options), _predictor(bundle, options)
@@ -145,8 +147,10 @@ def _names(images: tuple[str, ...], listed: str | None) -> list[str]:
         return []
     if listed == "-" and "-" in images:
         raise click.UsageError("- is given twice: standard input holds one image, or a list of names.")
+    if listed == "-":
+        return read_names(sys.stdin.buffer, "the list")
     try:
-        with click.open_file(listed, "rb") as file:
+        with Path(listed).open("rb") as file:
             return read_names(file, listed)
     except OSError as error:
         raise DataError(f"{listed} cannot be read ({error.strerror}): give a list of names, one a line.") from None

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from slimnet.errors import FileFormatError
+from slimnet.errors import ArgumentError, FileFormatError
 from slimnet.export import Bundle
+from slimnet.export.manifest import PRECISIONS
 
 AUTO = "auto"
 
@@ -18,8 +19,11 @@ def chosen_file(bundle: Bundle, precision: str) -> tuple[str, Path]:
         precision: a name, or ``"auto"``.
 
     Raises:
+        ArgumentError: if there is no such precision at all.
         FileFormatError: if the bundle has no such precision.
     """
+    if precision not in (AUTO, *PRECISIONS):
+        raise ArgumentError(f"unknown precision {precision!r}; known: {', '.join((AUTO, *PRECISIONS))}.")
     files = bundle.precision_files
     if precision == AUTO:
         precision = "fp32"

@@ -6,6 +6,7 @@ import io
 import re
 from functools import cache
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,7 @@ from slimnet.predict.sources import MAX_BYTES, Source
 FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "GIF", "BMP", "PPM", "TIFF", "AVIF")
 """What is tried, told by the content alone: nothing that starts another program (EPS) or holds other files."""
 
+_ONE_FRAME = ("PNG", "JPEG")
 _UNDECODED = ("I", "F")  # 32 bits a value: nobody knows which value is white
 
 
@@ -39,10 +41,13 @@ def decode(source: Source) -> tuple[Image.Image, tuple[str, ...]]:
     if source.image is not None:
         return _eight_bits(source.image), ()
     try:
-        with Image.open(_file(source), formats=_formats()) as image:
+        with _file(source) as file, Image.open(file, formats=_formats()) as image:
             _check_size(image)
             image.load()
-            return _eight_bits(image), _notes(image)
+            picture = _eight_bits(image)
+            if picture is image and image.format not in _ONE_FRAME:
+                picture = image.copy()  # to ask for further frames, or to close the file, is to lose the first
+            return picture, _notes(image)
     except FileFormatError as error:
         raise FileFormatError(f"{source.name} {error}") from None
     except Exception as error:  # Pillow's readers share no base class: a damaged file may raise anything
@@ -80,13 +85,13 @@ def check_shape(width: int, height: int, size: tuple[int, int]) -> None:
         raise FileFormatError(f"is {width:,}×{height:,} pixels: too narrow to be brought to {size[1]}×{size[0]}; crop it first.")
 
 
-def _file(source: Source) -> Path | io.BytesIO:
-    """What Pillow is to open: it must be able to go back in it."""
+def _file(source: Source) -> BinaryIO:
+    """What Pillow is to open: it must be able to go back in it. No path: Pillow would map a TIFF, and garble one that is turned."""
     if source.data is not None:
         return io.BytesIO(_checked(source.data))
     path = Path(source.name) if source.path is None else source.path
     if path.is_file():
-        return path
+        return path.open("rb")
     if path.is_symlink() and not path.exists():
         raise FileFormatError(f"is a link to {path.readlink()}, which does not exist.")
     if path.is_dir():

@@ -44,11 +44,11 @@ class FaceFinder:
         SlimnetError: if OpenCV is not installed.
     """
 
-    def __init__(self, *, margin: float = 0.0, detector: Callable[[], Detector] = _cascade) -> None:
+    def __init__(self, *, margin: float = 0.0, detector: Callable[[], Detector] | None = None) -> None:
         if not 0 <= margin <= 2:
             raise ArgumentError(f"`margin` must be in [0, 2], got {margin}.")
         self.margin = margin
-        self._make = detector
+        self._make = detector or _cascade
         self._local = threading.local()
         self._detector()  # that it can be made: before any picture is read
 
