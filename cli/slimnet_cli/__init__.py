@@ -6,7 +6,11 @@ import sys
 
 import click
 
+<<<<<<< HEAD
 from slimnet_cli import bench, evaluate, export, inspect, predict, prune, recipes, report, slim, train
+=======
+from slimnet_cli import bench, evaluate, export, inspect, prune, recipes, report, slim, train, verify
+>>>>>>> bundle
 
 __all__ = ["cli", "main"]
 
@@ -23,7 +27,11 @@ def cli() -> None:
     """
 
 
+<<<<<<< HEAD
 for module in (train, recipes, export, bench, evaluate, predict, report, prune, slim, inspect):
+=======
+for module in (train, recipes, export, verify, bench, evaluate, report, prune, slim, inspect):
+>>>>>>> bundle
     cli.add_command(module.command)
 
 
