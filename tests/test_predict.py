@@ -372,7 +372,12 @@ def test_odd_names_stay_on_their_line(bundle: Bundle, here: Path) -> None:
             TOP.save(file, format="PNG")
     run = [sys.executable, "-m", "slimnet_cli", "predict", str(bundle.path), "."]
     text = subprocess.run(run, capture_output=True, check=True).stdout.decode()
-    assert [line.partition("  ")[0] for line in text.splitlines()] == ["new\\nline.png", "red\\x1b[31m.png", "é.png", "\\udcff.png"]
+    assert [line.partition("  ")[0] for line in text.splitlines()] == [
+        "new\\nline.png",
+        "red\\x1b[31m.png",
+        "é.png",
+        "\\udcff.png",
+    ]
     lines = subprocess.run([*run, "--json"], capture_output=True, check=True).stdout.splitlines()
     assert sorted(os.fsencode(json.loads(line)["image"]) for line in lines) == sorted(names)
 
@@ -486,7 +491,9 @@ def test_map_ahead_goes_no_further_than_it_may() -> None:
 
 def test_a_stream_that_is_left_stops_its_threads(bundle: Bundle) -> None:
     before = threading.active_count()
-    stream = Predictor(bundle.path).stream([Source(str(n), image=picture) for n, picture in enumerate(noise(200))], batch=4, workers=3)
+    stream = Predictor(bundle.path).stream(
+        [Source(str(n), image=picture) for n, picture in enumerate(noise(200))], batch=4, workers=3
+    )
     next(stream)
     stream.close()  # type: ignore[attr-defined]
     assert threading.active_count() == before

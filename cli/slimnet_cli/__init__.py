@@ -6,11 +6,7 @@ import sys
 
 import click
 
-<<<<<<< HEAD
-from slimnet_cli import bench, evaluate, export, inspect, predict, prune, recipes, report, slim, train
-=======
-from slimnet_cli import bench, evaluate, export, inspect, prune, recipes, report, slim, train, verify
->>>>>>> bundle
+from slimnet_cli import bench, evaluate, export, inspect, predict, prune, recipes, report, slim, train, verify
 
 __all__ = ["cli", "main"]
 
@@ -27,11 +23,7 @@ def cli() -> None:
     """
 
 
-<<<<<<< HEAD
-for module in (train, recipes, export, bench, evaluate, predict, report, prune, slim, inspect):
-=======
-for module in (train, recipes, export, verify, bench, evaluate, report, prune, slim, inspect):
->>>>>>> bundle
+for module in (train, recipes, export, verify, bench, evaluate, predict, report, prune, slim, inspect):
     cli.add_command(module.command)
 
 
