@@ -269,6 +269,28 @@ def foreign_table() -> str:
     return table((head, "test images in the same class", "max abs Δ logits", saved), rows)
 
 
+def predict_table() -> str:
+    """Predicting from files against running on arrays."""
+    r = load("predict_throughput")
+    if r is None:
+        return "(Not measured yet.)"
+    rows = [
+        (
+            c["name"],
+            f"{c['images']:,}",
+            f"{c['bare_ms']:.2f} ms",
+            f"{c['decode_ms']:.2f} ms",
+            f"{c['predict_ms']:.2f} ms",
+            f"{percent(c['ratio'], 0)} ({percent(c['interval'][0], 0)} to {percent(c['interval'][1], 0)})",
+            f"{c['control']:.3f}",
+        )
+        for c in r["cases"]
+    ]
+    head = ("network and files", "images", "network alone", "reading alone", "`predict`", "share of the network's throughput", "A/A")
+    shared = f"batch {r['batch']}, {r['threads']} thread for the network, {r['workers']} that read, {r['processors']} processors"
+    return table(head, rows) + f"\n\nAn image; {shared}; {r['date']}, {r['device']}."
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "foreign": foreign_table,
     "results": main_table,
@@ -276,6 +298,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "surgeon": surgeon_table,
     "fer2013": fer_table,
     "methods": methods_table,
+    "predict": predict_table,
     "vggface": vggface_table,
     "widths": widths_table,
 }

@@ -6,7 +6,6 @@ import contextlib
 import importlib.util
 import io
 import json
-
 import subprocess
 import sys
 import types
@@ -16,9 +15,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from halves import make_bundle
 from PIL import Image
 
+from halves import make_bundle
 from slimnet.errors import ArgumentError, FileFormatError, SlimnetError
 from slimnet.export import Bundle
 from slimnet.predict import Annotations, Box, Candidate, FaceFinder, Prediction, Predictor, Result, Source, annotated

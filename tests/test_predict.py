@@ -21,9 +21,9 @@ from typing import Any
 import numpy as np
 import onnxruntime
 import pytest
-from halves import LABELS, SIDE, make_bundle
 from PIL import Image
 
+from halves import LABELS, SIDE, make_bundle
 from slimnet.errors import ArgumentError, FileFormatError
 from slimnet.export import Bundle, read_bundle
 from slimnet.predict import Predictor, Source, find_sources

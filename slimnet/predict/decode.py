@@ -86,7 +86,7 @@ def check_shape(width: int, height: int, size: tuple[int, int]) -> None:
 
 
 def _file(source: Source) -> BinaryIO:
-    """What Pillow is to open: it must be able to go back in it. No path: Pillow would map a TIFF, and garble one that is turned."""
+    """What Pillow is to open. It must be able to go back in it; and no path: Pillow would map a TIFF, and garble a turned one."""
     if source.data is not None:
         return io.BytesIO(_checked(source.data))
     path = Path(source.name) if source.path is None else source.path
