@@ -286,7 +286,15 @@ def predict_table() -> str:
         )
         for c in r["cases"]
     ]
-    head = ("network and files", "images", "network alone", "reading alone", "`predict`", "share of the network's throughput", "A/A")
+    head = (
+        "network and files",
+        "images",
+        "network alone",
+        "reading alone",
+        "`predict`",
+        "share of the network's throughput",
+        "A/A",
+    )
     shared = f"batch {r['batch']}, {r['threads']} thread for the network, {r['workers']} that read, {r['processors']} processors"
     return table(head, rows) + f"\n\nAn image; {shared}; {r['date']}, {r['device']}."
 

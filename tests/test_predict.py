@@ -16,6 +16,7 @@ import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,7 @@ from PIL import Image
 from halves import LABELS, SIDE, make_bundle
 from slimnet.errors import ArgumentError, FileFormatError
 from slimnet.export import Bundle, read_bundle
-from slimnet.predict import Predictor, Source, find_sources
+from slimnet.predict import Predictor, Source, choose, find_sources
 from slimnet.predict import sources as sources_module
 from slimnet.predict.ahead import map_ahead
 from slimnet.preprocess import prepare
@@ -315,6 +316,28 @@ def test_predictor_takes_files_pictures_and_arrays(bundle: Bundle, here: Path) -
 def test_predictor_refuses(call: Callable[[Path], Any], message: str, bundle: Bundle, here: Path) -> None:
     with pytest.raises((ArgumentError, FileFormatError), match=message):
         call(bundle.path)
+
+
+@pytest.mark.parametrize(("speedup", "wanted"), [(2.0, "int8"), (1.04, "fp32"), (0.5, "fp32")])
+def test_auto_takes_the_fastest_here(
+    speedup: float, wanted: str, bundle: Bundle, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    timed: list[dict[str, Any]] = []
+
+    def compared(files: Any, **settings: Any) -> Any:
+        timed.append(settings)
+        return SimpleNamespace(
+            variants=(SimpleNamespace(name="fp32", speedup=1.0), SimpleNamespace(name="int8", speedup=speedup))
+        )
+
+    monkeypatch.setattr(choose, "compare_latency", compared)
+    assert Predictor(bundle.path, precision="auto").precision == "fp32"
+    assert timed == []
+    monkeypatch.setattr(Bundle, "precision_files", {"fp32": bundle.onnx, "int8": bundle.dense_onnx})
+    TOP.save("x.png")
+    done = predict(bundle.path, "x.png", "--precision", "auto", "--threads", "3")
+    assert (done.status, done.err) == (0, f"precision: {wanted}\n")
+    assert [(settings["threads"], settings["baseline"]) for settings in timed] == [(3, "fp32")]
 
 
 def test_a_line_of_text_an_image(bundle: Bundle, here: Path) -> None:

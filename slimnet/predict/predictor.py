@@ -45,7 +45,7 @@ class Predictor:
 
     Args:
         bundle: folder that `slimnet export` has written.
-        precision: ``"fp32"``, ``"int8"``, ``"fp16"``, or ``"auto"``: the fastest that the bundle was measured with.
+        precision: ``"fp32"``, ``"int8"``, ``"fp16"``, or ``"auto"``: the fastest here, by a short comparison.
         threads: of ONNX Runtime; None is one a processor.
         top: how many classes to give of each picture, best first.
 
@@ -58,17 +58,18 @@ class Predictor:
         FileFormatError: if the bundle is incomplete or corrupt, or has no such precision.
     """
 
-    def __init__(self, bundle: Path | str, *, precision: str = "auto", threads: int | None = None, top: int = 3) -> None:
+    def __init__(self, bundle: Path | str, *, precision: str = "fp32", threads: int | None = None, top: int = 3) -> None:
         for name, value in (("threads", threads), ("top", top)):
             if value is not None and value < 1:
                 raise ArgumentError(f"`{name}` must be at least 1, got {value}.")
         read = read_bundle(bundle)
         self.labels: tuple[str, ...] = tuple(read.model["labels"])
-        self.precision, file = chosen_file(read, precision)
+        threads = processors() if threads is None else threads
+        self.precision, file = chosen_file(read, precision, threads=threads)
         self._preprocessing: dict[str, Any] = read.model["preprocessing"]
         self._size: tuple[int, int] = tuple(self._preprocessing["size"])
         self._top = min(top, len(self.labels))
-        self._session = open_session(file, threads=processors() if threads is None else threads)
+        self._session = open_session(file, threads=threads)
         self._input: str = self._session.get_inputs()[0].name
         self._outputs: list[str] = [self._session.get_outputs()[0].name]
 
