@@ -7,6 +7,7 @@ import io
 import json
 import os
 import re
+import shutil
 import struct
 import subprocess
 import sys
@@ -27,6 +28,7 @@ from PIL import Image
 from halves import LABELS, SIDE, make_bundle
 from slimnet.errors import ArgumentError, FileFormatError
 from slimnet.export import Bundle, read_bundle
+from slimnet.export._seal import sealed
 from slimnet.predict import Predictor, Source, choose, find_sources
 from slimnet.predict import sources as sources_module
 from slimnet.predict.ahead import map_ahead
@@ -428,16 +430,29 @@ def test_bad_arguments(arguments: str, status: int, message: str, bundle: Bundle
     assert re.search(message, done.err.splitlines()[-1])
 
 
-def test_a_damaged_bundle_is_refused(bundle: Bundle, here: Path) -> None:
+DAMAGE: list[tuple[dict[str, Any], str]] = [
+    ({"labels": ["a", "b"]}, r"model.json has 2 labels, the network gives \['batch', 4\]"),
+    ({"labels": None}, "model.json lacks labels or preprocessing"),
+    ({"preprocessing": {}}, "model.json: `preprocessing` lacks size"),
+    ({"schema": 99}, "model.json is slimnet-bundle 99, not slimnet-bundle 2"),
+]
+
+
+@pytest.mark.parametrize(("change", "message"), DAMAGE)
+def test_a_bundle_that_does_not_fit_together(change: dict[str, Any], message: str, bundle: Bundle, here: Path) -> None:
+    """Even where its hashes are right."""
     TOP.save("x.png")
-    for name, content in read_contents(bundle).items():
-        (here / name).write_bytes(content)
-    (here / "model.onnx").write_bytes(b"no")
-    assert "model.onnx is not the file that was exported" in predict(here, "x.png").err
+    shutil.copytree(bundle.path, "b")
+    Path("b/model.json").write_bytes(sealed(bundle.model | change))
+    done = predict("b", "x.png")
+    assert (done.status, done.out) == (1, "")
+    assert re.search(message, done.err)
 
 
-def read_contents(bundle: Bundle) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in bundle.path.iterdir()}
+def test_a_damaged_bundle_is_refused(bundle: Bundle, here: Path) -> None:
+    shutil.copytree(bundle.path, "b")
+    Path("b/model.onnx").write_bytes(b"no")
+    assert "b/model.onnx is not the file that was exported" in predict("b", "x.png").err
 
 
 # --- the command ----------------------------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,11 +14,11 @@ from slimnet import preprocess
 from slimnet.errors import ArgumentError, FileFormatError
 from slimnet.export import read_bundle
 from slimnet.measure.machine import processors
-from slimnet.measure.sessions import open_session
 from slimnet.predict.ahead import map_ahead
 from slimnet.predict.choose import chosen_file
 from slimnet.predict.decode import as_picture, check_shape, decode
-from slimnet.predict.results import Box, Candidate, Prediction, Result
+from slimnet.predict.network import Array, Network
+from slimnet.predict.results import Box, Prediction, Result
 from slimnet.predict.sources import Source
 
 if TYPE_CHECKING:
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
     from slimnet.predict.faces import FaceFinder
 
-Array = NDArray[np.float32]
 MAX_WORKERS = 8
 
 
@@ -63,15 +62,11 @@ class Predictor:
             if value is not None and value < 1:
                 raise ArgumentError(f"`{name}` must be at least 1, got {value}.")
         read = read_bundle(bundle)
-        self.labels: tuple[str, ...] = tuple(read.model["labels"])
         threads = processors() if threads is None else threads
         self.precision, file = chosen_file(read, precision, threads=threads)
-        self._preprocessing: dict[str, Any] = read.model["preprocessing"]
-        self._size: tuple[int, int] = tuple(self._preprocessing["size"])
-        self._top = min(top, len(self.labels))
-        self._session = open_session(file, threads=threads)
-        self._input: str = self._session.get_inputs()[0].name
-        self._outputs: list[str] = [self._session.get_outputs()[0].name]
+        self._network = Network(read, file, threads=threads, top=top)
+        self.labels = self._network.labels
+        self._size: tuple[int, int] = tuple(self._network.rule["size"])
 
     def predict(self, images: Sequence[Image | NDArray[np.uint8] | Path | str]) -> list[Prediction]:
         """Classify whole pictures.
@@ -138,7 +133,7 @@ class Predictor:
             if faces is None:
                 return replace(self._whole(source.name, upright, notes), picture=upright)
             boxes = faces.find(upright)
-            inputs = tuple(preprocess.prepare(faces.crop(upright, box), self._preprocessing) for box in boxes)
+            inputs = tuple(preprocess.prepare(faces.crop(upright, box), self._network.rule) for box in boxes)
             result = Result(source.name, *upright.size, (), notes if boxes else (*notes, "no face found"))
             return _Prepared(result, boxes, inputs, upright)
         except FileFormatError as error:
@@ -150,32 +145,18 @@ class Predictor:
             check_shape(width, height, self._size)
         except FileFormatError as error:
             raise FileFormatError(f"{name} {error}") from None
-        array = preprocess.prepare(picture, self._preprocessing)
+        array = preprocess.prepare(picture, self._network.rule)
         return _Prepared(Result(name, width, height, (), notes), (None,), (array,))
 
     def _finished(self, group: Sequence[_Prepared], batch: int) -> list[Result]:
         inputs = [array for prepared in group for array in prepared.inputs]
-        parts = [self._run(np.stack(inputs[i : i + batch])) for i in range(0, len(inputs), batch)]
+        parts = [self._network.best(np.stack(inputs[i : i + batch])) for i in range(0, len(inputs), batch)]
         tops = iter([top for part in parts for top in part])
         found = []
         for prepared in group:
             predictions = tuple(Prediction(next(tops), box) for box in prepared.boxes)
             found.append(replace(prepared.result, predictions=predictions) if predictions else prepared.result)
         return found
-
-    def _run(self, inputs: Array) -> list[tuple[Candidate, ...]]:
-        """The best classes of each of (N, C, H, W)."""
-        (logits,) = self._session.run(self._outputs, {self._input: inputs})
-        shares = _softmax(logits)
-        order = np.argsort(-shares, axis=1, kind="stable")[:, : self._top]
-        best = np.take_along_axis(shares, order, axis=1)
-        rows = zip(order.tolist(), best.tolist(), strict=True)
-        return [tuple(Candidate(self.labels[i], i, share) for i, share in zip(*row, strict=True)) for row in rows]
-
-
-def _softmax(logits: NDArray[Any]) -> NDArray[np.float64]:
-    powers = np.exp(logits - logits.max(axis=1, keepdims=True), dtype=np.float64)
-    return np.asarray(powers / powers.sum(axis=1, keepdims=True), np.float64)
 
 
 def _grouped(prepared: Iterable[_Prepared], batch: int) -> Iterator[list[_Prepared]]:
