@@ -186,15 +186,16 @@ def test_labels_are_legible_and_inside_at_any_size(size: tuple[int, int], label:
     picture = Image.new("RGB", size, (128, 128, 128))
     for box in (None, Box(size[0] // 2, 0, size[0] // 2, size[1]), Box(0, size[1] // 2, size[0] // 3 + 1, size[1] // 3 + 1)):
         marked = annotated(picture, found(label, box))
-        assert max(marked.size) >= 480 or max(size) >= 480
+        assert max(marked.size) >= 480
+        assert min(marked.size) >= 240
         assert marked.width / marked.height == size[0] / size[1]
-        rows, columns = np.nonzero(drawn(marked))
+        rows, _ = np.nonzero(drawn(marked))
         ground = drawn(marked)
-        letters = (np.asarray(marked) == (16, 16, 16)).all(axis=2)
+        letters = (np.asarray(marked) < 100).all(axis=2)
         assert letters.any()
         assert ground.sum() > 200
         assert rows.max() - rows.min() >= 15
-        assert columns.max() < marked.width
+        assert not letters[:, -3:].any()
 
 
 def test_a_box_is_drawn_around_each_face() -> None:
@@ -315,7 +316,7 @@ def test_frames_come_as_they_are_read(bundle: Bundle, film: type[Film]) -> None:
     first = next(frames)
     assert (first.frame, first.result.image, film.closed) == (0, "camera 0", 0)
     assert first.seconds is not None
-    frames.close()  # type: ignore[attr-defined]
+    frames.close()
     assert film.closed == 1
 
 
@@ -413,7 +414,7 @@ def test_real_video(bundle: Bundle, here: Path) -> None:
     frame = seen.read()
     seen.close()
     assert frame is not None
-    assert frame.shape == (384, 512, 3)
+    assert frame.shape == (240, 320, 3)
 
 
 @needs_cv2

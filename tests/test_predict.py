@@ -533,7 +533,7 @@ def test_a_stream_that_is_left_stops_its_threads(bundle: Bundle) -> None:
         [Source(str(n), image=picture) for n, picture in enumerate(noise(200))], batch=4, workers=3
     )
     next(stream)
-    stream.close()  # type: ignore[attr-defined]
+    stream.close()
     assert threading.active_count() == before
 
 

@@ -15,7 +15,7 @@ from slimnet.errors import SlimnetError
 
 Pixels = NDArray[np.uint8]
 
-CASCADE = "haarcascade_frontalface_default.xml"
+CASCADE = "haarcascade_frontalface_alt2.xml"
 CODECS = {".mp4": "mp4v", ".m4v": "mp4v", ".mov": "mp4v", ".mkv": "mp4v", ".avi": "MJPG"}
 """Ending of a video file → how its pictures are coded."""
 
@@ -33,10 +33,8 @@ def opencv() -> Any:
     except ImportError:
         raise SlimnetError("faces and video need OpenCV: pip install 'slimnet[faces]'.") from None
     if not hasattr(cv2, "CascadeClassifier"):
-        raise SlimnetError(
-            f"OpenCV {cv2.__version__} came without its face detector: pip install 'slimnet[faces]' gives one with."
-        )
-    cv2.setLogLevel(0)
+        raise SlimnetError(f"OpenCV {cv2.__version__} has no face detector any more: pip install 'slimnet[faces]'.")
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
     return cv2
 
 

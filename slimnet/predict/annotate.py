@@ -12,7 +12,8 @@ from slimnet.predict.results import Box, Prediction, Result
 PICTURES = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".bmp": "BMP", ".tif": "TIFF", ".tiff": "TIFF"}
 """Ending of a file → its format."""
 
-LEAST = 480  # pixels of the longer side: smaller pictures are enlarged, or no label would fit
+LONG, SHORT, MOST = 480, 240, 16  # pixels: smaller pictures are enlarged, at most so many times, or no label would fit
+LABEL = 24  # letters of it: a longer one is shortened
 PALE, DARK = (255, 214, 10), (16, 16, 16)
 _SHARE = 28  # the letters' height is this part of the picture's shorter side …
 _PAD = 4
@@ -31,7 +32,7 @@ def annotated(picture: Image.Image, result: Result) -> Image.Image:
     Returns:
         An RGB picture.
     """
-    factor = -(-LEAST // max(picture.size)) if max(picture.size) < LEAST else 1
+    factor = min(MOST, max(-(-LONG // max(picture.size)), -(-SHORT // min(picture.size))))
     drawn = picture.convert("RGB")
     if factor > 1:
         drawn = drawn.resize((drawn.width * factor, drawn.height * factor), Image.Resampling.NEAREST)
@@ -52,7 +53,8 @@ def save_picture(picture: Image.Image, path: Path) -> None:
 
 
 def _words(label: str, probability: float) -> str:
-    return f"{label} {100 * probability:.0f} %"
+    shown = label if len(label) <= LABEL else f"{label[: LABEL - 1].rstrip()}…"
+    return f"{shown} {100 * probability:.0f} %"
 
 
 def _draw_face(draw: ImageDraw.ImageDraw, size: tuple[int, int], prediction: Prediction, factor: int) -> None:

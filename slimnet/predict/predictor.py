@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -94,7 +94,7 @@ class Predictor:
         workers: int | None = None,
         faces: FaceFinder | None = None,
         show: Callable[[Image, Result], None] | None = None,
-    ) -> Iterator[Result]:
+    ) -> Generator[Result, None, None]:
         """Classify pictures one after the other: read and decoded ahead in threads, run in batches, given in their order.
 
         A picture that cannot be read gives a result with an error and does not stop the others.
