@@ -414,7 +414,7 @@ def test_real_video(bundle: Bundle, here: Path) -> None:
     frame = seen.read()
     seen.close()
     assert frame is not None
-    assert frame.shape == (240, 320, 3)
+    assert frame.shape == (384, 512, 3)
 
 
 @needs_cv2

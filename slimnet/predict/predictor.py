@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from slimnet.predict.faces import FaceFinder
 
 MAX_WORKERS = 8
+SHOWN = 4  # pictures a batch where they are kept to be shown: in full size they are large
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,12 +113,14 @@ class Predictor:
         if batch < 1 or (workers is not None and workers < 0):
             raise ArgumentError(f"`batch` must be at least 1 and `workers` at least 0, got {batch} and {workers}.")
         threads = min(processors(), MAX_WORKERS) if workers is None else workers
+        if show is not None:
+            batch = min(batch, SHOWN)
         chunk = -(-batch // max(1, threads))
 
         def prepare(source: Source) -> _Prepared:
             return self._prepared(source, faces, keep=show is not None)
 
-        ready = map_ahead(prepare, sources, workers=threads, chunk=chunk, chunks=2 * threads)
+        ready = map_ahead(prepare, sources, workers=threads, chunk=chunk, chunks=2 * threads if show is None else threads)
         for group in _grouped(ready, batch):
             for prepared, result in zip(group, self._finished(group, batch), strict=True):
                 if show is not None and prepared.picture is not None:
