@@ -1,4 +1,4 @@
-"""Tables of what export does to a network: precisions, and steps on the graph."""
+"""Tables of what export does to a network: precisions, steps on the graph, prediction."""
 
 from __future__ import annotations
 
@@ -85,3 +85,33 @@ def steps_table() -> str:
         *("one `Pad` an expansion (bound)", "A/A", "bytes; nodes: exported → safe → measured"),
     )
     return table(head, rows) + f"\n\nOne thread, batch 1, ONNX Runtime, random weights; {r['date']}, {r['device']}."
+
+
+def predict_table() -> str:
+    """Predicting from files against running on arrays."""
+    r = load("predict_throughput")
+    if r is None:
+        return "(Not measured yet.)"
+    rows = [
+        (
+            c["name"],
+            f"{c['images']:,}",
+            f"{c['bare_ms']:.2f} ms",
+            f"{c['decode_ms']:.2f} ms",
+            f"{c['predict_ms']:.2f} ms",
+            f"{percent(c['ratio'], 0)} ({percent(c['interval'][0], 0)} to {percent(c['interval'][1], 0)})",
+            f"{c['control']:.3f}",
+        )
+        for c in r["cases"]
+    ]
+    head = (
+        "network and files",
+        "images",
+        "network alone",
+        "reading alone",
+        "`predict`",
+        "share of the network's throughput",
+        "A/A",
+    )
+    shared = f"batch {r['batch']}, {r['threads']} thread for the network, {r['workers']} that read, {r['processors']} processors"
+    return table(head, rows) + f"\n\nAn image; {shared}; {r['date']}, {r['device']}."

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from _tables import ROOT, Result, load, parity, percent, speedup, table
-from export_tables import precisions_table, steps_table
+from export_tables import precisions_table, predict_table, steps_table
 from speed_tables import clock_table, peer_table, widths_table
 
 
@@ -222,6 +222,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "fer2013": fer_table,
     "methods": methods_table,
     "precisions": precisions_table,
+    "predict": predict_table,
     "vggface": vggface_table,
     "widths": widths_table,
     "clock": clock_table,

@@ -33,6 +33,7 @@ ARROWS = {
     "surgery": {"_files", "errors", "graph"},
     "export": {"_files", "errors", "measure", "preprocess"},
     "methods": {"criteria", "errors", "graph", "masks", "schedules"},
+    "predict": {"_files", "errors", "export", "measure", "preprocess"},
     "oneshot": {"criteria", "errors", "graph", "masks"},
     "training": {"_files", "allocation", "criteria", "data", "errors", "graph", "masks", "measure", "methods", "models"},
     "checkpoints": {
@@ -60,7 +61,8 @@ ARROWS = {
 FACADES = {
     "fvcore": {"measure/flops.py"},
     "sklearn": {"data/digits.py"},
-    "PIL": {"data/images.py", "export/_infer.py", "preprocess.py"},
+    "PIL": {"data/images.py", "export/_infer.py", "preprocess.py", "predict/annotate.py", "predict/decode.py"},
+    "cv2": {"predict/_cv.py"},
     "matplotlib": {"report/_figure.py"},
     "torchvision": {"data/cifar.py", "models/_torchvision.py", "training/objective.py"},
     "safetensors": {"_files.py", "training/checkpoint.py"},
@@ -151,7 +153,7 @@ def test_commands_import_the_library_inside_functions() -> None:
 
 def test_imports_are_declared() -> None:
     """Every library that the source imports is a dependency or in an extra, by its name on the index."""
-    index = {"sklearn": "scikit-learn", "PIL": "pillow", "torch_pruning": "torch-pruning"}
+    index = {"sklearn": "scikit-learn", "PIL": "pillow", "cv2": "opencv-python-headless", "torch_pruning": "torch-pruning"}
     needed = {name.split(".")[0] for path in modules() for name in imported(path)} - {"slimnet"} - sys.stdlib_module_names
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     lists = (project["dependencies"], *project["optional-dependencies"].values())

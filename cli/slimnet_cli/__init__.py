@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from slimnet_cli import bench, evaluate, export, inspect, prune, recipes, report, slim, train, verify
+from slimnet_cli import bench, evaluate, export, inspect, predict, prune, recipes, report, slim, train, verify
 
 __all__ = ["cli", "main"]
 
@@ -23,7 +23,7 @@ def cli() -> None:
     """
 
 
-for module in (train, recipes, export, verify, bench, evaluate, report, prune, slim, inspect):
+for module in (train, recipes, export, verify, bench, evaluate, predict, report, prune, slim, inspect):
     cli.add_command(module.command)
 
 
@@ -38,10 +38,10 @@ def _run(arguments: list[str]) -> int:
     except click.ClickException as error:
         error.show()
         return error.exit_code
-    except KeyboardInterrupt as error:
-        message = str(error)
-        click.echo(f"slimnet: {message or 'interrupted'}", err=True)
-        return int(getattr(error, "status", 130))
+    except (KeyboardInterrupt, click.Abort) as error:
+        cause = error.__cause__ or error  # click turns the one into the other
+        click.echo(f"slimnet: {str(cause) or 'interrupted'}", err=True)
+        return int(getattr(cause, "status", 130))
     except BrokenPipeError:
         sys.stderr.close()
         return 1

@@ -1,0 +1,184 @@
+"""``slimnet predict``."""
+
+from __future__ import annotations
+
+import json
+import sys
+import warnings
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import click
+
+from slimnet_cli._emit import percent, say
+from slimnet_cli._options import existing, force
+from slimnet_cli._progress import Progress
+
+Emit = Callable[[dict[str, Any]], None]
+NAMED = 8  # of those that failed, in the last line
+
+
+@click.command("predict")
+@click.argument("bundle", type=existing)
+@click.argument("images", nargs=-1, metavar="[IMAGE]...")
+@click.option("--files-from", metavar="FILE", help="Names of more images, one a line; - reads them from standard input.")
+@click.option("--top", type=click.IntRange(min=1), default=3, show_default=True, help="Classes to give of each image.")
+@click.option(
+    "--precision",
+    type=click.Choice(["auto", "fp32", "int8", "fp16"]),
+    default="fp32",
+    show_default=True,
+    help="Which network of the bundle; auto is the fastest here, by a short comparison.",
+)
+@click.option("--batch", type=click.IntRange(min=1), default=32, show_default=True, help="Images a run of the network.")
+@click.option("--threads", type=click.IntRange(min=1), help="Threads of ONNX Runtime.  [default: one a processor]")
+@click.option("--workers", type=click.IntRange(min=0), help="Threads that decode.  [default: one a processor, at most 8]")
+@click.option("--detect", is_flag=True, help="Find faces and classify each of them (needs slimnet[faces]).")
+@click.option("--margin", type=float, default=0.0, show_default=True, help="Add this share of a face on each side of it.")
+@click.option("--video", metavar="FILE|NUMBER", help="Classify the frames of a video, or of a camera (needs slimnet[faces]).")
+@click.option("--every", type=click.IntRange(min=1), default=1, show_default=True, help="Look at each n-th frame.")
+@click.option(
+    "--annotate",
+    type=click.Path(path_type=Path),
+    metavar="OUT",
+    help="Draw boxes and labels: a picture, a folder for several, or a video.",
+)
+@force
+@click.option("--json", "as_json", is_flag=True, help="Print a line of JSON for each image, as they are done.")
+def command(bundle: Path, images: tuple[str, ...], as_json: bool, **options: Any) -> None:
+    """Classify images, faces or video with BUNDLE.
+
+    IMAGE is a file, a folder (all images in it and below it), or - for the bytes of one image on standard input.
+
+    \b
+    slimnet predict build/faces photo.jpg
+    slimnet predict build/faces photos --json > found.jsonl
+    slimnet predict build/faces party.jpg --detect --annotate seen.png
+    slimnet predict build/faces --video 0 --detect
+    """
+    if (options["video"] is not None) == bool(images or options["files_from"]):
+        raise click.UsageError("give images, folders, - or --files-from; or --video alone.")
+    warnings.filterwarnings("ignore", module="PIL")  # what matters is an error, or a note
+    emit = _emit_json if as_json else _emit_line
+    if options["video"] is None:
+        _images(bundle, images, emit, options)
+    else:
+        _video(bundle, emit, options)
+
+
+def _images(bundle: Path, images: tuple[str, ...], emit: Emit, options: dict[str, Any]) -> None:
+    from slimnet.predict import Annotations, find_sources
+
+    sources = find_sources((*images, *_names(images, options["files_from"])), stdin=sys.stdin.buffer)
+    out = options["annotate"]
+    show = Annotations(out, sources, force=options["force"]) if out is not None and sources else None
+    faces, predictor = _faces(options), _predictor(bundle, options)
+    progress = Progress(len(sources), "images")
+    failed: list[Any] = []
+    found = 0
+    stream = predictor.stream(sources, batch=options["batch"], workers=options["workers"], faces=faces, show=show)
+    with closing(stream):
+        for result in stream:
+            progress.step()
+            found += len(result.predictions)
+            if result.error is not None:
+                failed.append(result)
+                if len(sources) > 1:
+                    progress.clear()
+                    click.echo(f"slimnet: {' '.join(result.error.split())}", err=True)
+            emit(result.as_dict())
+    progress.clear()
+    _finish(len(sources), failed, found)
+
+
+def _finish(count: int, failed: list[Any], found: int) -> None:
+    """One error for all that failed, or for no face in any."""
+    from slimnet.errors import DataError
+
+    if count == 0:
+        raise DataError("the list names no image.")
+    if count == 1 and failed:
+        raise DataError(failed[0].error)
+    if failed:
+        names = ", ".join(result.image for result in failed[:NAMED])
+        more = f" and {len(failed) - NAMED:,} more" if len(failed) > NAMED else ""
+        raise DataError(f"{len(failed):,} of {count:,} images could not be read: {names}{more}.")
+    if found == 0:
+        raise DataError("no face was found." if count == 1 else f"no face was found in any of {count:,} images.")
+
+
+def _video(bundle: Path, emit: Emit, options: dict[str, Any]) -> None:
+    from slimnet.predict import predict_video
+    from slimnet.predict.outputs import check_new
+
+    video, out = options["video"], options["annotate"]
+    if out is not None:
+        check_new(out, force=options["force"])
+    faces, predictor = _faces(options), _predictor(bundle, options)
+    camera = int(video) if video.isdigit() else video
+    frames = predict_video(predictor, camera, every=options["every"], faces=faces, annotate=out)
+    with closing(frames):
+        for frame in frames:
+            emit(frame.as_dict())
+
+
+def _predictor(bundle: Path, options: dict[str, Any]) -> Any:
+    from slimnet.predict import Predictor
+
+    predictor = Predictor(bundle, **{name: options[name] for name in ("precision", "threads", "top")})
+    if options["precision"] == "auto":
+        say(f"precision: {predictor.precision}")
+    return predictor
+
+
+def _faces(options: dict[str, Any]) -> Any:
+    from slimnet.predict import FaceFinder
+
+    if options["margin"] and not options["detect"]:
+        raise click.UsageError("--margin needs --detect.")
+    return FaceFinder(margin=options["margin"]) if options["detect"] else None
+
+
+def _names(images: tuple[str, ...], listed: str | None) -> list[str]:
+    """The names in the list, if one is given."""
+    from slimnet.errors import DataError
+    from slimnet.predict import read_names
+
+    if listed is None:
+        return []
+    if listed == "-" and "-" in images:
+        raise click.UsageError("- is given twice: standard input holds one image, or a list of names.")
+    if listed == "-":
+        return read_names(sys.stdin.buffer, "the list")
+    try:
+        with Path(listed).open("rb") as file:
+            return read_names(file, listed)
+    except OSError as error:
+        raise DataError(f"{listed} cannot be read ({error.strerror}): give a list of names, one a line.") from None
+
+
+def _emit_json(value: dict[str, Any]) -> None:
+    """Odd file names are escaped: a line is always UTF-8, and always JSON."""
+    click.echo(json.dumps(value, ensure_ascii=False).encode("utf-8", "backslashreplace").decode())
+
+
+def _emit_line(value: dict[str, Any]) -> None:
+    if value["error"] is not None:
+        return
+    where = [f"frame {value['frame']}"] if "frame" in value else [_printable(value["image"])]
+    for prediction in value["predictions"]:
+        classes = ", ".join(f"{each['label']} {percent(each['probability'])}" for each in prediction["top"])
+        where.append(classes if prediction["box"] is None else f"{classes} at {_place(*prediction['box'])}")
+    notes = [f"({note})" for note in value["notes"]]
+    click.echo("  ".join(where + notes))
+
+
+def _place(x: int, y: int, width: int, height: int) -> str:
+    return f"{x},{y} ({width}×{height})"
+
+
+def _printable(name: str) -> str:
+    """A name on one line, whatever it holds."""
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in name)

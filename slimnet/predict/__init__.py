@@ -1,0 +1,56 @@
+"""A bundle and pictures in, classes out: what `slimnet predict` does.
+
+No torch, and nothing is imported before it is asked for.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from slimnet.predict.annotate import annotated
+    from slimnet.predict.faces import FaceFinder
+    from slimnet.predict.outputs import Annotations
+    from slimnet.predict.predictor import Predictor
+    from slimnet.predict.results import Box, Candidate, Prediction, Result
+    from slimnet.predict.sources import Source, find_sources, read_names
+    from slimnet.predict.video import FrameResult, predict_video
+
+_HOME = {
+    "Annotations": "outputs",
+    "Box": "results",
+    "Candidate": "results",
+    "FaceFinder": "faces",
+    "FrameResult": "video",
+    "Prediction": "results",
+    "Predictor": "predictor",
+    "Result": "results",
+    "Source": "sources",
+    "annotated": "annotate",
+    "find_sources": "sources",
+    "predict_video": "video",
+    "read_names": "sources",
+}
+
+__all__ = [
+    "Annotations",
+    "Box",
+    "Candidate",
+    "FaceFinder",
+    "FrameResult",
+    "Prediction",
+    "Predictor",
+    "Result",
+    "Source",
+    "annotated",
+    "find_sources",
+    "predict_video",
+    "read_names",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)

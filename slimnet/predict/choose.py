@@ -1,0 +1,44 @@
+"""Which file of a bundle to run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from slimnet.errors import ArgumentError, FileFormatError
+from slimnet.export import Bundle
+from slimnet.export.manifest import PRECISIONS
+from slimnet.measure.latency import compare_latency
+
+AUTO, PLAIN = "auto", "fp32"
+BATCH = 8  # of the comparison
+WORTH = 1.05  # times faster than fp32: less is no reason to leave it
+
+
+def chosen_file(bundle: Bundle, precision: str, *, threads: int) -> tuple[str, Path]:
+    """The precision that is asked for, and its ONNX file.
+
+    Args:
+        bundle: what to choose from.
+        precision: a name; or ``"auto"``: where there are several, all are timed here in interleaved rounds for half a second,
+            and the fastest is taken, or fp32 where none is 5 % faster. (A bundle holds only those that lost little accuracy, and
+            no time of the machine that made it.)
+        threads: of ONNX Runtime.
+
+    Raises:
+        ArgumentError: if there is no such precision at all.
+        FileFormatError: if the bundle does not hold it.
+    """
+    if precision not in (AUTO, *PRECISIONS):
+        raise ArgumentError(f"unknown precision {precision!r}; known: {', '.join((AUTO, *PRECISIONS))}.")
+    files = bundle.precision_files
+    if precision == AUTO:
+        precision = _fastest(files, threads) if len(files) > 1 else PLAIN
+    if precision not in files:
+        raise FileFormatError(f"{bundle.path} holds no {precision} network: it has {', '.join(files)}.")
+    return precision, files[precision]
+
+
+def _fastest(files: dict[str, Path], threads: int) -> str:
+    report = compare_latency(files, batch=BATCH, threads=threads, baseline=PLAIN, rounds=10, seconds=0.5, limit=5.0, warmup=0.3)
+    best = max(report.variants, key=lambda variant: variant.speedup)
+    return best.name if best.speedup > WORTH else PLAIN

@@ -1,0 +1,72 @@
+"""The network of a bundle in a session: arrays in, the best classes out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from slimnet import preprocess
+from slimnet.errors import ArgumentError, FileFormatError
+from slimnet.export import Bundle
+from slimnet.measure.sessions import open_session
+from slimnet.predict.results import Candidate
+
+Array = NDArray[np.float32]
+
+
+class Network:
+    """A network that is ready to run.
+
+    Args:
+        bundle: that it is of.
+        file: the ONNX file.
+        threads: of ONNX Runtime.
+        top: how many classes to give.
+
+    Attributes:
+        labels: name of each class.
+        rule: how a picture becomes the input, for `slimnet.preprocess.prepare`.
+
+    Raises:
+        FileFormatError: if the labels or the preprocessing are missing, or do not fit the network.
+    """
+
+    def __init__(self, bundle: Bundle, file: Path, *, threads: int, top: int) -> None:
+        self.labels, self.rule = _described(bundle)
+        self._top = min(top, len(self.labels))
+        self._session = open_session(file, threads=threads)
+        (given,), (output,) = self._session.get_inputs(), self._session.get_outputs()
+        self._input, self._output = given.name, output.name
+        if output.shape[1:] != [len(self.labels)]:
+            raise FileFormatError(
+                f"{bundle.path / 'model.json'} has {len(self.labels)} labels, the network gives {output.shape}."
+            )
+
+    def best(self, inputs: Array) -> list[tuple[Candidate, ...]]:
+        """The most probable classes of each of (N, C, H, W), best first."""
+        (logits,) = self._session.run([self._output], {self._input: inputs})
+        shares = _softmax(logits)
+        order = np.argsort(-shares, axis=1, kind="stable")[:, : self._top]
+        best = np.take_along_axis(shares, order, axis=1)
+        rows = zip(order.tolist(), best.tolist(), strict=True)
+        return [tuple(Candidate(self.labels[i], i, share) for i, share in zip(*row, strict=True)) for row in rows]
+
+
+def _described(bundle: Bundle) -> tuple[tuple[str, ...], dict[str, Any]]:
+    """Labels and preprocessing as ``model.json`` has them."""
+    labels, rule = bundle.model.get("labels"), bundle.model.get("preprocessing")
+    if not isinstance(labels, list) or not isinstance(rule, dict):
+        raise FileFormatError(f"{bundle.path / 'model.json'} lacks labels or preprocessing: export the bundle again.")
+    try:
+        preprocess.check(rule)
+    except ArgumentError as error:
+        raise FileFormatError(f"{bundle.path / 'model.json'}: {error}") from None
+    return tuple(map(str, labels)), rule
+
+
+def _softmax(logits: NDArray[Any]) -> NDArray[np.float64]:
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True), dtype=np.float64)
+    return np.asarray(powers / powers.sum(axis=1, keepdims=True), np.float64)

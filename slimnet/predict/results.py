@@ -1,0 +1,104 @@
+"""What was found in a picture, as values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+DIGITS = 6  # of a probability in JSON
+
+
+class Box(NamedTuple):
+    """A rectangle in a picture, in pixels from its upper left corner."""
+
+    x: int
+    y: int
+    width: int
+    height: int
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A class that the picture may be of.
+
+    Attributes:
+        label: its name.
+        index: its number among the network's outputs, from 0.
+        probability: in [0, 1]; those of all classes sum to 1.
+    """
+
+    label: str
+    index: int
+    probability: float
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON values."""
+        return {"label": self.label, "index": self.index, "probability": round(self.probability, DIGITS)}
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What the network says of a picture, or of one face in it.
+
+    Attributes:
+        top: the most probable classes, best first; at least one.
+        box: where the face is; None where the whole picture was looked at.
+    """
+
+    top: tuple[Candidate, ...]
+    box: Box | None = None
+
+    @property
+    def label(self) -> str:
+        """Name of the most probable class."""
+        return self.top[0].label
+
+    @property
+    def index(self) -> int:
+        """Its number among the network's outputs."""
+        return self.top[0].index
+
+    @property
+    def probability(self) -> float:
+        """Its probability, in [0, 1]."""
+        return self.top[0].probability
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON values; ``box`` is ``[x, y, width, height]``."""
+        return {
+            **self.top[0].as_dict(),
+            "box": None if self.box is None else list(self.box),
+            "top": [candidate.as_dict() for candidate in self.top],
+        }
+
+
+@dataclass(frozen=True)
+class Result:
+    """One picture, done.
+
+    Attributes:
+        image: its name.
+        width: in pixels, upright; None if it could not be read.
+        height: likewise.
+        predictions: one; with a detector, one a face, from left to right; none if it could not be read.
+        notes: what was left out of the picture or changed.
+        error: why it could not be read, naming it; None if it could.
+    """
+
+    image: str
+    width: int | None
+    height: int | None
+    predictions: tuple[Prediction, ...]
+    notes: tuple[str, ...] = ()
+    error: str | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON values: always these keys."""
+        return {
+            "image": self.image,
+            "width": self.width,
+            "height": self.height,
+            "predictions": [prediction.as_dict() for prediction in self.predictions],
+            "notes": list(self.notes),
+            "error": self.error,
+        }
