@@ -39,6 +39,7 @@ ARROWS = {
         *("_files", "allocation", "criteria", "data", "errors", "export", "graph", "measure", "models", "oneshot", "surgery"),
     },
     "recipes": {"errors", "training"},
+    "web": {"_files", "errors", "export", "measure", "preprocess"},
     "pipeline": {
         "_files",
         "allocation",
