@@ -5,7 +5,7 @@ const TOP = 12; // of more, the likeliest
 
 const percent = (share) => `${(100 * share).toFixed(1)} %`;
 const size = (bytes) => (bytes < 1e6 ? `${(bytes / 1e3).toFixed(0)} kB` : `${(bytes / 1e6).toFixed(2)} MB`);
-const milliseconds = (ms) => `${ms.toPrecision(3)} ms`;
+const milliseconds = (ms) => `${ms < 100 ? ms.toPrecision(3) : ms.toFixed(0)} ms`;
 
 function element(name, properties = {}, children = []) {
   const made = Object.assign(document.createElement(name), properties);
@@ -13,7 +13,7 @@ function element(name, properties = {}, children = []) {
   return made;
 }
 
-const head = (text, scope, className = '') => element('th', { scope, className, textContent: text });
+const head = (text, scope) => element('th', { scope, textContent: text });
 
 export class Table {
   #labels;
@@ -85,7 +85,8 @@ export class Table {
   }
 
   #show(labels) {
-    if (labels.length === this.#rows.size && labels.every((label, i) => [...this.#rows.keys()][i] === label)) return;
+    const shown = [...this.#rows.keys()];
+    if (labels.length === shown.length && labels.every((label, i) => shown[i] === label)) return;
     this.#rows = new Map(labels.map((label) => [label, this.#rows.get(label) ?? this.#makeRow(label)]));
     this.#body.replaceChildren(...[...this.#rows.values()].map(({ row }) => row));
   }
