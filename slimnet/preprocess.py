@@ -135,7 +135,8 @@ def fitted(image: Image.Image, size: tuple[int, int]) -> Image.Image:
         return image
     scale = max(height / image.height, width / image.width)
     covering = (max(width, round(image.width * scale)), max(height, round(image.height * scale)))
-    image = image.resize(covering, Image.Resampling.BILINEAR)
+    for target in ((covering[0], image.height), covering):  # one pass each: Pillow 13 turns the order round for tall pictures
+        image = image.resize(target, Image.Resampling.BILINEAR)
     left, top = (covering[0] - width) // 2, (covering[1] - height) // 2
     return image.crop((left, top, left + width, top + height))
 

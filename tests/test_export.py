@@ -1,42 +1,20 @@
-"""Export: a file that computes what the model does, or no file; and a bundle that can be trusted."""
+"""Export: a file that computes what the model does, or no file."""
 
 from __future__ import annotations
 
 import copy
 import json
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 import torch
 from torch import Tensor, nn
 
-from slimnet.errors import ArgumentError, ExportError, FileFormatError, ParityError, SlimnetError
-from slimnet.export import ParityReport, compare, export_onnx, read_bundle, write_bundle
-from slimnet.export.manifest import REQUIRED
-from slimnet.measure import count
-from slimnet.preprocess import describe
-
-SHAPE = (3, 8, 8)
-
-
-class Net(nn.Module):
-    """Small, with everything that training and evaluation treat differently."""
-
-    def __init__(self, width: int = 8) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(3, width, 3, padding=1)
-        self.norm = nn.BatchNorm2d(width)
-        self.drop = nn.Dropout(0.5)
-        self.linear = nn.Linear(width, 5)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.linear(self.drop(torch.relu(self.norm(self.conv(x))).mean((2, 3))))
+from export_cases import SHAPE, Branching, net, perturbed, real, reordered, run_onnx
+from slimnet.errors import ArgumentError, ExportError, ParityError
+from slimnet.export import ParityReport, compare, export_onnx
 
 
 class Two(nn.Module):
@@ -48,11 +26,6 @@ class Two(nn.Module):
         return self.linear(a) + b
 
 
-class Branching(nn.Module):
-    def forward(self, x: Tensor) -> Tensor:
-        return x.sum((2, 3)) if float(x.sum()) > 0 else -x.sum((2, 3))
-
-
 class FixedBatch(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return x.reshape(2, 192)
@@ -61,43 +34,6 @@ class FixedBatch(nn.Module):
 class Infinite(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return x.sum((2, 3)) / torch.zeros(1)
-
-
-def net(seed: int = 0, width: int = 8) -> Net:
-    torch.manual_seed(seed)
-    model = Net(width)
-    with torch.no_grad():
-        for name, value in model.named_buffers():
-            if "running" in name:
-                value.uniform_(0.5, 1.5)
-    return model
-
-
-def real(samples: int = 12) -> Tensor:
-    return torch.rand(samples, *SHAPE, generator=torch.Generator().manual_seed(1)) * 3 - 1
-
-
-def perturbed(model: Net, by: float) -> Net:
-    other = copy.deepcopy(model)
-    with torch.no_grad():
-        other.linear.bias[0] += by
-    return other
-
-
-def reordered(model: Net) -> Net:
-    """Equal up to rounding: the same channels in another order."""
-    other = copy.deepcopy(model)
-    for module in (other.conv, other.norm):
-        for tensor in module.state_dict().values():
-            tensor.copy_(tensor.flip(0)) if tensor.dim() else None
-    other.linear.weight.data = other.linear.weight.data.flip(1)
-    return other
-
-
-def run_onnx(path: Path, *inputs: Tensor) -> np.ndarray:
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    names = [spec.name for spec in session.get_inputs()]
-    return session.run(None, dict(zip(names, (x.numpy() for x in inputs), strict=True)))[0]
 
 
 @pytest.fixture(scope="module")
@@ -294,135 +230,3 @@ def test_all_zero_logits_are_compared_absolutely():
 def test_compare_refuses_what_has_no_distance(got):
     with pytest.raises(ExportError):
         compare(lambda _: LOGITS, lambda _: got, [("real", (LOGITS,))], pair="a vs b", tolerance=1e-5)
-
-
-PREPROCESSING = describe(size=SHAPE[1:], channels=3, mean=[0.5] * 3, std=[0.25] * 3)
-LABELS = ["a", "b", "c", "d", "e"]
-
-
-def bundle_arguments(**changes):
-    slim = net()
-    arguments = {
-        "masked": reordered(slim),
-        "slim": slim,
-        "dense": net(1, width=16),
-        "example_inputs": real(1),
-        "plan": {"groups": []},
-        "config": {"model": "net"},
-        "labels": LABELS,
-        "preprocessing": PREPROCESSING,
-        "real_inputs": [real()],
-        "accuracy": {"split": "test", "count": 12, "slim": 0.5},
-        "extra_report": {"note": "é"},
-    }
-    return {**arguments, **changes}
-
-
-@pytest.fixture(scope="module")
-def bundle(tmp_path_factory):
-    return write_bundle(tmp_path_factory.mktemp("bundles") / "deep" / "net", **bundle_arguments())
-
-
-def test_bundle_holds_what_it_promises(bundle):
-    assert {entry.name for entry in bundle.path.iterdir()} == {*REQUIRED, "model.json"}
-    assert [entry.name for entry in bundle.path.parent.iterdir()] == ["net"]
-    model = json.loads((bundle.path / "model.json").read_text(encoding="utf-8"))
-    assert model == bundle.model
-    assert model["labels"] == LABELS
-    assert model["inputs"] == [{"name": "input", "dtype": "float32", "shape": ["batch", *SHAPE]}]
-    assert model["outputs"] == [{"name": "logits", "dtype": "float32", "shape": ["batch", 5]}]
-    assert model["preprocessing"] == PREPROCESSING
-    assert model["opset"] == 20
-    assert model["parity"]["passed"] and len(model["parity"]["worst"]) == 3
-    assert {"slimnet", "torch", "onnx", "onnxruntime"} - {"slimnet"} <= set(model["versions"])
-
-
-def test_bundle_reports_dense_and_realised_cost(bundle):
-    assert bundle.cost_slim == count(net(), real(1))
-    assert bundle.cost_dense == count(net(1, width=16), real(1))
-    assert bundle.model["cost"]["realised"]["flops"] == bundle.cost_slim.flops
-    assert bundle.model["cost"]["flops_ratio"] == pytest.approx(2.0)
-    assert bundle.report["note"] == "é"
-    assert bundle.report["accuracy"]["slim"] == 0.5
-
-
-def test_bundle_onnx_and_tensors_are_the_networks(bundle):
-    from slimnet._files import read_tensors
-
-    x, slim = real(3), net()
-    slim_again = net(5)
-    slim_again.load_state_dict(read_tensors(bundle.path / "slim.safetensors"))
-    for path, model in (
-        (bundle.onnx, slim),
-        (bundle.dense_onnx, net(1, width=16)),
-        (bundle.onnx, slim_again),
-    ):
-        with torch.no_grad():
-            np.testing.assert_allclose(run_onnx(path, x), model.eval()(x).numpy(), atol=1e-5)
-
-
-def test_bundle_reads_back(bundle):
-    assert read_bundle(bundle.path) == bundle
-
-
-@pytest.mark.parametrize("name", REQUIRED)
-@pytest.mark.parametrize("damage", ["gone", "cut short"])
-def test_a_damaged_bundle_names_the_file(bundle, name, damage, tmp_path):
-    copied = tmp_path / "net"
-    shutil.copytree(bundle.path, copied)
-    victim = copied / name
-    victim.unlink() if damage == "gone" else victim.write_bytes(victim.read_bytes()[:-1])
-    with pytest.raises(FileFormatError, match=name):
-        read_bundle(copied)
-
-
-NOT_BUNDLES = {
-    "no folder": None,
-    "no model.json": {},
-    "truncated": {"model.json": '{"format": "slim'},
-    "not an object": {"model.json": "[]"},
-    "something else": {"model.json": '{"format": "other", "schema": 1}'},
-    "from the future": {"model.json": '{"format": "slimnet-bundle", "schema": 99}'},
-}
-
-
-@pytest.mark.parametrize("name", NOT_BUNDLES)
-def test_what_is_no_bundle_is_refused(name, tmp_path):
-    folder = tmp_path / "net"
-    if NOT_BUNDLES[name] is not None:
-        folder.mkdir()
-        for file, text in NOT_BUNDLES[name].items():
-            (folder / file).write_text(text)
-    with pytest.raises(FileFormatError, match="net"):
-        read_bundle(folder)
-
-
-BAD_BUNDLES = {
-    "gate": {"slim": perturbed(net(), 1e-3)},
-    "labels": {"labels": LABELS[:-1]},
-    "preprocessing": {"preprocessing": {"size": [8, 8]}},
-    "no real input": {"real_inputs": []},
-    "wrong real input": {"real_inputs": [torch.zeros(2, 1, 8, 8)]},
-    "dense that cannot go": {"dense": Branching()},
-}
-
-
-@pytest.mark.parametrize("name", BAD_BUNDLES)
-def test_a_bundle_is_written_whole_or_not_at_all(name, tmp_path):
-    with pytest.raises(SlimnetError):
-        write_bundle(tmp_path / "new" / "net", **bundle_arguments(**BAD_BUNDLES[name]))
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_an_existing_folder_is_kept_without_force(tmp_path):
-    (tmp_path / "mine.txt").write_text("mine")
-    with pytest.raises(ArgumentError, match="--force"):
-        write_bundle(tmp_path, **bundle_arguments())
-    assert (tmp_path / "mine.txt").read_text() == "mine"
-
-
-def test_reading_a_bundle_imports_no_torch(bundle):
-    code = "import sys, slimnet.export as e; e.read_bundle(sys.argv[1]); print('torch' in sys.modules)"
-    command = [sys.executable, "-c", code, str(bundle.path)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "False"

@@ -50,6 +50,7 @@ ARROWS = {
         "measure",
         "models",
         "preprocess",
+        "recipes",
         "report",
         "surgery",
         "training",
@@ -60,20 +61,22 @@ ARROWS = {
 FACADES = {
     "fvcore": {"measure/flops.py"},
     "sklearn": {"data/digits.py"},
-    "PIL": {"data/images.py", "preprocess.py"},
+    "PIL": {"data/images.py", "export/_infer.py", "preprocess.py"},
     "matplotlib": {"report/_figure.py"},
     "torchvision": {"data/cifar.py", "models/_torchvision.py", "training/objective.py"},
     "safetensors": {"_files.py", "training/checkpoint.py"},
     "onnx": {
-        "export/bundle.py",
+        "export/_proto.py",
+        "export/embed.py",
         "export/onnx.py",
         "export/_gate.py",
         "export/_opset.py",
         "export/_strip.py",
         "measure/costs/probe.py",
     },
-    "onnxruntime": {"export/_gate.py", "measure/sessions.py", "measure/machine.py", "training/evaluate.py"},
+    "onnxruntime": {"export/_gate.py", "export/_infer.py", "measure/sessions.py", "measure/machine.py", "training/evaluate.py"},
     "onnxscript": set(),
+    "jsonschema": {"export/schema.py"},
     "torch_pruning": {"graph/peer.py"},
     "pickle": {"models/weights.py"},  # the name of torch's error; nothing is unpickled
 }

@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from slimnet_cli import bench, evaluate, export, inspect, prune, recipes, report, slim, train, web
+from slimnet_cli import bench, evaluate, export, inspect, prune, recipes, report, slim, train, verify, web
 
 __all__ = ["cli", "main"]
 
@@ -23,7 +23,7 @@ def cli() -> None:
     """
 
 
-for module in (train, recipes, export, bench, evaluate, report, web, prune, slim, inspect):
+for module in (train, recipes, export, verify, bench, evaluate, report, web, prune, slim, inspect):
     cli.add_command(module.command)
 
 

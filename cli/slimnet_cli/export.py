@@ -22,6 +22,7 @@ from slimnet_cli._options import align, as_json, existing, folder_out, force
 @click.option("--data-dir", metavar="DIR", help="Where the data set of the run lies now (default: where it lay in training).")
 @align
 @click.option("--opset", type=int, help="ONNX operator set of the files.  [default: 20]")
+@click.option("--embed-preprocessing", is_flag=True, help="Write model.uint8.onnx too: pictures in, probabilities out.")
 @force
 @as_json
 def command(run: Path, out: Path, as_json: bool, **options: Any) -> None:

@@ -9,17 +9,30 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from slimnet.export.bundle import Bundle, PrecisionFile, read_bundle, write_bundle
+    from slimnet.export.bundle import Bundle, PrecisionFile, read_bundle
     from slimnet.export.onnx import export_onnx
     from slimnet.export.parity import ParityCheck, ParityReport, compare
+    from slimnet.export.schema import bundle_schema
+    from slimnet.export.write import write_bundle
 
-__all__ = ["Bundle", "ParityCheck", "ParityReport", "PrecisionFile", "compare", "export_onnx", "read_bundle", "write_bundle"]
+__all__ = [
+    "Bundle",
+    "ParityCheck",
+    "ParityReport",
+    "PrecisionFile",
+    "bundle_schema",
+    "compare",
+    "export_onnx",
+    "read_bundle",
+    "write_bundle",
+]
 
 _HOME = {
     "Bundle": "bundle",
     "PrecisionFile": "bundle",
     "read_bundle": "bundle",
-    "write_bundle": "bundle",
+    "write_bundle": "write",
+    "bundle_schema": "schema",
     "export_onnx": "onnx",
     "ParityCheck": "parity",
     "ParityReport": "parity",

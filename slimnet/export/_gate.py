@@ -104,7 +104,7 @@ def check_onnx(data: bytes, networks: Mapping[str, nn.Module], examples: Example
         ParityError: if an output is not finite or has another shape.
         ExportError: if a network or the file does not run.
     """
-    exported, batches = _onnx(data), list(examples.batches())
+    exported, batches = onnx_run(data), list(examples.batches())
     checks = [
         compare(_torch(network, torch.float32), exported, batches, pair=pair, tolerance=SINGLE_TOLERANCE)
         for pair, network in networks.items()
@@ -129,7 +129,7 @@ def _torch(model: nn.Module, dtype: torch.dtype) -> Run:
     return run
 
 
-def _onnx(data: bytes) -> Run:
+def onnx_run(data: bytes) -> Run:
     """ONNX Runtime on the CPU, as a user gets it by default."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4

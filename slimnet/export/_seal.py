@@ -46,13 +46,19 @@ def faults(folder: Path, model: Mapping[str, Any]) -> Iterator[str]:
     for name in REQUIRED:
         if name not in entries:
             yield f"{folder / MANIFEST} does not list {name}: export the bundle again."
-    for name, entry in entries.items():
+    for name in entries:
         if name not in ALL_FILES or name == MANIFEST:
             yield f"{folder / MANIFEST} lists {name!r}, which is no file of a bundle: export it again."
         elif not (folder / name).is_file():
             yield f"{folder / name} does not exist: the bundle is incomplete, export it again."
-        elif not isinstance(entry, dict) or sha256(folder / name) != entry.get("sha256"):
+        elif not is_intact(folder, name, model):
             yield f"{folder / name} is not the file that was exported: its SHA-256 differs."
+
+
+def is_intact(folder: Path, name: str, model: Mapping[str, Any]) -> bool:
+    """Whether a file lies there and is the one that ``model.json`` lists."""
+    entry = (model.get("files") or {}).get(name)
+    return isinstance(entry, dict) and (folder / name).is_file() and sha256(folder / name) == entry.get("sha256")
 
 
 def unlisted(folder: Path, model: Mapping[str, Any]) -> list[str]:

@@ -38,6 +38,41 @@ def check_labels(labels: Sequence[str], output_shape: Sequence[int | str]) -> No
         raise ArgumentError(f"`labels` names {len(labels)} classes, but the network's output is {[*output_shape]}.")
 
 
+def check_input(preprocessing: Mapping[str, Any], shapes: Sequence[Sequence[int]]) -> None:
+    """Refuse preprocessing that gives another shape than the network takes.
+
+    Raises:
+        ArgumentError: if the shape of the one input is not (N, C, H, W).
+    """
+    wanted = [preprocessing["channels"], *preprocessing["size"]]
+    if len(shapes) != 1 or list(shapes[0][1:]) != wanted:
+        raise ArgumentError(f"`preprocessing` gives pictures of {wanted} (C, H, W), but the network's inputs are {shapes}.")
+
+
+def check_precisions(precisions: Mapping[str, Any]) -> None:
+    """Refuse names that a bundle has no file for.
+
+    Raises:
+        ArgumentError: if a name is unknown, or ``fp32``, which is what is exported.
+    """
+    for name in precisions:
+        if name not in PRECISIONS or name == "fp32":
+            known = ", ".join(other for other in PRECISIONS if other != "fp32")
+            raise ArgumentError(f"`precisions` has {name!r}; known beside fp32: {known}.")
+
+
+def check_interfaces(found: Mapping[str, Mapping[str, Any]], wanted: Mapping[str, Any]) -> None:
+    """Refuse precisions that are not used as ``model.onnx`` is.
+
+    Raises:
+        ArgumentError: if inputs or outputs differ from those of ``wanted``.
+    """
+    for name, interface in found.items():
+        for key in ("inputs", "outputs"):
+            if interface[key] != wanted[key]:
+                raise ArgumentError(f"`precisions[{name!r}]` has {key} {interface[key]}, model.onnx has {wanted[key]}.")
+
+
 def cost_summary(dense: Cost, slim: Cost) -> dict[str, Any]:
     """Dense and realised cost of one image (multiply-adds), and how many times less the slim one is."""
     sizes = {name: {"flops": c.flops, "params": c.params, "bytes": c.bytes} for name, c in _named(dense, slim)}
@@ -51,14 +86,14 @@ def cost_summary(dense: Cost, slim: Cost) -> dict[str, Any]:
 
 
 def precision_entry(name: str, data: bytes, about: Mapping[str, Any]) -> dict[str, Any]:
-    """What ``precisions`` says of one file: its name and size, accuracy and agreement (None where unknown), and ``about``.
-
-    Raises:
-        ArgumentError: if the precision is unknown.
-    """
-    if name not in PRECISIONS:
-        raise ArgumentError(f"unknown precision {name!r}; known: {', '.join(PRECISIONS)}.")
+    """What ``precisions`` says of one file: its name and size, accuracy and agreement (None where unknown), and ``about``."""
     return {"file": PRECISIONS[name], "bytes": len(data), "accuracy": None, "agreement": None, **about}
+
+
+def fp32_accuracy(accuracy: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The accuracy of ``model.onnx``, as ``precisions`` has it; None where it was not measured."""
+    known = accuracy.keys() >= {"split", "count", "slim"}
+    return {"split": accuracy["split"], "count": accuracy["count"], "value": accuracy["slim"]} if known else None
 
 
 def versions() -> dict[str, str]:

@@ -8,15 +8,18 @@ from slimnet.pipeline.export import export_run
 from slimnet.pipeline.paper import paper_accounting
 from slimnet.pipeline.rebuild import load_slim
 from slimnet.pipeline.report import Report, write_report
+from slimnet.pipeline.verify import VerifyReport, verify_bundle
 
 __all__ = [
     "BenchReport",
     "Report",
+    "VerifyReport",
     "bench_bundle",
     "bench_files",
     "evaluate_any",
     "export_run",
     "load_slim",
     "paper_accounting",
+    "verify_bundle",
     "write_report",
 ]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from slimnet.errors import ArgumentError, FileFormatError, ModelError
 from slimnet.pipeline.data import DATA_SETTINGS, load_run_data
 from slimnet.pipeline.paper import paper_accounting
+from slimnet.pipeline.provenance import about_data, provenance
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 Say = Callable[[str], None]
 MASKED = "the masked network at full size"
 REAL_IMAGES = 64
+TIMES = ("seconds", "verify_seconds")  # of surgery: not part of a bundle, whose bytes are the same every time
 FOLDED_TOLERANCE = 1e-6  # constants folded into float32 biases are rounded once; the plan itself is verified to 1e-9
 
 
@@ -36,6 +38,7 @@ def export_run(
     data_dir: Path | str | None = None,
     align: int | Literal["auto"] | None = None,
     opset: int | None = None,
+    embed_preprocessing: bool = False,
     force: bool = False,
     say: Say = _quiet,
 ) -> Bundle:
@@ -50,6 +53,7 @@ def export_run(
         align: keep closed channels so that each group has a multiple of this many, or with ``"auto"`` where the network is
             predicted to run faster here with them.
         opset: of the ONNX files.
+        embed_preprocessing: write ``model.uint8.onnx`` too: pictures in, probabilities out.
         force: replace an existing bundle (and nothing but a bundle).
         say: told what is being done.
 
@@ -82,12 +86,9 @@ def export_run(
     say("cutting")
     result = slim_aligned(masked, real[:4], align)
     say("evaluating on the test split")
-    accuracy = {
-        "split": "test",
-        "count": len(data.test),
-        "slim": _evaluate(result.model, data.test, data).accuracy,
-        "dense": _evaluate(baseline, data.test, data).accuracy,
-    }
+    networks = {"slim": result.model, "dense": baseline}
+    evaluation = {name: _evaluate(network, data.test, data) for name, network in networks.items()}
+    accuracy = {"split": "test", "count": len(data.test), **{name: found.accuracy for name, found in evaluation.items()}}
     say("exporting and comparing")
     return write_bundle(
         out,
@@ -101,13 +102,17 @@ def export_run(
         preprocessing=preprocessing(run),
         real_inputs=[real],
         accuracy=accuracy,
+        provenance=provenance(run),
         extra_report={
-            "surgery": result.report.as_dict(),
+            "surgery": {name: value for name, value in result.report.as_dict().items() if name not in TIMES},
             "paper_accounting": paper_accounting(masked, real[:2]),
             "dense_source": source,
             "training": run.result,
             "method": run.method.as_dict(),
+            "data": about_data(run),
+            "evaluation": {"split": "test", **{name: found.as_dict() for name, found in evaluation.items()}},
         },
+        embed_preprocessing=embed_preprocessing,
         opset=opset,
         tolerance=FOLDED_TOLERANCE if result.plan.folds else DOUBLE_TOLERANCE,
         force=force,

@@ -1,0 +1,51 @@
+"""``slimnet verify``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from slimnet_cli._emit import emit_json, emit_table, say
+from slimnet_cli._options import as_json, existing
+
+LOOKED_AT = {
+    "model.json": "it is JSON of a version that is known",
+    "files": "all are there, none was changed, none is foreign",
+    "schema": "model.json has the published form",
+    "labels": "one for each output",
+    "report": "accuracy and cost are those of report.json",
+    "onnx": "valid, with the opset, inputs, outputs and metadata of model.json",
+    "parity": "ONNX Runtime gives what the network rebuilt in PyTorch gives",
+    "precisions": "every ONNX file runs and is like model.onnx",
+}
+
+
+@click.command("verify")
+@click.argument("bundle", type=existing)
+@click.option("--parity/--no-parity", default=True, show_default=True, help="Run the networks; without it no torch is needed.")
+@as_json
+def command(bundle: Path, parity: bool, as_json: bool) -> int:
+    """Look for all that may be wrong with BUNDLE: a line for each fault, and exit status 1.
+
+    \b
+    slimnet verify build/r56
+    """
+    from slimnet.pipeline.verify import verify_bundle
+
+    report = verify_bundle(bundle, parity=parity)
+    if as_json:
+        emit_json(report.as_dict())
+    elif report.passed:
+        _table(report)
+    for fault in report.faults:
+        say(f"slimnet: error: {fault}")
+    return 0 if report.passed else 1
+
+
+def _table(report: Any) -> None:
+    rows = [(name, "good" if name in report.checks else "not looked at", about) for name, about in LOOKED_AT.items()]
+    emit_table([("check", "result", "what"), *((name, *rest) for name, *rest in rows)])
+    for name, value in report.figures.items():
+        click.echo(f"{name}: {value:.2g}" + (" relative" if name.startswith("parity") else ""))

@@ -1,0 +1,177 @@
+"""``MODEL_CARD.md``: what a bundle is, in words. Every figure in it stands in ``model.json`` or ``report.json``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+Facts = Mapping[str, Any]
+
+
+def model_card(model: Facts, report: Facts, config: Facts) -> str:
+    """The card of a bundle: a function of these three alone.
+
+    Args:
+        model: contents of ``model.json``; the hashes of files are not needed.
+        report: contents of ``report.json``; ``data`` and ``evaluation`` where they are known.
+        config: contents of ``config.json``.
+    """
+    sections = (_what, _sizes, _classes, _data, _input, _checked, _limits, _use, _provenance)
+    parts = ["\n".join(section(model, report, config)) for section in sections]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _what(model: Facts, report: Facts, config: Facts) -> Iterator[str]:
+    data = report.get("data") or {}
+    network, trained = config.get("model", "network"), f" on {data['name']}" if "name" in data else ""
+    height, width = model["preprocessing"]["size"]
+    color = {"grey": "grey", "rgb": "RGB"}[model["preprocessing"]["color"]]
+    yield f"# {network}{trained}, slimmed"
+    yield ""
+    yield f"Tells {len(model['labels'])} classes of pictures apart: {', '.join(model['labels'])}."
+    yield f"It takes {color} pictures of {height}×{width} pixels and gives one logit a class; softmax makes them probabilities."
+    surgery = report.get("surgery") or {}
+    if "removed" in surgery and "name" in (report.get("method") or {}):
+        method = report["method"]["name"]
+        yield f"A {network}, trained with {method}, from which {surgery['removed']:,} closed channels were cut out."
+
+
+def _sizes(model: Facts, report: Facts, config: Facts) -> Iterator[str]:
+    cost, accuracy = model["cost"], model["accuracy"]
+    dense, slim = cost["dense"], cost["realised"]
+    scores = {name: _evaluation(report, name).get("macro_f1") for name in ("dense", "slim")}
+    yield "## Size and accuracy"
+    yield ""
+    rows = [("multiply-adds a picture", f"{dense['flops']:,}", f"{slim['flops']:,}")]
+    rows += [("parameters", f"{dense['params']:,}", f"{slim['params']:,}")]
+    if accuracy.keys() >= {"split", "dense", "slim"}:
+        split = f"accuracy, {accuracy['split']} split ({accuracy['count']:,} pictures)"
+        rows += [(split, _percent(accuracy["dense"]), _percent(accuracy["slim"]))]
+    if None not in scores.values():
+        rows += [("macro-F1", f"{scores['dense']:.4f}", f"{scores['slim']:.4f}")]
+    yield from _table(("", "dense", "slim (this network)"), rows)
+    yield ""
+    rows = [(f"`{entry['file']}`", name, f"{entry['bytes']:,}", _accuracy(entry)) for name, entry in model["precisions"].items()]
+    if "embedded" in model:
+        rows += [(f"`{model['embedded']['file']}`", "fp32", f"{model['embedded']['bytes']:,}", "takes uint8 (N, H, W, C)")]
+    yield from _table(("file", "precision", "bytes", "accuracy"), rows)
+
+
+def _classes(model: Facts, report: Facts, config: Facts) -> Iterator[str]:
+    found = _evaluation(report, "slim")
+    if not found:
+        return
+    images = [sum(row) for row in found["confusion"]]
+    yield f"## Accuracy of each class, {model['accuracy'].get('split', '')} split"
+    yield ""
+    rows = zip(
+        model["labels"], (f"{n:,}" for n in images), map(_percent, found["per_class"]), map(_score, found["f1"]), strict=True
+    )
+    yield from _table(("class", "pictures", "accuracy", "F1"), rows)
+
+
+def _data(model: Facts, report: Facts, config: Facts) -> Iterator[str]:
+    data = report.get("data") or {}
+    if not data:
+        return
+    counts = ", ".join(f"{data[split]:,} to {use}" for split, use in _SPLITS if split in data)
+    yield "## Trained on"
+    yield ""
+    yield f"`{data['name']}`: {counts}."
+    yield f"Terms of the data: {data.get('terms') or 'not known to slimnet; ask whoever trained this network'}."
+    for note in data.get("notes", ()):
+        yield f"Note: {note}."
+    yield "No picture is part of this bundle; what the terms of the data mean for a network trained on it is yours to judge."
+
+
+def _input(model: Facts, report: Facts, config: Facts) -> Iterator[str]:
+    rule = model["preprocessing"]
+    height, width = rule["size"]
+    entry = model["inputs"][0]
+    yield "## Preprocessing"
+    yield ""
+    yield "1. Turn the picture upright by its EXIF orientation; drop transparency."
+    if rule["channels"] == 1:
+        yield "2. Make it grey: (19595 R + 38470 G + 7471 B + 32768) >> 16."
+    else:
+        yield "2. Make it RGB."
+    yield f"3. If it is not {height}×{width} (height × width): scale it by max({height}/h, {width}/w), bilinear and antialiased,"
+    yield "   sides rounded half to even; cut the centre out, offsets rounded down. As Pillow's `resize` does it, to the bit."
+    yield f"4. (pixel / 255 − mean) / std, mean {_numbers(rule['mean'])}, std {_numbers(rule['std'])}."
+    yield f"5. As `{entry['name']}`, {entry['dtype']} {entry['shape']} (N, C, H, W)."
+
+
+def _checked(model: Facts, report: Facts, config: Facts) -> Iterator[str]:
+    yield "## Checked at export"
+    yield ""
+    rows = [
+        (pair, check["dtype"], f"{check['relative']:.1e}", f"{check['tolerance']:.0e}", _percent(check["agreement"]))
+        for pair, check in model["parity"]["worst"].items()
+    ]
+    yield "Largest difference of logits, relative to the largest logit, on random and on real input at several batch sizes."
+    yield "The model is the slim network in PyTorch; the reference is the network that it was cut from, closed channels included."
+    yield ""
+    yield from _table(("pair", "in", "difference", "at most", "same class"), rows)
+
+
+def _limits(model: Facts, report: Facts, config: Facts) -> Iterator[str]:
+    yield "## Limits"
+    yield ""
+    for sentence in (report.get("data") or {}).get("limits", ()):
+        yield f"- {sentence}"
+    yield "- The figures hold for pictures like those of the data set; nothing else was measured."
+    yield "- It always names one of its classes, also for a picture that shows none of them; probabilities were not calibrated."
+
+
+def _use(model: Facts, report: Facts, config: Facts) -> Iterator[str]:
+    yield "## Use"
+    yield ""
+    yield "```sh"
+    yield "pip install numpy pillow onnxruntime"
+    yield "python infer.py IMAGE…          # label and probability, the likeliest first"
+    yield "slimnet predict . IMAGE…        # the same with slimnet: folders, batches, JSON"
+    yield "slimnet verify .                # that no file was changed, and the network still computes the same"
+    yield "```"
+    yield ""
+    yield "`model.json` tells a program all of this; its JSON Schema is `bundle.schema.json` of slimnet."
+
+
+def _provenance(model: Facts, report: Facts, config: Facts) -> Iterator[str]:
+    known = model.get("provenance") or {}
+    rows = [(key.replace("_", " "), str(value)) for key, value in known.items() if value is not None and key != "versions"]
+    rows += [(f"version of {name}", version) for name, version in known.get("versions", {}).items()]
+    yield "## Provenance"
+    yield ""
+    yield from _table(("", ""), rows)
+
+
+_SPLITS = (("train", "train"), ("val", "choose among epochs"), ("test", "test"))
+
+
+def _table(head: Sequence[str], rows: Any) -> Iterator[str]:
+    yield f"| {' | '.join(head)} |"
+    yield f"|{'|'.join(' --- ' for _ in head)}|"
+    for row in rows:
+        yield f"| {' | '.join(cell.replace('|', '&#124;') for cell in row)} |"
+
+
+def _evaluation(report: Facts, name: str) -> dict[str, Any]:
+    found: dict[str, Any] = (report.get("evaluation") or {}).get(name) or {}
+    return found
+
+
+def _accuracy(entry: Facts) -> str:
+    known = entry["accuracy"]
+    return f"{_percent(known['value'])} ({known['split']}, {known['count']:,} pictures)" if known else "not measured"
+
+
+def _percent(value: float | None) -> str:
+    return "no picture" if value is None else f"{100 * value:.2f} %"
+
+
+def _score(value: float | None) -> str:
+    return "–" if value is None else f"{value:.4f}"
+
+
+def _numbers(values: Sequence[float]) -> str:
+    return "[" + ", ".join(f"{value!r}" for value in values) + "]"

@@ -1,0 +1,161 @@
+"""A bundle is written whole or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from slimnet import preprocess
+from slimnet._files import atomic_folder, check_output, read_json, write_json, write_tensors
+from slimnet.errors import ArgumentError
+from slimnet.export import _proto, _seal, manifest
+from slimnet.export.bundle import Bundle, PrecisionFile
+from slimnet.export.card import model_card
+from slimnet.export.parity import DOUBLE_TOLERANCE
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from slimnet.export._gate import Examples
+
+INFER = Path(__file__).with_name("_infer.py")
+
+
+def write_bundle(
+    out: Path | str,
+    *,
+    masked: nn.Module,
+    slim: nn.Module,
+    dense: nn.Module,
+    example_inputs: Tensor | tuple[Tensor, ...],
+    plan: Mapping[str, Any],
+    config: Mapping[str, Any],
+    labels: Sequence[str],
+    preprocessing: Mapping[str, Any],
+    real_inputs: Sequence[Tensor | tuple[Tensor, ...]],
+    accuracy: Mapping[str, Any] | None = None,
+    precisions: Mapping[str, PrecisionFile] | None = None,
+    provenance: Mapping[str, Any] | None = None,
+    extra_report: Mapping[str, Any] | None = None,
+    embed_preprocessing: bool = False,
+    opset: int | None = None,
+    tolerance: float = DOUBLE_TOLERANCE,
+    force: bool = False,
+) -> Bundle:
+    """Export slim and dense network, pass the parity gate, and write the bundle: all of it or nothing.
+
+    The same arguments give the same bytes, on the same machine with the same versions and number of threads.
+
+    Args:
+        out: folder to make.
+        masked: the network that the slim one was cut from; what it must agree with.
+        slim: the network to ship.
+        dense: the baseline, before pruning.
+        example_inputs: (N, …) tensor, or one for each input.
+        plan: what the surgeon did.
+        config: how to build the network that the plan applies to.
+        labels: name of each output.
+        preprocessing: how a picture becomes the input, as :func:`slimnet.preprocess.describe` gives it.
+        real_inputs: real batches for the gate; at least one.
+        accuracy: what was measured: ``split``, ``count``, ``slim``, ``dense``.
+        precisions: ``int8``, ``fp16`` → the slim network in it; ``model.onnx`` is fp32.
+        provenance: where the network comes from: ``recipe``, ``method``, ``seed`` …; versions are added.
+        extra_report: more for ``report.json``; of ``data`` and ``evaluation`` the model card tells.
+        embed_preprocessing: write ``model.uint8.onnx`` too: pictures in, probabilities out.
+        opset: of the ONNX files.
+        tolerance: of the slim against the masked network, see :func:`slimnet.export_onnx`.
+        force: replace an existing folder.
+
+    Returns:
+        The bundle as written.
+
+    Raises:
+        ArgumentError: if ``out`` holds something and ``force`` is not set, or anything but a bundle; or labels,
+            preprocessing or inputs do not fit.
+        ExportError: if a network cannot be exported; ParityError among them. Nothing is written.
+    """
+    from slimnet.export._gate import Examples
+    from slimnet.export.onnx import build_onnx
+    from slimnet.measure.flops import count
+
+    out, precisions = Path(out), precisions or {}
+    check_output(out, force=force, ours=manifest.ALL_FILES)
+    preprocess.check(preprocessing)
+    interfaces = _interfaces(precisions)
+    if not real_inputs:
+        raise ArgumentError("`real_inputs` is empty: the parity gate needs real input.")
+    examples = Examples.of(example_inputs, real_inputs)
+    manifest.check_input(preprocessing, [list(x.shape) for x in examples.example])
+    slim_onnx, parity = build_onnx(slim, examples, reference=masked, opset=opset, tolerance=tolerance)
+    interface = _proto.interface(_proto.parse(slim_onnx, "model.onnx"))
+    manifest.check_labels(labels, interface["outputs"][0]["shape"])
+    manifest.check_interfaces(interfaces, interface)
+    dense_onnx, parity_dense = build_onnx(dense, examples, opset=opset)
+    costs = {"dense": count(dense, examples.example), "slim": count(slim, examples.example)}
+    measured = {"accuracy": dict(accuracy or {})}
+    report = {
+        "parity": {"slim": parity.as_dict(), "dense": parity_dense.as_dict()},
+        "cost": {name: cost.as_dict() for name, cost in costs.items()},
+        **measured,
+        **(extra_report or {}),
+    }
+    model: dict[str, Any] = {
+        "format": manifest.FORMAT,
+        "schema": manifest.SCHEMA,
+        **interface,
+        "labels": list(labels),
+        "preprocessing": dict(preprocessing),
+        "cost": manifest.cost_summary(costs["dense"], costs["slim"]),
+        **measured,
+    }
+    files, said = _networks(slim_onnx, dense_onnx, precisions, model, examples if embed_preprocessing else None)
+    model |= said
+    model["parity"] = {key: parity.as_dict()[key] for key in ("passed", "worst")}
+    model["provenance"] = {**(provenance or {}), "versions": manifest.versions()}
+    files |= {"MODEL_CARD.md": model_card(model, report, config).encode(), "infer.py": INFER.read_bytes()}
+    with atomic_folder(out, force=force, ours=manifest.ALL_FILES) as folder:
+        for file, data in files.items():
+            (folder / file).write_bytes(data)
+        write_tensors(folder / "slim.safetensors", slim.state_dict())
+        (folder / "slim.safetensors").chmod(0o644)  # safetensors lets the owner alone read it
+        for name, value in (("plan", plan), ("config", config), ("report", report)):
+            write_json(folder / f"{name}.json", value)
+        (folder / "model.json").write_bytes(_seal.sealed({**model, "files": _seal.file_entries(folder)}))
+        model = read_json(folder / "model.json")
+    return Bundle(out, model, report, parity, costs["dense"], costs["slim"])
+
+
+def _interfaces(precisions: Mapping[str, PrecisionFile]) -> dict[str, dict[str, Any]]:
+    """Opset, inputs and outputs of each precision: refused before any work is done, where a file is no ONNX."""
+    manifest.check_precisions(precisions)
+    files = {name: _proto.parse(file.data, f"`precisions[{name!r}]`") for name, file in precisions.items()}
+    return {name: _proto.interface(proto) for name, proto in files.items()}
+
+
+def _networks(
+    slim: bytes, dense: bytes, precisions: Mapping[str, PrecisionFile], model: Mapping[str, Any], examples: Examples | None
+) -> tuple[dict[str, bytes], dict[str, Any]]:
+    """All ONNX files, with what it takes to use them in each; and what ``model.json`` says of them."""
+    others = {manifest.PRECISIONS[name]: file.data for name, file in precisions.items()}
+    plain = {"model.onnx": slim, "dense.onnx": dense, **others}
+    files = {name: _proto.stamped(data, _proto.described(model)) for name, data in plain.items()}
+    about = {"fp32": {"accuracy": manifest.fp32_accuracy(model["accuracy"]), "agreement": 1.0}}
+    about |= {name: dict(file.about) for name, file in precisions.items()}
+    entries = {name: manifest.precision_entry(name, files[manifest.PRECISIONS[name]], told) for name, told in about.items()}
+    said: dict[str, Any] = {"precisions": entries}
+    if examples is not None:
+        files["model.uint8.onnx"], said["embedded"] = _embedded(files["model.onnx"], model, examples)
+    return files, said
+
+
+def _embedded(plain: bytes, model: Mapping[str, Any], examples: Examples) -> tuple[bytes, dict[str, Any]]:
+    """The network with its preprocessing inside, and what ``model.json`` says of it."""
+    from slimnet.export.embed import check_embedded, embed
+
+    data = embed(plain, model["preprocessing"])
+    parity = check_embedded(plain, data, model["preprocessing"], examples.real[0] if examples.real else None)
+    parity.require()
+    found = _proto.interface(_proto.parse(data, "model.uint8.onnx"))
+    entry = {"file": "model.uint8.onnx", "of": "fp32", "bytes": len(data)}
+    return data, {**entry, "inputs": found["inputs"], "outputs": found["outputs"], "parity": parity.worst.as_dict()}

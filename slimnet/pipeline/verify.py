@@ -1,0 +1,155 @@
+"""A bundle in, what is wrong with it out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from slimnet.errors import FileFormatError, SlimnetError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+CHECKS = ("model.json", "files", "schema", "labels", "report", "onnx", "parity", "precisions")
+ALIKE = 0.5
+"""The least correlation of another precision's logits with fp32's on random input; that of another network is near 0."""
+_SAMPLES = 16
+
+
+@dataclass(frozen=True)
+class VerifyReport:
+    """What was looked at in a bundle, and what is wrong with it.
+
+    Attributes:
+        path: the bundle.
+        checks: name of each check that was made → the faults that it found, a line each.
+        figures: what was measured: name → value.
+    """
+
+    path: Path
+    checks: dict[str, tuple[str, ...]]
+    figures: dict[str, float]
+
+    @property
+    def faults(self) -> tuple[str, ...]:
+        """All of them."""
+        return tuple(fault for found in self.checks.values() for fault in found)
+
+    @property
+    def passed(self) -> bool:
+        """Whether nothing is wrong."""
+        return not self.faults
+
+    @property
+    def skipped(self) -> tuple[str, ...]:
+        """Checks that were not asked for, or that had nothing to go by after what others found."""
+        return tuple(name for name in CHECKS if name not in self.checks)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return {
+            "path": str(self.path),
+            "passed": self.passed,
+            "faults": list(self.faults),
+            "checks": {name: not found for name, found in self.checks.items()},
+            "skipped": list(self.skipped),
+            "figures": self.figures,
+        }
+
+
+def verify_bundle(path: Path | str, *, parity: bool = True) -> VerifyReport:
+    """Look for everything that may be wrong with a bundle: damage, not malice, since nothing is signed.
+
+    Args:
+        path: the bundle.
+        parity: also build the slim network again in PyTorch and compare ``model.onnx`` with it on random input, and run every
+            other ONNX file. Without it torch is not needed.
+
+    Returns:
+        The report; where all is well it has no ``faults``.
+
+    Raises:
+        FileFormatError: if the folder is no bundle: it is missing, or holds no ``model.json``.
+    """
+    from slimnet.export import check
+    from slimnet.export.schema import schema_faults
+
+    folder, checks, figures = Path(path), dict[str, tuple[str, ...]](), dict[str, float]()
+    try:
+        model = check.read_manifest(folder)
+    except FileFormatError as error:
+        if not (folder / "model.json").is_file():
+            raise
+        return VerifyReport(folder, {"model.json": (str(error),)}, figures)
+    checks["model.json"] = ()
+    checks["files"] = tuple(check.file_faults(folder, model))
+    checks["schema"] = tuple(f"{folder / 'model.json'} breaks its schema at {fault}" for fault in schema_faults(model))
+    if not checks["schema"]:
+        checks["labels"] = tuple(check.label_faults(folder, model))
+        checks["report"] = tuple(check.report_faults(folder, model))
+        checks["onnx"] = tuple(check.onnx_faults(folder, model))
+    if parity and not any(checks.get(name, ("unknown",)) for name in ("files", "onnx")):
+        checks["parity"] = tuple(_collected(_parity_faults(folder, model, figures)))
+        checks["precisions"] = tuple(_collected(_precision_faults(folder, model, figures)))
+    return VerifyReport(folder, checks, figures)
+
+
+def _collected(faults: Iterator[str]) -> Iterator[str]:
+    """The faults, and as the last of them the error that ended the search."""
+    try:
+        yield from faults
+    except SlimnetError as error:
+        yield " ".join(str(error).split())
+
+
+def _parity_faults(folder: Path, model: Mapping[str, Any], figures: dict[str, float]) -> Iterator[str]:
+    """``model.onnx`` computes something else than the network of ``config.json``, ``plan.json`` and ``slim.safetensors``."""
+    from slimnet.export._gate import Examples, check_onnx
+    from slimnet.export.parity import ONNX_MODEL
+    from slimnet.pipeline.rebuild import load_slim
+
+    file = folder / "model.onnx"
+    report = check_onnx(file.read_bytes(), {ONNX_MODEL: load_slim(folder)}, Examples.of(_random(model, 1)))
+    figures["parity"] = report.worst.relative
+    if not report.passed:
+        yield f"{file} computes something else than slim.safetensors: {report.worst}."
+
+
+def _precision_faults(folder: Path, model: Mapping[str, Any], figures: dict[str, float]) -> Iterator[str]:
+    """An ONNX file that does not run, or has little to do with ``model.onnx``."""
+    import torch
+
+    from slimnet.export._gate import onnx_run
+    from slimnet.export.embed import check_embedded
+
+    plain, inputs = (folder / "model.onnx").read_bytes(), _random(model, _SAMPLES)
+    logits = {name: onnx_run((folder / file).read_bytes())((inputs,)) for name, file in _files(model).items()}
+    for name, file in _files(model).items():
+        if logits[name].shape != logits["fp32"].shape or not bool(logits[name].isfinite().all()):
+            yield f"{folder / file} does not give finite logits of shape {tuple(logits['fp32'].shape)} on random input."
+        elif name not in ("fp32", "dense"):
+            centred = [x.double() - x.double().mean(1, keepdim=True) for x in (logits["fp32"], logits[name])]
+            alike = float(torch.nn.functional.cosine_similarity(*centred).mean())
+            figures[f"correlation of {name}"] = alike
+            if alike < ALIKE:
+                yield f"{folder / file} is unlike model.onnx: correlation {alike:.2f} on random input, at least {ALIKE} expected."
+    if "embedded" in model:
+        file = folder / model["embedded"]["file"]
+        report = check_embedded(plain, file.read_bytes(), model["preprocessing"], None)
+        figures["parity of embedded"] = report.worst.relative
+        if not report.passed:
+            yield f"{file} computes something else than model.onnx: {report.worst}."
+
+
+def _files(model: Mapping[str, Any]) -> dict[str, str]:
+    return {**{name: entry["file"] for name, entry in model["precisions"].items()}, "dense": "dense.onnx"}
+
+
+def _random(model: Mapping[str, Any], count: int) -> Tensor:
+    """Random input (count, C, H, W), the same every time."""
+    import torch
+
+    rule = model["preprocessing"]
+    return torch.randn(count, rule["channels"], *rule["size"], generator=torch.Generator().manual_seed(0))

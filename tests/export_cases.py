@@ -1,0 +1,100 @@
+"""Small networks to export, and the arguments that make a bundle of one."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import torch
+from torch import Tensor, nn
+
+from slimnet.preprocess import describe
+from slimnet.surgery import Plan
+
+SHAPE = (3, 8, 8)
+
+
+class Net(nn.Module):
+    """Small, with everything that training and evaluation treat differently."""
+
+    def __init__(self, width: int = 8) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, width, 3, padding=1)
+        self.norm = nn.BatchNorm2d(width)
+        self.drop = nn.Dropout(0.5)
+        self.linear = nn.Linear(width, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.linear(self.drop(torch.relu(self.norm(self.conv(x))).mean((2, 3))))
+
+
+class Branching(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.sum((2, 3)) if float(x.sum()) > 0 else -x.sum((2, 3))
+
+
+def network(num_classes: int, in_channels: int) -> Net:
+    """What the bundles' ``config.json`` names."""
+    assert (num_classes, in_channels) == (5, 3)
+    return Net()
+
+
+def net(seed: int = 0, width: int = 8) -> Net:
+    torch.manual_seed(seed)
+    model = Net(width)
+    with torch.no_grad():
+        for name, value in model.named_buffers():
+            if "running" in name:
+                value.uniform_(0.5, 1.5)
+    return model
+
+
+def real(samples: int = 12) -> Tensor:
+    return torch.rand(samples, *SHAPE, generator=torch.Generator().manual_seed(1)) * 3 - 1
+
+
+def perturbed(model: Net, by: float) -> Net:
+    other = copy.deepcopy(model)
+    with torch.no_grad():
+        other.linear.bias[0] += by
+    return other
+
+
+def reordered(model: Net) -> Net:
+    """Equal up to rounding: the same channels in another order."""
+    other = copy.deepcopy(model)
+    for module in (other.conv, other.norm):
+        for tensor in module.state_dict().values():
+            tensor.copy_(tensor.flip(0)) if tensor.dim() else None
+    other.linear.weight.data = other.linear.weight.data.flip(1)
+    return other
+
+
+def run_onnx(path: Path, *inputs: Tensor) -> np.ndarray:
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    names = [spec.name for spec in session.get_inputs()]
+    return session.run(None, dict(zip(names, (x.numpy() for x in inputs), strict=True)))[0]
+
+
+PREPROCESSING = describe(size=SHAPE[1:], channels=3, mean=[0.5] * 3, std=[0.25] * 3)
+LABELS = ["a", "b", "c", "d", "e"]
+
+
+def bundle_arguments(**changes):
+    slim = net()
+    arguments = {
+        "masked": reordered(slim),
+        "slim": slim,
+        "dense": net(1, width=16),
+        "example_inputs": real(1),
+        "plan": Plan((), ()).as_dict(),
+        "config": {"model": "export_cases:network", "num_classes": 5, "in_channels": 3},
+        "labels": LABELS,
+        "preprocessing": PREPROCESSING,
+        "real_inputs": [real()],
+        "accuracy": {"split": "test", "count": 12, "slim": 0.5, "dense": 0.75},
+        "extra_report": {"note": "é"},
+    }
+    return {**arguments, **changes}
