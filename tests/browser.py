@@ -200,14 +200,24 @@ def chromium(*flags: str) -> Iterator[Browser]:
 
 
 class _Handler(SimpleHTTPRequestHandler):
+    def __init__(self, *args: Any, headers: dict[str, str], **kwargs: Any) -> None:
+        self._more = headers
+        super().__init__(*args, **kwargs)
+
+    def end_headers(self) -> None:
+        for name, value in self._more.items():
+            self.send_header(name, value)
+        super().end_headers()
+
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
         """Nothing."""
 
 
 @contextmanager
-def served(folder: Path) -> Iterator[str]:
-    """Serve a folder as any static host does, on this machine; the address of its root."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Handler, directory=str(folder)))
+def served(folder: Path, **headers: str) -> Iterator[str]:
+    """Serve a folder as any static host does, on this machine, with more headers if given; the address of its root."""
+    handler = partial(_Handler, directory=str(folder), headers={name.replace("_", "-"): value for name, value in headers.items()})
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:

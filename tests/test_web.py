@@ -18,6 +18,7 @@ import slimnet.web.runtime
 import slimnet.web.site
 from browser import served
 from slimnet.errors import ArgumentError, FileFormatError
+from slimnet.export._seal import sealed
 from slimnet.web import build_site, fetch_runtime
 from slimnet.web.runtime import ARCHIVE, unpack_runtime
 from slimnet_cli import _run
@@ -231,6 +232,17 @@ def test_changed_bundle_is_refused(tmp_path: Path, bundle: Path, runtime: Path) 
         file.write(b"\0")
     with pytest.raises(FileFormatError, match=r"dense\.onnx is not the file that was exported"):
         build_site(changed, tmp_path / "site", runtime=runtime)
+
+
+def test_other_preprocessing_is_refused(tmp_path: Path, bundle: Path, runtime: Path) -> None:
+    """Of a bundle that is whole: the page does one thing, and must not do it to a network that wants another."""
+    other = tmp_path / "other"
+    shutil.copytree(bundle, other)
+    model = json.loads((other / "model.json").read_text(encoding="utf-8"))
+    model["preprocessing"]["alpha"] = "white"
+    (other / "model.json").write_bytes(sealed(model))
+    with pytest.raises(ArgumentError, match="`alpha` of `preprocessing` must be dropped"):
+        build_site(other, tmp_path / "site", runtime=runtime)
 
 
 def test_command(tmp_path: Path, bundle: Path, runtime: Path, capsys: pytest.CaptureFixture[str]) -> None:

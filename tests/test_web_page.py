@@ -325,6 +325,20 @@ def test_phone_needs_no_scrolling_to_the_side(page: Page) -> None:
     assert over == []
 
 
+def test_threads_where_the_host_allows_them(browser: Browser, site: Path, bundle: Path) -> None:
+    with served(site, Cross_Origin_Opener_Policy="same-origin", Cross_Origin_Embedder_Policy="require-corp") as url:
+        page = browser.page()
+        page.open(url)
+        page.wait("document.body.classList.contains('ready')")
+        got = shown(page, lambda: page.evaluate("document.querySelector('#examples button').click()"))
+        conditions = page.wait("document.getElementById('conditions').textContent")
+        threads = min(4, page.evaluate("navigator.hardwareConcurrency"))
+    assert f"WebAssembly, {threads} thread" in conditions
+    expected = computed(bundle, Image.open(site / "example-1.png"))
+    assert largest_difference(got["slim"], expected["slim"]) <= 1e-3
+
+
+@pytest.mark.slow
 def test_page_on_webgpu(site: Path, bundle: Path, tmp_path: Path) -> None:
     """Where there is an adapter (here one in software), the page offers it, and runs the last picture again on it."""
     if find_chromium() is None:

@@ -88,11 +88,11 @@ def build_site(
     Raises:
         FileFormatError: if the bundle is none, was changed or cut short; or the runtime cannot be had.
         ArgumentError: if ``out`` holds something and ``force`` is not set, or anything but a site; if an example is no picture
-            that browsers read; or the bundle's network takes something else than pictures.
+            that browsers read; or the bundle asks for other preprocessing than the page does.
     """
     out = Path(out)
     source = read_bundle(bundle)
-    _check_network(source)
+    preprocess.check(source.model["preprocessing"])
     _check_old_site(out, force=force)
     example_files = example_names(examples)
     archive = fetch_runtime(runtime, registry=registry, say=say)
@@ -110,21 +110,6 @@ def build_site(
         write_json(folder / "site.json", {"format": FORMAT, "runtime": VERSION, **settings, "files": held})
     size = sum((out / name).stat().st_size for name in held)
     return Site(out, title, tuple(networks), tuple(held), size)
-
-
-def _check_network(bundle: Bundle) -> None:
-    """A page feeds one float32 input with the picture that the bundle's preprocessing makes."""
-    try:
-        preprocess.check(bundle.model["preprocessing"])
-        (network_input,) = bundle.model["inputs"]
-        dtype, shape = network_input["dtype"], network_input["shape"]
-        described = [bundle.model["preprocessing"]["channels"], *bundle.model["preprocessing"]["size"]]
-    except (KeyError, TypeError, ValueError) as error:
-        raise ArgumentError(f"{bundle.path} is not for a web page: it must take one picture ({error}).") from None
-    if dtype != "float32" or list(shape[1:]) != described:
-        raise ArgumentError(
-            f"{bundle.path} is not for a web page: its input is {shape} {dtype}, not float32 pictures {described}."
-        )
 
 
 def _networks(bundle: Bundle) -> list[dict[str, Any]]:

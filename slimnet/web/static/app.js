@@ -87,8 +87,9 @@ function enable(ready) {
   part('no-camera').hidden = Camera.isPossible();
 }
 
-async function classify(bitmap, { live }) {
+async function classify(bitmap, { live, mine }) {
   const seen = await running.engine.frame(bitmap);
+  if (mine !== turn) return;
   drawSeen(part('seen'), seen.picture);
   part('seen-figure').hidden = false;
   const { label, share } = running.table.update(seen.probabilities);
@@ -128,7 +129,7 @@ async function showPicture(blob) {
     if (!running) return;
     draw(part('preview'), bitmap, bitmap.width, bitmap.height);
     document.body.classList.add('shown', 'busy');
-    await classify(bitmap, { live: false });
+    await classify(bitmap, { live: false, mine });
     const end = performance.now() + PATIENCE;
     for (let i = 0; i < ROUNDS && mine === turn && performance.now() < end; i++) await timeOnce();
   } catch (error) {
@@ -149,7 +150,7 @@ async function startCamera() {
     while (camera.isOn && mine === turn) {
       const bitmap = await camera.next();
       if (!bitmap) continue;
-      await classify(bitmap, { live: true });
+      await classify(bitmap, { live: true, mine });
       await timeOnce();
     }
   } catch (error) {
