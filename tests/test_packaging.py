@@ -166,8 +166,9 @@ def test_wheel_holds_two_packages_and_nothing_else(wheel: zipfile.ZipFile) -> No
     assert not [name for name in names if name.endswith((".pyc", ".th", ".pth"))]
 
 
-def test_wheel_holds_every_module_and_recipe(wheel: zipfile.ZipFile) -> None:
-    wanted = {str(path.relative_to(ROOT)) for path in (*modules(), *SOURCE.rglob("*.toml"))}
+def test_wheel_holds_every_module_recipe_and_page(wheel: zipfile.ZipFile) -> None:
+    files = (*modules(), *SOURCE.rglob("*.toml"), *(SOURCE / "web" / "static").iterdir())
+    wanted = {str(path.relative_to(ROOT)) for path in files}
     assert wanted <= set(wheel.namelist())
 
 

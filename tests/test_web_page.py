@@ -265,6 +265,41 @@ def test_times_are_shown(page: Page, tmp_path: Path) -> None:
     assert "WebAssembly, 1 thread" in page.evaluate("document.getElementById('conditions').textContent")
 
 
+def test_speed_is_the_median_of_ratios_within_rounds(modules: Page) -> None:
+    """Not the ratio of medians; and only the last rounds count."""
+    got = modules.evaluate(
+        """import('/stopwatch.js').then(({ Stopwatch, ROUNDS }) => {
+          const watch = new Stopwatch();
+          for (let i = 0; i < 50; i++) watch.add({ dense: 1000, slim: 1 });
+          for (const [dense, slim] of [[2, 1], [9, 3], [4, 4]]) {
+            for (let i = 0; i < ROUNDS / 3; i++) watch.add({ dense, slim });
+          }
+          return [watch.count, watch.times(), watch.speeds('dense')];
+        })"""
+    )
+    assert got == [30, {"dense": 4, "slim": 3}, {"dense": 1, "slim": 2}]
+
+
+def test_of_many_labels_the_likeliest_are_shown(page: Page) -> None:
+    few, every, top = page.evaluate(
+        """import('./table.js').then(({ Table }) => {
+          const host = document.createElement('table');
+          host.createCaption();
+          const labels = Array.from({ length: 30 }, (_, i) => `label ${i}`);
+          const table = new Table(host, labels, [{ name: 'dense', bytes: 2e6 }, { name: 'slim', bytes: 1e5 }], 'slim');
+          const slim = Float64Array.from(labels, (_, i) => i / 435);
+          const { label } = table.update({ dense: slim.toReversed(), slim });
+          const rows = () => [...host.tBodies[0].rows].map((row) => row.cells[0].textContent);
+          const few = rows();
+          table.all = true;
+          return [few, rows(), label];
+        })"""
+    )
+    assert top == "label 29"
+    assert few == [f"label {i}" for i in range(29, 17, -1)]
+    assert every == [f"label {i}" for i in range(30)]
+
+
 @pytest.mark.parametrize(
     "give",
     [
