@@ -9,7 +9,8 @@ import { ROUNDS, Stopwatch } from './stopwatch.js';
 import { Table } from './table.js';
 
 const MOST_PIXELS = 64e6;
-const PATIENCE = 6000; // milliseconds that a still picture is timed for
+const WARM_UP = 2000; // milliseconds of rounds that are not counted: browsers compile what runs often a second time
+const PATIENCE = 10000; // milliseconds that a still picture is timed for
 const FEWEST_ROUNDS = 5; // before a time is shown
 const PAUSE = 3000; // milliseconds between two announcements of what the camera shows
 const RUNTIMES = { wasm: 'WebAssembly', webgpu: 'WebGPU' };
@@ -19,7 +20,7 @@ const camera = new Camera(part('video'));
 const announced = { text: '', at: 0 };
 let site;
 let model;
-let running; // what is there for one backend: {engine, table, watch, baseline, conditions}
+let running; // what is there for one backend: {engine, table, watch, baseline, conditions, warm}
 let picture; // the last one, as a Blob
 let turn = 0; // of pictures: a later one ends what an earlier one still does
 let loads = 0; // of backends, likewise
@@ -67,7 +68,7 @@ async function start(backend) {
     const main = networks.includes(site.main) ? site.main : networks[0];
     const table = new Table(part('table'), model.labels, there, main);
     const conditions = RUNTIMES[backend] + (backend === 'wasm' ? `, ${threads} thread${threads > 1 ? 's' : ''}` : '');
-    running = { engine, table, watch: new Stopwatch(), baseline: there[0].name, conditions };
+    running = { engine, table, watch: new Stopwatch(), baseline: there[0].name, conditions, warm: 0 };
     part('main').textContent = main;
     part('more').hidden = !table.hasMore;
     progress('');
@@ -100,7 +101,11 @@ async function classify(bitmap, { live, mine }) {
 
 async function timeOnce() {
   const { engine, table, watch, baseline, conditions, preparing } = running;
-  watch.add((await engine.round()).times);
+  const start = performance.now();
+  const { times } = await engine.round();
+  running.warm += performance.now() - start;
+  if (running.warm < WARM_UP) return;
+  watch.add(times);
   if (watch.count < FEWEST_ROUNDS) return;
   table.time(watch.times(), watch.speeds(baseline));
   part('conditions').textContent =
@@ -130,8 +135,8 @@ async function showPicture(blob) {
     draw(part('preview'), bitmap, bitmap.width, bitmap.height);
     document.body.classList.add('shown', 'busy');
     await classify(bitmap, { live: false, mine });
-    const end = performance.now() + PATIENCE;
-    for (let i = 0; i < ROUNDS && mine === turn && performance.now() < end; i++) await timeOnce();
+    const [end, enough] = [performance.now() + PATIENCE, running.watch.total + ROUNDS];
+    while (mine === turn && performance.now() < end && running.watch.total < enough) await timeOnce();
   } catch (error) {
     if (mine === turn) fail(error);
   } finally {

@@ -10,6 +10,7 @@ function median(values) {
 
 export class Stopwatch {
   #rounds = [];
+  total = 0; // rounds ever added
 
   get count() {
     return this.#rounds.length;
@@ -17,6 +18,7 @@ export class Stopwatch {
 
   // times: {network: ms} of one round
   add(times) {
+    this.total += 1;
     this.#rounds.push(times);
     if (this.#rounds.length > ROUNDS) this.#rounds.shift();
   }

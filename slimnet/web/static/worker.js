@@ -7,7 +7,6 @@ import { prepare } from './preprocess.js';
 
 const RUNTIMES = { wasm: './runtime/ort.wasm.bundle.min.js', webgpu: './runtime/ort.jspi.bundle.min.js' };
 const BLOCK = 10; // milliseconds of runs that one timing takes at least: clocks of browsers tick in up to 1 ms
-const WARM_UP = 3;
 
 let ort;
 let preprocessing;
@@ -25,7 +24,7 @@ async function load({ site, model, backend }) {
     self.postMessage({ type: 'progress', text: `Loading ${name} …` });
     try {
       const session = await ort.InferenceSession.create(new URL(file, self.location.href).href, { executionProviders: [backend] });
-      networks.push({ name, session, repeats: 0 });
+      networks.push({ name, session, repeats: 1 });
     } catch (error) {
       failures.push(`${name} does not run here: ${firstLine(error)}`);
     }
@@ -48,27 +47,20 @@ function softmax(logits) {
   return powers.map((power) => power / sum);
 }
 
-// Milliseconds a run, over enough runs for the clock.
+// Milliseconds a run, over as many runs as fill a block: their number grows until they do.
 async function time(network) {
   const start = performance.now();
   for (let i = 0; i < network.repeats; i++) await run(network);
-  return (performance.now() - start) / network.repeats;
-}
-
-// The first runs are slower, and are not counted; then as many runs as fill a block.
-async function warmUp(network) {
-  for (let i = 0; i < WARM_UP; i++) await run(network);
-  network.repeats = 1;
-  while ((await time(network)) * network.repeats < BLOCK) network.repeats *= 2;
+  const took = performance.now() - start;
+  const each = took / network.repeats;
+  if (took < BLOCK) network.repeats *= 2;
+  return each;
 }
 
 // Every network once, in random order: what slows the machine down hits all alike.
 async function round() {
   const times = {};
-  for (const network of shuffled(networks)) {
-    if (!network.repeats) await warmUp(network);
-    times[network.name] = await time(network);
-  }
+  for (const network of shuffled(networks)) times[network.name] = await time(network);
   return { times };
 }
 
