@@ -40,6 +40,7 @@ ARROWS = {
         *("_files", "allocation", "criteria", "data", "errors", "export", "graph", "measure", "models", "oneshot", "surgery"),
     },
     "recipes": {"errors", "training"},
+    "web": {"_files", "errors", "export", "measure", "preprocess"},
     "pipeline": {
         "_files",
         "allocation",
@@ -180,8 +181,9 @@ def test_wheel_holds_two_packages_and_nothing_else(wheel: zipfile.ZipFile) -> No
     assert not [name for name in names if name.endswith((".pyc", ".th", ".pth"))]
 
 
-def test_wheel_holds_every_module_recipe_and_schema(wheel: zipfile.ZipFile) -> None:
-    wanted = {str(path.relative_to(ROOT)) for path in (*modules(), *SOURCE.rglob("*.toml"), *SOURCE.rglob("*.schema.json"))}
+def test_wheel_holds_every_module_and_data_file(wheel: zipfile.ZipFile) -> None:
+    data = (*SOURCE.rglob("*.toml"), *SOURCE.rglob("*.schema.json"), *(SOURCE / "web" / "static").iterdir())
+    wanted = {str(path.relative_to(ROOT)) for path in (*modules(), *data)}
     assert wanted <= set(wheel.namelist())
 
 

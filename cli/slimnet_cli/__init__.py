@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from slimnet_cli import bench, evaluate, export, inspect, predict, prune, recipes, report, slim, train, verify
+from slimnet_cli import bench, evaluate, export, inspect, predict, prune, recipes, report, slim, train, verify, web
 
 __all__ = ["cli", "main"]
 
@@ -23,7 +23,7 @@ def cli() -> None:
     """
 
 
-for module in (train, recipes, export, verify, bench, evaluate, predict, report, prune, slim, inspect):
+for module in (train, recipes, export, verify, bench, evaluate, predict, web, report, prune, slim, inspect):
     cli.add_command(module.command)
 
 

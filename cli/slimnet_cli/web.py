@@ -1,0 +1,69 @@
+"""``slimnet web``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from slimnet_cli._emit import emit_json, emit_table, number, percent, say
+from slimnet_cli._options import as_json, existing, folder_out, force
+
+
+@click.command("web")
+@click.argument("bundle", type=existing)
+@folder_out
+@click.option("--title", help="Heading of the page (default: the name of the bundle's folder).")
+@click.option("--example", "examples", type=existing, multiple=True, metavar="IMAGE", help="A picture to offer; may be repeated.")
+@click.option("--webgpu/--no-webgpu", default=True, show_default=True, help="With what WebGPU needs (17 MB more).")
+@click.option("--runtime", type=existing, metavar="FILE", help="onnxruntime-web's npm package (default: kept, or fetched once).")
+@click.option("--registry", metavar="URL", help="npm registry to fetch it from (default: npm_config_registry, or npm's own).")
+@click.option(
+    "--serve",
+    type=click.IntRange(0, 65535),
+    is_flag=False,
+    flag_value=8000,
+    metavar="[PORT]",
+    help="Then serve the site on this computer until interrupted.  [port: 8000; 0: any]",
+)
+@force
+@as_json
+def command(bundle: Path, out: Path, serve: int | None, as_json: bool, **options: Any) -> None:
+    """Write a static web page that runs the networks of BUNDLE in the browser.
+
+    \b
+    slimnet web build/r56 --out site
+    python -m http.server -d site          # or any other static host
+    """
+    from slimnet.web import build_site
+
+    site = build_site(bundle, out, say=say, **options)
+    if as_json:
+        emit_json(site.as_dict())
+    else:
+        _table(site)
+    if serve is not None:
+        _serve(site.path, serve)
+
+
+def _table(site: Any) -> None:
+    rows = [("network", "accuracy", "bytes")]
+    for network in site.networks:
+        accuracy = (network["accuracy"] or {}).get("value")
+        rows.append((network["name"], percent(accuracy), number(network["bytes"])))
+    emit_table(rows)
+    click.echo(f"{len(site.files)} files, {number(site.bytes)} bytes in all")
+    click.echo(str(site.path))
+
+
+def _serve(folder: Path, port: int) -> None:
+    from functools import partial
+    from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+
+    with ThreadingHTTPServer(("127.0.0.1", port), partial(SimpleHTTPRequestHandler, directory=str(folder))) as server:
+        say(f"http://127.0.0.1:{server.server_address[1]}/ (Ctrl-C ends it)")
+        try:
+            server.serve_forever()
+        except KeyboardInterrupt:
+            say("ended")

@@ -1,0 +1,165 @@
+"""From a bundle to a folder that any static host can serve."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from html import escape
+from importlib.resources import files
+from pathlib import Path
+from string import Template
+from typing import Any
+
+from slimnet import preprocess
+from slimnet._files import atomic_folder, check_output, read_json, write_json
+from slimnet.errors import ArgumentError
+from slimnet.export import Bundle, read_bundle
+from slimnet.web.examples import copy_examples, example_names
+from slimnet.web.runtime import VERSION, fetch_runtime, unpack_runtime
+
+FORMAT = "slimnet-site"
+PAGE = (
+    *("app.js", "camera.js", "draw.js", "engine.js", "pixels.js", "preprocess.js", "sources.js", "stopwatch.js", "table.js"),
+    *("worker.js", "style.css", "icon.svg"),
+)
+"""What is copied as it is; ``index.html`` is filled in."""
+CARD = "MODEL_CARD.md"
+NAMES = {"fp32": "slim", "int8": "slim int8"}
+"""Precisions that a page runs, and what it calls them; fp16 has no kernels in WebAssembly."""
+
+
+@dataclass(frozen=True)
+class Site:
+    """A site that was written.
+
+    Attributes:
+        path: its folder.
+        title: heading of the page.
+        networks: ``name``, ``file``, ``bytes`` and ``accuracy`` of each network, the baseline first.
+        files: every file, relative to the folder.
+        bytes: of all files.
+    """
+
+    path: Path
+    title: str
+    networks: tuple[dict[str, Any], ...]
+    files: tuple[str, ...]
+    bytes: int
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return {
+            "path": str(self.path),
+            "title": self.title,
+            "networks": list(self.networks),
+            "files": list(self.files),
+            "bytes": self.bytes,
+        }
+
+
+def build_site(
+    bundle: Path | str,
+    out: Path | str,
+    *,
+    title: str | None = None,
+    examples: Sequence[Path] = (),
+    webgpu: bool = True,
+    runtime: Path | None = None,
+    registry: str | None = None,
+    force: bool = False,
+    say: Callable[[str], None] = lambda message: None,
+) -> Site:
+    """Write a page that runs a bundle's networks in the browser: all of it or nothing.
+
+    The page is static and loads nothing from elsewhere. It must be served: a browser loads no modules from ``file://``.
+
+    Args:
+        bundle: folder of a bundle.
+        out: folder to make.
+        title: heading of the page; by default the name of the bundle's folder.
+        examples: pictures to offer on the page.
+        webgpu: with what WebGPU needs (17 MB more), offered to browsers that have it.
+        runtime: the npm package ``onnxruntime-web``, fetched elsewhere; see :func:`slimnet.web.fetch_runtime`.
+        registry: npm registry to fetch it from.
+        force: replace an existing site.
+        say: takes a line of progress.
+
+    Raises:
+        FileFormatError: if the bundle is none, was changed or cut short; or the runtime cannot be had.
+        ArgumentError: if ``out`` holds something and ``force`` is not set, or anything but a site; if an example is no picture
+            that browsers read; or the bundle asks for other preprocessing than the page does.
+    """
+    out = Path(out)
+    source = read_bundle(bundle)
+    preprocess.check(source.model["preprocessing"])
+    _check_old_site(out, force=force)
+    example_files = example_names(examples)
+    archive = fetch_runtime(runtime, registry=registry, say=say)
+    title = title or source.path.resolve().name
+    networks = _networks(source)
+    with atomic_folder(out, force=force, ours=_names_in(out)) as folder:
+        for name in ("model.json", *(network["file"] for network in networks)):
+            shutil.copyfile(source.path / name, folder / name)
+        _write_page(folder, title, card=_copy_card(source, folder))
+        (folder / "runtime").mkdir()
+        unpack_runtime(archive, folder / "runtime", webgpu=webgpu)
+        shown = copy_examples(example_files, folder)
+        held = sorted([*_files_in(folder), "site.json"])
+        settings = {"main": NAMES["fp32"], "networks": networks, "examples": shown, "webgpu": webgpu}
+        write_json(folder / "site.json", {"format": FORMAT, "runtime": VERSION, **settings, "files": held})
+    size = sum((out / name).stat().st_size for name in held)
+    return Site(out, title, tuple(networks), tuple(held), size)
+
+
+def _networks(bundle: Bundle) -> list[dict[str, Any]]:
+    """The baseline, and the slim network in every precision that a page runs."""
+    accuracy = bundle.model.get("accuracy") or {}
+    known = accuracy.keys() >= {"split", "count", "dense"}
+    dense = {"split": accuracy["split"], "count": accuracy["count"], "value": accuracy["dense"]} if known else None
+    networks = [_network("dense", bundle.dense_onnx, dense)]
+    for precision, path in bundle.precision_files.items():
+        if precision in NAMES:
+            networks.append(_network(NAMES[precision], path, bundle.model["precisions"][precision].get("accuracy")))
+    return networks
+
+
+def _network(name: str, path: Path, accuracy: Any) -> dict[str, Any]:
+    return {"name": name, "file": path.name, "bytes": path.stat().st_size, "accuracy": accuracy}
+
+
+def _write_page(folder: Path, title: str, *, card: bool) -> None:
+    static = files("slimnet.web").joinpath("static")
+    for name in PAGE:
+        (folder / name).write_bytes(static.joinpath(name).read_bytes())
+    page = Template(static.joinpath("index.html").read_text(encoding="utf-8"))
+    link = f' <a href="{CARD}">About the networks</a>.' if card else ""
+    text = page.substitute(title=escape(title), version=VERSION, card=link)
+    (folder / "index.html").write_text(text, encoding="utf-8")
+
+
+def _copy_card(bundle: Bundle, folder: Path) -> bool:
+    card = bundle.path / CARD
+    if card.is_file():
+        shutil.copyfile(card, folder / CARD)
+    return card.is_file()
+
+
+def _check_old_site(out: Path, *, force: bool) -> None:
+    """An old site may be replaced; what somebody else has put into it may not be lost."""
+    check_output(out, force=force)
+    if not out.is_dir() or not any(out.iterdir()):
+        return
+    old = read_json(out / "site.json") if (out / "site.json").is_file() else {}
+    listed = old.get("files") if old.get("format") == FORMAT else None
+    foreign = [name for name in _files_in(out) if not isinstance(listed, list) or name not in listed]
+    if foreign:
+        raise ArgumentError(f"{out} holds {foreign[0]}, which is not ours to overwrite: choose another output.")
+
+
+def _files_in(folder: Path) -> list[str]:
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir())
+
+
+def _names_in(folder: Path) -> list[str]:
+    return [entry.name for entry in folder.iterdir()] if folder.is_dir() else []

@@ -1,0 +1,94 @@
+// Runs the networks, away from the page so that it stays responsive.
+// Asked one at a time: {type: 'load', site, model, backend}, {type: 'frame', bitmap}, and {type: 'round'}, which times the last frame.
+// Each is answered by {type: 'done', …} or {type: 'error', text}; between, {type: 'progress', text}.
+
+import { readPixels } from './pixels.js';
+import { prepare } from './preprocess.js';
+
+const RUNTIMES = { wasm: './runtime/ort.wasm.bundle.min.js', webgpu: './runtime/ort.jspi.bundle.min.js' };
+const BLOCK = 10; // milliseconds of runs that one timing takes at least: clocks of browsers tick in up to 1 ms
+
+let ort;
+let preprocessing;
+let networks = []; // {name, session, repeats}
+let input; // the last frame as a tensor
+
+async function load({ site, model, backend }) {
+  preprocessing = model.preprocessing;
+  ort = await import(RUNTIMES[backend]);
+  const threads = self.crossOriginIsolated ? Math.min(4, navigator.hardwareConcurrency || 1) : 1;
+  ort.env.wasm.numThreads = threads;
+  ort.env.logLevel = 'error';
+  const failures = [];
+  for (const { name, file } of site.networks) {
+    self.postMessage({ type: 'progress', text: `Loading ${name} …` });
+    try {
+      const session = await ort.InferenceSession.create(new URL(file, self.location.href).href, { executionProviders: [backend] });
+      networks.push({ name, session, repeats: 1 });
+    } catch (error) {
+      failures.push(`${name} does not run here: ${firstLine(error)}`);
+    }
+  }
+  if (!networks.length) throw new Error(failures.join(' '));
+  return { networks: networks.map(({ name }) => name), failures, threads };
+}
+
+const run = ({ session }) => session.run({ [session.inputNames[0]]: input });
+
+async function probabilitiesOf(network) {
+  const outputs = await run(network);
+  return softmax(await outputs[network.session.outputNames[0]].getData());
+}
+
+function softmax(logits) {
+  const largest = logits.reduce((a, b) => Math.max(a, b));
+  const powers = Float64Array.from(logits, (logit) => Math.exp(logit - largest));
+  const sum = powers.reduce((a, b) => a + b);
+  return powers.map((power) => power / sum);
+}
+
+// Milliseconds a run, over as many runs as fill a block: their number grows until they do.
+async function time(network) {
+  const start = performance.now();
+  for (let i = 0; i < network.repeats; i++) await run(network);
+  const took = performance.now() - start;
+  const each = took / network.repeats;
+  if (took < BLOCK) network.repeats *= 2;
+  return each;
+}
+
+// Every network once, in random order: what slows the machine down hits all alike.
+async function round() {
+  const times = {};
+  for (const network of shuffled(networks)) times[network.name] = await time(network);
+  return { times };
+}
+
+function shuffled(items) {
+  const keyed = items.map((item) => [Math.random(), item]);
+  return keyed.sort(([a], [b]) => a - b).map(([, item]) => item);
+}
+
+async function frame({ bitmap }) {
+  const start = performance.now();
+  const pixels = readPixels(bitmap);
+  bitmap.close();
+  const prepared = prepare(pixels, preprocessing);
+  const preparing = performance.now() - start;
+  const [height, width] = preprocessing.size;
+  input = new ort.Tensor('float32', prepared.values, [1, preprocessing.channels, height, width]);
+  const probabilities = {};
+  for (const network of networks) probabilities[network.name] = await probabilitiesOf(network);
+  return { picture: prepared.picture, probabilities, preparing };
+}
+
+const firstLine = (error) => String(error?.message ?? error).split('\n')[0];
+const actions = { load, frame, round };
+
+self.addEventListener('message', async ({ data }) => {
+  try {
+    self.postMessage({ type: 'done', ...(await actions[data.type](data)) });
+  } catch (error) {
+    self.postMessage({ type: 'error', text: firstLine(error) });
+  }
+});
