@@ -108,7 +108,7 @@ def initializer(graph: Graph, name: str, array: Array) -> Value:
         count += 1
         unique = f"{name}_{count}"
     tensor = ir.tensor(array, name=unique)
-    value = ir.Value(name=unique, const_value=tensor, shape=tensor.shape, type=ir.TensorType(tensor.dtype))
+    value = ir.Value(name=unique, const_value=tensor, shape=ir.Shape(array.shape), type=ir.TensorType(tensor.dtype))
     graph.register_initializer(value)
     return value
 
@@ -140,7 +140,8 @@ def evaluate(nodes: Sequence[Node], source: Value, output: Value, array: Array, 
         [onnx.numpy_helper.from_array(value, name) for name, value in known.items() if value is not None],
     )
     model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", opset)])
-    return np.asarray(ReferenceEvaluator(model).run(None, {source.name: array})[0])
+    outputs: Any = ReferenceEvaluator(model).run(None, {source.name: array})
+    return np.asarray(outputs[0])
 
 
 def redirect(graph: Graph, old: Node, value: Value) -> None:
