@@ -16,7 +16,7 @@ from slimnet.export.steps.steps import STEPS, Step
 if TYPE_CHECKING:
     from slimnet.export.parity import ParityReport
     from slimnet.measure.latency import LatencyReport
-    from slimnet.measure.sessions import Inputs
+    from slimnet.measure.timed import Inputs
 
 Mode = Literal["none", "safe", "measured"]
 MODES: tuple[Mode, ...] = get_args(Mode)
