@@ -461,7 +461,7 @@ LIGHT = """
 import sys
 from slimnet_cli import _run
 status = _run(["predict", *sys.argv[1:]])
-print(status, [name for name in ("torch", "torchvision", "onnx", "cv2") if name in sys.modules], file=sys.stderr)
+print(status, [name for name in ("torch", "torchvision", "cv2") if name in sys.modules], file=sys.stderr)
 """
 
 

@@ -12,7 +12,7 @@ from slimnet.predict.results import Box, Prediction, Result
 PICTURES = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".bmp": "BMP", ".tif": "TIFF", ".tiff": "TIFF"}
 """Ending of a file → its format."""
 
-LONG, SHORT, MOST = 480, 240, 16  # pixels: smaller pictures are enlarged, at most so many times, or no label would fit
+LONG, SHORT, MOST = 480, 240, 32  # pixels: smaller pictures are enlarged, at most so many times, or no label would fit
 LABEL = 24  # letters of it: a longer one is shortened
 PALE, DARK = (255, 214, 10), (16, 16, 16)
 _SHARE = 28  # the letters' height is this part of the picture's shorter side …
