@@ -17,16 +17,18 @@ import torch
 from slimnet import FSDP, Dense, build_model, channel_groups, prune, slim, train
 from slimnet.allocation import Budget, Layer, NetworkCost, allocate, network_layers, padded_widths, slim_aligned
 from slimnet.allocation.choose import widths
-from slimnet.allocation.cost import places
+from slimnet.allocation.cost import as_exported, places
 from slimnet.allocation.exchange import Bound, exchange
 from slimnet.checkpoints import prune_checkpoint
 from slimnet.errors import ArgumentError, FileFormatError, MeasureError
+from slimnet.export import export_onnx
 from slimnet.graph import prunable
 from slimnet.measure import count
 from slimnet.measure.costs import CostTable, NodeTimes, Site, Target, profile_network, profile_nodes, table
 from slimnet.measure.costs.grid import PROBED, Layout, Span, layout_of, points
 from slimnet.measure.costs.probe import probe_model
 from slimnet.measure.costs.profile import Node
+from slimnet.measure.onnx_flops import linear_reads
 from slimnet.pipeline import export_run
 
 CONV = Site("conv", size=(8, 8), kernel=(3, 3), padding=(1, 1))
@@ -219,6 +221,18 @@ def test_layers_tell_the_flops(name: str, side: int) -> None:
     )
     halved = {group.name: group.size // 2 for group in prunable(groups)}
     assert 0.15 < sum(layer.flops(halved) for layer in layers) / layer_flops < 0.75
+
+
+def test_layers_read_what_the_exported_graph_reads(tmp_path: Path) -> None:
+    features = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3, padding=1), torch.nn.AdaptiveAvgPool2d(7), torch.nn.Flatten())
+    model = torch.nn.Sequential(*features, torch.nn.Linear(8 * 49, 16), torch.nn.ReLU(), torch.nn.Linear(16, 4)).eval()
+    x = torch.randn(2, 3, 1, 1)
+    export_onnx(model, x, tmp_path / "net.onnx")
+    layers = network_layers(model, x, channel_groups(model, x))
+    first, linear, last = as_exported(layers, linear_reads(tmp_path / "net.onnx"))
+    assert linear.reads == 8 and linear.widths({first.made_for[0][0]: 5}) == (5, 16)
+    assert [layer.flops({}) for layer in (first, linear, last)] == [layer.flops({}) for layer in layers]
+    assert last == layers[2] and as_exported(layers, [8]) == layers
 
 
 def test_layers_of_all_kinds() -> None:

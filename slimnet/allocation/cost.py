@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from torch import Tensor, nn
@@ -15,6 +16,7 @@ from slimnet.graph import ChannelGroup
 from slimnet.measure.costs import CostTable, NodeTimes, Site, profile_network
 from slimnet.measure.costs.grid import Span
 from slimnet.measure.costs.table import WIDTH, Place, Progress
+from slimnet.measure.onnx_flops import linear_reads
 
 LAYER_OPS = ("Conv", "FusedConv", "Gemm", "FusedGemm", "MatMul", "FusedMatMul", "ReorderInput", "ReorderOutput")
 RUNS = 30
@@ -70,11 +72,11 @@ class NetworkCost:
             ExportError: if the network cannot be exported.
             MeasureError: if a layer does not run on the target.
         """
-        layers = network_layers(model, example, groups)
-        table.measure(places(layers), progress)
         with tempfile.TemporaryDirectory(prefix="slimnet-cost-") as folder:
             path = Path(folder) / "dense.onnx"
-            export_onnx(model, example, path, optimise="none")  # as the table knows the layers
+            export_onnx(model, example, path)
+            layers = as_exported(network_layers(model, example, groups), linear_reads(path))
+            table.measure(places(layers), progress)
             profile, beside = profile_network(path, table.target, runs=RUNS)
         return cls(layers, table, profile, beside)
 
@@ -110,6 +112,25 @@ class NetworkCost:
         """How much of the dense network's maps is left."""
         dense = sum(layer.positions * layer.makes for layer in self.layers)
         return sum(layer.positions * layer.widths(kept)[1] for layer in self.layers) / dense
+
+
+def as_exported(layers: Sequence[Layer], reads: Sequence[int]) -> tuple[Layer, ...]:
+    """The layers, with linear ones that read less in the exported graph (each number once) as they are there.
+
+    Args:
+        layers: of the network.
+        reads: features that the linear layers of the graph read, in order; ignored where there are more or fewer of them.
+    """
+    linear = [layer.name for layer in layers if layer.site is not None and layer.site.kind == "linear"]
+    found = dict(zip(linear, reads, strict=True)) if len(linear) == len(reads) else {}
+    return tuple(_reading(layer, found.get(layer.name, layer.reads)) for layer in layers)
+
+
+def _reading(layer: Layer, reads: int) -> Layer:
+    if reads == layer.reads or any(entries * reads % layer.reads for *_, entries in layer.read_from):
+        return layer
+    parts = tuple((group, size, entries * reads // layer.reads) for group, size, entries in layer.read_from)
+    return replace(layer, reads=reads, read_from=parts)
 
 
 def places(layers: Iterable[Layer]) -> list[Place]:

@@ -45,6 +45,19 @@ _COUNTS: Mapping[str, tuple[Callable[[Sequence[Shape], Shape, Any], int], tuple[
 """Operator → what it costs, and which of its inputs are the two factors."""
 
 
+def linear_reads(path: Path) -> list[int]:
+    """How many features each linear layer (``Gemm`` with a stored weight) of an ONNX file reads, in the order of the graph.
+
+    Args:
+        path: an ONNX file.
+    """
+    graph = onnx.load(str(path), load_external_data=False).graph
+    stored = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
+    layers = [node for node in graph.node if node.op_type == "Gemm" and node.input[1] in stored]
+    turned = [any(item.name == "transB" and item.i for item in node.attribute) for node in layers]
+    return [stored[node.input[1]][1 if transposed else 0] for node, transposed in zip(layers, turned, strict=True)]
+
+
 def onnx_flops(path: Path) -> int | None:
     """Multiply-adds for one image, exactly, or None.
 
