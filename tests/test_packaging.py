@@ -62,7 +62,10 @@ ARROWS = {
 FACADES = {
     "fvcore": {"measure/flops.py"},
     "sklearn": {"data/digits.py"},
-    "PIL": {"data/images.py", "export/_infer.py", "preprocess.py", "predict/annotate.py", "predict/decode.py"},
+    "PIL": {
+        *("data/images.py", "export/_infer.py", "preprocess.py"),
+        *(f"predict/{name}.py" for name in ("annotate", "decode", "faces", "outputs", "predictor", "sources", "video")),
+    },
     "cv2": {"predict/_cv.py"},
     "matplotlib": {"report/_figure.py"},
     "torchvision": {"data/cifar.py", "models/_torchvision.py", "training/objective.py"},
