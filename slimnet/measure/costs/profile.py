@@ -17,7 +17,9 @@ from slimnet.errors import MeasureError
 from slimnet.measure.costs.store import Target
 from slimnet.measure.sessions import open_session
 
-WARM_UP = 3
+WARM_UP, LEAST = 3, 5
+ENOUGH = 10.0
+"""Seconds after which no more than the least number of rounds is run."""
 _ENDING = "_kernel_time"
 
 
@@ -80,7 +82,7 @@ def profile_network(model: Path | bytes, target: Target, *, runs: int = 20) -> t
     Args:
         model: an ONNX file, or its content.
         target: how it is run.
-        runs: rounds, after a few that warm up.
+        runs: rounds, after a few that warm up; fewer, but at least 5, where they take more than 10 seconds.
 
     Returns:
         The nodes; and microseconds: the median of a run of the plain session less the nodes of the other one, at least 0.
@@ -104,7 +106,10 @@ def _walls(sessions: Sequence[Any], target: Target, runs: int) -> list[list[int]
     feed = {spec.name: _random(spec, target, rng) for spec in sessions[0].get_inputs()}
     walls: list[list[int]] = [[] for _ in sessions]
     try:
-        for _ in range(WARM_UP + runs):
+        begun = time.monotonic()
+        for done in range(WARM_UP + runs):
+            if done >= WARM_UP + LEAST and time.monotonic() - begun > ENOUGH:
+                break
             for times, session in zip(walls, sessions, strict=True):
                 start = time.perf_counter_ns()
                 session.run(None, feed)
