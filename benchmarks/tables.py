@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from _tables import ROOT, Result, load, parity, percent, speedup, table
+from runtime_tables import runtimes_table
 from speed_tables import clock_table, peer_table, widths_table
 
 
@@ -223,6 +224,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "widths": widths_table,
     "clock": clock_table,
     "peer": peer_table,
+    "runtimes": runtimes_table,
 }
 
 
