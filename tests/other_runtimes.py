@@ -30,12 +30,21 @@ PROGRAM = Path(__file__).parent / "c" / "classify.cpp"
 
 @dataclass(frozen=True)
 class Runtime:
-    """A runtime: its name, how a file is loaded, which version is installed (None: it is not), and how to get it."""
+    """A runtime.
+
+    Attributes:
+        name: in the tables.
+        load: how a file is loaded.
+        version: which one is installed; None where none is.
+        needs: how to get it.
+        exact: whether it is set to compute in float32, and so must agree.
+    """
 
     name: str
     load: Callable[[Path], Run]
     version: Callable[[], str | None]
     needs: str
+    exact: bool = True
 
 
 def python(path: Path) -> Run:
@@ -54,9 +63,18 @@ def reference(path: Path) -> Run:
 
 def openvino(path: Path) -> Run:
     """OpenVINO on the CPU, in float32."""
+    return _openvino(path, {"INFERENCE_PRECISION_HINT": "f32"})
+
+
+def openvino_as_it_comes(path: Path) -> Run:
+    """The same in the precision that OpenVINO chooses: bfloat16 where the processor has it."""
+    return _openvino(path, {})
+
+
+def _openvino(path: Path, settings: dict[str, str]) -> Run:
     import openvino
 
-    model = openvino.Core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1})
+    model = openvino.Core().compile_model(path, "CPU", {"INFERENCE_NUM_THREADS": 1, **settings})
     return lambda x: model(x)["logits"]
 
 
@@ -118,14 +136,15 @@ def _package_version(module: str) -> Callable[[], str | None]:
     def version() -> str | None:
         if importlib.util.find_spec(module) is None:
             return None
-        return str(importlib.import_module(module).__version__)
+        return str(importlib.import_module(module).__version__).partition("-")[0]
 
     return version
 
 
 RUNTIMES = (
     Runtime("ONNX Runtime, C++", cpp, _cpp_version, "ORT_ROOT, a folder with include/ and lib/ of a release, and a compiler"),
-    Runtime("OpenVINO", openvino, _package_version("openvino"), "pip install openvino"),
+    Runtime("OpenVINO, float32", openvino, _package_version("openvino"), "pip install openvino"),
+    Runtime("OpenVINO, its default", openvino_as_it_comes, _package_version("openvino"), "pip install openvino", exact=False),
     Runtime("OpenCV dnn", opencv, _package_version("cv2"), "pip install opencv-python-headless"),
     Runtime("ONNX's reference evaluator", reference, _package_version("onnx"), "pip install onnx"),
 )

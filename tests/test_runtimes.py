@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -37,7 +38,23 @@ def test_agrees_with_onnx_runtime_at_any_batch(name: str, file: Path) -> None:
     run, expected = runtime.load(file), python(file)
     for batch in (1, 3, 2):
         x = np.random.default_rng(batch).standard_normal((batch, 3, 16, 16), dtype=np.float32)
-        assert relative_error(expected(x), run(x)) <= TOLERANCE
+        assert relative_error(expected(x), run(x)) <= (TOLERANCE if runtime.exact else 0.1)
+
+
+PAGE = Path(__file__).parent.parent / "docs" / "runtimes.md"
+EXAMPLES = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+
+
+@pytest.mark.parametrize(("module", "example"), zip(("openvino", "cv2", "onnx"), EXAMPLES, strict=True))
+@pytest.mark.filterwarnings("ignore")  # of the runtime
+def test_the_examples_of_the_page_run(module: str, example: str, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip(module)
+    monkeypatch.chdir(file.parent)
+    x = np.random.default_rng(0).standard_normal((3, 3, 16, 16), dtype=np.float32)
+    np.save("images.npy", x)
+    found: dict[str, np.ndarray] = {}
+    exec(compile(example, PAGE.name, "exec"), found)
+    assert relative_error(python(file)(x), found["logits"]) <= TOLERANCE
 
 
 def test_the_reference_evaluator_is_always_there() -> None:
