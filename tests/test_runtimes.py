@@ -45,7 +45,7 @@ PAGE = Path(__file__).parent.parent / "docs" / "runtimes.md"
 EXAMPLES = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
 
 
-@pytest.mark.parametrize(("module", "example"), zip(("openvino", "cv2", "onnx"), EXAMPLES, strict=True))
+@pytest.mark.parametrize(("module", "example"), list(zip(("openvino", "cv2", "onnx"), EXAMPLES, strict=True)))
 @pytest.mark.filterwarnings("ignore")  # of the runtime
 def test_the_examples_of_the_page_run(module: str, example: str, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip(module)
