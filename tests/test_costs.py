@@ -383,6 +383,9 @@ def test_a_target_of_flops_is_spent_and_takes_the_least_time(imagined: object, t
     at_rates = ({name: max(1, size - int(rate * size)) for name, size in sizes.items()} for rate in np.arange(0, 1, 0.005))
     ordinary = next(kept for kept in at_rates if cost.flops(kept) <= 0.4 * cost.flops({}))
     assert found.predicted_ms < 0.9 * cost.milliseconds(ordinary)
+    friendly = {name: size // 2 for name, size in sizes.items()}
+    again = allocate(cost, scores, Budget(flops=cost.flops(friendly) / cost.flops({})), BLOCKS)
+    assert again.predicted_ms <= cost.milliseconds(friendly)
 
 
 def test_widths_to_choose_from() -> None:

@@ -85,7 +85,7 @@ def allocate(
     the target is met; what a step of many channels has taken too much is given back. Then groups exchange channels, one narrower
     and another wider (:func:`slimnet.allocation.exchange.exchange`): within a target in time, as long as the loss falls; within a
     target of FLOPs or weights, which stays spent, as long as the predicted time falls and no more is lost than by the same rate
-    in every group. Groups that lie side by side in a
+    in every group, which is where a second search starts from. Groups that lie side by side in a
     layer (concatenated, or a stream and the channels that a later stage adds) may be narrowed together, so that their sum stays
     friendly.
 
@@ -179,11 +179,14 @@ class _Search:
             kept = wider
         if self.timed:
             return exchange(kept, self.ladders, self.losses, [Bound(self.used, 0.0, self.limit)])
-        least = min(SPENT * self.limit, self.used(kept))
-        most = max(self.losses(kept), self.losses(self._uniform()))
-        return exchange(
-            kept, self.ladders, self.cost.milliseconds, [Bound(self.used, least, self.limit), Bound(self.losses, 0.0, most)]
-        )
+        uniform = self._uniform()
+        most = max(self.losses(kept), self.losses(uniform))
+        return min((self._faster(start, most) for start in (kept, uniform)), key=self.cost.milliseconds)
+
+    def _faster(self, start: dict[str, int], most: float) -> dict[str, int]:
+        """By exchange, what takes less time, spends the target as well, and loses no more than ``most``."""
+        spent = Bound(self.used, min(SPENT * self.limit, self.used(start)), self.limit)
+        return exchange(start, self.ladders, self.cost.milliseconds, [spent, Bound(self.losses, 0.0, most)])
 
     def losses(self, kept: Mapping[str, int]) -> float:
         """The loss of an assignment."""
