@@ -33,7 +33,8 @@ def clock_table() -> str:
     r = load("clock_follows_flops")
     if r is None:
         return "(Not measured yet.)"
-    rows = [_clock_row(n, rate) for n in r["networks"] for rate in ("30%", "50%", "70%")]
+    kinds = [(n, kind) for n in r["networks"] for kind in ("chosen", "branches shut") if f"{kind} 50%" in n["variants"]]
+    rows = [_clock_row(n, kind, rate) for n, kind in kinds for rate in ("30%", "50%", "70%")]
     head = (
         *("network", "batch", "rate"),
         *("same rate everywhere: FLOPs ÷", "time ÷", "follows"),
@@ -43,10 +44,10 @@ def clock_table() -> str:
     return table(head, rows) + f"\n\n{note} {r['date']}, {r['device']}."
 
 
-def _clock_row(n: Result, rate: str) -> tuple[str, ...]:
-    cells: list[str] = [n["name"], str(n["batch"]), rate]
-    for kind in ("ordinary", "chosen"):
-        row = n["variants"][f"{kind} {rate}"]
+def _clock_row(n: Result, kind: str, rate: str) -> tuple[str, ...]:
+    cells: list[str] = [n["name"] + ("" if kind == "chosen" else f", {kind}"), str(n["batch"]), rate]
+    for way in ("ordinary", kind):
+        row = n["variants"][f"{way} {rate}"]
         low, high = row["interval"]
         cells += [f"{row['flops_reduction']:.2f}", f"{row['speedup']:.2f} ({low:.2f}–{high:.2f})", f"{row['follows']:.2f}"]
     return *cells, f"{n['control']['speedup']:.3f}"

@@ -77,8 +77,8 @@ def _down_to(scores: Mapping[str, Tensor], widths: Mapping[str, int]) -> dict[st
     for name, width in widths.items():
         if name not in scores:
             raise ArgumentError(f"`widths` names {name!r}, which is no channel group; there are: {', '.join(scores)}.")
-        if not 1 <= width <= len(scores[name]):
-            raise ArgumentError(f"the width of {name} must be from 1 to {len(scores[name])}, got {width}.")
+        if not 0 <= width <= len(scores[name]):
+            raise ArgumentError(f"the width of {name} must be from 0 to {len(scores[name])}, got {width}.")
     return {name: lowest(scores[name], len(scores[name]) - width) for name, width in widths.items()}
 
 

@@ -17,7 +17,7 @@ import torch
 from slimnet import FSDP, Dense, build_model, channel_groups, prune, slim, train
 from slimnet.allocation import Budget, Layer, NetworkCost, allocate, network_layers, padded_widths, slim_aligned
 from slimnet.allocation.choose import widths
-from slimnet.allocation.cost import as_exported, places
+from slimnet.allocation.cost import as_exported, branches_of, places
 from slimnet.allocation.exchange import Bound, exchange
 from slimnet.checkpoints import prune_checkpoint
 from slimnet.errors import ArgumentError, FileFormatError, MeasureError
@@ -388,6 +388,34 @@ def test_a_target_of_flops_is_spent_and_takes_the_least_time(imagined: object, t
     assert again.predicted_ms <= cost.milliseconds(friendly)
 
 
+def test_branches_are_shut_where_that_is_allowed(imagined: object, tmp_path: Path) -> None:
+    cost, scores = network(tmp_path)
+    assert cost.branches == tuple(
+        f"layer{stage}.{block}.conv1" for stage in (1, 2, 3) for block in (0, 1, 2) if stage == 1 or block
+    )
+    budget = Budget(flops=0.2)
+    narrow, shut = (allocate(cost, scores, budget, BLOCKS, shut_branches=allowed) for allowed in (False, True))
+    assert min(narrow.kept.values()) > 0 and {name for name, width in shut.kept.items() if width == 0} <= set(cost.branches)
+    assert shut.predicted_ms < narrow.predicted_ms
+    assert all(0 < share <= 1 for share in shut.energy.values())
+
+
+def test_a_shut_branch_is_cut_away() -> None:
+    torch.manual_seed(0)
+    model, x = build_model("resnet20", num_classes=10).eval(), torch.randn(2, 3, 16, 16)
+    prune(model, x, widths={"layer1.1.conv1": 0, "layer3.2.conv1": 0})
+    small = slim(model, x).model
+    left = {name for name, module in small.named_modules() if isinstance(module, torch.nn.Conv2d)}
+    assert not left & {"layer1.1.conv2", "layer3.2.conv2"} and "layer1.2.conv2" in left
+    assert count(small, x[:1]).flops < 0.8 * count(model, x[:1]).flops
+    inner = build_model("mobilenet_v2", num_classes=10).eval()
+    layers = network_layers(inner, torch.randn(2, 3, 32, 32), channel_groups(inner, torch.randn(2, 3, 32, 32)))
+    first = [layer.name for layer in layers if layer.name.startswith("features.2.")]
+    assert first and not set(branches_of(layers)) & {
+        group for layer in layers if layer.name in first for group, *_ in layer.made_for
+    }
+
+
 def test_widths_to_choose_from() -> None:
     assert widths(64, BLOCKS) == [64, 48, 32, 16, 12, 8, 4]
     assert widths(50, BLOCKS) == [50, 48, 32, 16, 12, 8, 4]
@@ -431,7 +459,7 @@ def test_prune_to_widths() -> None:
     mask = prune(model, x, widths={first: 3, second: groups[second]})
     closed = {name: int(gone.sum()) for name, gone in mask.closed().items()}
     assert closed == {**dict.fromkeys(groups, 0), first: groups[first] - 3}
-    for wrong, message in (({"none": 3}, "'none', which is no channel group"), ({first: 0}, "must be from 1 to")):
+    for wrong, message in (({"none": 3}, "'none', which is no channel group"), ({first: -1}, "must be from 0 to")):
         with pytest.raises(ArgumentError, match=message):
             prune(model, x, widths=wrong)
     with pytest.raises(ArgumentError, match="either `rate` or `widths`"):

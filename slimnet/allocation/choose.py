@@ -19,6 +19,8 @@ from slimnet.measure.costs.grid import Layout
 
 SPENT = 0.98
 """Of a target of FLOPs or weights, at least this much stays used when groups exchange channels for time."""
+SHUT = 0.5
+"""A shut branch leaves the network a shorter way: it counts as if it still had this share of the energy of its best channel."""
 UNKNOWN_SHARE = 0.05
 """A target in time is refused where more of the multiply-adds than this is in layers that the cost table does not know."""
 RUNGS = 3
@@ -72,6 +74,7 @@ def allocate(
     layout: Layout,
     *,
     align: int | None = None,
+    shut_branches: bool = False,
 ) -> Allocation:
     r"""Choose how many channels each group keeps, so that the target is met and least is lost.
 
@@ -95,6 +98,8 @@ def allocate(
         budget: the target.
         layout: how the machine's kernels take channels.
         align: the widths to choose from: multiples of this. None: those that fill the kernels of the machine.
+        shut_branches: let the inner groups of residual branches (:attr:`NetworkCost.branches`) go to 0 channels, which shuts the
+            branch; its loss is that of a group left with half the energy of its best channel.
 
     Raises:
         ArgumentError: if the target cannot be met, or is a time and the network has layers that the cost table does not know.
@@ -105,7 +110,7 @@ def allocate(
             f"{share:.0%} of the multiply-adds are in layers whose time cannot be predicted yet, such as {stranger}: give a "
             "target of `flops` or `params` instead."
         )
-    search = _Search(cost, scores, budget, layout, align)
+    search = _Search(cost, scores, budget, layout, align, shut_branches=shut_branches)
     kept = search.run()
     dense = {name: len(values) for name, values in scores.items()}
     return Allocation(
@@ -148,13 +153,23 @@ class _Search:
     """The greedy search for widths."""
 
     def __init__(
-        self, cost: NetworkCost, scores: Mapping[str, Tensor], budget: Budget, layout: Layout, align: int | None
+        self,
+        cost: NetworkCost,
+        scores: Mapping[str, Tensor],
+        budget: Budget,
+        layout: Layout,
+        align: int | None,
+        *,
+        shut_branches: bool = False,
     ) -> None:
         self.cost, self.layout = cost, layout
         self.used, self.limit = _measure_of(cost, budget)
         self.timed = budget.name in ("speedup", "ms")
         self.sizes = {name: len(values) for name, values in scores.items()}
         self.ladders = {name: widths(size, layout, align) for name, size in self.sizes.items()}
+        for name in cost.branches if shut_branches else ():
+            if name in self.ladders:
+                self.ladders[name].append(0)
         self.step = align or layout.block
         counts = Counter(group for layer in cost.layers for group, *_ in layer.made_for)
         self.makers = {name: max(counts[name], 1) for name in scores}
@@ -164,7 +179,8 @@ class _Search:
 
     def loss(self, name: str, width: int) -> float:
         """−log of the energy that a width leaves, for each layer that makes the channels."""
-        return -self.makers[name] * math.log(self._energy[name][width - 1])
+        energy = self._energy[name][width - 1] if width else SHUT * self._energy[name][0]
+        return -self.makers[name] * math.log(energy)
 
     def run(self) -> dict[str, int]:
         """Narrow until the target is met; then widen again where it allows that, the greatest loss first.

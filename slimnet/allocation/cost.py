@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -87,6 +88,11 @@ class NetworkCost:
         share = sum(layer.flops({}) for layer in strangers) / max(self.flops({}), 1)
         return share, strangers[0].name if strangers else ""
 
+    @property
+    def branches(self) -> tuple[str, ...]:
+        """Groups whose loss shuts a residual branch, see :func:`branches_of`."""
+        return branches_of(self.layers)
+
     def milliseconds(self, kept: Mapping[str, int]) -> float:
         """Predicted time of a batch when groups keep so many channels; groups that are not named keep all."""
         return (self._run + self._rest * self._share(kept) + self.factor * self._layers_at(kept)) / 1e3
@@ -112,6 +118,31 @@ class NetworkCost:
         """How much of the dense network's maps is left."""
         dense = sum(layer.positions * layer.makes for layer in self.layers)
         return sum(layer.positions * layer.widths(kept)[1] for layer in self.layers) / dense
+
+
+def branches_of(layers: Iterable[Layer]) -> tuple[str, ...]:
+    """Groups inside a residual branch: whoever reads one reads nothing else, and adds to a stream that was begun before.
+
+    Without its channels the branch is constant, and surgery shuts it. Branches where a stream begins are left alone: no other way
+    may lead past them.
+
+    Args:
+        layers: of the network, in the order in which they run.
+    """
+    begun: dict[str, str] = {}
+    readers = defaultdict(list)
+    for layer in layers:
+        for group, *_ in layer.made_for:
+            begun.setdefault(group, layer.name)
+        for group, *_ in layer.read_from:
+            readers[group].append(layer)
+    return tuple(group for group, found in readers.items() if all(_adds(layer, begun) for layer in found))
+
+
+def _adds(layer: Layer, begun: Mapping[str, str]) -> bool:
+    """Whether a layer reads a single group, whole, and adds only to what others have begun."""
+    whole = len(layer.read_from) == 1 and layer.widths({layer.read_from[0][0]: 0})[0] == 0
+    return whole and bool(layer.made_for) and all(begun[group] != layer.name for group, *_ in layer.made_for)
 
 
 def as_exported(layers: Sequence[Layer], reads: Sequence[int]) -> tuple[Layer, ...]:

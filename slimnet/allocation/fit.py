@@ -43,6 +43,7 @@ def fit_widths(
     threads: int = 1,
     batch: int = 1,
     align: int | None = None,
+    shut_branches: bool = False,
     progress: Progress | None = None,
 ) -> Allocation:
     """Measure what layers cost on this machine, and choose how many channels each group keeps.
@@ -54,6 +55,7 @@ def fit_widths(
         scores: name of a group that may shrink → (size,) scores, at least 0; the highest stay.
         budget: the target.
         threads, batch: of the ONNX Runtime session that the target is for.
+        shut_branches: let residual branches go as a whole, see :func:`allocate`.
         align: choose from multiples of this; None: from the widths that fill the kernels of this machine.
         progress: called with the number of times measured and to be measured.
 
@@ -64,7 +66,7 @@ def fit_widths(
     """
     table = CostTable(Target(threads=threads, batch=batch))
     cost = NetworkCost.measure(model, example, groups, table, progress=progress)
-    return allocate(cost, scores, budget, table.layout, align=align)
+    return allocate(cost, scores, budget, table.layout, align=align, shut_branches=shut_branches)
 
 
 def fit_padding(
