@@ -503,6 +503,9 @@ def test_prune_a_checkpoint_to_a_target(imagined: object, tmp_path: Path, monkey
     found = report["allocation"]
     assert found["target"] == {"params": 0.5} and found["predicted"]["params_left"] <= 0.5
     assert {g["name"]: g["size"] - g["closed"] for g in report["groups"]} == found["kept"]
+    with pytest.raises(ArgumentError, match="`shut_branches` is for a target"):
+        prune_checkpoint(weights, tmp_path / "no", model="resnet8", num_classes=10, in_channels=3, image_size=16,
+                         rate=0.5, shut_branches=True)  # fmt: skip
     with pytest.raises(ArgumentError, match="needs coupled streams"):
         prune_checkpoint(weights, tmp_path / "no", model="resnet8", num_classes=10, in_channels=3, image_size=16,
                          target={"params": 0.5}, couple="none")  # fmt: skip

@@ -30,6 +30,7 @@ selection = together(
 @network
 @selection
 @target_options
+@click.option("--shut-branches", is_flag=True, help="For a target: let residual branches go as a whole.")
 @folder_out
 @force
 @as_json

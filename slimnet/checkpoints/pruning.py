@@ -36,6 +36,7 @@ def prune_checkpoint(
     target: Mapping[str, float] | None = None,
     threads: int = 1,
     batch: int = 1,
+    shut_branches: bool = False,
     ranking: Ranking = "group",
     couple: Couple = "stream",
     mask_norm: bool = True,
@@ -56,6 +57,7 @@ def prune_checkpoint(
         target: what the network is to cost on this machine once it is cut, e.g. ``{"speedup": 3}`` (see
             `slimnet.allocation.Budget`): widths are chosen group by group from measured costs.
         threads, batch: that the target is for.
+        shut_branches: for a target, let residual branches go as a whole.
         criterion, ranking, couple, mask_norm, ignore: see :func:`slimnet.prune`.
         data, data_dir: training data for ``"cs"`` and ``"taylor"``.
         force: replace an existing folder.
@@ -74,6 +76,8 @@ def prune_checkpoint(
     if [rate, flops, target].count(None) != 2:
         raise ArgumentError("give one of `rate`, `flops` and `target`.")
     budget = Budget(**target) if target is not None else None
+    if budget is None and shut_branches:
+        raise ArgumentError("`shut_branches` is for a target: give one, or leave it out.")
     if budget is not None and ranking != "group":
         raise ArgumentError("a target ranks groups by itself: leave `ranking` at 'group'.")
     if budget is not None and couple != "stream":
@@ -89,7 +93,17 @@ def prune_checkpoint(
         groups = channel_groups(model, example)
         chosen = not_ignored(prunable(groups), ignore)
         scores = {group.name: group_scores(model, group, criterion, statistics=statistics) for group in chosen}
-        fitted = fit_widths(model, example, groups, scores, budget, threads=threads, batch=batch, progress=telling(say))
+        fitted = fit_widths(
+            model,
+            example,
+            groups,
+            scores,
+            budget,
+            threads=threads,
+            batch=batch,
+            shut_branches=shut_branches,
+            progress=telling(say),
+        )
         found = {**fitted.as_dict(), "threads": threads, "batch": batch}
         how: dict[str, Any] = {"widths": found["kept"]}
     else:
