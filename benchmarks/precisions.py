@@ -1,11 +1,11 @@
 """What int8 and fp16 are worth: ResNet-18 at 224×224 (structure only), and trained networks with their accuracy.
 
     python benchmarks/precisions.py make    # networks and accuracies, into build/precisions; nothing is timed
-    python benchmarks/precisions.py time    # all timings, one thread, one image: about 3 minutes on an idle machine
+    python benchmarks/precisions.py time    # all timings, one thread, one image: about 2 minutes on an idle machine
 
 ResNet-18 with random weights and data: dense and half of the filters removed, fp32 and int8, all in one paired run. The runs
 cifar10-resnet20, cifar10-resnet56 and fer2013-slim (in runs/): dense fp32 against the slim network in each precision, with test
-accuracy and agreement; precisions are chosen on the validation split, as `slimnet export --precision` does it. Expected: slim
+accuracy and agreement; precisions are chosen on the validation split, as `slimnet export --precision` does it. The aim: slim
 int8 at least 9 times as fast as dense fp32 on ResNet-18, and no precision kept that loses more than half a point. Writes
 results/precisions.json.
 """
@@ -29,7 +29,7 @@ from slimnet.pipeline.precisions import PrecisionStep, answers
 
 RUNS = ("cifar10-resnet20", "cifar10-resnet56", "fer2013-slim")
 OUT = Path("build/precisions")
-SECONDS = {"resnet18": 60.0}
+SECONDS = {"resnet18": 40.0}
 
 
 def make_resnet18(folder: Path) -> dict[str, Any]:
@@ -97,7 +97,7 @@ def timed(name: str) -> dict[str, Any]:
     folder = OUT / name
     made = read_json(folder / "made.json")
     files = {row: folder / f"{row}.onnx" for row in made["rows"]}
-    report: LatencyReport = compare_latency(files, rounds=100, seconds=SECONDS.get(name, 20.0), limit=120.0)
+    report: LatencyReport = compare_latency(files, rounds=100, seconds=SECONDS.get(name, 15.0), limit=120.0)
     for row, values in made["rows"].items():
         variant = report[row]
         values |= {"median_ms": variant.median_ms, "speedup": variant.speedup, "interval": list(variant.interval)}
