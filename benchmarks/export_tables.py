@@ -16,7 +16,7 @@ def precision_row(name: str, row: str, r: Result) -> tuple[str, ...]:
         f"{r['bytes'] / 1e3:,.0f} kB",
         f"{r['median_ms']:.3f} ms",
         f"{r['speedup']:.2f}× ({low:.2f}–{high:.2f})",
-        f"no: {r['refused']}" if r.get("refused") else "yes",
+        "–" if "refused" not in r else f"no: {r['refused']}" if r["refused"] else "yes",
     )
 
 

@@ -5,7 +5,7 @@
 
 ResNet-18 with random weights and data: dense and half of the filters removed, fp32 and int8, all in one paired run. The runs
 cifar10-resnet20, cifar10-resnet56 and fer2013-slim (in runs/): dense fp32 against the slim network in each precision, with test
-accuracy and agreement; precisions are chosen on the validation split, as `slimnet export --precision` does it. Expected: slim
+accuracy and agreement; precisions are chosen on the validation split, as `slimnet export --precision` does it. The aim: slim
 int8 at least 9 times as fast as dense fp32 on ResNet-18, and no precision kept that loses more than half a point. Writes
 results/precisions.json.
 """
