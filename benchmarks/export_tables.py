@@ -14,7 +14,6 @@ def precision_row(name: str, row: str, r: Result) -> tuple[str, ...]:
         percent(r["test_accuracy"]) if "test_accuracy" in r else "–",
         percent(r["agreement"]) if "agreement" in r else "–",
         f"{r['bytes'] / 1e3:,.0f} kB",
-        f"{r['median_ms']:.3f} ms",
         f"{r['speedup']:.2f}× ({low:.2f}–{high:.2f})",
         "–" if "refused" not in r else f"no: {r['refused']}" if r["refused"] else "yes",
     )
@@ -31,7 +30,6 @@ def precisions_table() -> str:
         "test accuracy",
         "agreement with slim fp32",
         "bytes",
-        "median",
         "against dense fp32 (95 % interval)",
         "kept",
     )
@@ -72,7 +70,6 @@ def steps_table() -> str:
             (
                 name,
                 "<br>".join(_step(step) for step in case["steps"]) or "nothing to do",
-                f"{variants['exported']['median_ms']:.2f} ms",
                 speedup(case["latency"], "safe"),
                 f"{variants['measured']['speedup']:.2f}×",
                 f"{bound['speedup']:.2f}×" if bound else "",
@@ -81,7 +78,7 @@ def steps_table() -> str:
             )
         )
     head = (
-        *("network", "step: speed-up against the graph before it, 95 % interval, verdict", "as exported", "safe", "measured"),
+        *("network", "step: speed-up against the graph before it, 95 % interval, verdict", "safe", "measured"),
         *("one `Pad` an expansion (bound)", "A/A", "bytes; nodes: exported → safe → measured"),
     )
     return table(head, rows) + f"\n\nOne thread, batch 1, ONNX Runtime, random weights; {r['date']}, {r['device']}."
@@ -96,9 +93,7 @@ def predict_table() -> str:
         (
             c["name"],
             f"{c['images']:,}",
-            f"{c['bare_ms']:.2f} ms",
-            f"{c['decode_ms']:.2f} ms",
-            f"{c['predict_ms']:.2f} ms",
+            f"{c['decode_ms'] / c['bare_ms']:.2f}",
             f"{percent(c['ratio'], 0)} ({percent(c['interval'][0], 0)} to {percent(c['interval'][1], 0)})",
             f"{c['control']:.3f}",
         )
@@ -107,9 +102,7 @@ def predict_table() -> str:
     head = (
         "network and files",
         "images",
-        "network alone",
-        "reading alone",
-        "`predict`",
+        "reading alone ÷ network alone",
         "share of the network's throughput",
         "A/A",
     )
