@@ -39,10 +39,17 @@ def flops(model: nn.Module, x: Tensor) -> int:
 
 
 def rounded(name: str, round_to: int, wanted: int) -> nn.Module:
-    """torch-pruning's network with such widths whose FLOPs come closest to those wanted."""
+    """torch-pruning's network with such widths whose FLOPs come closest to those wanted: by bisection, they fall with the rate."""
     model, x = build(name)
-    tried = [peer_prune(model, x, rate / 100, round_to=round_to, ignore=[CLASSIFIER[name]]) for rate in range(44, 61)]
-    return min(tried, key=lambda small: abs(flops(small, x) - wanted))
+    low, high = 30, 80  # per cent
+    tried = {}
+    while high - low > 1:
+        rate = (low + high) // 2
+        small = peer_prune(model, x, rate / 100, round_to=round_to, ignore=[CLASSIFIER[name]])
+        left = flops(small, x)
+        tried[abs(left - wanted)] = small
+        low, high = (rate, high) if left > wanted else (low, rate)
+    return tried[min(tried)]
 
 
 def chosen(name: str, share: float) -> nn.Module:
