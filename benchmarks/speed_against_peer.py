@@ -39,7 +39,7 @@ def flops(model: nn.Module, x: Tensor) -> int:
 
 
 def rounded(name: str, round_to: int, wanted: int) -> nn.Module:
-    """torch-pruning's network with such widths whose FLOPs come closest to those wanted: by bisection, they fall with the rate."""
+    """torch-pruning's network with such widths whose FLOPs are closest to those wanted, by bisection: they fall with the rate."""
     model, x = build(name)
     low, high = 30, 80  # per cent
     tried = {}
