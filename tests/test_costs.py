@@ -499,7 +499,7 @@ def test_prune_a_checkpoint_to_a_target(imagined: object, tmp_path: Path, monkey
     torch.save(build_model("resnet8", num_classes=10).state_dict(), weights)
     report = prune_checkpoint(weights, out, model="resnet8", num_classes=10, in_channels=3, image_size=16, target={"params": 0.5},
                               say=said.append)  # fmt: skip
-    assert said[0].startswith("measuring what layers cost on this machine: 0 of") and len(said) == 5
+    assert said[0] == "measuring what layers cost on this machine: 0 %" and len(said) == 5
     found = report["allocation"]
     assert found["target"] == {"params": 0.5} and found["predicted"]["params_left"] <= 0.5
     assert {g["name"]: g["size"] - g["closed"] for g in report["groups"]} == found["kept"]

@@ -12,17 +12,10 @@ from slimnet_cli._emit import emit_table, number, percent, say
 
 def progress(where: str) -> Callable[[float], None]:
     """Tells of every quarter that is done, once."""
-    told = 0
+    from slimnet._say import quarters
+
     what = f"timing, {where}" if where else "timing"
-
-    def tell(share: float) -> None:
-        nonlocal told
-        quarter = int(4 * share)
-        if quarter > told:
-            told = quarter
-            say(f"{what}: {25 * quarter} %")
-
-    return tell
+    return quarters(lambda done: say(f"{what}: {25 * done} %") if done else None)
 
 
 def show(report: Any, *, memory: bool, heading: str = "") -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from torch import Tensor, nn
 
+from slimnet._say import Say, quarters
 from slimnet.allocation.budget import Budget
 from slimnet.allocation.choose import Allocation, allocate
 from slimnet.allocation.cost import NetworkCost
@@ -15,22 +16,14 @@ from slimnet.measure.costs import CostTable, Target
 from slimnet.measure.costs.table import Progress
 
 
-def telling(say: Callable[[str], None]) -> Progress:
+def telling(say: Say) -> Progress:
     """Progress of the measurements in words: how many are to be made, and every quarter that is done.
 
     Args:
         say: told a line at a time.
     """
-    told = -1
-
-    def progress(done: int, total: int) -> None:
-        nonlocal told
-        quarter = 4 * done // total
-        if quarter > told:
-            told = quarter
-            say(f"measuring what layers cost on this machine: {done:,} of {total:,} times")
-
-    return progress
+    progress = quarters(lambda done: say(f"measuring what layers cost on this machine: {25 * done} %"))
+    return lambda done, total: progress(done / total)
 
 
 def fit_widths(

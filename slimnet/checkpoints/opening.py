@@ -14,10 +14,6 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 
-def silent(_: str) -> None:
-    """Tells nobody."""
-
-
 def open_checkpoint(
     checkpoint: Path | str, *, model: str, num_classes: int | None, in_channels: int | None, image_size: int
 ) -> tuple[nn.Module, Tensor, dict[str, Any]]:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from slimnet._files import atomic_folder, check_output, write_json, write_tensors
+from slimnet._say import Say, silent
 from slimnet.allocation import Budget, fit_widths, telling
 from slimnet.checkpoints.calibration import calibrate
-from slimnet.checkpoints.opening import open_checkpoint, silent
+from slimnet.checkpoints.opening import open_checkpoint
 from slimnet.criteria import Ranking, get_criterion, group_scores
 from slimnet.errors import ArgumentError
 from slimnet.graph import Couple, channel_groups, not_ignored, prunable
@@ -44,7 +45,7 @@ def prune_checkpoint(
     data: str | None = None,
     data_dir: str | None = None,
     force: bool = False,
-    say: Callable[[str], None] = silent,
+    say: Say = silent,
     **network: Any,
 ) -> dict[str, Any]:
     """Close filters of a trained network at once, and write ``model.safetensors`` and ``report.json``.

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from slimnet._files import atomic_folder, check_output, write_json, write_tensors
+from slimnet._say import Say, silent
 from slimnet.allocation import slim_aligned, telling
 from slimnet.checkpoints.inspection import group_row
-from slimnet.checkpoints.opening import open_checkpoint, silent
+from slimnet.checkpoints.opening import open_checkpoint
 from slimnet.measure import count
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def slim_checkpoint(
     expand: bool = False,
     tolerance: float = 0.0,
     force: bool = False,
-    say: Callable[[str], None] = silent,
+    say: Say = silent,
     **network: Any,
 ) -> dict[str, Any]:
     """Remove what is zero from a checkpoint, verify it, export it, and write a folder: all or nothing.

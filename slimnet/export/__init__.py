@@ -5,8 +5,9 @@ Nothing here is imported before it is asked for: a bundle is read without torch.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from slimnet._lazy import lazy
 
 if TYPE_CHECKING:
     from slimnet.export.bundle import Bundle, PrecisionFile, read_bundle
@@ -40,7 +41,4 @@ _HOME = {
 }
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+__getattr__ = lazy(__name__, _HOME)

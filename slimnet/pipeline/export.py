@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from slimnet._say import Say, silent
 from slimnet.errors import ArgumentError, FileFormatError, ModelError
 from slimnet.pipeline.data import DATA_SETTINGS, load_run_data
 from slimnet.pipeline.paper import paper_accounting
@@ -22,15 +22,10 @@ if TYPE_CHECKING:
     from slimnet.training import Evaluation, Run
 
 
-Say = Callable[[str], None]
 MASKED = "the masked network at full size"
 REAL_IMAGES = 64
 TIMES = ("seconds", "verify_seconds")  # of surgery: not part of a bundle, whose bytes are the same every time
 FOLDED_TOLERANCE = 1e-6  # constants folded into float32 biases are rounded once; the plan itself is verified to 1e-9
-
-
-def _quiet(_: str) -> None:
-    return None
 
 
 def export_run(
@@ -45,7 +40,7 @@ def export_run(
     precisions: PrecisionSettings | None = None,
     optimise: Mode = "safe",
     force: bool = False,
-    say: Say = _quiet,
+    say: Say = silent,
 ) -> Bundle:
     """Cut the closed channels of a run out, export, pass the parity gate, and write a bundle: all or nothing.
 

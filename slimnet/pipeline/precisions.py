@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from slimnet._say import Say
 from slimnet.errors import ArgumentError
 
 if TYPE_CHECKING:
@@ -14,8 +15,6 @@ if TYPE_CHECKING:
     from slimnet.data import Dataset, Split
     from slimnet.export import PrecisionFile
     from slimnet.export.precision import Evaluated, Precision, Precisions
-
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)

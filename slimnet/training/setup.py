@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib.metadata import version
@@ -13,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from slimnet._say import Say
 from slimnet.data import Batches, Dataset, Split
 from slimnet.errors import ArgumentError, FileFormatError, ModelError
 from slimnet.graph import ChannelGroup, channel_groups, in_eval_mode
@@ -116,7 +116,7 @@ def environment(team: Team) -> dict[str, Any]:
     }
 
 
-def prepare(config: TrainConfig, team: Team, *, weights: bool = True, say: Callable[[str], None] = print) -> Job:
+def prepare(config: TrainConfig, team: Team, *, weights: bool = True, say: Say = print) -> Job:
     """Load the data, build the network, find its channel groups, settle the precision.
 
     Args:

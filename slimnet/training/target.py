@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 from torch import Tensor, nn
 
+from slimnet._say import Say
 from slimnet.allocation import Budget, fit_widths, telling
 from slimnet.criteria import group_scores
 from slimnet.errors import ArgumentError
@@ -22,7 +23,7 @@ CRITERION = "l2"
 
 
 def with_target(
-    config: TrainConfig, model: nn.Module, example: Tensor, groups: Sequence[ChannelGroup], team: Team, say: Callable[[str], None]
+    config: TrainConfig, model: nn.Module, example: Tensor, groups: Sequence[ChannelGroup], team: Team, say: Say
 ) -> tuple[TrainConfig, dict[str, Any] | None]:
     """The settings with the widths that their target asks for, and what is predicted of them.
 
@@ -47,7 +48,7 @@ def _widths(
     model: nn.Module,
     example: Tensor,
     groups: Sequence[ChannelGroup],
-    say: Callable[[str], None],
+    say: Say,
 ) -> tuple[list[tuple[str, int]], dict[str, Any]]:
     scores = {group.name: group_scores(model, group, CRITERION) for group in chosen_groups(method, model, groups)}
     budget, threads, batch = Budget(**config.target), config.target_threads, config.target_batch

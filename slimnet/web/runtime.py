@@ -10,12 +10,13 @@ import shutil
 import tarfile
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, distribution
 from importlib.resources import files
 from pathlib import Path
 
 from slimnet._files import atomic_path
+from slimnet._say import Say, silent
 from slimnet.errors import ArgumentError, FileFormatError
 from slimnet.measure.costs import default_folder
 
@@ -39,9 +40,7 @@ _WEBGPU = {
 _NOTICES = "ThirdPartyNotices.txt"
 
 
-def fetch_runtime(
-    file: Path | None = None, *, registry: str | None = None, say: Callable[[str], None] = lambda message: None
-) -> bytes:
+def fetch_runtime(file: Path | None = None, *, registry: str | None = None, say: Say = silent) -> bytes:
     """The npm package, as it was published: given, kept from an earlier time in the user's cache folder, or fetched.
 
     Args:
@@ -114,7 +113,7 @@ def _read(file: Path) -> bytes:
     return data
 
 
-def _download(url: str, say: Callable[[str], None]) -> bytes:
+def _download(url: str, say: Say) -> bytes:
     say(f"fetching {ARCHIVE} ({_BYTES / 1e6:.0f} MB)")
     try:
         with urllib.request.urlopen(url, timeout=_SECONDS) as response:
@@ -129,7 +128,7 @@ def _download(url: str, say: Callable[[str], None]) -> bytes:
     return data
 
 
-def _keep(path: Path, data: bytes, say: Callable[[str], None]) -> None:
+def _keep(path: Path, data: bytes, say: Say) -> None:
     try:
         with atomic_path(path) as temporary:
             temporary.write_bytes(data)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 from importlib.resources import files
@@ -13,6 +13,7 @@ from typing import Any
 
 from slimnet import preprocess
 from slimnet._files import atomic_folder, check_output, read_json, write_json
+from slimnet._say import Say, silent
 from slimnet.errors import ArgumentError
 from slimnet.export import Bundle, read_bundle
 from slimnet.web.examples import copy_examples, example_names
@@ -68,7 +69,7 @@ def build_site(
     runtime: Path | None = None,
     registry: str | None = None,
     force: bool = False,
-    say: Callable[[str], None] = lambda message: None,
+    say: Say = silent,
 ) -> Site:
     """Write a page that runs a bundle's networks in the browser: all of it or nothing.
 

@@ -13,6 +13,9 @@ from slimnet.measure.costs.site import Site
 ALIGNED = (4, 12, 16, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096, 8192, 16384, 32768)
 """Where widths that suit the kernels are measured: closer together where the curve bends."""
 
+ODD = (3, 15, 17)
+"""Where few channels are read that do not suit them: below a block the time rises with each, above it other kernels take over."""
+
 Point = tuple[int, int]
 """Channels read and made."""
 
@@ -87,7 +90,8 @@ def _side(span: Span, layout: Layout, suits: bool, *, filled: bool) -> list[int]
     inner = [width for width in ALIGNED if width < span.most]
     if not suits:
         quarter = [span.most // 4, span.most // 2] if span.most >= 64 else []
-        chosen = {_odd(width, layout) for width in [min(15, span.most), *quarter, span.most]}
+        few = [width for width in (ODD[1:2] if filled else ODD) if width < span.most]
+        chosen = {_odd(width, layout) for width in [*few, *quarter, span.most]}
         return sorted(width for width in chosen if width > 0)
     least = layout.block if filled else 1
     return sorted({width for width in [*inner, layout.filled(span.most) if filled else span.most] if width >= least})
