@@ -24,6 +24,7 @@ ARROWS = {
     "_files": {"errors"},
     "schedules": {"errors"},
     "preprocess": {"errors"},
+    "ready": {"errors"},
     "measure": {"_files", "_lazy", "errors"},
     "report": {"_files", "errors"},
     "graph": {"errors"},

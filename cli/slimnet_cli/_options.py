@@ -49,6 +49,19 @@ class Several(ParamType):
         return tuple(dict.fromkeys(self.each.convert(item.strip(), param, ctx) for item in str(value).split(",")))
 
 
+class BundlePath(ParamType):
+    """A folder, or the name of a bundle that slimnet ships."""
+
+    name = "bundle"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        """What lies there goes before a name."""
+        from slimnet.ready import ready_bundle, ready_names
+
+        path = Path(value)
+        return ready_bundle(path.name) if not path.exists() and str(value) in ready_names() else path
+
+
 align = click.option(
     "--align",
     type=Alignment(),

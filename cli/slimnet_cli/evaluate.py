@@ -8,11 +8,11 @@ from typing import Any
 import click
 
 from slimnet_cli._emit import emit_json, emit_table, percent
-from slimnet_cli._options import as_json, existing
+from slimnet_cli._options import BundlePath, as_json
 
 
 @click.command("evaluate")
-@click.argument("what", type=existing)
+@click.argument("what", type=BundlePath())
 @click.option("--split", type=click.Choice(["train", "val", "test"]), default="test", show_default=True, help="Of the data set.")
 @click.option("--data", metavar="NAME", help="Data set (default: the one it was trained on).")
 @click.option("--data-dir", metavar="DIR", help="Where the data set lies.")

@@ -25,6 +25,7 @@ from slimnet_cli._precision import precision_options, show_precisions, take_prec
 @click.option("--opset", type=int, help="ONNX operator set of the files.  [default: 20]")
 @click.option("--embed-preprocessing", is_flag=True, help="Write model.uint8.onnx too: pictures in, probabilities out.")
 @precision_options
+@click.option("--compact", is_flag=True, help="Keep the smallest network alone: no dense one, nothing for PyTorch.")
 @click.option(
     "--optimise",
     type=click.Choice(["none", "safe", "measured"]),
@@ -40,11 +41,13 @@ def command(run: Path, out: Path, as_json: bool, **options: Any) -> None:
     \b
     slimnet export runs/r56 --out build/r56
     slimnet export runs/r56 --out build/r56 --precision int8,fp16
+    slimnet export runs/r56 --out build/r56 --precision int8 --compact
     """
-    from slimnet.pipeline import export_run
+    from slimnet.pipeline import export_compact, export_run
 
     precisions = take_precisions(options)
-    bundle = export_run(run, out, say=say, precisions=precisions, **options)
+    export = export_compact if options.pop("compact") else export_run
+    bundle = export(run, out, say=say, precisions=precisions, **options)
     if as_json:
         emit_json(bundle.as_dict())
     else:
@@ -97,5 +100,8 @@ def _onnx_error(bundle: Any) -> float:
 
 
 def _bytes(bundle: Any) -> tuple[str, str, str]:
-    dense, slim = bundle.dense_onnx.stat().st_size, bundle.onnx.stat().st_size
+    slim = bundle.onnx.stat().st_size
+    if bundle.dense_onnx is None:
+        return "", number(slim), ""
+    dense = bundle.dense_onnx.stat().st_size
     return number(dense), number(slim), f"{dense / slim:.2f}"

@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from slimnet_cli._emit import percent, say
-from slimnet_cli._options import existing, force
+from slimnet_cli._options import BundlePath, force
 from slimnet_cli._progress import Progress
 
 Emit = Callable[[dict[str, Any]], None]
@@ -21,16 +21,14 @@ NAMED = 8  # of those that failed, in the last line
 
 
 @click.command("predict")
-@click.argument("bundle", type=existing)
+@click.argument("bundle", type=BundlePath())
 @click.argument("images", nargs=-1, metavar="[IMAGE]...")
 @click.option("--files-from", metavar="FILE", help="Names of more images, one a line; - reads them from standard input.")
 @click.option("--top", type=click.IntRange(min=1), default=3, show_default=True, help="Classes to give of each image.")
 @click.option(
     "--precision",
     type=click.Choice(["auto", "fp32", "int8", "fp16"]),
-    default="fp32",
-    show_default=True,
-    help="Which network of the bundle; auto is the fastest here, by a short comparison.",
+    help="Which network of the bundle; auto is the fastest here, by a short comparison.  [default: fp32, or the only one]",
 )
 @click.option("--batch", type=click.IntRange(min=1), default=32, show_default=True, help="Images a run of the network.")
 @click.option("--threads", type=click.IntRange(min=1), help="Threads of ONNX Runtime.  [default: one a processor]")
@@ -48,11 +46,12 @@ NAMED = 8  # of those that failed, in the last line
 @force
 @click.option("--json", "as_json", is_flag=True, help="Print a line of JSON for each image, as they are done.")
 def command(bundle: Path, images: tuple[str, ...], as_json: bool, **options: Any) -> None:
-    """Classify images, faces or video with BUNDLE.
+    """Classify images, faces or video with BUNDLE: a folder, or the name of a bundle that slimnet ships.
 
     IMAGE is a file, a folder (all images in it and below it), or - for the bytes of one image on standard input.
 
     \b
+    slimnet predict expressions photo.jpg --detect          # shipped with slimnet
     slimnet predict build/faces photo.jpg
     slimnet predict build/faces photos --json > found.jsonl
     slimnet predict build/faces party.jpg --detect --annotate seen.png

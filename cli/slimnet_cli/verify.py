@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from slimnet_cli._emit import emit_json, emit_table, say
-from slimnet_cli._options import as_json, existing
+from slimnet_cli._options import BundlePath, as_json
 
 LOOKED_AT = {
     "model.json": "it is JSON of a version that is known",
@@ -23,7 +23,7 @@ LOOKED_AT = {
 
 
 @click.command("verify")
-@click.argument("bundle", type=existing)
+@click.argument("bundle", type=BundlePath())
 @click.option("--parity/--no-parity", default=True, show_default=True, help="Run the networks; without it no torch is needed.")
 @as_json
 def command(bundle: Path, parity: bool, as_json: bool) -> int:

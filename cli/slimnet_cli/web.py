@@ -8,11 +8,11 @@ from typing import Any
 import click
 
 from slimnet_cli._emit import emit_json, emit_table, number, percent, say
-from slimnet_cli._options import as_json, existing, folder_out, force
+from slimnet_cli._options import BundlePath, as_json, existing, folder_out, force
 
 
 @click.command("web")
-@click.argument("bundle", type=existing)
+@click.argument("bundle", type=BundlePath())
 @folder_out
 @click.option("--title", help="Heading of the page (default: the name of the bundle's folder).")
 @click.option("--example", "examples", type=existing, multiple=True, metavar="IMAGE", help="A picture to offer; may be repeated.")
@@ -32,7 +32,10 @@ from slimnet_cli._options import as_json, existing, folder_out, force
 def command(bundle: Path, out: Path, serve: int | None, as_json: bool, **options: Any) -> None:
     """Write a static web page that runs the networks of BUNDLE in the browser.
 
+    BUNDLE is a folder, or the name of a bundle that slimnet ships.
+
     \b
+    slimnet web expressions --out site --serve
     slimnet web build/r56 --out site
     python -m http.server -d site          # or any other static host
     """

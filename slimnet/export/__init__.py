@@ -11,6 +11,7 @@ from slimnet._lazy import lazy
 
 if TYPE_CHECKING:
     from slimnet.export.bundle import Bundle, PrecisionFile, read_bundle
+    from slimnet.export.compact import compact_bundle
     from slimnet.export.onnx import export_onnx
     from slimnet.export.parity import ParityCheck, ParityReport, compare
     from slimnet.export.schema import bundle_schema
@@ -22,6 +23,7 @@ __all__ = [
     "ParityReport",
     "PrecisionFile",
     "bundle_schema",
+    "compact_bundle",
     "compare",
     "export_onnx",
     "read_bundle",
@@ -33,6 +35,7 @@ _HOME = {
     "PrecisionFile": "bundle",
     "read_bundle": "bundle",
     "write_bundle": "write",
+    "compact_bundle": "compact",
     "bundle_schema": "schema",
     "export_onnx": "onnx",
     "ParityCheck": "parity",

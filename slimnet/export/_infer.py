@@ -37,7 +37,8 @@ def prepare(path: str, size: Sequence[int], channels: int, mean: list[float], st
 def main(paths: list[str]) -> int:
     """Print the three likeliest labels of each picture, the likeliest first; 1 if a picture cannot be read."""
     rule, failed = {key: MODEL["preprocessing"][key] for key in ("size", "channels", "mean", "std")}, 0
-    session = onnxruntime.InferenceSession(str(HERE / "model.onnx"), providers=["CPUExecutionProvider"])
+    network = HERE / next(iter(MODEL["precisions"].values()))["file"]
+    session = onnxruntime.InferenceSession(str(network), providers=["CPUExecutionProvider"])
     for path in paths:
         try:
             logits = session.run(None, {MODEL["inputs"][0]["name"]: prepare(path, **rule)})[0][0]

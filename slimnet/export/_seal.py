@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from slimnet.export.manifest import ALL_FILES, REQUIRED
+from slimnet.export.manifest import ALL_FILES, required
 
 MANIFEST = "model.json"
 _BLANK = "0" * 64
@@ -42,7 +42,7 @@ def faults(folder: Path, model: Mapping[str, Any]) -> Iterator[str]:
     if not is_sealed((folder / MANIFEST).read_bytes(), model):
         yield f"{folder / MANIFEST} is not the file that was exported: its SHA-256 differs."
     entries = _entries(model)
-    for name in REQUIRED:
+    for name in required(model):
         if name not in entries:
             yield f"{folder / MANIFEST} does not list {name}: export the bundle again."
     for name in entries:

@@ -56,8 +56,8 @@ class Bundle:
 
     @property
     def onnx(self) -> Path:
-        """The slim network."""
-        return self.path / "model.onnx"
+        """The slim network: in fp32, or as a compact bundle holds it."""
+        return next(iter(self.precision_files.values()))
 
     @property
     def precision_files(self) -> dict[str, Path]:
@@ -65,9 +65,14 @@ class Bundle:
         return {name: self.path / file for name, file in manifest.PRECISIONS.items() if name in self.model["precisions"]}
 
     @property
-    def dense_onnx(self) -> Path:
-        """The baseline."""
-        return self.path / "dense.onnx"
+    def is_compact(self) -> bool:
+        """Whether it holds a single network, and nothing to build it from or compare it with."""
+        return manifest.is_compact(self.model)
+
+    @property
+    def dense_onnx(self) -> Path | None:
+        """The baseline; a compact bundle has none."""
+        return None if self.is_compact else self.path / "dense.onnx"
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON values."""

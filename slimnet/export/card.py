@@ -49,7 +49,8 @@ def _sizes(model: Facts, report: Facts, config: Facts) -> Iterator[str]:
         rows += [(split, _percent(accuracy["dense"]), _percent(accuracy["slim"]))]
     if None not in scores.values():
         rows += [("macro-F1", f"{scores['dense']:.4f}", f"{scores['slim']:.4f}")]
-    yield from _table(("", "dense", "slim (this network)"), rows)
+    this = "slim, in fp32" if model.get("compact") else "slim (this network)"
+    yield from _table(("", "dense", this), rows)
     yield ""
     files = [(f"`{entry['file']}`", name, f"{entry['bytes']:,}", _accuracy(entry)) for name, entry in model["precisions"].items()]
     if "embedded" in model:
@@ -61,13 +62,16 @@ def _classes(model: Facts, report: Facts, config: Facts) -> Iterator[str]:
     found = _evaluation(report, "slim")
     if not found:
         return
-    images = [sum(row) for row in found["confusion"]]
+    columns = {"pictures": [f"{sum(row):,}" for row in found["confusion"]]}
+    for name, entry in model["precisions"].items():
+        shares = found["per_class"] if name == "fp32" else entry.get("per_class")
+        if shares:
+            columns[f"accuracy, {name}"] = list(map(_percent, shares))
+    if "fp32" in model["precisions"]:
+        columns["F1, fp32"] = list(map(_score, found["f1"]))
     yield f"## Accuracy of each class, {model['accuracy'].get('split', '')} split"
     yield ""
-    rows = zip(
-        model["labels"], (f"{n:,}" for n in images), map(_percent, found["per_class"]), map(_score, found["f1"]), strict=True
-    )
-    yield from _table(("class", "pictures", "accuracy", "F1"), rows)
+    yield from _table(("class", *columns), zip(model["labels"], *columns.values(), strict=True))
 
 
 def _data(model: Facts, report: Facts, config: Facts) -> Iterator[str]:
@@ -130,7 +134,8 @@ def _use(model: Facts, report: Facts, config: Facts) -> Iterator[str]:
     yield "pip install numpy pillow onnxruntime"
     yield "python infer.py IMAGE…          # label and probability, the likeliest first"
     yield "slimnet predict . IMAGE…        # the same with slimnet: folders, batches, JSON"
-    yield "slimnet verify .                # that no file was changed, and the network still computes the same"
+    same = "" if model.get("compact") else ", and the network still computes the same"
+    yield f"slimnet verify .                # that no file was changed{same}"
     yield "```"
     yield ""
     yield "`model.json` tells a program all of this; its JSON Schema is `bundle.schema.json` of slimnet."

@@ -105,9 +105,11 @@ def _networks(model: Model) -> dict[str, dict[str, Any]]:
     """ONNX file → what it must say of itself."""
     values = {key: model[key] for key in ("inputs", "outputs")}
     native = {"opset": model["opset"], **values}
+    compact = manifest.is_compact(model)
     precisions = {
-        entry["file"]: {**(native if name == "fp32" else values), "bytes": entry["bytes"]}
+        entry["file"]: {**(native if name == "fp32" or compact else values), "bytes": entry["bytes"]}
         for name, entry in model["precisions"].items()
     }
+    dense = {} if compact else {"dense.onnx": native}
     embedded = {model["embedded"]["file"]: model["embedded"]} if "embedded" in model else {}
-    return {**precisions, "dense.onnx": native, **embedded}
+    return {**precisions, **dense, **embedded}

@@ -14,10 +14,13 @@ FORMAT = "slimnet-bundle"
 SCHEMA = 2
 
 PRECISIONS = {"fp32": "model.onnx", "int8": "model.int8.onnx", "fp16": "model.fp16.onnx"}
-"""What the network may be stored in, and the file that it is then in; a bundle always holds the first."""
+"""What the network may be stored in, and the file that it is then in; a bundle always holds the first, a compact one any."""
 
-REQUIRED = ("model.onnx", "dense.onnx", "slim.safetensors", "plan.json", "config.json", "report.json")
+DESCRIBED = ("config.json", "report.json")
 """What every bundle holds beside ``model.json``."""
+
+REQUIRED = ("model.onnx", "dense.onnx", "slim.safetensors", "plan.json", *DESCRIBED)
+"""What a bundle holds that is not compact."""
 
 OPTIONAL = (*(file for name, file in PRECISIONS.items() if name != "fp32"), "model.uint8.onnx", "MODEL_CARD.md", "infer.py")
 """What a bundle may hold."""
@@ -26,6 +29,16 @@ ALL_FILES = (*REQUIRED, *OPTIONAL, "model.json")
 """Every name that may stand in a bundle."""
 
 _PACKAGES = ("slimnet", "torch", "onnx", "onnxruntime", "onnxscript", "numpy")
+
+
+def is_compact(model: Mapping[str, Any]) -> bool:
+    """Whether ``model.json`` is of a bundle with a single network, and nothing to build it from or compare it with."""
+    return model.get("compact") is True
+
+
+def required(model: Mapping[str, Any]) -> tuple[str, ...]:
+    """The files that a bundle with this ``model.json`` must hold."""
+    return DESCRIBED if is_compact(model) else REQUIRED
 
 
 def check_labels(labels: Sequence[str], output_shape: Sequence[int | str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from slimnet.pipeline.bench import BenchReport, bench_bundle, bench_files
 from slimnet.pipeline.bench_plot import check_plot, plot_bench
+from slimnet.pipeline.compact import export_compact
 from slimnet.pipeline.evaluate import evaluate_any
 from slimnet.pipeline.export import export_run
 from slimnet.pipeline.paper import paper_accounting
@@ -21,6 +22,7 @@ __all__ = [
     "bench_files",
     "check_plot",
     "evaluate_any",
+    "export_compact",
     "export_run",
     "load_slim",
     "paper_accounting",

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from slimnet.errors import ArgumentError
 from slimnet.pipeline.goal import against_target
@@ -68,6 +68,8 @@ def bench_bundle(
     if unknown or not runtimes:
         raise ArgumentError(f"`runtimes` must be of {', '.join(RUNTIMES)}, got {unknown[0] if unknown else 'none'}.")
     bundle = read_bundle(path)
+    if bundle.is_compact:
+        raise ArgumentError(f"{path} is compact: it holds no dense network to compare with. Give ONNX files instead.")
     accuracy = {**(bundle.report.get("accuracy") or {}), **_accuracies(bundle)}
     networks: dict[str, Path | Network] = {}
     rows = []
@@ -118,7 +120,8 @@ def bench_files(paths: Mapping[str, Path], *, memory: bool = False, **settings: 
 
 def _network(bundle: Bundle, which: str, runtime: str) -> Path | Network:
     if runtime == "onnxruntime":
-        return {"dense": bundle.dense_onnx, "slim": bundle.onnx, **_further(bundle)}[which]
+        files = {"dense": bundle.dense_onnx, "slim": bundle.onnx, **_further(bundle)}
+        return cast("Path", files[which])
     import torch
 
     from slimnet.measure import TorchNetwork

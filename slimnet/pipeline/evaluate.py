@@ -76,10 +76,10 @@ def _subject(path: Path, data: str | None) -> tuple[nn.Module | Path, Mapping[st
             raise ArgumentError(f"{path} does not know its data set: name it with --data.")
         return path, {}, None
     if (path / "plan.json").is_file() or (path / "model.json").is_file():
-        if (path / "model.json").is_file():
-            read_bundle(path)  # that its files are the ones that were exported
+        bundle = read_bundle(path) if (path / "model.json").is_file() else None  # its files are the ones that were exported
         config, file = read_json(path / "config.json"), path / "config.json"
-        return load_slim(path), config, _statistics(config, file)
+        network = bundle.onnx if bundle is not None and bundle.is_compact else load_slim(path)
+        return network, config, _statistics(config, file)
     if not (path / "config.json").is_file():
         raise FileFormatError(f"{path} is neither a run nor a bundle: it holds no config.json.")
     run = Run.open(path)

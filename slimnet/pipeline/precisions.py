@@ -10,6 +10,8 @@ from slimnet._say import Say
 from slimnet.errors import ArgumentError
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from torch import Tensor
 
     from slimnet.data import Dataset, Split
@@ -116,6 +118,7 @@ class PrecisionStep:
         return {
             "accuracy": {"split": "test", "count": len(test.predictions), "value": test.accuracy},
             "agreement": test.agreement(base),
+            "per_class": per_class(test.predictions, self.data.test.labels.numpy(), len(self.data.classes)),
             "validation": {
                 "count": self.choice.count,
                 "accuracy": one.accuracy,
@@ -124,6 +127,12 @@ class PrecisionStep:
             },
             **made,
         }
+
+
+def per_class(predictions: NDArray[np.int64], labels: NDArray[np.int64], classes: int) -> list[float | None]:
+    """Share of each class's images that are classified right; None where there is no image of it."""
+    hits = [(predictions == label)[labels == label] for label in range(classes)]
+    return [float(hit.mean()) if len(hit) else None for hit in hits]
 
 
 def calibration_images(data: Dataset, count: int, seed: int) -> Tensor:

@@ -25,9 +25,12 @@ def load_slim(path: Path | str) -> nn.Module:
         FileFormatError: if a file is missing, corrupt, or does not fit the others.
     """
     from slimnet._files import read_json, read_tensors
+    from slimnet.export.manifest import is_compact
     from slimnet.surgery import Plan
 
     folder = Path(path)
+    if (folder / "model.json").is_file() and is_compact(read_json(folder / "model.json")):
+        raise FileFormatError(f"{folder} is compact: it holds no weights for PyTorch. Run its ONNX file, or export all of it.")
     config, tensors = read_json(folder / "config.json"), read_tensors(folder / "slim.safetensors")
     model = _bare_model(folder / "config.json", config)
     described = read_json(folder / "plan.json")

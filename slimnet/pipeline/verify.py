@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from slimnet.errors import FileFormatError, SlimnetError
+from slimnet.export.manifest import is_compact
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -65,7 +66,8 @@ def verify_bundle(path: Path | str, *, parity: bool = True) -> VerifyReport:
     Args:
         path: the bundle.
         parity: also build the slim network again in PyTorch and compare ``model.onnx`` with it on random input, and run every
-            other ONNX file. Without it torch is not needed.
+            other ONNX file. Without it torch is not needed. A compact bundle holds nothing to build it from: its network is
+            only run.
 
     Returns:
         The report; where all is well it has no ``faults``.
@@ -91,7 +93,8 @@ def verify_bundle(path: Path | str, *, parity: bool = True) -> VerifyReport:
         checks["report"] = tuple(check.report_faults(folder, model))
         checks["onnx"] = tuple(check.onnx_faults(folder, model))
     if parity and not any(checks.get(name, ("unknown",)) for name in ("files", "onnx")):
-        checks["parity"] = tuple(_collected(_parity_faults(folder, model, figures)))
+        if not is_compact(model):
+            checks["parity"] = tuple(_collected(_parity_faults(folder, model, figures)))
         checks["precisions"] = tuple(_collected(_precision_faults(folder, model, figures)))
     return VerifyReport(folder, checks, figures)
 
@@ -122,19 +125,19 @@ def _precision_faults(folder: Path, model: Mapping[str, Any], figures: dict[str,
     from slimnet.export._gate import onnx_run
     from slimnet.export.embed import check_embedded
 
-    plain, inputs = (folder / "model.onnx").read_bytes(), _random(model, _SAMPLES)
+    inputs = _random(model, _SAMPLES)
     logits = {name: onnx_run((folder / file).read_bytes())((inputs,)) for name, file in _files(model).items()}
     for name, file in _files(model).items():
-        if logits[name].shape != logits["fp32"].shape or not bool(logits[name].isfinite().all()):
-            yield f"{folder / file} does not give finite logits of shape {tuple(logits['fp32'].shape)} on random input."
-        elif name not in ("fp32", "dense"):
+        if logits[name].shape != (_SAMPLES, len(model["labels"])) or not bool(logits[name].isfinite().all()):
+            yield f"{folder / file} does not give finite logits of {len(model['labels'])} classes on random input."
+        elif name not in ("fp32", "dense") and not is_compact(model):
             alike = _correlation(logits["fp32"], logits[name])
             figures[f"correlation of {name}"] = alike
             if alike < ALIKE:
                 yield f"{folder / file} is unlike model.onnx: correlation {alike:.2f} on random input, at least {ALIKE} expected."
     if "embedded" in model:
         file = folder / model["embedded"]["file"]
-        report = check_embedded(plain, file.read_bytes(), model["preprocessing"], None)
+        report = check_embedded((folder / "model.onnx").read_bytes(), file.read_bytes(), model["preprocessing"], None)
         figures["parity of embedded"] = report.worst.relative
         if not report.passed:
             yield f"{file} computes something else than model.onnx: {report.worst}."
@@ -149,7 +152,8 @@ def _correlation(one: Tensor, other: Tensor) -> float:
 
 
 def _files(model: Mapping[str, Any]) -> dict[str, str]:
-    return {**{name: entry["file"] for name, entry in model["precisions"].items()}, "dense": "dense.onnx"}
+    files = {name: entry["file"] for name, entry in model["precisions"].items()}
+    return files if is_compact(model) else {**files, "dense": "dense.onnx"}
 
 
 def _random(model: Mapping[str, Any], count: int) -> Tensor:

@@ -14,25 +14,27 @@ BATCH = 8  # of the comparison
 WORTH = 1.05  # times faster than fp32: less is no reason to leave it
 
 
-def chosen_file(bundle: Bundle, precision: str, *, threads: int) -> tuple[str, Path]:
+def chosen_file(bundle: Bundle, precision: str | None, *, threads: int) -> tuple[str, Path]:
     """The precision that is asked for, and its ONNX file.
 
     Args:
         bundle: what to choose from.
-        precision: a name; or ``"auto"``: where there are several, all are timed here in interleaved rounds for half a second,
-            and the fastest is taken, or fp32 where none is 5 % faster. (A bundle holds only those that lost little accuracy, and
-            no time of the machine that made it.)
+        precision: a name; None is fp32, or what a compact bundle holds; ``"auto"``: where there are several, all are timed here
+            in interleaved rounds for half a second, and the fastest is taken, or fp32 where none is 5 % faster. (A bundle holds
+            only those that lost little accuracy, and no time of the machine that made it.)
         threads: of ONNX Runtime.
 
     Raises:
         ArgumentError: if there is no such precision at all.
         FileFormatError: if the bundle does not hold it.
     """
+    files = bundle.precision_files
+    if precision is None or (precision == AUTO and len(files) == 1):
+        precision = next(iter(files))
     if precision not in (AUTO, *PRECISIONS):
         raise ArgumentError(f"unknown precision {precision!r}; known: {', '.join((AUTO, *PRECISIONS))}.")
-    files = bundle.precision_files
     if precision == AUTO:
-        precision = _fastest(files, threads) if len(files) > 1 else PLAIN
+        precision = _fastest(files, threads)
     if precision not in files:
         raise FileFormatError(f"{bundle.path} holds no {precision} network: it has {', '.join(files)}.")
     return precision, files[precision]

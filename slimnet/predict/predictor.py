@@ -45,7 +45,8 @@ class Predictor:
 
     Args:
         bundle: folder that `slimnet export` has written.
-        precision: ``"fp32"``, ``"int8"``, ``"fp16"``, or ``"auto"``: the fastest here, by a short comparison.
+        precision: ``"fp32"``, ``"int8"``, ``"fp16"``, or ``"auto"``: the fastest here, by a short comparison. None is fp32, or
+            what a compact bundle holds.
         threads: of ONNX Runtime; None is one a processor.
         top: how many classes to give of each picture, best first.
 
@@ -58,7 +59,7 @@ class Predictor:
         FileFormatError: if the bundle is incomplete or corrupt, or has no such precision.
     """
 
-    def __init__(self, bundle: Path | str, *, precision: str = "fp32", threads: int | None = None, top: int = 3) -> None:
+    def __init__(self, bundle: Path | str, *, precision: str | None = None, threads: int | None = None, top: int = 3) -> None:
         for name, value in (("threads", threads), ("top", top)):
             if value is not None and value < 1:
                 raise ArgumentError(f"`{name}` must be at least 1, got {value}.")

@@ -14,7 +14,7 @@ from typing import Any
 from slimnet import preprocess
 from slimnet._files import atomic_folder, check_output, read_json, write_json
 from slimnet._say import Say, silent
-from slimnet.errors import ArgumentError
+from slimnet.errors import ArgumentError, FileFormatError
 from slimnet.export import Bundle, read_bundle
 from slimnet.web.examples import copy_examples, example_names
 from slimnet.web.runtime import VERSION, fetch_runtime, unpack_runtime
@@ -107,7 +107,7 @@ def build_site(
         unpack_runtime(archive, folder / "runtime", webgpu=webgpu)
         shown = copy_examples(example_files, folder)
         held = sorted([*_files_in(folder), "site.json"])
-        settings = {"main": NAMES["fp32"], "networks": networks, "examples": shown, "webgpu": webgpu}
+        settings = {"main": _main(networks), "networks": networks, "examples": shown, "webgpu": webgpu}
         write_json(folder / "site.json", {"format": FORMAT, "runtime": VERSION, **settings, "files": held})
     size = sum((out / name).stat().st_size for name in held)
     return Site(out, title, tuple(networks), tuple(held), size)
@@ -118,11 +118,19 @@ def _networks(bundle: Bundle) -> list[dict[str, Any]]:
     accuracy = bundle.model.get("accuracy") or {}
     known = accuracy.keys() >= {"split", "count", "dense"}
     dense = {"split": accuracy["split"], "count": accuracy["count"], "value": accuracy["dense"]} if known else None
-    networks = [_network("dense", bundle.dense_onnx, dense)]
+    networks = [_network("dense", bundle.dense_onnx, dense)] if bundle.dense_onnx is not None else []
     for precision, path in bundle.precision_files.items():
         if precision in NAMES:
             networks.append(_network(NAMES[precision], path, bundle.model["precisions"][precision].get("accuracy")))
+    if not networks:
+        raise FileFormatError(f"{bundle.path} holds no network that browsers run: they need fp32 or int8.")
     return networks
+
+
+def _main(networks: Sequence[dict[str, Any]]) -> str:
+    """The network that the headline speaks for."""
+    names = [network["name"] for network in networks]
+    return NAMES["fp32"] if NAMES["fp32"] in names else names[-1]
 
 
 def _network(name: str, path: Path, accuracy: Any) -> dict[str, Any]:

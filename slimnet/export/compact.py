@@ -1,0 +1,53 @@
+"""A small bundle out of a whole one: for shipping."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from slimnet._files import atomic_folder, check_output, read_json
+from slimnet.errors import ArgumentError
+from slimnet.export import _proto, _seal, manifest
+from slimnet.export.bundle import Bundle, read_bundle
+from slimnet.export.card import model_card
+
+KEPT = (*manifest.DESCRIBED, "infer.py")
+NEEDED_WHOLE = ("embedded",)  # what model.json tells of files that are left out
+
+
+def compact_bundle(bundle: Path | str, out: Path | str, *, precision: str | None = None, force: bool = False) -> Bundle:
+    """Write a bundle again with one of its networks alone: without the dense one, and without what PyTorch needs.
+
+    It is described, verified and used like any other, but nothing is left to compare it with: `slimnet verify` cannot rebuild it,
+    `slimnet bench` has no baseline.
+
+    Args:
+        bundle: folder of a bundle.
+        out: folder to make.
+        precision: of the network that stays; default: the one with the smallest file.
+        force: replace an existing bundle.
+
+    Raises:
+        FileFormatError: if the bundle is none, or one of its files was changed.
+        ArgumentError: if it holds no such precision; if ``out`` holds something and ``force`` is not set, or anything but a
+            bundle.
+    """
+    out = Path(out)
+    check_output(out, force=force, ours=manifest.ALL_FILES)
+    whole = read_bundle(bundle)
+    files = whole.precision_files
+    chosen = precision if precision is not None else min(files, key=lambda name: files[name].stat().st_size)
+    if chosen not in files:
+        raise ArgumentError(f"{whole.path} holds no {chosen} network: it has {', '.join(files)}.")
+    opset = _proto.interface(_proto.parse(files[chosen].read_bytes(), str(files[chosen])))["opset"]
+    told = {key: value for key, value in whole.model.items() if key not in NEEDED_WHOLE}
+    told |= {"opset": opset, "precisions": {chosen: whole.model["precisions"][chosen]}}
+    model = {"format": told.pop("format"), "schema": told.pop("schema"), "compact": True, **told}
+    card = model_card(model, whole.report, read_json(whole.path / "config.json"))
+    with atomic_folder(out, force=force, ours=manifest.ALL_FILES) as folder:
+        for name in (files[chosen].name, *KEPT):
+            if (whole.path / name).is_file():
+                shutil.copyfile(whole.path / name, folder / name)
+        (folder / "MODEL_CARD.md").write_bytes(card.encode())
+        (folder / "model.json").write_bytes(_seal.sealed({**model, "files": _seal.file_entries(folder)}))
+    return read_bundle(out)

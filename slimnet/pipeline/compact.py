@@ -1,0 +1,37 @@
+"""A run in, a small bundle out."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from slimnet._say import Say, silent
+from slimnet.pipeline.export import export_run
+
+if TYPE_CHECKING:
+    from slimnet.export import Bundle
+
+
+def export_compact(run_dir: Path | str, out: Path | str, *, force: bool = False, say: Say = silent, **settings: Any) -> Bundle:
+    """Export a run as :func:`export_run` does, every check included, and keep the smallest network alone.
+
+    Args:
+        run_dir: directory of a finished run.
+        out: folder of the bundle.
+        force: replace an existing bundle (and nothing but a bundle).
+        say: told what is being done.
+        **settings: of :func:`export_run`.
+
+    Returns:
+        The compact bundle, see :func:`slimnet.export.compact_bundle`.
+    """
+    from slimnet._files import check_output
+    from slimnet.export import compact_bundle
+    from slimnet.export.manifest import ALL_FILES
+
+    check_output(Path(out), force=force, ours=ALL_FILES)
+    with tempfile.TemporaryDirectory(prefix="slimnet-export-") as folder:
+        whole = export_run(run_dir, Path(folder) / "bundle", say=say, **settings)
+        return replace(compact_bundle(whole.path, out, force=force), choice=whole.choice)

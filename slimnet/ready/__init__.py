@@ -1,0 +1,34 @@
+"""Bundles that slimnet ships, ready to use.
+
+`expressions` names one of seven facial expressions in a grey face of 48×48 pixels; it was trained on FER2013, for research.
+`MODEL_CARD.md` beside each bundle says what it was trained on, how good it is, its limits and its terms.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from slimnet.errors import ArgumentError
+
+_HERE = Path(__file__).parent
+
+
+def ready_names() -> tuple[str, ...]:
+    """Names of the bundles that are shipped."""
+    return tuple(sorted(path.parent.name for path in _HERE.glob("*/model.json")))
+
+
+def ready_bundle(name: str) -> Path:
+    """The folder of a shipped bundle.
+
+    Raises:
+        ArgumentError: if there is none of this name.
+
+    Example:
+        >>> from slimnet.predict import Predictor
+        >>> Predictor(ready_bundle("expressions")).labels
+        ('angry', 'disgust', 'fear', 'happy', 'sad', 'surprise', 'neutral')
+    """
+    if name not in ready_names():
+        raise ArgumentError(f"slimnet ships no bundle {name!r}; it ships: {', '.join(ready_names())}.")
+    return _HERE / name

@@ -1,0 +1,174 @@
+"""A compact bundle: one network, all that it takes to use it, and nothing else; and the ones that slimnet ships."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+import slimnet
+from slimnet._files import read_json
+from slimnet.errors import ArgumentError, FileFormatError
+from slimnet.export import Bundle, compact_bundle, read_bundle
+from slimnet.export._seal import sealed
+from slimnet.pipeline import bench_bundle, verify_bundle
+from slimnet.pipeline.precisions import per_class
+from slimnet.predict import Predictor
+from slimnet.ready import ready_bundle, ready_names
+from slimnet_cli import cli
+from web_bundle import LABELS, make_bundle
+
+FILES = {"model.int8.onnx", "model.json", "config.json", "report.json", "MODEL_CARD.md", "infer.py"}
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_bundle(tmp_path_factory.mktemp("whole") / "net", channels=1, size=(12, 12))
+
+
+@pytest.fixture
+def small(whole: Path, tmp_path: Path) -> Bundle:
+    return compact_bundle(whole, tmp_path / "small")
+
+
+@pytest.fixture
+def picture(tmp_path: Path) -> Path:
+    path = tmp_path / "picture.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (30, 20, 3), np.uint8)).save(path)
+    return path
+
+
+def edited(folder: Path, **changes: object) -> None:
+    model = read_json(folder / "model.json")
+    (folder / "model.json").write_bytes(sealed({**model, **changes}))
+
+
+def test_one_network_and_what_describes_it(small: Bundle, whole: Path) -> None:
+    assert {path.name for path in small.path.iterdir()} == FILES
+    assert small.is_compact
+    assert small.dense_onnx is None
+    assert list(small.model["precisions"]) == ["int8"]
+    assert small.onnx.read_bytes() == (whole / "model.int8.onnx").read_bytes()
+    card = (small.path / "MODEL_CARD.md").read_text(encoding="utf-8")
+    assert "model.int8.onnx" in card
+    assert "`model.onnx`" not in card
+
+
+def test_verify_runs_what_there_is(small: Bundle) -> None:
+    report = verify_bundle(small.path)
+    assert report.faults == ()
+    assert report.skipped == ("parity",)
+
+
+def test_any_precision_may_stay(whole: Path, tmp_path: Path) -> None:
+    small = compact_bundle(whole, tmp_path / "fp32", precision="fp32")
+    assert small.onnx.name == "model.onnx"
+    assert verify_bundle(small.path).passed
+    with pytest.raises(ArgumentError, match="holds no fp16 network: it has fp32, int8"):
+        compact_bundle(whole, tmp_path / "fp16", precision="fp16")
+    assert not (tmp_path / "fp16").exists()
+
+
+def test_same_answers_from_predict_and_infer(small: Bundle, whole: Path, picture: Path) -> None:
+    (one,) = Predictor(small.path, top=len(LABELS)).predict([picture])
+    (other,) = Predictor(whole, precision="int8", top=len(LABELS)).predict([picture])
+    assert one == other
+    assert Predictor(small.path, precision="auto").precision == "int8"
+    with pytest.raises(FileFormatError, match="holds no fp32 network: it has int8"):
+        Predictor(small.path, precision="fp32")
+    done = subprocess.run([sys.executable, small.path / "infer.py", picture], capture_output=True, text=True, check=True)
+    assert one.label in done.stdout.split("\t")[1]
+
+
+def test_what_needs_the_rest_says_so(small: Bundle) -> None:
+    with pytest.raises(ArgumentError, match="is compact: it holds no dense network"):
+        bench_bundle(small.path)
+    with pytest.raises(FileFormatError, match="is compact: it holds no weights for PyTorch"):
+        slimnet.load_slim(small.path)
+
+
+def test_it_is_no_bundle_without_its_mark(small: Bundle) -> None:
+    model = read_json(small.path / "model.json")
+    del model["compact"]
+    (small.path / "model.json").write_bytes(sealed(model))
+    with pytest.raises(FileFormatError, match=r"does not list model\.onnx"):
+        read_bundle(small.path)
+    assert any("'fp32' is a required property" in fault for fault in verify_bundle(small.path).faults)
+
+
+def test_schema_allows_one_network_alone(small: Bundle) -> None:
+    entry = small.model["precisions"]["int8"]
+    edited(small.path, precisions={"int8": entry, "fp32": {**entry, "file": "model.onnx"}})
+    assert any("precisions" in fault for fault in verify_bundle(small.path).faults)
+
+
+def test_damage_is_found(small: Bundle) -> None:
+    data = bytearray(small.onnx.read_bytes())
+    data[len(data) // 2] ^= 1
+    small.onnx.write_bytes(bytes(data))
+    with pytest.raises(FileFormatError, match="SHA-256 differs"):
+        read_bundle(small.path)
+
+
+def test_it_replaces_only_a_bundle(whole: Path, small: Bundle, tmp_path: Path) -> None:
+    with pytest.raises(ArgumentError, match="exists"):
+        compact_bundle(whole, small.path)
+    compact_bundle(whole, small.path, precision="fp32", force=True)
+    assert not (small.path / "model.int8.onnx").exists()
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "letter.txt").write_text("mine")
+    with pytest.raises(ArgumentError, match=r"letter\.txt"):
+        compact_bundle(whole, other, force=True)
+
+
+def test_export_writes_it(tmp_path: Path) -> None:
+    slimnet.train(model="resnet20", data="digits", method=slimnet.Dense(), epochs=1, out=tmp_path / "run", data_options={})
+    command = ["export", str(tmp_path / "run"), "--out", str(tmp_path / "small"), "--compact", "--json"]
+    done = CliRunner().invoke(cli, command)
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["model"]["compact"] is True
+    assert {path.name for path in (tmp_path / "small").iterdir()} == (FILES - {"model.int8.onnx"}) | {"model.onnx"}
+
+
+def test_accuracy_of_each_class() -> None:
+    assert per_class(np.array([0, 1, -1, 2]), np.array([0, 0, 2, 2]), 4) == [0.5, None, 0.5, None]
+
+
+# --- shipped --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ready_names())
+def test_shipped_bundles_are_good_and_small(name: str) -> None:
+    folder = ready_bundle(name)
+    assert verify_bundle(folder).faults == ()
+    assert sum(path.stat().st_size for path in folder.iterdir()) <= 1_000_000
+
+
+def test_shipped_bundle_by_its_name(picture: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert ready_names() == ("expressions",)
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(cli, ["predict", "expressions", str(picture), "--json"])
+    assert done.exit_code == 0, done.output
+    (one,) = Predictor(ready_bundle("expressions")).predict([picture])
+    assert json.loads(done.stdout)["predictions"][0]["top"][0]["label"] == one.label
+    (tmp_path / "expressions").mkdir()
+    done = CliRunner().invoke(cli, ["verify", "expressions"])
+    assert "holds no model.json" in str(done.exception or done.output)
+
+
+def test_shipped_card_says_what_must_be_known() -> None:
+    card = (ready_bundle("expressions") / "MODEL_CARD.md").read_text(encoding="utf-8")
+    for words in ("FER2013", "Terms of the data", "accuracy, int8", "## Limits", "disgust"):
+        assert words.lower() in card.lower()
+
+
+def test_unknown_name() -> None:
+    with pytest.raises(ArgumentError, match="ships no bundle 'cats'; it ships: expressions"):
+        ready_bundle("cats")
