@@ -21,20 +21,29 @@ from slimnet.measure.onnx_flops import linear_reads
 
 LAYER_OPS = ("Conv", "FusedConv", "Gemm", "FusedGemm", "MatMul", "FusedMatMul", "ReorderInput", "ReorderOutput")
 RUNS = 30
+FLOAT = 4
+INNER_CACHE = 2**20
+"""Bytes of weights that stay near the processor when a layer alone is run again and again; more never do."""
+LOAD_RATE = 6e3
+"""Bytes a microsecond: so slowly weights may come from the outer cache, at most."""
 
 
 class NetworkCost:
     """Predicts how long a network takes when its groups keep so many channels.
 
-    .. math:: t(w) = t_{run} + t_{rest} \\frac{\\sum_l a_l m_l(w)}{\\sum_l a_l m_l} + f \\sum_l T_l(r_l(w), m_l(w))
+    .. math:: t(w) = t_{run} + t_{rest} \\frac{\\sum_l a_l m_l(w)}{\\sum_l a_l m_l} + t_{load} \\frac{b(w)}{b}
+                     + f \\sum_l T_l(r_l(w), m_l(w))
 
-    T_l is the cost table's time of layer l for the channels that it reads, r_l, and makes, m_l; a_l the area of its map. From one
-    profile of the dense network come t_run, what a run costs beside its nodes, t_rest, the nodes that are no
-    layers (pools, additions), and f, by which layers in this network differ from layers alone (memory, fused additions).
+    T_l is the cost table's time of layer l for the channels that it reads, r_l, and makes, m_l; a_l the area of its map; b the
+    bytes of all weights that the inner cache holds when a layer runs again and again, as in the table, but not when the others
+    run in between. From one profile of the dense network come t_run, what a run costs beside its nodes; t_rest, the nodes that
+    are no layers (pools, additions); t_load, what its layers take longer than in the table, as far as loading b can take that
+    long; and f, by which they differ beyond that (fused additions, a machine that is faster or slower now).
 
     Attributes:
         layers: of the network.
         factor: f.
+        load: t_load, in microseconds.
         dense_ms: the dense network, as predicted; measured when it was profiled.
     """
 
@@ -44,10 +53,11 @@ class NetworkCost:
         self._memo: dict[tuple[Site, int, int], float] = {}
         inside = profile.total(*LAYER_OPS)
         self._rest, self._run = profile.total() - inside, beside
-        known = self._layers_at({})
+        known, self._loaded = self._layers_at({}), self._loads({})
         if not known:
             raise ModelError("the network has no convolution or linear layer whose cost could be measured.")
-        self.factor = inside / known
+        self.load = min(max(inside - known, 0.0), self._loaded / LOAD_RATE)
+        self.factor = (inside - self.load) / known
         self.dense_ms = self.milliseconds({})
 
     @classmethod
@@ -95,7 +105,8 @@ class NetworkCost:
 
     def milliseconds(self, kept: Mapping[str, int]) -> float:
         """Predicted time of a batch when groups keep so many channels; groups that are not named keep all."""
-        return (self._run + self._rest * self._share(kept) + self.factor * self._layers_at(kept)) / 1e3
+        load = self.load * self._loads(kept) / self._loaded if self._loaded else 0.0
+        return (self._run + self._rest * self._share(kept) + load + self.factor * self._layers_at(kept)) / 1e3
 
     def flops(self, kept: Mapping[str, int]) -> int:
         """Multiply-adds of the layers, for one image."""
@@ -107,6 +118,10 @@ class NetworkCost:
 
     def _layers_at(self, kept: Mapping[str, int]) -> float:
         return sum(layer.calls * self._time(layer.site, *layer.widths(kept)) for layer in self.layers if layer.site)
+
+    def _loads(self, kept: Mapping[str, int]) -> int:
+        """Bytes of the weights that have to be loaded anew for each run."""
+        return sum(FLOAT * layer.params(kept) for layer in self.layers if FLOAT * layer.weights <= INNER_CACHE)
 
     def _time(self, site: Site, reads: int, makes: int) -> float:
         key = (site, reads, makes)
