@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,17 +11,32 @@ from slimnet.export.steps import _ir
 from slimnet.export.steps.moves import NOWHERE, Movement, movements
 
 
-def select_by_convolution(model: Any) -> int:
-    """Move the channels of a shortcut by a 1×1 convolution whose weights are 0 and 1, in place.
+def shortcuts_by_convolution(model: Any) -> int:
+    """Move the channels of a shortcut that also skips places by a 1×1 convolution whose weights are 0 and 1, in place.
 
     A convolution keeps ONNX Runtime's blocked layout and takes the addition and the activation behind it along; ``Slice``,
-    ``Pad`` and ``Gather`` do neither, and cost a change of layout on either side. It adds multiply-adds, C_in · C_out a place:
-    whether that pays depends on the widths. Exact for finite numbers; an infinite one would spread to all channels.
+    ``Pad`` and ``Gather`` do neither, and cost a change of layout on either side, not only here: the stream that begins with the
+    addition stays in the plain layout to its end, with all the additions to it. There is one such shortcut a stage, on its
+    smaller map, so that the multiply-adds, C_in · C_out a place, are few. Exact for finite numbers; an infinite one would spread
+    to all channels.
 
     Returns:
-        How many movements, of those that end in an addition, were replaced.
+        How many shortcuts were replaced.
     """
-    found = [(node, movement) for node, movement in movements(model) if _is_added(node)]
+    return _convolved(model, [(node, movement) for node, movement in movements(model) if movement.strides != (1, 1)])
+
+
+def select_by_convolution(model: Any) -> int:
+    """The same for all other movements of channels that end in an addition, in place: it pays for some widths only.
+
+    Returns:
+        How many movements were replaced.
+    """
+    return _convolved(model, movements(model))
+
+
+def _convolved(model: Any, chosen: Sequence[tuple[_ir.Node, Movement]]) -> int:
+    found = [(node, movement) for node, movement in chosen if _is_added(node)]
     for node, movement in found:
         weight = _rows(np.eye(movement.channels, dtype=np.float32)[:, :, None, None], movement)
         given = _ir.initializer(model.graph, f"{node.outputs[0].name}_weight", weight)

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from slimnet.export.steps import _ir
-from slimnet.export.steps.convolve import restore_zero_rows, select_by_convolution
+from slimnet.export.steps.constants import fold_constant_branches
+from slimnet.export.steps.convolve import restore_zero_rows, select_by_convolution, shortcuts_by_convolution
 from slimnet.export.steps.merge import merge_movements
 from slimnet.export.steps.pool import use_global_pool
 from slimnet.export.steps.repeats import read_places_once
@@ -20,8 +21,8 @@ class Step:
     Attributes:
         name: of the step, as reports have it.
         change: changes an ``ir.Model`` in place and tells in how many places.
-        is_clean: whether it can only take work away: fewer nodes, fewer multiply-adds, or the same in an operator that more
-            runtimes know. One that is not clean adds work in the hope to save time elsewhere, and must prove that.
+        is_clean: whether it takes work away wherever it applies: fewer nodes, fewer multiply-adds, or the same in an operator
+            that more runtimes know. One that is not clean adds work in the hope to save time elsewhere, and must prove that.
     """
 
     name: str
@@ -38,10 +39,13 @@ class Step:
 STEPS = (
     Step("fold", _ir.fold, is_clean=True),
     Step("merge-moves", merge_movements, is_clean=True),
+    Step("shortcut-conv", shortcuts_by_convolution, is_clean=True),
+    Step("constant-branches", fold_constant_branches, is_clean=True),
     Step("read-once", read_places_once, is_clean=True),
     Step("global-pool", use_global_pool, is_clean=True),
     Step("zero-rows", restore_zero_rows, is_clean=False),
     Step("select-conv", select_by_convolution, is_clean=False),
 )
-"""Norm and constant folding and no-op removal; movements of channels in fewer nodes; linear layers without repeated inputs; means
-as global pools; then, where measured to pay: expanded convolutions with their zero filters, and shortcuts as convolutions."""
+"""Norm and constant folding and no-op removal; movements of channels in fewer nodes; shortcuts that skip places as convolutions;
+constant branches at once; linear layers without repeated inputs; means as global pools; then, where measured to pay: expanded
+convolutions with their zero filters, and other movements of channels as convolutions."""
