@@ -97,7 +97,7 @@ def test_it_is_no_bundle_without_its_mark(small: Bundle) -> None:
     model = read_json(small.path / "model.json")
     del model["compact"]
     (small.path / "model.json").write_bytes(sealed(model))
-    with pytest.raises(FileFormatError, match=r"does not list dense\.onnx"):
+    with pytest.raises(FileFormatError, match=r"does not list model\.onnx"):
         read_bundle(small.path)
     assert any("'fp32' is a required property" in fault for fault in verify_bundle(small.path).faults)
 
