@@ -118,7 +118,8 @@ FACADES = {
 
 
 def modules() -> list[Path]:
-    return sorted(SOURCE.rglob("*.py"))
+    shipped = set((SOURCE / "ready").glob("*/*.py"))  # of bundles: files to be copied, not imported
+    return sorted(set(SOURCE.rglob("*.py")) - shipped)
 
 
 def part(path: Path) -> str:

@@ -94,13 +94,14 @@ def _shift(graph: Any, relu: _ir.Node, shift: _ir.Array, name: str) -> None:
 def _biased_convolution(relu: _ir.Node) -> _ir.Node | None:
     """A convolution with a bias whose output comes to this activation alone, by itself or with another map added."""
     source = relu.inputs[0].producer()
-    if source is None or _ir.only_reader(relu.inputs[0]) is not relu:
+    if source is None or _ir.only_reader(relu.inputs[0]) is None:
         return None
     values = source.inputs if source.op_type == "Add" else relu.inputs[:1]
     reader = source if source.op_type == "Add" else relu
     for value in values:
         conv = None if value is None else value.producer()
-        is_conv = conv is not None and conv.op_type == "Conv" and _ir.only_reader(value) is reader
-        if is_conv and _ir.constant(_ir.argument(conv, 2)) is not None:
+        if conv is None or conv.op_type != "Conv" or _ir.only_reader(value) is not reader:
+            continue
+        if _ir.constant(_ir.argument(conv, 2)) is not None:
             return conv
     return None
