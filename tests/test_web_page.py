@@ -18,7 +18,9 @@ from PIL import Image
 import slimnet.web.site
 from browser import Browser, Page, chromium, find_chromium, served
 from slimnet.measure.costs import default_folder
+from slimnet.predict import Predictor
 from slimnet.preprocess import converted, describe, fitted, prepare
+from slimnet.ready import ready_bundle
 from slimnet.web import build_site
 from slimnet.web.runtime import ARCHIVE
 from web_bundle import LABELS, make_bundle
@@ -393,6 +395,29 @@ def test_page_on_webgpu(site: Path, bundle: Path, tmp_path: Path) -> None:
         assert "(WebGPU)" in page.evaluate("document.getElementById('conditions').textContent")
     for network in ("dense", "slim"):
         assert largest_difference(got[network], expected[network]) <= 1e-3
+
+
+def test_shipped_classifier_says_in_the_browser_what_it_says_in_python(browser: Browser, runtime: Path, tmp_path: Path) -> None:
+    """One network, in int8: WebAssembly rounds sums of products as the processor does, to a level of 255 here and there."""
+    folder = build_site(ready_bundle("expressions"), tmp_path / "site", runtime=runtime, webgpu=False).path
+    predictor = Predictor(ready_bundle("expressions"), top=7)
+    with served(folder) as url:
+        page = browser.page()
+        page.open(url)
+        page.wait("document.body.classList.contains('ready')")
+        for seed in range(4):
+            path = tmp_path / f"{seed}.png"
+            Image.fromarray(noise(60 + 9 * seed, 50, 3, seed=seed)).save(path)
+            (expected,) = predictor.predict([path])
+            got = shown(page, lambda path=path: page.choose_files("#file", path))
+            assert list(got) == ["slim int8"]
+            probabilities = {candidate.label: candidate.probability for candidate in expected.top}
+            assert largest_difference(got["slim int8"], probabilities) <= 1e-3
+            assert page.evaluate("document.getElementById('headline').textContent").startswith(expected.label)
+        page.wait("document.getElementById('conditions').textContent")
+        costs = page.evaluate("[...document.querySelectorAll('.costs tr')].map((row) => row.cells[0].textContent)")
+        assert costs == ["Accuracy", "Size", "Time per frame"]
+        assert page.problems == []
 
 
 def test_file_on_disk_says_to_serve_it(browser: Browser, site: Path) -> None:

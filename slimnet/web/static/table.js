@@ -30,7 +30,8 @@ export class Table {
     const names = networks.map(({ name }) => head(name, 'col'));
     this.#body = element('tbody');
     const costs = element('tbody', { className: 'costs' });
-    const kinds = [['size', 'Size'], ['time', 'Time per frame'], ['speed', 'Speed']];
+    const kinds = [['size', 'Size'], ['time', 'Time per frame']];
+    if (networks.length > 1) kinds.push(['speed', 'Speed']); // there is something to compare with
     if (networks.some(({ accuracy }) => accuracy)) kinds.unshift(['accuracy', 'Accuracy']);
     for (const [key, text] of kinds) {
       const cells = networks.map(() => element('td', { textContent: '–' }));
@@ -75,7 +76,7 @@ export class Table {
   time(times, speeds) {
     this.#networks.forEach(({ name }, i) => {
       this.#set('time', i, times[name], milliseconds(times[name]));
-      this.#set('speed', i, speeds[name], `${i ? speeds[name].toFixed(2) : 1}×`, i && 'as fast as ' + this.#networks[0].name);
+      if (this.#costs.speed) this.#set('speed', i, speeds[name], `${i ? speeds[name].toFixed(2) : 1}×`, i && 'as fast as ' + this.#networks[0].name);
     });
   }
 
