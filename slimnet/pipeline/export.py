@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 MASKED = "the masked network at full size"
 REAL_IMAGES = 64
 TIMES = ("seconds", "verify_seconds")  # of surgery: not part of a bundle, whose bytes are the same every time
-FOLDED_TOLERANCE = 1e-6  # constants folded into float32 biases are rounded once; the plan itself is verified to 1e-9
+FOLDED_TOLERANCE = 1e-6  # constants of folds and shut branches are rounded to float32 once; the plan is verified to 1e-9
 
 
 def export_run(
@@ -120,7 +120,7 @@ def export_run(
         },
         embed_preprocessing=embed_preprocessing,
         opset=opset,
-        tolerance=FOLDED_TOLERANCE if result.plan.folds else DOUBLE_TOLERANCE,
+        tolerance=FOLDED_TOLERANCE if result.plan.folds or result.plan.shuts else DOUBLE_TOLERANCE,
         optimise=optimise,
         force=force,
     )
