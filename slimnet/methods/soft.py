@@ -144,9 +144,7 @@ def checked_pairs(pairs: Any) -> Sequence[tuple[str, int]]:
     """
     for pair in pairs:
         if not (isinstance(pair, list | tuple) and len(pair) == 2 and isinstance(pair[1], int) and pair[1] >= 0):
-            raise ArgumentError(
-                f"`widths` must be (group, channels) pairs, with a whole number of at least 0, got {pair!r}."
-            )
+            raise ArgumentError(f"`widths` must be (group, channels) pairs, with a whole number of at least 0, got {pair!r}.")
     return tuple((name, width) for name, width in pairs)
 
 
