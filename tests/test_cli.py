@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import json
 import os
 import pickle
@@ -24,8 +22,9 @@ import torch
 from torch import nn
 
 import slimnet.surgery
+from command import Done, slimnet_cli
 from slimnet.allocation import aligned
-from slimnet_cli import _run, cli
+from slimnet_cli import cli
 
 BUNDLE = {"model.onnx", "model.json", "slim.safetensors", "plan.json", "config.json", "dense.onnx", "report.json"}
 BUNDLE |= {"MODEL_CARD.md", "infer.py"}
@@ -36,32 +35,13 @@ BENCH = ("--rounds", "3", "--seconds", "0")
 
 
 @dataclass(frozen=True)
-class Result:
-    status: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.out)
-
-
-def slimnet_cli(*arguments: str | Path) -> Result:
-    """Run a command in this process, as ``slimnet`` would."""
-    out, err = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        status = _run([str(argument) for argument in arguments])
-    return Result(status, out.getvalue(), err.getvalue())
-
-
-@dataclass(frozen=True)
 class Made:
     """A run and its bundle, made once by the commands; not to be changed."""
 
     run: Path
     bundle: Path
-    trained: Result
-    exported: Result
+    trained: Done
+    exported: Done
 
 
 @pytest.fixture(scope="module")
@@ -73,13 +53,6 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
     exported = slimnet_cli("export", run, "--out", bundle)
     assert exported.status == 0, exported.err
     return Made(run, bundle, trained, exported)
-
-
-@pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty current directory."""
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
 
 
 # --- what works -----------------------------------------------------------------------------------------------------------
