@@ -628,6 +628,7 @@ CHECKPOINTS: list[Bad] = [
     (f"slim {WEIGHTS} --out . --force", r"\. holds x.safetensors, which is not ours to overwrite", weights),
     (f"prune {WEIGHTS} --rate 1 --out new", r"`rate` must be in \[0, 1\), got 1.0", weights),
     (f"prune {WEIGHTS} --rate 0.5 --out new --shut-branches", "`shut_branches` is for a target", weights),
+    (f"prune {WEIGHTS} --target-ms 1 --out new --shut-branches --no-mask-norm", "leave `mask_norm` on", weights),
     (f"prune {WEIGHTS} --rate 0.5 --out new --criterion x", "unknown `criterion` 'x'; known: l1, l2, gm", weights),
     (f"prune {WEIGHTS} --rate 0.5 --out new --criterion cs", "'cs' needs data: name a data set with --data", weights),
     (f"prune {WEIGHTS} --rate 0.5 --out . --force", r"\. holds x.safetensors, which is not ours to overwrite", weights),

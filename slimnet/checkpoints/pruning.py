@@ -76,7 +76,7 @@ def prune_checkpoint(
         raise ArgumentError(f"`flops` must be in (0, 1), got {flops}.")
     if [rate, flops, target].count(None) != 2:
         raise ArgumentError("give one of `rate`, `flops` and `target`.")
-    budget = _checked_budget(target, ranking, couple, shut_branches=shut_branches)
+    budget = _checked_budget(target, ranking, couple, mask_norm=mask_norm, shut_branches=shut_branches)
     source = get_criterion(criterion).source
     if source in ("statistics", "gradients") and data is None:
         raise ArgumentError(f"criterion {criterion!r} needs data: name a data set with --data.")
@@ -106,7 +106,9 @@ def prune_checkpoint(
     return report
 
 
-def _checked_budget(target: Mapping[str, float] | None, ranking: str, couple: str, *, shut_branches: bool) -> Budget | None:
+def _checked_budget(
+    target: Mapping[str, float] | None, ranking: str, couple: str, *, mask_norm: bool, shut_branches: bool
+) -> Budget | None:
     """The target, once the settings go with it; None where there is none.
 
     Raises:
@@ -121,6 +123,8 @@ def _checked_budget(target: Mapping[str, float] | None, ranking: str, couple: st
         raise ArgumentError("a target ranks groups by itself: leave `ranking` at 'group'.")
     if couple != "stream":
         raise ArgumentError("a target needs coupled streams: leave `couple` at 'stream'.")
+    if shut_branches and not mask_norm:
+        raise ArgumentError("`shut_branches` needs norms that close with their filters: leave `mask_norm` on.")
     return budget
 
 
