@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from _tables import ROOT, Result, load, parity, percent, speedup, table
@@ -23,17 +23,9 @@ def cifar_row(name: str, label: str) -> tuple[str, ...] | None:
     r = load(f"cifar10_{name}")
     if r is None:
         return None
-    accuracy, epochs = r["accuracy"], r["settings"]["epochs"]
     taught = ", the dense network as teacher" if r.get("taught") else ""
-    return (
-        f"{label}, {epochs} epochs from trained weights{taught}",
-        f"{percent(accuracy['dense'])} → {percent(accuracy['slim'])}",
-        f"{percent(r['flops_saved'], 1)} ({percent(r['paper_accounting']['saved'], 1)})",
-        f"{r['params']['dense'] / r['params']['slim']:.2f}×",
-        speedup(r["latency"]),
-        parity(r["parity"]),
-        f"{r['date']}, {r['device']}",
-    )
+    label = f"{label}, {r['settings']['epochs']} epochs from trained weights{taught}"
+    return _row(label, r, r["accuracy"], r["flops_saved"], r["params"], r["parity"])
 
 
 def demo_row() -> tuple[str, ...] | None:
@@ -41,14 +33,22 @@ def demo_row() -> tuple[str, ...] | None:
     r = load("demo")
     if r is None:
         return None
-    dense, slim, accuracy = r["cost"]["dense"], r["cost"]["slim"], r["accuracy"]
+    dense, slim = r["cost"]["dense"], r["cost"]["slim"]
+    params = {"dense": dense["params"], "slim": slim["params"]}
+    saved = 1 - slim["flops"] / dense["flops"]
+    return _row("ResNet-20, digits 8×8 (`make demo`)", r, r["accuracy"], saved, params, r["parity"]["slim"])
+
+
+def _row(
+    label: str, r: Result, accuracy: Mapping[str, float], saved: float, params: Mapping[str, int], gate: Result
+) -> tuple[str, ...]:
     return (
-        "ResNet-20, digits 8×8 (`make demo`)",
+        label,
         f"{percent(accuracy['dense'])} → {percent(accuracy['slim'])}",
-        f"{percent(1 - slim['flops'] / dense['flops'], 1)} ({percent(r['paper_accounting']['saved'], 1)})",
-        f"{dense['params'] / slim['params']:.2f}×",
+        f"{percent(saved, 1)} ({percent(r['paper_accounting']['saved'], 1)})",
+        f"{params['dense'] / params['slim']:.2f}×",
         speedup(r["latency"]),
-        parity(r["parity"]["slim"]),
+        parity(gate),
         f"{r['date']}, {r['device']}",
     )
 
@@ -95,16 +95,8 @@ def fer_row() -> tuple[str, ...] | None:
     r = load("fer2013")
     if r is None:
         return None
-    test = r["test"]
-    return (
-        "VGG-9, FER2013 48×48, trained here",
-        f"{percent(test['dense']['one']['accuracy'])} → {percent(test['slim']['one']['accuracy'])}",
-        f"{percent(r['flops_saved'], 1)} ({percent(r['paper_accounting']['saved'], 1)})",
-        f"{r['params']['dense'] / r['params']['slim']:.2f}×",
-        speedup(r["latency"]),
-        parity(r["parity"]),
-        f"{r['date']}, {r['device']}",
-    )
+    accuracy = {name: by_views["one"]["accuracy"] for name, by_views in r["test"].items()}
+    return _row("VGG-9, FER2013 48×48, trained here", r, accuracy, r["flops_saved"], r["params"], r["parity"])
 
 
 def fer_table() -> str:

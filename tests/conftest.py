@@ -2,9 +2,13 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
+
+if TYPE_CHECKING:
+    from slimnet.export import Bundle
 
 torch.set_num_threads(1)  # small networks: threads cost more than they give, and results do not depend on them
 
@@ -16,3 +20,18 @@ def data_dir() -> Path:
     if not given or not Path(given).is_dir():
         pytest.skip("SLIMNET_DATA names no folder")
     return Path(given)
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty current directory."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture(scope="session")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """A bundle that tells which half of a picture is bright; not to be changed."""
+    from halves import make_bundle
+
+    return make_bundle(tmp_path_factory.mktemp("bundle") / "halves")

@@ -48,6 +48,7 @@ class Case:
 
 
 WIDTHS = (("stem", 7), ("conv1", 3))
+SHUT = (("stem", 7), ("conv1", 0))
 CASES = [
     Case(Dense(), 0, 0),
     Case(FSDP(rate_cs=0.2, rate_gm=0.3), 5, 4 + 5),
@@ -65,6 +66,13 @@ CASES = [
     Case(ASFP(0.4, widths=WIDTHS), 5, 1 + 7),
     Case(FPGM(0.4, rate_norm=0.1, widths=WIDTHS), 5, 1 + 7),
     Case(ASRFP(0.4, widths=WIDTHS), 5, 1 + 7),
+    Case(FSDP(rate_cs=0.2, rate_gm=0.3, widths=SHUT), 5, 1 + 10),  # the second group whole
+    Case(FSDP(rate_cs=0.2, rate_gm=0.3, tau=1.5, cs_every=1, widths=SHUT), 5, 1 + 10),
+    Case(SFP(0.4, widths=SHUT), 5, 1 + 10),
+    Case(ASFP(0.4, widths=SHUT), 5, 1 + 10),
+    Case(FPGM(0.4, rate_norm=0.1, widths=SHUT), 5, 1 + 10),
+    Case(SRFP(0.4, widths=SHUT), 5, 1 + 10),
+    Case(ASRFP(0.4, widths=SHUT), 5, 1 + 10),
     Case(SRFP(0.4), 5, 3 + 4),
     Case(ASRFP(0.4), 5, 3 + 4),
     Case(NetworkSlimming(0.4, penalty=1e-3), 3, 7),  # ⌊18 · 0.4⌋, half of the epochs fine-tune

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import json
 import os
 import pickle
@@ -24,8 +22,9 @@ import torch
 from torch import nn
 
 import slimnet.surgery
+from command import Done, slimnet_cli
 from slimnet.allocation import aligned
-from slimnet_cli import _run, cli
+from slimnet_cli import cli
 
 BUNDLE = {"model.onnx", "model.json", "slim.safetensors", "plan.json", "config.json", "dense.onnx", "report.json"}
 BUNDLE |= {"MODEL_CARD.md", "infer.py"}
@@ -36,32 +35,13 @@ BENCH = ("--rounds", "3", "--seconds", "0")
 
 
 @dataclass(frozen=True)
-class Result:
-    status: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.out)
-
-
-def slimnet_cli(*arguments: str | Path) -> Result:
-    """Run a command in this process, as ``slimnet`` would."""
-    out, err = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        status = _run([str(argument) for argument in arguments])
-    return Result(status, out.getvalue(), err.getvalue())
-
-
-@dataclass(frozen=True)
 class Made:
     """A run and its bundle, made once by the commands; not to be changed."""
 
     run: Path
     bundle: Path
-    trained: Result
-    exported: Result
+    trained: Done
+    exported: Done
 
 
 @pytest.fixture(scope="module")
@@ -73,13 +53,6 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
     exported = slimnet_cli("export", run, "--out", bundle)
     assert exported.status == 0, exported.err
     return Made(run, bundle, trained, exported)
-
-
-@pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty current directory."""
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
 
 
 # --- what works -----------------------------------------------------------------------------------------------------------
@@ -403,6 +376,7 @@ TRAINING: list[Bad] = [
     (f"{TRAIN} --rate-gm -0.1", r"`rate_gm` must be in \[0, 1\), got -0.1", nothing),
     (f"{TRAIN} --rate-gm nan", r"`rate_gm` must be in \[0, 1\), got nan", nothing),
     (f"{TRAIN} --rate-cs 0.6 --rate-gm 0.6", r"`rate_cs` \+ `rate_gm` must be in \(0, 1\), got 1.2", nothing),
+    (f"{TRAIN} --shut-branches", "`shut_branches` is for a target: give one, or leave it out", nothing),
     (f"{TRAIN} --tau 1.3333333", r"`tau` must exceed 4/3, got 1.3333333", nothing),
     (f"{TRAIN} --tau nan", "`tau` must exceed 4/3, got nan", nothing),
     (f"{TRAIN} --attenuation 0", r"`attenuation` must be in \(0, 1\], got 0.0", nothing),
@@ -653,6 +627,8 @@ CHECKPOINTS: list[Bad] = [
     (f"slim {WEIGHTS} --out new --tolerance nan", r"`tolerance` must be in \[0, 1\), got nan", weights),
     (f"slim {WEIGHTS} --out . --force", r"\. holds x.safetensors, which is not ours to overwrite", weights),
     (f"prune {WEIGHTS} --rate 1 --out new", r"`rate` must be in \[0, 1\), got 1.0", weights),
+    (f"prune {WEIGHTS} --rate 0.5 --out new --shut-branches", "`shut_branches` is for a target", weights),
+    (f"prune {WEIGHTS} --target-ms 1 --out new --shut-branches --no-mask-norm", "leave `mask_norm` on", weights),
     (f"prune {WEIGHTS} --rate 0.5 --out new --criterion x", "unknown `criterion` 'x'; known: l1, l2, gm", weights),
     (f"prune {WEIGHTS} --rate 0.5 --out new --criterion cs", "'cs' needs data: name a data set with --data", weights),
     (f"prune {WEIGHTS} --rate 0.5 --out . --force", r"\. holds x.safetensors, which is not ours to overwrite", weights),

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from slimnet import FSDP, Dense, build_model, channel_groups, prune, slim, train
+from slimnet import FSDP, SFP, Dense, Stages, build_model, channel_groups, prune, slim, train
 from slimnet.allocation import Budget, Layer, NetworkCost, allocate, network_layers, padded_widths, slim_aligned
 from slimnet.allocation.choose import widths
 from slimnet.allocation.cost import LOAD_RATE, as_exported, branches_of, places
@@ -370,8 +370,13 @@ def test_a_table_serves_a_wider_network_too(imagined: object, tmp_path: Path) ->
 
 def test_a_target_out_of_reach(imagined: object, tmp_path: Path) -> None:
     cost, scores = network(tmp_path)
-    with pytest.raises(ArgumentError, match="the target cannot be met"):
+    hint = r"--shut-branches \(`shut_branches=True`\)"
+    with pytest.raises(ArgumentError, match=rf"the target cannot be met: .* is left of [\d.]+; .*{hint}\.$"):
         allocate(cost, scores, Budget(speedup=1e5), BLOCKS)
+    streams = {name: values for name, values in scores.items() if name not in cost.branches}
+    for allowed, left in ((True, scores), (False, streams)):  # nothing more to try, no branch among the groups
+        with pytest.raises(ArgumentError, match=r"the target cannot be met: [^;]*\.$"):
+            allocate(cost, left, Budget(speedup=1e5), BLOCKS, shut_branches=allowed)
 
 
 WRONG: list[tuple[Mapping[str, float], str]] = [
@@ -524,6 +529,41 @@ def test_training_to_a_target(imagined: object, tmp_path: Path, monkeypatch: pyt
             train(out=tmp_path / "no", epochs=3, progress=False, **{"target": {"flops": 0.4}, "method": method} | settings | odd)
     with pytest.raises(ArgumentError, match="`target` must be one of speedup"):
         train(out=tmp_path / "odd", target={"speed": 0.4}, epochs=3, progress=False, **settings)
+
+
+def test_training_shuts_branches(imagined: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    settings = {"model": "resnet8", "data": "digits", "train_fraction": 0.1, "batch_size": 32, "precision": "fp32",
+                "channels_last": False, "device": "cpu", "progress": False}  # fmt: skip
+    method, target = FSDP(tau=2, cs_every=1, finetune_epochs=1), {"flops": 0.1}
+    run = train(out=tmp_path / "run", epochs=3, method=method, target=target, shut_branches=True, **settings)
+    assert [name for name, width in run.method.widths if width == 0] == ["layer1.0.conv1"]
+    assert [name for name, closed in run.masks().items() if bool(closed.all())] == ["layer1.0.conv1"]
+    bundle = export_run(run.path, tmp_path / "bundle")  # its parity gate holds the cut network against the masked one
+    plan = json.loads((bundle.path / "plan.json").read_text(encoding="utf-8"))
+    assert [shut["module"] for shut in plan["shuts"]] == ["layer1.0.bn2"]
+    assert bundle.report["cost"]["slim"]["flops"] <= 0.1 * bundle.report["cost"]["dense"]["flops"]
+    (run.path / "model.safetensors").unlink()
+    again = train(out=run.path, resume=True, shut_branches=True, progress=False)
+    assert (again.config, again.result) == (run.config, run.result)
+    with pytest.raises(ArgumentError, match="`shut_branches` was True"):
+        train(out=run.path, resume=True, shut_branches=False, progress=False)
+
+
+@pytest.mark.parametrize(
+    ("odd", "message"),
+    [
+        ({"shut_branches": True}, "`shut_branches` is for a target"),
+        ({"shut_branches": True, "target": {"flops": 0.4}, "method": FSDP(mask_norm=False)}, "leave `mask_norm` on"),
+        ({"method": FSDP(widths=(("layer1", 0),))}, r"closes 'layer1' whole.*layer1\.0\.conv1"),
+        ({"method": Stages((SFP(widths=(("layer1", 0),)), 1), (FSDP(), 1))}, "closes 'layer1' whole"),
+    ],
+)
+def test_what_may_not_be_shut(odd: dict[str, Any], message: str, tmp_path: Path) -> None:
+    settings = {"model": "resnet8", "data": "digits", "method": FSDP(), "epochs": 3, "device": "cpu"}
+    with pytest.raises(ArgumentError, match=message):
+        train(out=tmp_path / "no", progress=False, **settings | odd)
+    assert not (tmp_path / "no").exists()
 
 
 def test_prune_a_checkpoint_to_a_target(imagined: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib.util
-import io
 import json
 import subprocess
 import sys
@@ -17,14 +15,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from halves import make_bundle
+from command import predict
 from slimnet.errors import ArgumentError, FileFormatError, SlimnetError
 from slimnet.export import Bundle
 from slimnet.predict import Annotations, Box, Candidate, FaceFinder, Prediction, Predictor, Result, Source, annotated
 from slimnet.predict import _cv as cv_module
 from slimnet.predict import faces as faces_module
 from slimnet.predict.annotate import PALE
-from slimnet_cli import _run
 
 needs_cv2 = pytest.mark.skipif(importlib.util.find_spec("cv2") is None, reason="needs slimnet[faces]")
 SIDE = 40
@@ -56,27 +53,9 @@ def crowd(faces: Sequence[tuple[str, int, int]], size: tuple[int, int] = (300, 2
 TWO = crowd([("top", 200, 20), ("left", 10, 100)])
 
 
-@pytest.fixture(scope="module")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    return make_bundle(tmp_path_factory.mktemp("faces") / "halves")
-
-
-@pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
 @pytest.fixture
 def detector(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(faces_module, "_cascade", lambda: squares)
-
-
-def predict(*arguments: str | Path) -> tuple[int, str, str]:
-    out, err = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        status = _run(["predict", *map(str, arguments)])
-    return status, out.getvalue(), err.getvalue()
 
 
 # --- faces in pictures ----------------------------------------------------------------------------------------------------

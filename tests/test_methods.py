@@ -317,6 +317,20 @@ def test_the_last_filter_of_a_group_fades_like_the_others():
         assert sum(FSDP(faithful=True).counts(size, epoch=10, last_epoch=11)) < totals[11]
 
 
+def test_a_group_that_closes_whole_goes_once_it_can_be_released_no_more():
+    for inner in (1, 10):
+        model, pruner, optimizer, statistics = start(FSDP(tau=2.0, widths=(("conv1", 0),)), epochs=12, inner=inner)
+        gone = []
+        for epoch in range(12):
+            run_epoch(model, pruner, optimizer, epoch, statistics, steps=1)
+            closed, selected = pruner.mask.closed()["conv1"], pruner.selected["conv1"].unique()
+            gone.append(bool(closed.all()))
+            assert gone[-1] is (len(selected) == inner and pruner.scale(epoch) < RELEASE_ABOVE)
+            assert gone[-1] or not closed.any()
+        assert gone == sorted(gone) and gone[pruner.last_epoch - 1] and not gone[1]
+        assert pruner.log()["rate"] == pruner.log()["closed_share"] == 1 * inner / (8 + inner)
+
+
 def test_a_group_never_closes_entirely():
     for faithful in (False, True):
         method = FSDP(rate_cs=0.5, rate_gm=0.49, faithful=faithful)

@@ -140,6 +140,18 @@ def test_a_regrowing_filter_gets_no_more_gradient_than_the_others():
         assert ratio <= 1.0001 if method.clip_regrowth else ratio > 10, ratio
 
 
+def test_a_group_that_closes_whole_does_not_regrow():
+    model = tiny_net(width=8, inner=10)
+    group = replace(tiny_groups(model)[1], normed=frozenset({"conv1.weight"}))
+    pruner = SFP(0.4, widths=(("conv1", 0),)).start(model, [group], epochs=10)
+    pruner.after_epoch(0, _nothing)
+    assert len(pruner.selected["conv1"].unique()) == 10
+    model(torch.randn(8, 1, 6, 6)).square().sum().backward()
+    assert float(model.conv1.weight.grad.abs().max()) > 0
+    pruner.after_backward()
+    assert float(model.conv1.weight.grad.abs().max()) == 0
+
+
 # -- network slimming ------------------------------------------------------------------------------------
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
 import json
 import os
@@ -15,7 +14,6 @@ import threading
 import time
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -25,7 +23,8 @@ import onnxruntime
 import pytest
 from PIL import Image
 
-from halves import LABELS, SIDE, make_bundle
+from command import Done, predict
+from halves import LABELS, SIDE
 from slimnet.errors import ArgumentError, FileFormatError
 from slimnet.export import Bundle, read_bundle
 from slimnet.export._seal import sealed
@@ -33,39 +32,9 @@ from slimnet.predict import Predictor, Source, choose, find_sources
 from slimnet.predict import sources as sources_module
 from slimnet.predict.ahead import map_ahead
 from slimnet.preprocess import prepare
-from slimnet_cli import _progress, _run
+from slimnet_cli import _progress
 
 KEYS = ["image", "width", "height", "predictions", "notes", "error"]
-
-
-@dataclass(frozen=True)
-class Done:
-    status: int
-    out: str
-    err: str
-
-    @property
-    def lines(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in self.out.splitlines()]
-
-
-def predict(*arguments: str | Path) -> Done:
-    """``slimnet predict``, in this process."""
-    out, err = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        status = _run(["predict", *map(str, arguments)])
-    return Done(status, out.getvalue(), err.getvalue())
-
-
-@pytest.fixture(scope="module")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    return make_bundle(tmp_path_factory.mktemp("predict") / "halves")
-
-
-@pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
 
 
 def bright(half: str, size: tuple[int, int] = (40, 40)) -> Image.Image:

@@ -91,6 +91,7 @@ target_options = together(
     click.option("--target-params", type=float, metavar="SHARE", help="… so that this share of the weights is left."),
     click.option("--target-threads", type=int, help="Threads of the session that the target is for.  [default: 1]"),
     click.option("--target-batch", type=int, help="Images a run that the target is for.  [default: 1]"),
+    click.option("--shut-branches", is_flag=True, default=None, help="For a target: let residual branches go as a whole."),
 )
 
 

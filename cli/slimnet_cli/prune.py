@@ -30,7 +30,6 @@ selection = together(
 @network
 @selection
 @target_options
-@click.option("--shut-branches", is_flag=True, help="For a target: let residual branches go as a whole.")
 @folder_out
 @force
 @as_json
@@ -46,6 +45,7 @@ def command(checkpoint: Path, out: Path, force: bool, as_json: bool, **options: 
     if [options["rate"], options["flops"], target or None].count(None) != 2:
         raise click.UsageError("give one of --rate, --flops and --target-….")
     given = {name: options.pop(f"target_{name}") for name in ("threads", "batch")}
+    given["shut_branches"] = options.pop("shut_branches")
     options |= {name: value for name, value in given.items() if value is not None} | ({"target": target} if target else {})
     from slimnet.checkpoints import prune_checkpoint
 

@@ -96,6 +96,7 @@ def command(out: Path, resume: bool, force: bool, quiet: bool, as_json: bool, me
     slimnet train --model resnet20 --method fpgm --rate 0.4 --rate-norm 0.1 --set mask_norm=false --out runs/fpgm
     slimnet train --recipe fsdp-resnet20-cifar10 --data-dir DATA --epochs 40 --rate-gm 0.3 --out runs/r20
     slimnet train --model resnet18 --data folder --data-dir DIR --target-speedup 3 --out runs/r18
+    slimnet train --model resnet56 --data cifar10 --data-dir DATA --target-speedup 3 --shut-branches --out runs/fast
     slimnet train --resume --out runs/r56
     torchrun --nproc-per-node 2 -m slimnet_cli train …
     """

@@ -5,7 +5,7 @@ from __future__ import annotations
 from slimnet.allocation.aligned import slim_aligned
 from slimnet.allocation.budget import Budget
 from slimnet.allocation.choose import Allocation, allocate
-from slimnet.allocation.cost import NetworkCost
+from slimnet.allocation.cost import NetworkCost, branches_of
 from slimnet.allocation.fit import fit_padding, fit_widths, telling
 from slimnet.allocation.layers import Layer, network_layers
 from slimnet.allocation.pad import padded_widths
@@ -16,6 +16,7 @@ __all__ = [
     "Layer",
     "NetworkCost",
     "allocate",
+    "branches_of",
     "fit_padding",
     "fit_widths",
     "network_layers",

@@ -102,7 +102,8 @@ def allocate(
             branch; its loss is that of a group left with half the energy of its best channel.
 
     Raises:
-        ArgumentError: if the target cannot be met, or is a time and the network has layers that the cost table does not know.
+        ArgumentError: if the target cannot be met (the message says where shut branches are left to try), or is a time and the
+            network has layers that the cost table does not know.
     """
     share, stranger = cost.unknown
     if budget.name in ("speedup", "ms") and share > UNKNOWN_SHARE:
@@ -167,9 +168,10 @@ class _Search:
         self.timed = budget.name in ("speedup", "ms")
         self.sizes = {name: len(values) for name, values in scores.items()}
         self.ladders = {name: widths(size, layout, align) for name, size in self.sizes.items()}
-        for name in cost.branches if shut_branches else ():
-            if name in self.ladders:
-                self.ladders[name].append(0)
+        branches = [name for name in cost.branches if name in self.ladders]
+        for name in branches if shut_branches else ():
+            self.ladders[name].append(0)
+        self.untried = [] if shut_branches else branches
         self.step = align or layout.block
         counts = Counter(group for layer in cost.layers for group, *_ in layer.made_for)
         self.makers = {name: max(counts[name], 1) for name in scores}
@@ -241,7 +243,12 @@ class _Search:
             gains = [(before - measure(trial)) / max(self._lost(kept, trial), 1e-9) for trial in trials]
             if gains and max(gains) > 0:
                 return trials[gains.index(max(gains))]
-        raise ArgumentError(f"the target cannot be met: at the narrowest, {now:.4g} is left of {self.used({}):.4g}.")
+        hint = (
+            "; letting residual branches go as a whole leaves less: --shut-branches (`shut_branches=True`)"
+            if self.untried
+            else ""
+        )
+        raise ArgumentError(f"the target cannot be met: at the narrowest, {now:.4g} is left of {self.used({}):.4g}{hint}.")
 
     def _lost(self, kept: Mapping[str, int], trial: Mapping[str, int]) -> float:
         return sum(self.loss(name, width) - self.loss(name, kept[name]) for name, width in trial.items() if width != kept[name])

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from slimnet._files import atomic_folder, check_output, write_json, write_tensors
 from slimnet._say import Say, silent
-from slimnet.allocation import Budget, fit_widths, telling
+from slimnet.allocation import Allocation, Budget, fit_widths, telling
 from slimnet.checkpoints.calibration import calibrate
 from slimnet.checkpoints.opening import open_checkpoint
 from slimnet.criteria import Ranking, get_criterion, group_scores
@@ -76,13 +76,7 @@ def prune_checkpoint(
         raise ArgumentError(f"`flops` must be in (0, 1), got {flops}.")
     if [rate, flops, target].count(None) != 2:
         raise ArgumentError("give one of `rate`, `flops` and `target`.")
-    budget = Budget(**target) if target is not None else None
-    if budget is None and shut_branches:
-        raise ArgumentError("`shut_branches` is for a target: give one, or leave it out.")
-    if budget is not None and ranking != "group":
-        raise ArgumentError("a target ranks groups by itself: leave `ranking` at 'group'.")
-    if budget is not None and couple != "stream":
-        raise ArgumentError("a target needs coupled streams: leave `couple` at 'stream'.")
+    budget = _checked_budget(target, ranking, couple, mask_norm=mask_norm, shut_branches=shut_branches)
     source = get_criterion(criterion).source
     if source in ("statistics", "gradients") and data is None:
         raise ArgumentError(f"criterion {criterion!r} needs data: name a data set with --data.")
@@ -91,21 +85,10 @@ def prune_checkpoint(
     options = {"criterion": criterion, "ranking": ranking, "couple": couple, "mask_norm": mask_norm, "ignore": tuple(ignore)}
     found: dict[str, Any] = {}
     if budget is not None:
-        groups = channel_groups(model, example)
-        chosen = not_ignored(prunable(groups), ignore)
-        scores = {group.name: group_scores(model, group, criterion, statistics=statistics) for group in chosen}
-        fitted = fit_widths(
-            model,
-            example,
-            groups,
-            scores,
-            budget,
-            threads=threads,
-            batch=batch,
-            shut_branches=shut_branches,
-            progress=telling(say),
-        )
-        found = {**fitted.as_dict(), "threads": threads, "batch": batch}
+        machine = {"threads": threads, "batch": batch}
+        scored = {"criterion": criterion, "statistics": statistics}
+        fitted = _fitted(model, example, budget, scored, ignore, shut_branches=shut_branches, progress=telling(say), **machine)
+        found = {**fitted.as_dict(), **machine}
         how: dict[str, Any] = {"widths": found["kept"]}
     else:
         how = {"rate": rate if flops is None else _rate_for(model, example, flops, {**options, "statistics": statistics})}
@@ -114,14 +97,60 @@ def prune_checkpoint(
         "rate": how.get("rate"),
         **({"allocation": found} if found else {}),
         **options,
-        "groups": [{"name": name, "size": len(closed), "closed": int(closed.sum())} for name, closed in mask.closed().items()],
-        "flops": {"dense": count(model, example).flops, "realisable": _flops_once_cut(model, example)},
+        **_outcome(model, example, mask.closed()),
     }
     with atomic_folder(Path(out), force=force, ours=PRUNED_FILES) as folder:
         write_tensors(folder / "model.safetensors", model.state_dict())
         write_json(folder / "config.json", config)
         write_json(folder / "report.json", report)
     return report
+
+
+def _checked_budget(
+    target: Mapping[str, float] | None, ranking: str, couple: str, *, mask_norm: bool, shut_branches: bool
+) -> Budget | None:
+    """The target, once the settings go with it; None where there is none.
+
+    Raises:
+        ArgumentError: if one does not, or the target is none.
+    """
+    if target is None:
+        if shut_branches:
+            raise ArgumentError("`shut_branches` is for a target: give one, or leave it out.")
+        return None
+    budget = Budget(**target)
+    if ranking != "group":
+        raise ArgumentError("a target ranks groups by itself: leave `ranking` at 'group'.")
+    if couple != "stream":
+        raise ArgumentError("a target needs coupled streams: leave `couple` at 'stream'.")
+    if shut_branches and not mask_norm:
+        raise ArgumentError("`shut_branches` needs norms that close with their filters: leave `mask_norm` on.")
+    return budget
+
+
+def _fitted(
+    model: nn.Module, example: Tensor, budget: Budget, scored: Mapping[str, Any], ignore: Sequence[str], **how: Any
+) -> Allocation:
+    """Widths for a target, chosen among the groups that are not ignored.
+
+    Args:
+        model, example: the network and images for it.
+        budget: the target.
+        scored: criterion and statistics, see :func:`slimnet.criteria.group_scores`.
+        ignore: patterns of names of groups that are left alone.
+        **how: see :func:`slimnet.allocation.fit_widths`.
+    """
+    groups = channel_groups(model, example)
+    scores = {group.name: group_scores(model, group, **scored) for group in not_ignored(prunable(groups), ignore)}
+    return fit_widths(model, example, groups, scores, budget, **how)
+
+
+def _outcome(model: nn.Module, example: Tensor, closed: Mapping[str, Tensor]) -> dict[str, Any]:
+    """What is closed, and what that comes to."""
+    return {
+        "groups": [{"name": name, "size": len(gone), "closed": int(gone.sum())} for name, gone in closed.items()],
+        "flops": {"dense": count(model, example).flops, "realisable": _flops_once_cut(model, example)},
+    }
 
 
 def _flops_once_cut(model: nn.Module, example: Tensor) -> int:

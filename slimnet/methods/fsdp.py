@@ -166,7 +166,7 @@ class FSDPPruner(SoftPruner):
         total = by_cs + by_gm
         by_cs = min(max(0, by_cs - had), total - len(before))
         first = before
-        if by_cs:
+        if by_cs > 0:
             scores = self.cs_scores[name].clone()
             scores[before] = torch.inf
             first = torch.cat([before, lowest(scores, by_cs)])

@@ -30,7 +30,9 @@ class SoftPruner(Pruner):
     Attributes:
         mask: ζ of every channel.
         groups: the groups that are pruned, by name.
-        methods: what each group is pruned by: the method, or with ``widths`` the method at a rate of its own.
+        shut: names of the groups that close whole.
+        methods: what each group is pruned by: the method, or with ``widths`` the method at a rate of its own, which leaves a
+            channel at least: the last one of a group that closes whole goes with the one before.
         selected: group name → indices selected after the last epoch, in the order of selection.
     """
 
@@ -42,6 +44,7 @@ class SoftPruner(Pruner):
         self._total = sum(group.size for group in allowed)
         self._check(groups, chosen)
         self.groups = {group.name: group for group in chosen}
+        self.shut = {name for name, width in method.widths if width == 0}
         self.methods = {group.name: _of_width(method, group) for group in chosen}
         self.mask = SoftMask(model, chosen, mask_norm=method.mask_norm)
         self.last_epoch = method.last_epoch(epochs)
@@ -82,10 +85,10 @@ class SoftPruner(Pruner):
         self._epoch = epoch
         if epoch > self.last_epoch:
             return
-        self.selected = self.select(epoch, statistics)
-        zeta = self.scale(epoch)
+        chosen = self.select(epoch, statistics)
+        self.selected = {name: self._to_the_last(name, indices) for name, indices in chosen.items()}
         for name, indices in self.selected.items():
-            self._set(name, indices, zeta)
+            self._set(name, indices, self._zeta(epoch, name))
         self.mask.apply()
         if self.method.mask_momentum and self._optimizer is not None and not self._is_adaptive:
             self.mask.mask_momentum(self._optimizer)
@@ -157,6 +160,23 @@ class SoftPruner(Pruner):
         self.selected = with_prefix(state["tensors"], "selected.")
         self._is_adaptive = bool(state["values"]["adaptive"])
 
+    def _to_the_last(self, name: str, indices: Tensor) -> Tensor:
+        """The selection of a group; with its last channel where it is to close whole and all the others are selected."""
+        size = self.groups[name].size
+        if name not in self.shut or len(indices) != size - 1:
+            return indices
+        return torch.cat([indices, others(size, indices).nonzero().flatten()])
+
+    def _zeta(self, epoch: int, name: str) -> float:
+        """ζ(e); 0 for a group that is selected whole and can no longer be released.
+
+        The norm behind the layer that reads the group divides a common scale of all its channels out again: the branch would not
+        fade, but go at once, in the last epoch that selects.
+        """
+        zeta = self.scale(epoch)
+        is_whole = name in self.shut and len(self.selected[name]) == self.groups[name].size
+        return 0.0 if is_whole and zeta < RELEASE_ABOVE else zeta
+
     def _set(self, name: str, indices: Tensor, zeta: float) -> None:
         """What becomes of a group whose channels ``indices`` are selected at ζ."""
         target = torch.ones(self.groups[name].size)
@@ -176,7 +196,7 @@ class SoftPruner(Pruner):
                     f"`widths` names {name!r}, which is no group that may be pruned; there are: {', '.join(sizes)}."
                 )
             if width > sizes[name]:
-                raise ArgumentError(f"the width of {name} must be from 1 to {sizes[name]}, got {width}.")
+                raise ArgumentError(f"the width of {name} must be from 0 to {sizes[name]}, got {width}.")
         return tuple(group for group in groups if widths.get(group.name, group.size) < group.size)
 
     def _check(self, groups: Sequence[ChannelGroup], chosen: Sequence[ChannelGroup]) -> None:
@@ -191,7 +211,7 @@ class SoftPruner(Pruner):
 
 def _of_width(method: SoftMethod, group: ChannelGroup) -> SoftMethod:
     width = dict(method.widths).get(group.name)
-    return method if width is None else method.closing(group.size, group.size - width)
+    return method if width is None or group.size == 1 else method.closing(group.size, group.size - max(width, 1))
 
 
 def chosen_groups(method: SoftMethod, model: nn.Module, groups: Sequence[ChannelGroup]) -> tuple[ChannelGroup, ...]:

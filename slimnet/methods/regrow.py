@@ -106,7 +106,7 @@ class RegrowPruner(SoftPruner):
 
     @torch.no_grad()
     def _clip(self, group: ChannelGroup, selected: torch.Tensor) -> None:
-        """Shrink gradients of selected filters to the mean norm of the others' in every normed layer, in place."""
+        """Shrink gradients of selected filters to the mean norm of the layer's others, in place; to 0 where there are none."""
         for rows in group.weights:
             gradient = self.model.get_parameter(rows.name).grad
             if rows.name not in group.normed or gradient is None:
@@ -115,6 +115,7 @@ class RegrowPruner(SoftPruner):
             by_row = gradient.movedim(rows.dim, 0)
             chosen = selected.to(gradient.device).repeat_interleave(rows.index.shape[1])
             size = by_row[index].flatten(1).norm(dim=1)
-            factor = (size[~chosen].mean() / size[chosen].clamp_min(torch.finfo(size.dtype).tiny)).clamp_max(1)
+            limit = size.new_zeros(()) if chosen.all() else size[~chosen].mean()
+            factor = (limit / size[chosen].clamp_min(torch.finfo(size.dtype).tiny)).clamp_max(1)
             shape = [-1] + [1] * (by_row.dim() - 1)
             by_row[index[chosen]] *= factor.view(shape)

@@ -50,7 +50,8 @@ class SoftMethod(Method):
         convolutions_only: leave linear layers alone.
         ignore: patterns (``fnmatch``) of the names of channel groups that are left alone.
         widths: (group, channels) pairs: how many channels each group keeps, instead of the same rate for all (see
-            `slimnet.allocation`). The schedule stays, in proportion; groups that are not named are left alone.
+            `slimnet.allocation`). The schedule stays, in proportion; groups that are not named are left alone. 0 closes a group
+            whole, which is for groups inside a residual branch: surgery then shuts the branch.
         faithful: the published recipe, weak points included: sets every field named in ``published``.
     """
 
@@ -136,14 +137,14 @@ class SoftMethod(Method):
 
 
 def checked_pairs(pairs: Any) -> Sequence[tuple[str, int]]:
-    """``widths`` as given, once every entry is a name with a whole number of at least 1.
+    """``widths`` as given, once every entry is a name with a whole number of at least 0.
 
     Raises:
         ArgumentError: if one is not.
     """
     for pair in pairs:
-        if not (isinstance(pair, list | tuple) and len(pair) == 2 and isinstance(pair[1], int) and pair[1] >= 1):
-            raise ArgumentError(f"`widths` must be (group, channels) pairs with at least one channel each, got {pair!r}.")
+        if not (isinstance(pair, list | tuple) and len(pair) == 2 and isinstance(pair[1], int) and pair[1] >= 0):
+            raise ArgumentError(f"`widths` must be (group, channels) pairs, with a whole number of at least 0, got {pair!r}.")
     return tuple((name, width) for name, width in pairs)
 
 

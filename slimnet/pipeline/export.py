@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -19,13 +20,14 @@ if TYPE_CHECKING:
     from slimnet.export import Bundle
     from slimnet.export.steps import Mode
     from slimnet.pipeline.precisions import PrecisionSettings
+    from slimnet.surgery import Plan, SlimResult
     from slimnet.training import Evaluation, Run
 
 
 MASKED = "the masked network at full size"
 REAL_IMAGES = 64
 TIMES = ("seconds", "verify_seconds")  # of surgery: not part of a bundle, whose bytes are the same every time
-FOLDED_TOLERANCE = 1e-6  # constants folded into float32 biases are rounded once; the plan itself is verified to 1e-9
+FOLDED_TOLERANCE = 1e-6  # constants of folds and shut branches are rounded to float32 once; the plan is verified to 1e-9
 
 
 def export_run(
@@ -73,7 +75,6 @@ def export_run(
     from slimnet.export import write_bundle
     from slimnet.export._opset import chosen_opset
     from slimnet.export.manifest import ALL_FILES
-    from slimnet.export.parity import DOUBLE_TOLERANCE
     from slimnet.pipeline.precisions import PrecisionStep
     from slimnet.training import Run
 
@@ -90,9 +91,7 @@ def export_run(
     say("cutting")
     result = slim_aligned(masked, real[:4], align, progress=telling(say))
     say("evaluating on the test split")
-    networks = {"slim": result.model, "dense": baseline}
-    evaluation = {name: _evaluate(network, data.test, data) for name, network in networks.items()}
-    accuracy = {"split": "test", "count": len(data.test), **{name: found.accuracy for name, found in evaluation.items()}}
+    found = {name: _evaluate(network, data.test, data) for name, network in (("slim", result.model), ("dense", baseline))}
     say("exporting and comparing")
     bundle = write_bundle(
         out,
@@ -105,26 +104,40 @@ def export_run(
         labels=run.classes,
         preprocessing=preprocessing(run),
         real_inputs=[real],
-        accuracy=accuracy,
+        accuracy={"split": "test", "count": len(data.test), **{name: each.accuracy for name, each in found.items()}},
         provenance=provenance(run),
         precisions=step,
-        extra_report={
-            "surgery": {name: value for name, value in result.report.as_dict().items() if name not in TIMES},
-            "paper_accounting": paper_accounting(masked, real[:2]),
-            "dense_source": source,
-            "training": run.result,
-            "method": run.method.as_dict(),
-            "data": about_data(run),
-            "evaluation": {"split": "test", **{name: found.as_dict() for name, found in evaluation.items()}},
-            **({"target": run.target} if run.target else {}),
-        },
+        extra_report=_extra_report(run, result, source, found, paper=paper_accounting(masked, real[:2])),
         embed_preprocessing=embed_preprocessing,
         opset=opset,
-        tolerance=FOLDED_TOLERANCE if result.plan.folds else DOUBLE_TOLERANCE,
+        tolerance=_tolerance(result.plan),
         optimise=optimise,
         force=force,
     )
     return replace(bundle, choice=step.choice) if step else bundle
+
+
+def _extra_report(
+    run: Run, result: SlimResult, dense_source: str, found: Mapping[str, Evaluation], *, paper: dict[str, Any]
+) -> dict[str, Any]:
+    """What a bundle's report says beside the export: surgery, the papers' accounting, the run, accuracy on the test split."""
+    return {
+        "surgery": {name: value for name, value in result.report.as_dict().items() if name not in TIMES},
+        "paper_accounting": paper,
+        "dense_source": dense_source,
+        "training": run.result,
+        "method": run.method.as_dict(),
+        "data": about_data(run),
+        "evaluation": {"split": "test", **{name: each.as_dict() for name, each in found.items()}},
+        **({"target": run.target} if run.target else {}),
+    }
+
+
+def _tolerance(plan: Plan) -> float:
+    """How far, relative and in float64, the slim network may be from the masked one."""
+    from slimnet.export.parity import DOUBLE_TOLERANCE
+
+    return FOLDED_TOLERANCE if plan.folds or plan.shuts else DOUBLE_TOLERANCE
 
 
 def real_batch(split: Split, data: Dataset, count: int) -> Tensor:

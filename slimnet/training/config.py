@@ -31,6 +31,7 @@ class TrainConfig:
             `slimnet.allocation`).
         target_threads: threads of the ONNX Runtime session that ``target`` is for.
         target_batch: images a run that ``target`` is for.
+        shut_branches: for a target, let residual branches go as a whole.
         epochs: passes over the training split.
         batch_size: images a step, over all processes together.
         optimizer: ``"sgd"`` (Nesterov) or ``"adamw"``.
@@ -81,6 +82,7 @@ class TrainConfig:
     target: Mapping[str, float] = field(default_factory=dict)
     target_threads: int = 1
     target_batch: int = 1
+    shut_branches: bool = False
     epochs: int = 30
     batch_size: int = 128
     optimizer: str = "sgd"
@@ -129,6 +131,8 @@ class TrainConfig:
             check_choice(name, getattr(self, name), known)
         if self.target:
             self._check_target()
+        elif self.shut_branches:
+            raise ArgumentError("`shut_branches` is for a target: give one, or leave it out.")
         self.method.check(epochs=self.epochs)
 
     def _check_target(self) -> None:
@@ -139,6 +143,8 @@ class TrainConfig:
             )
         if self.method.couple != "stream":
             raise ArgumentError("`target` needs coupled streams: `couple` is 'none' (which `faithful` sets too).")
+        if self.shut_branches and not getattr(self.method, "mask_norm", True):
+            raise ArgumentError("`shut_branches` needs norms that close with their filters: leave `mask_norm` on.")
 
     def as_dict(self) -> dict[str, Any]:
         """The settings as JSON values; the method as its own dictionary."""

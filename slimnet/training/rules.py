@@ -15,6 +15,7 @@ OPTIMIZERS = ("sgd", "adamw")
 SCHEDULES = ("step", "cosine", "constant")
 PRECISIONS = ("auto", "fp32", "bf16")
 NORMALISATIONS = (None, "dataset", "imagenet")
+FLAGS = ("download", "soft_labels", "decay_norm", "compile", "sync_bn", "reestimate_norm", "shut_branches")
 
 
 def _whole(least: int) -> Callable[[Any], bool]:
@@ -91,7 +92,7 @@ RULES: dict[str, Rule] = {
     "image_size": (lambda value: value is None or _whole(1)(value), "a whole number of at least 1"),
     "data_options": (_switches, "names of options, each true or false"),
     "num_workers": (lambda value: value is None or _whole(0)(value), "a whole number of at least 0"),
-    **dict.fromkeys(("download", "soft_labels", "decay_norm", "compile", "sync_bn", "reestimate_norm"), (_flag, "true or false")),
+    **dict.fromkeys(FLAGS, (_flag, "true or false")),
     "channels_last": (lambda value: isinstance(value, bool) or value == "auto", "true, false or 'auto'"),
 }
 CHOICES = {

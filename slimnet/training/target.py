@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from slimnet._say import Say
-from slimnet.allocation import Budget, fit_widths, telling
+from slimnet.allocation import Budget, branches_of, fit_widths, network_layers, telling
 from slimnet.criteria import group_scores
 from slimnet.errors import ArgumentError
 from slimnet.graph import ChannelGroup
@@ -32,14 +32,27 @@ def with_target(
     Filters are valued by their L2 norms in the initial weights; costs are measured on this machine, by rank 0.
 
     Raises:
-        ArgumentError: if the target cannot be met, or the dense network meets it.
+        ArgumentError: if the target cannot be met, the dense network meets it, or given widths close a group that is no branch.
         ExportError: if the network cannot be exported, so that it cannot be timed.
     """
     method = config.method
+    for part in (method, *(stage for stage, _ in getattr(method, "stages", ()))):
+        if isinstance(part, SoftMethod):
+            _check_shut(part, model, example, groups)
     if not config.target or not isinstance(method, SoftMethod) or method.widths:
         return config, None
     chosen, predicted = team.share(_widths(config, method, model, example, groups, say) if team.is_main else None)
     return replace(config, method=replace(method, widths=tuple(chosen))), predicted
+
+
+def _check_shut(method: SoftMethod, model: nn.Module, example: Tensor, groups: Sequence[ChannelGroup]) -> None:
+    """Refuse a width of 0 where no other way leads past the group."""
+    shut = [name for name, width in method.widths if width == 0]
+    branches = branches_of(network_layers(model, example, groups)) if shut else ()
+    for name in shut:
+        if name not in branches:
+            known = ", ".join(branches) or "none here"
+            raise ArgumentError(f"`widths` closes {name!r} whole, which only groups inside a residual branch may: {known}.")
 
 
 def _widths(
@@ -52,10 +65,22 @@ def _widths(
 ) -> tuple[list[tuple[str, int]], dict[str, Any]]:
     scores = {group.name: group_scores(model, group, CRITERION) for group in chosen_groups(method, model, groups)}
     budget, threads, batch = Budget(**config.target), config.target_threads, config.target_batch
-    found = fit_widths(model, example, groups, scores, budget, threads=threads, batch=batch, progress=telling(say))
+    found = fit_widths(
+        model,
+        example,
+        groups,
+        scores,
+        budget,
+        threads=threads,
+        batch=batch,
+        shut_branches=config.shut_branches,
+        progress=telling(say),
+    )
+    shut = sum(width == 0 for width in found.kept.values())
     say(
         f"target {found.budget.name} {found.budget.value:g}: {found.flops:.1%} of the FLOPs, predicted "
         f"{found.predicted_ms:.3g} ms of {found.dense_ms:.3g} ms, {found.predicted_speedup:.2f}×"
+        + (f", {shut} residual branches shut" if shut else "")
     )
     narrower = [(name, width) for name, width in found.kept.items() if width < len(scores[name])]
     if not narrower:
