@@ -111,7 +111,8 @@ def prepare(image: Image.Image, preprocessing: Mapping[str, Any]) -> Array:
 
 def normalised(pixels: NDArray[np.uint8], preprocessing: Mapping[str, Any]) -> Array:
     """Pixels (H, W) or (H, W, C) of the right size as (C, H, W) float32: to the last bit what training is fed with."""
-    return normalised_batch(pixels.reshape(1, *pixels.shape[:2], -1), preprocessing)[0]
+    array: Array = normalised_batch(pixels.reshape(1, *pixels.shape[:2], -1), preprocessing)[0]
+    return array
 
 
 def normalised_batch(pixels: NDArray[np.uint8], preprocessing: Mapping[str, Any]) -> Array:

@@ -104,6 +104,13 @@ def deep(path: Path) -> None:
     Image.fromarray(np.asarray(TOP).astype(np.uint16) * 257).save(path)
 
 
+def deep_colour(path: Path) -> None:
+    pixels = (np.asarray(COLOUR).astype(np.uint16) * 257).astype(">u2")
+    rows = zlib.compress(b"".join(b"\0" + row.tobytes() for row in pixels))
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 40, 40, 16, 2, 0, 0, 0))
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", rows) + chunk(b"IEND", b""))
+
+
 def with_alpha(value: int) -> Image.Image:
     picture = COLOUR.convert("RGBA")
     picture.putalpha(value)
@@ -127,6 +134,7 @@ ODD: dict[str, tuple[str, Save, tuple[str, ...]]] = {
     "palette with transparency": ("x.png", lambda p: COLOUR.quantize(4).save(p, transparency=0), (OPAQUE,)),
     "16-bit PNG": ("x.png", deep, (SHALLOW,)),
     "16-bit TIFF": ("x.tif", deep, (SHALLOW,)),
+    "16-bit colour": ("x.png", deep_colour, (SHALLOW,)),
     "CMYK JPEG": ("x.jpg", lambda p: COLOUR.convert("CMYK").save(p), ("CMYK to RGB without a colour profile",)),
     "alpha": ("x.png", lambda p: with_alpha(100).save(p), (OPAQUE,)),
     "alpha, opaque": ("x.png", lambda p: with_alpha(255).save(p), ()),

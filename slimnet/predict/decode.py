@@ -102,14 +102,20 @@ def _file(source: Source) -> BinaryIO:
     about = os.fstat(file.fileno())
     regular = stat.S_ISREG(about.st_mode)
     if regular and about.st_size > _WHOLE:
-        return file
+        return io.BufferedReader(file)
     with file:
-        return io.BytesIO(_checked(file.read() if regular else file.read(MAX_BYTES + 1)))
+        return io.BytesIO(_checked(file.readall() if regular else _read(file)))
 
 
-def _opened(path: Path) -> BinaryIO:
+def _read(file: io.FileIO) -> bytes:
+    """What a pipe or a device holds, if that is not too much."""
+    with io.BufferedReader(file) as buffered:
+        return buffered.read(MAX_BYTES + 1)
+
+
+def _opened(path: Path) -> io.FileIO:
     try:
-        return path.open("rb")
+        return io.FileIO(path)
     except OSError:
         if path.is_dir():
             raise FileFormatError("is a folder.") from None

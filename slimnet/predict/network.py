@@ -46,10 +46,10 @@ class Network:
                 f"{bundle.path / 'model.json'} has {len(self.labels)} labels, the network gives {output.shape}."
             )
 
-    def assembled(self, pixels: Sequence[NDArray[np.uint8]]) -> Array:
-        """Pixels (H, W) or (H, W, C) of N pictures as (N, C, H, W)."""
-        stacked = np.stack(pixels)
-        return preprocess.normalised_batch(stacked.reshape(*stacked.shape[:3], -1), self.rule)
+    def assembled(self, pixels: Sequence[bytes]) -> Array:
+        """Pixels of N pictures, each (H, W, C) of the right size, as (N, C, H, W)."""
+        shape = (len(pixels), *self.rule["size"], self.rule["channels"])
+        return preprocess.normalised_batch(np.frombuffer(b"".join(pixels), np.uint8).reshape(shape), self.rule)
 
     def run(self, inputs: Array) -> Array:
         """Logits (N, classes) of (N, C, H, W)."""

@@ -30,19 +30,16 @@ MAX_WORKERS = 8
 SHOWN = 4  # pictures a batch where they are kept to be shown: in full size they are large
 
 
-Pixels = NDArray[np.uint8]
-
-
 @dataclass(slots=True, eq=False)
 class _Prepared:
-    """One picture on its way: what is known of it, and pixels (H, W) or (H, W, 3) of the network's size for each of its boxes."""
+    """One picture on its way: what is known of it, and for each of its boxes the pixels (H, W, C) that the network is to see."""
 
     name: str
     size: tuple[int, int] | tuple[None, None] = (None, None)
     notes: tuple[str, ...] = ()
     error: str | None = None
     boxes: tuple[Box | None, ...] = ()
-    pixels: tuple[Pixels, ...] = ()
+    pixels: tuple[bytes, ...] = ()
     picture: Image | None = None
 
 
@@ -151,8 +148,8 @@ class Predictor:
         except FileFormatError as error:
             return _Prepared(source.name, error=str(error))
 
-    def _pixels(self, upright: Image) -> Pixels:
-        return np.asarray(preprocess.fitted(preprocess.converted(upright, self._channels), self._size))
+    def _pixels(self, upright: Image) -> bytes:
+        return preprocess.fitted(preprocess.converted(upright, self._channels), self._size).tobytes()
 
     def _assembled(self, group: list[_Prepared], batch: int) -> tuple[list[_Prepared], list[Array]]:
         """Batches (N, C, H, W) for all that is to be looked at."""
@@ -166,10 +163,11 @@ class Predictor:
 
     def _finished(self, group: Sequence[_Prepared], logits: Sequence[Array]) -> list[Result]:
         tops = iter([top for part in logits for top in self._network.best(part)])
-        return [
-            Result(each.name, *each.size, tuple(Prediction(next(tops), box) for box in each.boxes), each.notes, each.error)
-            for each in group
-        ]
+        results = []
+        for each in group:
+            predictions = tuple(Prediction(next(tops), box) for box in each.boxes)
+            results.append(Result(each.name, each.size[0], each.size[1], predictions, each.notes, each.error))
+        return results
 
 
 def _grouped(prepared: Iterable[_Prepared], batch: int) -> Iterator[list[_Prepared]]:
