@@ -18,7 +18,7 @@ from slimnet.errors import ArgumentError
 
 COLORS = {1: "grey", 3: "rgb"}
 _MODES = {1: "L", 3: "RGB"}
-_DEEP = ("I", "F")
+_SHIFT = 8  # of 16 bits to 8: the upper byte, as Pillow does it in colour
 _ORIENTATION = 0x0112  # the EXIF tag
 
 RESIZE = {
@@ -98,7 +98,7 @@ def prepare(image: Image.Image, preprocessing: Mapping[str, Any]) -> Array:
     """What the network takes of a picture.
 
     Args:
-        image: any picture of Pillow's with 8 bits a channel.
+        image: any picture of Pillow's that :func:`depth_fault` does not refuse.
         preprocessing: as :func:`describe` gives it, or ``model.json["preprocessing"]``.
 
     Returns:
@@ -111,28 +111,50 @@ def prepare(image: Image.Image, preprocessing: Mapping[str, Any]) -> Array:
 
 def normalised(pixels: NDArray[np.uint8], preprocessing: Mapping[str, Any]) -> Array:
     """Pixels (H, W) or (H, W, C) of the right size as (C, H, W) float32: to the last bit what training is fed with."""
+    array: Array = normalised_batch(pixels.reshape(1, *pixels.shape[:2], -1), preprocessing)[0]
+    return array
+
+
+def normalised_batch(pixels: NDArray[np.uint8], preprocessing: Mapping[str, Any]) -> Array:
+    """Likewise (N, H, W, C) as (N, C, H, W)."""
     scale = 1 / np.array(preprocessing["std"], np.float64)
     shift = -np.array(preprocessing["mean"], np.float64) * scale
-    planes = pixels.reshape(*pixels.shape[:2], -1).transpose(2, 0, 1)
-    array = np.ascontiguousarray(planes, np.float32)
+    array = np.ascontiguousarray(pixels.transpose(0, 3, 1, 2), np.float32)
     array *= (scale / 255).astype(np.float32)[:, None, None]
     array += shift.astype(np.float32)[:, None, None]
     return array
 
 
 def converted(image: Image.Image, channels: int) -> Image.Image:
-    """Upright, and grey (1 channel) or RGB (3); transparency is dropped.
+    """Upright, 8 bits a channel, and grey (1 channel) or RGB (3); transparency is dropped.
 
     Raises:
-        ArgumentError: if the picture has more than 8 bits a channel: they would be clipped.
+        ArgumentError: if :func:`depth_fault` refuses the picture.
     """
-    if image.mode.startswith(_DEEP):
-        raise ArgumentError(f"the picture has more than 8 bits a channel (mode {image.mode}): convert it to 8 bits first.")
+    if (fault := depth_fault(image)) is not None:
+        raise ArgumentError(f"the picture {fault}")
     image.load()  # before EXIF is asked for: a PNG may have it at its end
+    deep = is_deep_grey(image)
+    if orientation(image) != 1:
+        image = ImageOps.exif_transpose(image)
+    if deep:
+        image = Image.fromarray((np.asarray(image) >> _SHIFT).astype(np.uint8))
     if image.mode == "P" and "transparency" in image.info:
         image = image.convert("RGBA")
-    upright = ImageOps.exif_transpose(image) if orientation(image) != 1 else image
-    return upright.convert(_MODES[channels])
+    mode = _MODES[channels]
+    return image if image.mode == mode else image.convert(mode)
+
+
+def is_deep_grey(image: Image.Image) -> bool:
+    """Whether it is grey with 16 bits a value."""
+    return image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM"))
+
+
+def depth_fault(image: Image.Image) -> str | None:
+    """Why a picture cannot be brought to 8 bits a channel; None if it can."""
+    if image.mode not in ("I", "F") or is_deep_grey(image):
+        return None
+    return f"has 32 bits a value (mode {image.mode}), and nothing says which is white: convert it to 8 bits."
 
 
 def fitted(image: Image.Image, size: tuple[int, int]) -> Image.Image:

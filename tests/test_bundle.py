@@ -530,7 +530,7 @@ def test_infer_gives_what_slimnet_gives_with_nothing_of_slimnet(plain, tmp_path)
 
 def test_infer_names_a_bad_picture_and_goes_on(plain, tmp_path):
     (tmp_path / "a.png").write_text("no picture")
-    Image.fromarray(np.zeros((9, 9), np.uint16)).save(tmp_path / "b.png")
+    Image.new("F", (9, 9)).save(tmp_path / "b.png", format="TIFF")
     Image.new("RGB", (9, 9)).save(tmp_path / "c.png")
     done = infer(plain.path, *sorted(tmp_path.glob("*.png")), tmp_path / "none.png", cwd=tmp_path)
     assert done.returncode == 1

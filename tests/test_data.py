@@ -403,9 +403,9 @@ BAD_FOLDERS: list[tuple[Callable[[Path], object], dict[str, Any], str]] = [
         "test/dog/0.png cannot be read as an image: it may be truncated",
     ),
     (
-        lambda root: Image.new("I;16", (12, 10)).save(root / "test/dog/0.png"),
+        lambda root: Image.new("F", (12, 10)).save(root / "test/dog/0.png", format="TIFF"),
         {},
-        "more than 8 bits a channel",
+        "0.png has 32 bits a value",
     ),
     (lambda root: None, {"val_fraction": 0.01}, "12 training images are too few to hold out a share of 0.01"),
     (lambda root: None, {"val_fraction": 0.95}, "class 'cat' has no training image"),

@@ -14,6 +14,7 @@ import threading
 import time
 import zlib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -28,7 +29,7 @@ from halves import LABELS, SIDE
 from slimnet.errors import ArgumentError, FileFormatError
 from slimnet.export import Bundle, read_bundle
 from slimnet.export._seal import sealed
-from slimnet.predict import Predictor, Source, choose, find_sources
+from slimnet.predict import Predictor, Source, ahead, choose, find_sources
 from slimnet.predict import sources as sources_module
 from slimnet.predict.ahead import map_ahead
 from slimnet.preprocess import prepare
@@ -73,6 +74,13 @@ def deep(path: Path) -> None:
     Image.fromarray(np.asarray(TOP).astype(np.uint16) * 257).save(path)
 
 
+def deep_colour(path: Path) -> None:
+    pixels = (np.asarray(COLOUR).astype(np.uint16) * 257).astype(">u2")
+    rows = zlib.compress(b"".join(b"\0" + row.tobytes() for row in pixels))
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 40, 40, 16, 2, 0, 0, 0))
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", rows) + chunk(b"IEND", b""))
+
+
 def with_alpha(value: int) -> Image.Image:
     picture = COLOUR.convert("RGBA")
     picture.putalpha(value)
@@ -96,6 +104,7 @@ ODD: dict[str, tuple[str, Save, tuple[str, ...]]] = {
     "palette with transparency": ("x.png", lambda p: COLOUR.quantize(4).save(p, transparency=0), (OPAQUE,)),
     "16-bit PNG": ("x.png", deep, (SHALLOW,)),
     "16-bit TIFF": ("x.tif", deep, (SHALLOW,)),
+    "16-bit colour": ("x.png", deep_colour, (SHALLOW,)),
     "CMYK JPEG": ("x.jpg", lambda p: COLOUR.convert("CMYK").save(p), ("CMYK to RGB without a colour profile",)),
     "alpha": ("x.png", lambda p: with_alpha(100).save(p), (OPAQUE,)),
     "alpha, opaque": ("x.png", lambda p: with_alpha(255).save(p), ()),
@@ -471,7 +480,7 @@ def test_map_ahead_keeps_the_order_and_the_errors(workers: int) -> None:
             raise ValueError("thirty")
         return -item
 
-    results = map_ahead(work, range(100), workers=workers, chunk=3, chunks=4)
+    results = map_ahead(work, range(100), workers=workers, chunk=3, ahead=12)
     found = []
     with pytest.raises(ValueError, match="thirty"):
         found.extend(results)
@@ -489,11 +498,25 @@ def test_map_ahead_goes_no_further_than_it_may() -> None:
             taken.append(item)
             yield item
 
-    results = map_ahead(lambda item: item, items(), workers=2, chunk=5, chunks=4)
+    results = map_ahead(lambda item: item, items(), workers=2, chunk=5, ahead=20)
     assert next(results) == 0
-    assert len(taken) == 25
+    assert len(taken) == 21
     results.close()  # type: ignore[attr-defined]
-    assert len(taken) == 25
+    assert len(taken) == 21
+
+
+@pytest.mark.parametrize(("seconds", "sizes"), [(0.02, [4] * 5 + [1] * 32), (1e-6, [4] * 5 + [16] * 2)])
+def test_slow_work_is_handed_out_in_small_parts(seconds: float, sizes: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    taken: list[int] = []
+    worked = ahead._worked
+
+    def counted(work: Any, items: Any) -> Any:
+        taken.append(len(items))
+        return replace(worked(work, items), seconds=seconds * len(items))
+
+    monkeypatch.setattr(ahead, "_worked", counted)
+    assert list(map_ahead(lambda item: -item, range(52), workers=4, chunk=16, ahead=16)) == [-item for item in range(52)]
+    assert sorted(taken) == sorted(sizes)
 
 
 def test_a_stream_that_is_left_stops_its_threads(bundle: Bundle) -> None:

@@ -15,7 +15,7 @@ from PIL import Image, ImageOps
 from slimnet.data import Batches, Split, read_image
 from slimnet.data.images import read_header
 from slimnet.errors import ArgumentError
-from slimnet.preprocess import check, converted, describe, fitted, normalised, orientation, prepare
+from slimnet.preprocess import check, converted, describe, fitted, normalised, normalised_batch, orientation, prepare
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 SIZE = (6, 9)
@@ -122,9 +122,9 @@ def test_damaged_exif_is_ignored():
         assert converted(image, 3).size == (12, 7)
 
 
-@pytest.mark.parametrize("mode", ["I", "F", "I;16"])
-def test_more_than_8_bits_are_refused_not_clipped(mode):
-    with pytest.raises(ArgumentError, match="more than 8 bits a channel"):
+@pytest.mark.parametrize("mode", ["I", "F"])
+def test_values_without_a_white_are_refused_not_clipped(mode):
+    with pytest.raises(ArgumentError, match="the picture has 32 bits a value"):
         prepare(Image.new(mode, (9, 6)), rule())
 
 
@@ -154,6 +154,14 @@ def test_what_is_missing_is_named():
 def test_grey_pixels_need_no_axis_for_channels():
     pixels = noise(*SIZE, 1)
     np.testing.assert_array_equal(normalised(pixels, rule(1)), normalised(pixels[:, :, 0], rule(1)))
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_batch_is_to_the_bit_its_pictures(channels):
+    pixels = [noise(*SIZE, channels, seed) for seed in range(5)]
+    batch = normalised_batch(np.stack(pixels), rule(channels))
+    assert (batch.dtype, batch.flags.c_contiguous) == (np.float32, True)
+    np.testing.assert_array_equal(batch, np.stack([normalised(each, rule(channels)) for each in pixels]))
 
 
 def test_needs_no_torch(tmp_path: Path):

@@ -18,6 +18,7 @@ from slimnet_cli._progress import Progress
 
 Emit = Callable[[dict[str, Any]], None]
 NAMED = 8  # of those that failed, in the last line
+_encode = json.JSONEncoder(ensure_ascii=False).encode
 
 
 @click.command("predict")
@@ -160,7 +161,7 @@ def _names(images: tuple[str, ...], listed: str | None) -> list[str]:
 
 def _emit_json(value: dict[str, Any]) -> None:
     """Odd file names are escaped: a line is always UTF-8, and always JSON."""
-    click.echo(json.dumps(value, ensure_ascii=False).encode("utf-8", "backslashreplace").decode())
+    click.echo(_encode(value).encode("utf-8", "backslashreplace").decode())
 
 
 def _emit_line(value: dict[str, Any]) -> None:

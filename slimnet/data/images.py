@@ -15,10 +15,9 @@ from torch import Generator, Tensor
 from torch.utils.data import DataLoader
 
 from slimnet.errors import DataError
-from slimnet.preprocess import converted, fitted, orientation
+from slimnet.preprocess import converted, depth_fault, fitted, is_deep_grey, orientation
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".ppm", ".pgm", ".tif", ".tiff", ".webp"})
-_DEEP = ("I", "F")
 _LYING = 5  # EXIF orientations from here on swap height and width
 _BROKEN = (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError)
 
@@ -97,10 +96,10 @@ def read_image(path: Path, *, channels: int, size: tuple[int, int] | None = None
         uint8 (channels, H, W).
 
     Raises:
-        DataError: if the file is missing, not an image, truncated, or has more than 8 bits a channel.
+        DataError: if the file is missing, not an image, truncated, or has 32 bits a value.
     """
     try:
-        with Image.open(path) as image:
+        with path.open("rb") as file, Image.open(file) as image:  # no path: Pillow would map a TIFF, and garble a turned one
             check_depth(image, path)
             right = converted(image, channels)
             pixels = np.array(right if size is None else fitted(right, size))
@@ -116,18 +115,19 @@ def read_header(path: Path) -> tuple[int, tuple[int, int]]:
         DataError: as in `read_image`.
     """
     try:
-        with Image.open(path) as image:
+        with path.open("rb") as file, Image.open(file) as image:
             check_depth(image, path)
             lying = "exif" in image.info and orientation(image) >= _LYING
-            return 1 if image.mode in ("1", "L") else 3, image.size if lying else (image.height, image.width)
+            grey = image.mode in ("1", "L") or is_deep_grey(image)
+            return 1 if grey else 3, image.size if lying else (image.height, image.width)
     except _BROKEN as error:
         raise _unreadable(path, error) from None
 
 
 def check_depth(image: Image.Image, path: Path) -> None:
-    """Refuse an image whose values would be clipped to 8 bits."""
-    if image.mode.startswith(_DEEP):
-        raise DataError(f"{path} has more than 8 bits a channel (mode {image.mode}): convert it to 8 bits first.")
+    """Refuse an image that cannot be brought to 8 bits a channel."""
+    if (fault := depth_fault(image)) is not None:
+        raise DataError(f"{path} {fault}")
 
 
 def _unreadable(path: Path, error: Exception) -> DataError:

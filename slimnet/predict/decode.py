@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import os
 import re
+import stat
 from functools import cache
 from pathlib import Path
 from typing import BinaryIO
@@ -11,47 +13,52 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
+from PIL.ImageFile import ImageFile
 
+from slimnet import preprocess
 from slimnet.errors import ArgumentError, FileFormatError
 from slimnet.predict.sources import MAX_BYTES, Source
 
 FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "GIF", "BMP", "PPM", "TIFF", "AVIF")
 """What is tried, told by the content alone: nothing that starts another program (EPS) or holds other files."""
 
-_ONE_FRAME = ("PNG", "JPEG")
-_UNDECODED = ("I", "F")  # 32 bits a value: nobody knows which value is white
+_ONE_FRAME = ("PNG", "JPEG", "PPM")
+_WHOLE = 1 << 24  # bytes: a smaller file is read at once
+_DEEP = ("PNG", "TIFF")  # where Pillow drops the lower byte of 16-bit colour
 
 
 def decode(source: Source) -> tuple[Image.Image, tuple[str, ...]]:
-    """Read a picture: its first frame, as it lies in the file (EXIF orientation and colour are for `slimnet.preprocess`).
+    """Read a picture: its first frame, as it lies in the file (orientation, depth and colour are for `slimnet.preprocess`).
 
-    16-bit grey is brought to 8 bits. The size is looked at before anything is decoded.
+    The size is looked at before anything is decoded.
 
     Args:
         source: what to read.
 
     Returns:
-        The picture, loaded, and notes on what was left out or changed.
+        The picture, loaded, and notes on what is left out or changed.
 
     Raises:
         FileFormatError: if it is missing, no picture, empty, cut short, damaged or too large; the line names it.
     """
     if source.fault is not None:
         raise FileFormatError(source.fault)
-    if source.image is not None:
-        return _eight_bits(source.image), ()
     try:
+        if source.image is not None:
+            _check_depth(source.image)
+            return source.image, ()
         with _file(source) as file, Image.open(file, formats=_formats()) as image:
             _check_size(image)
+            _check_depth(image)
+            deep = _is_deep(image)
             image.load()
-            picture = _eight_bits(image)
-            if picture is image and image.format not in _ONE_FRAME:
-                picture = image.copy()  # to ask for further frames, or to close the file, is to lose the first
-            return picture, _notes(image)
+            one = image.format in _ONE_FRAME
+            picture = image if one else image.copy()  # to ask for further frames, or to close the file, is to lose the first
+            return picture, _notes(image, deep)
     except FileFormatError as error:
         raise FileFormatError(f"{source.name} {error}") from None
     except Exception as error:  # Pillow's readers share no base class: a damaged file may raise anything
-        raise FileFormatError(f"{source.name} {_reason(source, error)}") from None
+        raise FileFormatError(f"{source.name} {_reason(error)}") from None
 
 
 def as_picture(image: Image.Image | NDArray[np.uint8]) -> Image.Image:
@@ -69,35 +76,52 @@ def as_picture(image: Image.Image | NDArray[np.uint8]) -> Image.Image:
     return Image.fromarray(image)
 
 
-def check_shape(width: int, height: int, size: tuple[int, int]) -> None:
+def check_shape(name: str, given: tuple[int, int], size: tuple[int, int]) -> None:
     """Refuse a picture so long and narrow that it would be huge once its shorter side has the size.
 
     Args:
-        width: of the picture, in pixels.
-        height: likewise.
-        size: (H, W) that the picture must cover.
+        name: of the picture.
+        given: its width and height, in pixels.
+        size: (H, W) that it must cover.
 
     Raises:
-        FileFormatError: without the name of the picture.
+        FileFormatError: if so.
     """
-    scale = max(size[0] / height, size[1] / width)
-    if max(1.0, scale**2) * width * height > _limit():
-        raise FileFormatError(f"is {width:,}×{height:,} pixels: too narrow to be brought to {size[1]}×{size[0]}; crop it first.")
+    width, height = given
+    scale = max(1.0, size[0] / height, size[1] / width)
+    if scale**2 * width * height > _limit():
+        what = f"is {width:,}×{height:,} pixels: too narrow to be brought to {size[1]}×{size[0]}; crop it first."
+        raise FileFormatError(f"{name} {what}")
 
 
 def _file(source: Source) -> BinaryIO:
     """What Pillow is to open. It must be able to go back in it; and no path: Pillow would map a TIFF, and garble a turned one."""
     if source.data is not None:
         return io.BytesIO(_checked(source.data))
-    path = Path(source.name) if source.path is None else source.path
-    if path.is_file():
-        return path.open("rb")
-    if path.is_symlink() and not path.exists():
-        raise FileFormatError(f"is a link to {path.readlink()}, which does not exist.")
-    if path.is_dir():
-        raise FileFormatError("is a folder.")
-    with path.open("rb") as stream:  # a pipe, or a device
-        return io.BytesIO(_checked(stream.read(MAX_BYTES + 1)))
+    file = _opened(Path(source.name) if source.path is None else source.path)
+    about = os.fstat(file.fileno())
+    regular = stat.S_ISREG(about.st_mode)
+    if regular and about.st_size > _WHOLE:
+        return io.BufferedReader(file)
+    with file:
+        return io.BytesIO(_checked(file.readall() if regular else _read(file)))
+
+
+def _read(file: io.FileIO) -> bytes:
+    """What a pipe or a device holds, if that is not too much."""
+    with io.BufferedReader(file) as buffered:
+        return buffered.read(MAX_BYTES + 1)
+
+
+def _opened(path: Path) -> io.FileIO:
+    try:
+        return io.FileIO(path)
+    except OSError:
+        if path.is_dir():
+            raise FileFormatError("is a folder.") from None
+        if path.is_symlink() and not path.exists():
+            raise FileFormatError(f"is a link to {path.readlink()}, which does not exist.") from None
+        raise
 
 
 def _checked(data: bytes) -> bytes:
@@ -128,23 +152,27 @@ def _too_large(pixels: int) -> str:
     return f"has {pixels:,} pixels: at most {_limit():,} are decoded. Make it smaller first."
 
 
-def _eight_bits(image: Image.Image) -> Image.Image:
-    """16-bit grey as 8-bit grey, white staying white."""
-    if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG"):
-        return Image.fromarray(((np.asarray(image, np.uint32) + 128) // 257).astype(np.uint8))
-    if image.mode in _UNDECODED:
-        raise FileFormatError(f"has 32 bits a value (mode {image.mode}), and nothing says which is white: convert it to 8 bits.")
-    return image
+def _check_depth(image: Image.Image) -> None:
+    if (fault := preprocess.depth_fault(image)) is not None:
+        raise FileFormatError(fault)
 
 
-def _notes(image: Image.Image) -> tuple[str, ...]:
-    found = {
-        "the first of several frames": image.format != "MPO" and _is_animated(image),
-        "16 bits a value brought to 8": image.mode.startswith("I"),
-        "transparency dropped": _is_transparent(image),
-        "CMYK to RGB without a colour profile": image.mode == "CMYK",
-    }
-    return tuple(note for note, holds in found.items() if holds)
+def _is_deep(image: ImageFile) -> bool:
+    """Whether it has 16 bits a value; to be asked before it is loaded."""
+    return preprocess.is_deep_grey(image) or (image.format in _DEEP and any(";16" in str(tile[3]) for tile in image.tile[:1]))
+
+
+def _notes(image: Image.Image, deep: bool) -> tuple[str, ...]:
+    notes = []
+    if image.format != "MPO" and _is_animated(image):
+        notes.append("the first of several frames")
+    if deep:
+        notes.append("16 bits a value brought to 8")
+    if _is_transparent(image):
+        notes.append("transparency dropped")
+    if image.mode == "CMYK":
+        notes.append("CMYK to RGB without a colour profile")
+    return tuple(notes)
 
 
 def _is_animated(image: Image.Image) -> bool:
@@ -161,15 +189,14 @@ def _is_transparent(image: Image.Image) -> bool:
     return "transparency" in image.info
 
 
-def _reason(source: Source, error: Exception) -> str:
+def _reason(error: Exception) -> str:
     if isinstance(error, FileNotFoundError):
         return "does not exist."
     if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
         found = re.search(r"\d+", str(error))
         return _too_large(int(found[0])) if found else "is too large to be decoded."
     if isinstance(error, UnidentifiedImageError):
-        empty = source.path is not None and source.path.is_file() and source.path.stat().st_size == 0
-        return "is empty." if empty else f"is no picture that can be read: known are {', '.join(_formats())}."
+        return f"is no picture that can be read: known are {', '.join(_formats())}."
     if isinstance(error, OSError) and error.strerror:
         return f"cannot be read ({error.strerror})."
     reason = " ".join(str(error).split()) or type(error).__name__

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,9 +46,18 @@ class Network:
                 f"{bundle.path / 'model.json'} has {len(self.labels)} labels, the network gives {output.shape}."
             )
 
-    def best(self, inputs: Array) -> list[tuple[Candidate, ...]]:
-        """The most probable classes of each of (N, C, H, W), best first."""
+    def assembled(self, pixels: Sequence[bytes]) -> Array:
+        """Pixels of N pictures, each (H, W, C) of the right size, as (N, C, H, W)."""
+        shape = (len(pixels), *self.rule["size"], self.rule["channels"])
+        return preprocess.normalised_batch(np.frombuffer(b"".join(pixels), np.uint8).reshape(shape), self.rule)
+
+    def run(self, inputs: Array) -> Array:
+        """Logits (N, classes) of (N, C, H, W)."""
         (logits,) = self._session.run([self._output], {self._input: inputs})
+        return np.asarray(logits, np.float32)
+
+    def best(self, logits: Array) -> list[tuple[Candidate, ...]]:
+        """The most probable classes of each, best first."""
         shares = _softmax(logits)
         order = np.argsort(-shares, axis=1, kind="stable")[:, : self._top]
         best = np.take_along_axis(shares, order, axis=1)

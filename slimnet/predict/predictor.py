@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,13 +30,16 @@ MAX_WORKERS = 8
 SHOWN = 4  # pictures a batch where they are kept to be shown: in full size they are large
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(slots=True, eq=False)
 class _Prepared:
-    """One picture on its way: what is known of it, and one input (C, H, W) of the network for each of its boxes."""
+    """One picture on its way: what is known of it, and for each of its boxes the pixels (H, W, C) that the network is to see."""
 
-    result: Result
+    name: str
+    size: tuple[int, int] | tuple[None, None] = (None, None)
+    notes: tuple[str, ...] = ()
+    error: str | None = None
     boxes: tuple[Box | None, ...] = ()
-    inputs: tuple[Array, ...] = ()
+    pixels: tuple[bytes, ...] = ()
     picture: Image | None = None
 
 
@@ -69,6 +72,7 @@ class Predictor:
         self._network = Network(read, file, threads=threads, top=top)
         self.labels = self._network.labels
         self._size: tuple[int, int] = tuple(self._network.rule["size"])
+        self._channels: int = self._network.rule["channels"]
 
     def predict(self, images: Sequence[Image | NDArray[np.uint8] | Path | str]) -> list[Prediction]:
         """Classify whole pictures.
@@ -97,7 +101,8 @@ class Predictor:
         faces: FaceFinder | None = None,
         show: Callable[[Image, Result], None] | None = None,
     ) -> Generator[Result, None, None]:
-        """Classify pictures one after the other: read and decoded ahead in threads, run in batches, given in their order.
+        """Classify pictures one after the other: read and decoded ahead in threads, run in batches, given in their
+        order. While the network runs on one batch, the results of the one before it are given.
 
         A picture that cannot be read gives a result with an error and does not stop the others.
 
@@ -116,14 +121,14 @@ class Predictor:
         threads = min(processors(), MAX_WORKERS) if workers is None else workers
         if show is not None:
             batch = min(batch, SHOWN)
-        chunk = -(-batch // max(1, threads))
 
         def prepare(source: Source) -> _Prepared:
             return self._prepared(source, faces, keep=show is not None)
 
-        ready = map_ahead(prepare, sources, workers=threads, chunk=chunk, chunks=2 * threads if show is None else threads)
-        for group in _grouped(ready, batch):
-            for prepared, result in zip(group, self._finished(group, batch), strict=True):
+        ready = map_ahead(prepare, sources, workers=threads, chunk=batch, ahead=max(2 * batch, threads))
+        groups = (self._assembled(group, batch) for group in _grouped(ready, batch))
+        for group, logits in map_ahead(self._run, groups, workers=min(1, threads), chunk=1, ahead=1):
+            for prepared, result in zip(group, self._finished(group, logits), strict=True):
                 if show is not None and prepared.picture is not None:
                     show(prepared.picture, result)
                 yield result
@@ -131,36 +136,39 @@ class Predictor:
     def _prepared(self, source: Source, faces: FaceFinder | None, *, keep: bool) -> _Prepared:
         try:
             picture, notes = decode(source)
-            if faces is None and not keep:
-                return self._whole(source.name, picture, notes)
-            upright = preprocess.converted(picture, 3)
+            upright = preprocess.converted(picture, self._channels if faces is None and not keep else 3)
             if faces is None:
-                return replace(self._whole(source.name, upright, notes), picture=upright)
+                check_shape(source.name, upright.size, self._size)
+                return _Prepared(
+                    source.name, upright.size, notes, None, (None,), (self._pixels(upright),), upright if keep else None
+                )
             boxes = faces.find(upright)
-            inputs = tuple(preprocess.prepare(faces.crop(upright, box), self._network.rule) for box in boxes)
-            result = Result(source.name, *upright.size, (), notes if boxes else (*notes, "no face found"))
-            return _Prepared(result, boxes, inputs, upright)
+            pixels = tuple(self._pixels(faces.crop(upright, box)) for box in boxes)
+            notes = notes if boxes else (*notes, "no face found")
+            return _Prepared(source.name, upright.size, notes, None, boxes, pixels, upright)
         except FileFormatError as error:
-            return _Prepared(Result(source.name, None, None, (), error=str(error)))
+            return _Prepared(source.name, error=str(error))
 
-    def _whole(self, name: str, picture: Image, notes: tuple[str, ...]) -> _Prepared:
-        width, height = picture.size[::-1] if preprocess.orientation(picture) > 4 else picture.size
-        try:
-            check_shape(width, height, self._size)
-        except FileFormatError as error:
-            raise FileFormatError(f"{name} {error}") from None
-        array = preprocess.prepare(picture, self._network.rule)
-        return _Prepared(Result(name, width, height, (), notes), (None,), (array,))
+    def _pixels(self, upright: Image) -> bytes:
+        return preprocess.fitted(preprocess.converted(upright, self._channels), self._size).tobytes()
 
-    def _finished(self, group: Sequence[_Prepared], batch: int) -> list[Result]:
-        inputs = [array for prepared in group for array in prepared.inputs]
-        parts = [self._network.best(np.stack(inputs[i : i + batch])) for i in range(0, len(inputs), batch)]
-        tops = iter([top for part in parts for top in part])
-        found = []
-        for prepared in group:
-            predictions = tuple(Prediction(next(tops), box) for box in prepared.boxes)
-            found.append(replace(prepared.result, predictions=predictions) if predictions else prepared.result)
-        return found
+    def _assembled(self, group: list[_Prepared], batch: int) -> tuple[list[_Prepared], list[Array]]:
+        """Batches (N, C, H, W) for all that is to be looked at."""
+        pixels = [each for prepared in group for each in prepared.pixels]
+        return group, [self._network.assembled(pixels[i : i + batch]) for i in range(0, len(pixels), batch)]
+
+    def _run(self, work: tuple[list[_Prepared], list[Array]]) -> tuple[list[_Prepared], list[Array]]:
+        """Batches become logits (N, classes)."""
+        group, batches = work
+        return group, [self._network.run(each) for each in batches]
+
+    def _finished(self, group: Sequence[_Prepared], logits: Sequence[Array]) -> list[Result]:
+        tops = iter([top for part in logits for top in self._network.best(part)])
+        results = []
+        for each in group:
+            predictions = tuple(Prediction(next(tops), box) for box in each.boxes)
+            results.append(Result(each.name, each.size[0], each.size[1], predictions, each.notes, each.error))
+        return results
 
 
 def _grouped(prepared: Iterable[_Prepared], batch: int) -> Iterator[list[_Prepared]]:
@@ -169,7 +177,7 @@ def _grouped(prepared: Iterable[_Prepared], batch: int) -> Iterator[list[_Prepar
     count = 0
     for each in prepared:
         group.append(each)
-        count += len(each.inputs)
+        count += len(each.pixels)
         if count >= batch or len(group) >= batch:
             yield group
             group, count = [], 0

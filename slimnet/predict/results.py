@@ -65,11 +65,8 @@ class Prediction:
 
     def as_dict(self) -> dict[str, Any]:
         """JSON values; ``box`` is ``[x, y, width, height]``."""
-        return {
-            **self.top[0].as_dict(),
-            "box": None if self.box is None else list(self.box),
-            "top": [candidate.as_dict() for candidate in self.top],
-        }
+        top = [candidate.as_dict() for candidate in self.top]
+        return {**top[0], "box": None if self.box is None else list(self.box), "top": top}
 
 
 @dataclass(frozen=True)
