@@ -1,23 +1,24 @@
 """What int8 and fp16 are worth: ResNet-18 at 224×224 (structure only), and trained networks with their accuracy.
 
-    python benchmarks/precisions.py make    # networks and accuracies, into build/precisions; nothing is timed
-    python benchmarks/precisions.py time    # all timings, one thread, one image: about 2 minutes on an idle machine
+    python benchmarks/precisions.py make [NAME…]    # networks and accuracies, into build/precisions; nothing is timed
+    python benchmarks/precisions.py time [NAME…]    # timings, one thread, one image: about 2 minutes for all, on an idle machine
 
 ResNet-18 with random weights and data: dense and half of the filters removed, fp32 and int8, all in one paired run. The runs
 cifar10-resnet20, cifar10-resnet56 and fer2013-slim (in runs/): dense fp32 against the slim network in each precision, with test
 accuracy and agreement; precisions are chosen on the validation split, as `slimnet export --precision` does it. The aim: slim
 int8 at least 9 times as fast as dense fp32 on ResNet-18, and no precision kept that loses more than half a point. Writes
-results/precisions.json.
+results/precisions.json, where networks that are not named stay as they are.
 """
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from _results import write_result
+from _results import write_networks
 
 import slimnet
 from slimnet._files import read_json, write_json
@@ -28,6 +29,7 @@ from slimnet.pipeline.data import load_run_data
 from slimnet.pipeline.precisions import PrecisionStep, answers
 
 RUNS = ("cifar10-resnet20", "cifar10-resnet56", "fer2013-slim")
+NETWORKS = ("resnet18", *RUNS)
 OUT = Path("build/precisions")
 SECONDS = {"resnet18": 40.0}
 
@@ -84,8 +86,8 @@ def size(path: Path) -> int:
     return path.stat().st_size
 
 
-def make() -> None:
-    for name in ("resnet18", *RUNS):
+def make(names: Sequence[str]) -> None:
+    for name in names:
         folder = OUT / name
         folder.mkdir(parents=True, exist_ok=True)
         made = {"rows": make_resnet18(folder)} if name == "resnet18" else make_run(name, folder)
@@ -108,10 +110,13 @@ def timed(name: str) -> dict[str, Any]:
 
 def main() -> None:
     torch.set_num_threads(1)
-    if sys.argv[1:] == ["make"]:
-        make()
-    elif sys.argv[1:] == ["time"]:
-        write_result("precisions", {"threads": 1, "batch": 1, "networks": [timed(name) for name in ("resnet18", *RUNS)]})
+    step, names = sys.argv[1:2], sys.argv[2:] or NETWORKS
+    if not set(names) <= set(NETWORKS):
+        sys.exit(f"there are {', '.join(NETWORKS)}")
+    if step == ["make"]:
+        make(names)
+    elif step == ["time"]:
+        write_networks("precisions", {"threads": 1, "batch": 1}, [timed(name) for name in names])
     else:
         sys.exit("say make, then time")
 

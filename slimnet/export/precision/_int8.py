@@ -21,7 +21,7 @@ def to_int8(
     """Quantise a network to 8 bits (QDQ): weights signed with a scale a channel, activations unsigned.
 
     Unsigned, since ONNX Runtime's fast kernels on x86 are for unsigned activations; static, since convolutional networks
-    collapse under dynamic quantisation.
+    collapse under dynamic quantisation. Channels of zeros give convolutions the widths that these kernels take.
 
     Args:
         fp32: an ONNX file with one input, (N, C, H, W) float32.

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from slimnet.errors import ArgumentError, ExportError
 from slimnet.export._opset import first_line
 from slimnet.export.precision import _graph
+from slimnet.export.precision._widths import widened
 
 if TYPE_CHECKING:
     import onnx
@@ -102,23 +103,24 @@ def quantise(proto: onnx.ModelProto, ranges: Any, *, exclude: Sequence[str], red
         ArgumentError: if there is no node of a name to exclude.
     """
     from onnxruntime.quantization import QDQQuantizer, QuantType
+    from onnxruntime.quantization.calibrate import TensorsData
 
     missing = [name for name in exclude if name not in {node.name for node in proto.graph.node}]
     if missing:
         known = ", ".join(_graph.weighted_layers(proto))
         raise ArgumentError(f"`exclude` names {missing[0]!r}, which is no layer of the network: it has {known}.")
-    copy = type(proto)()
-    copy.CopyFrom(proto)
     with _converting():
+        wide = widened(proto, exclude=exclude)
+        like = {tensor: ranges[source] for tensor, source in wide.stem.made.items()}
         quantizer = QDQQuantizer(
-            copy,
+            wide.proto,
             per_channel=True,
             reduce_range=reduce_range,
             weight_qType=QuantType.QInt8,
             activation_qType=QuantType.QUInt8,
-            tensors_range=ranges,
+            tensors_range=TensorsData(ranges.calibration_method, ranges.data | like),
             nodes_to_quantize=[],
-            nodes_to_exclude=list(exclude),
+            nodes_to_exclude=[*exclude, *(node.name for node in wide.stem.nodes)],
             op_types_to_quantize=_op_types(),
             extra_options={},
         )
