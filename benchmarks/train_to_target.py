@@ -3,7 +3,7 @@
     SLIMNET_DATA=DATA python benchmarks/train_to_target.py
 
 ResNet-56 from trained weights, to run twice as fast on one thread: once with widths alone, once with residual branches shut as
-well. 10 passes over a fixed quarter of the training images, the last 5 with the selection frozen, learning from the dense network.
+well. 10 passes over a fixed quarter of the training images, the last 5 with the selection frozen, the dense network as teacher.
 A short budget: it compares the two ways, and target with prediction and measurement; it is not the best that can be reached.
 About 10 minutes a way on one processor core; an interrupted run is resumed. Writes results/train_to_target.json.
 """
