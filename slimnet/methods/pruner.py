@@ -14,6 +14,7 @@ from slimnet.criteria.statistics import ClassStatistics
 from slimnet.errors import ArgumentError
 from slimnet.graph.groups import ChannelGroup, not_ignored, prunable
 from slimnet.masks import SoftMask
+from slimnet.methods._widths import narrower, of_width
 from slimnet.methods.base import Pruner, Statistics
 
 if TYPE_CHECKING:
@@ -40,12 +41,12 @@ class SoftPruner(Pruner):
         self.model = model
         self.method = method
         allowed = chosen_groups(method, model, groups)
-        chosen = self._narrower(allowed) if method.widths else allowed
+        chosen = narrower(method.widths, allowed) if method.widths else allowed
         self._total = sum(group.size for group in allowed)
         self._check(groups, chosen)
         self.groups = {group.name: group for group in chosen}
         self.shut = {name for name, width in method.widths if width == 0}
-        self.methods = {group.name: _of_width(method, group) for group in chosen}
+        self.methods = {group.name: of_width(method, group) for group in chosen}
         self.mask = SoftMask(model, chosen, mask_norm=method.mask_norm)
         self.last_epoch = method.last_epoch(epochs)
         self.rate = method.rate_schedule(self.last_epoch)
@@ -187,18 +188,6 @@ class SoftPruner(Pruner):
         before = self.mask.scale[name]
         self.mask.set(name, target, torch.where(before > 0, target / before.clamp_min(TINY), target))
 
-    def _narrower(self, groups: Sequence[ChannelGroup]) -> tuple[ChannelGroup, ...]:
-        """The groups that are to keep fewer channels than they have."""
-        widths, sizes = dict(self.method.widths), {group.name: group.size for group in groups}
-        for name, width in widths.items():
-            if name not in sizes:
-                raise ArgumentError(
-                    f"`widths` names {name!r}, which is no group that may be pruned; there are: {', '.join(sizes)}."
-                )
-            if width > sizes[name]:
-                raise ArgumentError(f"the width of {name} must be from 0 to {sizes[name]}, got {width}.")
-        return tuple(group for group in groups if widths.get(group.name, group.size) < group.size)
-
     def _check(self, groups: Sequence[ChannelGroup], chosen: Sequence[ChannelGroup]) -> None:
         rate = self.method.final_rate
         if not chosen:
@@ -207,11 +196,6 @@ class SoftPruner(Pruner):
         if not self.method.widths and not any(exact_count(group.size, rate) for group in chosen):
             widest = max(group.size for group in chosen)
             raise ArgumentError(f"a rate of {rate} closes no filter: the widest group has {widest} channels.")
-
-
-def _of_width(method: SoftMethod, group: ChannelGroup) -> SoftMethod:
-    width = dict(method.widths).get(group.name)
-    return method if width is None or group.size == 1 else method.closing(group.size, group.size - max(width, 1))
 
 
 def chosen_groups(method: SoftMethod, model: nn.Module, groups: Sequence[ChannelGroup]) -> tuple[ChannelGroup, ...]:

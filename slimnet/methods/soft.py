@@ -17,6 +17,7 @@ from torch import nn
 from slimnet.criteria import exact_count
 from slimnet.errors import ArgumentError
 from slimnet.graph.groups import ChannelGroup, Couple
+from slimnet.methods._widths import checked_pairs
 from slimnet.methods.base import Method, Pruner
 from slimnet.methods.pruner import SoftPruner
 from slimnet.schedules import Schedule, asymptotic, constant
@@ -134,18 +135,6 @@ class SoftMethod(Method):
     def start(self, model: nn.Module, groups: Sequence[ChannelGroup], *, epochs: int) -> Pruner:
         """Begin a run (see :meth:`Method.start`)."""
         return SoftPruner(self, model, groups, epochs=epochs)
-
-
-def checked_pairs(pairs: Any) -> Sequence[tuple[str, int]]:
-    """``widths`` as given, once every entry is a name with a whole number of at least 0.
-
-    Raises:
-        ArgumentError: if one is not.
-    """
-    for pair in pairs:
-        if not (isinstance(pair, list | tuple) and len(pair) == 2 and isinstance(pair[1], int) and pair[1] >= 0):
-            raise ArgumentError(f"`widths` must be (group, channels) pairs, with a whole number of at least 0, got {pair!r}.")
-    return tuple((name, width) for name, width in pairs)
 
 
 def rising(final: float, last_epoch: int, tau: float) -> Schedule:

@@ -1,0 +1,45 @@
+"""How many channels each group keeps, where a soft filter method is told so."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from slimnet.errors import ArgumentError
+from slimnet.graph.groups import ChannelGroup
+
+if TYPE_CHECKING:
+    from slimnet.methods.soft import SoftMethod
+
+
+def checked_pairs(pairs: Any) -> Sequence[tuple[str, int]]:
+    """``widths`` as given, once every entry is a name with a whole number of at least 0.
+
+    Raises:
+        ArgumentError: if one is not.
+    """
+    for pair in pairs:
+        if not (isinstance(pair, list | tuple) and len(pair) == 2 and isinstance(pair[1], int) and pair[1] >= 0):
+            raise ArgumentError(f"`widths` must be (group, channels) pairs, with a whole number of at least 0, got {pair!r}.")
+    return tuple((name, width) for name, width in pairs)
+
+
+def narrower(widths: Sequence[tuple[str, int]], groups: Sequence[ChannelGroup]) -> tuple[ChannelGroup, ...]:
+    """The groups that are to keep fewer channels than they have.
+
+    Raises:
+        ArgumentError: if a name is none of theirs, or a width more than there is.
+    """
+    wanted, sizes = dict(widths), {group.name: group.size for group in groups}
+    for name, width in wanted.items():
+        if name not in sizes:
+            raise ArgumentError(f"`widths` names {name!r}, which is no group that may be pruned; there are: {', '.join(sizes)}.")
+        if width > sizes[name]:
+            raise ArgumentError(f"the width of {name} must be from 0 to {sizes[name]}, got {width}.")
+    return tuple(group for group in groups if wanted.get(group.name, group.size) < group.size)
+
+
+def of_width(method: SoftMethod, group: ChannelGroup) -> SoftMethod:
+    """The method at the rate that leaves a group its width, or one channel where it is to have none; else the method itself."""
+    width = dict(method.widths).get(group.name)
+    return method if width is None or group.size == 1 else method.closing(group.size, group.size - max(width, 1))
