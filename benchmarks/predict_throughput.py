@@ -9,8 +9,9 @@ size; the other side opens, decodes, prepares, runs, and makes the JSON line of 
 decoding has as many threads as there are processors. The files are cut into chunks; each chunk is done by the bare loop, by
 `predict`, and by a second bare loop (A/A), in random order: the ratio within a chunk is that of a moment.
 
-Expected: at least 0.9 where the network takes milliseconds an image; less on tiny ones, where reading a file is a good part of
-the work, and on one core, where nothing can be done beside it. Files are read from the page cache. About 3 minutes.
+Expected: about 0.9 or more: reading, and what becomes of the results, is done beside the network, but on two hyperthreads of one
+core it takes from the network all the same, most where reading a file is a good part of the work. A chunk of photographs is one
+batch, so that nothing can be done beside it. Files are read from the page cache. About 3 minutes.
 Writes results/predict_throughput.json.
 """
 

@@ -499,10 +499,12 @@ def test_map_ahead_goes_no_further_than_it_may() -> None:
             yield item
 
     results = map_ahead(lambda item: item, items(), workers=2, chunk=5, ahead=20)
-    assert next(results) == 0
-    assert len(taken) == 21
+    for given in range(100):
+        assert next(results) == given
+        assert len(taken) - given <= 25
+    before = len(taken)
     results.close()  # type: ignore[attr-defined]
-    assert len(taken) == 21
+    assert len(taken) == before > 100
 
 
 @pytest.mark.parametrize(("seconds", "sizes"), [(0.02, [4] * 5 + [1] * 32), (1e-6, [4] * 5 + [16] * 2)])

@@ -37,14 +37,14 @@ def map_ahead(work: Callable[[In], Out], items: Iterable[In], *, workers: int, c
         yield from map(work, items)
         return
     pending: deque[Future[_Part[Out]]] = deque()
-    iterator, size, count = iter(items), -(-chunk // workers), 0
+    iterator, size, count, timed = iter(items), -(-chunk // workers), 0, False
     pool = ThreadPoolExecutor(workers, thread_name_prefix="slimnet")
     try:
         while part := list(islice(iterator, size)):
             pending.append(pool.submit(_worked, work, part))
             count += len(part)
-            while count > ahead:
-                done = pending.popleft().result()
+            while count > ahead or (len(pending) > workers and not timed):
+                done, timed = pending.popleft().result(), True
                 yield from done.given()
                 count -= len(done.results)
                 size = min(chunk, max(1, round(len(done.results) * TASK / max(done.seconds, 1e-9))))
