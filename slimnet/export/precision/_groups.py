@@ -40,13 +40,14 @@ class Groups:
             tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer if tensor.name not in ends
         }
         self.layers, self.moves, self.flattens = list[onnx.NodeProto](), list[onnx.NodeProto](), list[onnx.NodeProto]()
-        self._parents, self._fixed = dict[str, str](), ends
+        self._parents, self._fixed, self._depthwise = dict[str, str](), ends, set[str]()
         self._sizes = {entry.name: [dim.dim_value for dim in entry.type.tensor_type.shape.dim] for entry in graph.value_info}
         self._uses = Counter(name for node in graph.node for name in node.input)
         counts: list[tuple[str, int]] = []
         for node in graph.node:
             counts += self._visit(node)
         self._fixed = {self._group(name) for name in self._fixed}
+        self._depthwise = {self._group(name) for name in self._depthwise}
         self._counts: dict[str, set[int]] = defaultdict(set)
         for name, count in counts:
             self._counts[self._group(name)].add(count)
@@ -56,6 +57,10 @@ class Groups:
         group = self._group(name)
         counts = self._counts.get(group, set())
         return min(counts) if len(counts) == 1 and group not in self._fixed else None
+
+    def meets_depthwise(self, name: str) -> bool:
+        """Whether a depthwise convolution reads or makes the channels of a tensor."""
+        return self._group(name) in self._depthwise
 
     def fix(self, name: str) -> None:
         """Say that the channels of a tensor must stay as many as they are."""
@@ -84,6 +89,7 @@ class Groups:
         rows, columns = self.arrays[node.input[1]].shape[:2]
         if attribute(node, "group", 1) > 1:
             self._join(node.input[0], node.output[0])
+            self._depthwise.add(node.output[0])
             columns = rows
         return [(node.input[0], columns), (node.output[0], rows)]
 

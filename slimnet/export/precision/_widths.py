@@ -13,7 +13,8 @@ from slimnet.export.precision._groups import Array, Groups, attribute, channel_p
 from slimnet.export.precision._stem import Stem
 
 STEP, LEAST = 4, 16
-"""ONNX Runtime's direct 8-bit convolution on x86 reads multiples of 4 channels, and makes multiples of 4 from 16 up."""
+"""ONNX Runtime's direct 8-bit convolution on x86 reads multiples of 4 channels, and makes multiples of 4 from 16 up; the
+depthwise one takes multiples of 16."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,14 +54,13 @@ def widened(proto: onnx.ModelProto, *, exclude: Sequence[str] = ()) -> Widened:
     return Widened(shape_inference.infer_shapes(wide, strict_mode=True), stem)
 
 
-def _wide(channels: int) -> int:
-    return max(LEAST, channels + -channels % STEP)
-
-
 def _growth(groups: Groups, name: str) -> int:
     """Channels of zeros that a tensor gets."""
     channels = groups.channels(name)
-    return 0 if channels is None else _wide(channels) - channels
+    if channels is None:
+        return 0
+    step = LEAST if groups.meets_depthwise(name) else STEP
+    return max(LEAST - channels, -channels % step)
 
 
 def _fix_tight_moves(groups: Groups) -> None:
