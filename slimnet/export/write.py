@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from slimnet.export._gate import Examples
+    from slimnet.export.onnx import Exported
     from slimnet.export.steps import Mode
+    from slimnet.measure.cost import Cost
 
 INFER = Path(__file__).with_name("_infer.py")
 
@@ -101,13 +103,7 @@ def write_bundle(
     built_dense = build(dense, examples, opset=opset, optimise=optimise)
     costs = {"dense": count(dense, examples.example), "slim": count(slim, examples.example)}
     measured = {"accuracy": dict(accuracy or {})}
-    report = {
-        "parity": {"slim": parity.as_dict(), "dense": built_dense.parity.as_dict()},
-        "cost": {name: cost.as_dict() for name, cost in costs.items()},
-        "graph": {"slim": built.steps.as_dict(), "dense": built_dense.steps.as_dict()},
-        **measured,
-        **(extra_report or {}),
-    }
+    report = _report({"slim": built, "dense": built_dense}, costs) | measured | dict(extra_report or {})
     model: dict[str, Any] = {
         "format": manifest.FORMAT,
         "schema": manifest.SCHEMA,
@@ -123,15 +119,29 @@ def write_bundle(
     model["provenance"] = {**(provenance or {}), "versions": manifest.versions()}
     files |= {"MODEL_CARD.md": model_card(model, report, config).encode(), "infer.py": INFER.read_bytes()}
     with atomic_folder(out, force=force, ours=manifest.ALL_FILES) as folder:
-        for file, data in files.items():
-            (folder / file).write_bytes(data)
-        write_tensors(folder / "slim.safetensors", slim.state_dict())
-        (folder / "slim.safetensors").chmod(0o644)  # safetensors lets the owner alone read it
-        for name, value in (("plan", plan), ("config", config), ("report", report)):
-            write_json(folder / f"{name}.json", value)
+        _write(folder, files, slim, {"plan": plan, "config": config, "report": report})
         (folder / "model.json").write_bytes(_seal.sealed({**model, "files": _seal.file_entries(folder)}))
         model = read_json(folder / "model.json")
     return Bundle(out, model, report, parity, costs["dense"], costs["slim"])
+
+
+def _report(built: Mapping[str, Exported], costs: Mapping[str, Cost]) -> dict[str, Any]:
+    """What was found of each network: parity, cost, and what became of the steps on its graph."""
+    return {
+        "parity": {name: one.parity.as_dict() for name, one in built.items()},
+        "cost": {name: cost.as_dict() for name, cost in costs.items()},
+        "graph": {name: one.steps.as_dict() for name, one in built.items()},
+    }
+
+
+def _write(folder: Path, files: Mapping[str, bytes], slim: nn.Module, values: Mapping[str, Mapping[str, Any]]) -> None:
+    """Everything but ``model.json``."""
+    for file, data in files.items():
+        (folder / file).write_bytes(data)
+    write_tensors(folder / "slim.safetensors", slim.state_dict())
+    (folder / "slim.safetensors").chmod(0o644)  # safetensors lets the owner alone read it
+    for name, value in values.items():
+        write_json(folder / f"{name}.json", value)
 
 
 def _interfaces(precisions: Mapping[str, PrecisionFile]) -> dict[str, dict[str, Any]]:
