@@ -5,7 +5,7 @@ Random weights: only the structure matters. Each step is timed against the graph
 For networks with expanded layers, the bound for a contiguous order of their channels is timed as well: one Pad behind the live
 channels, in whatever order (it computes something else, for the same time).
 
-Expected: ResNet-56 1.05× faster with shortcuts as convolutions; VGG-16 at 48² 1.9× faster and a quarter of the bytes, its
+Expected: ResNet-56 1.08× faster with shortcuts as convolutions; VGG-16 at 48² 1.9× faster and a quarter of the bytes, its
 classifier reading each place once; nothing on ResNet-18 and VGG-9, where ONNX Runtime finds all there is by itself. About 4
 minutes on one thread.
 
