@@ -23,7 +23,7 @@ from slimnet.errors import ArgumentError, FileFormatError, SlimnetError
 from slimnet.export import PrecisionFile, bundle_schema, export_onnx, read_bundle, write_bundle
 from slimnet.export._seal import is_sealed, sealed
 from slimnet.export.embed import check_embedded, embed
-from slimnet.export.manifest import ALL_FILES, OPTIONAL, REQUIRED
+from slimnet.export.manifest import ALL_FILES, DESCRIBED, OPTIONAL, REQUIRED
 from slimnet.export.schema import schema_faults
 from slimnet.measure import count
 from slimnet.pipeline import verify_bundle
@@ -193,8 +193,10 @@ def test_schema_takes_grey_and_no_measured_accuracy(plain):
 
 
 def test_schema_lists_the_files_of_a_bundle():
-    files = bundle_schema()["properties"]["files"]
-    assert set(files["required"]) == set(REQUIRED)
+    schema = bundle_schema()
+    files, of_a_whole_one = schema["properties"]["files"], schema["else"]["properties"]["files"]
+    assert set(files["required"]) == set(DESCRIBED)
+    assert {*files["required"], *of_a_whole_one["required"]} == set(REQUIRED)
     assert set(files["propertyNames"]["enum"]) == {*REQUIRED, *OPTIONAL}
 
 
