@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -14,24 +14,24 @@ HERE = Path(__file__).resolve().parent
 MODEL = json.loads((HERE / "model.json").read_text(encoding="utf-8"))
 
 
-def prepare(path: str, size: Sequence[int], channels: int, mean: list[float], std: list[float]) -> NDArray[np.float32]:
+def prepare(path: str, size: list[int], channels: int, mean: list[float], std: list[float]) -> NDArray[np.float32]:
     """A picture as the network takes it: (1, C, H, W) float32."""
-    with Image.open(path) as image:
-        if image.mode.startswith(("I", "F")):
-            raise ValueError(f"more than 8 bits a channel (mode {image.mode})")
+    with Path(path).open("rb") as file, Image.open(file) as image:  # no path: Pillow would garble a turned TIFF
+        if image.mode == "F" or (image.mode == "I" and image.format not in ("PNG", "PPM")):
+            raise ValueError(f"32 bits a value (mode {image.mode})")
         image.load()
-        opaque = image.convert("RGBA") if image.mode == "P" and "transparency" in image.info else image
-        upright = ImageOps.exif_transpose(opaque).convert("L" if channels == 1 else "RGB")
+        with suppress(Exception):  # damaged EXIF
+            ImageOps.exif_transpose(image, in_place=True)
+    shallow = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)) if image.mode.startswith("I") else image
+    opaque = shallow.convert("RGBA") if shallow.mode == "P" and "transparency" in shallow.info else shallow
+    picture = opaque.convert("L" if channels == 1 else "RGB")
     height, width = size
-    if upright.size != (width, height):
-        scale = max(height / upright.height, width / upright.width)
-        cover = max(width, round(upright.width * scale)), max(height, round(upright.height * scale))
-        left, top = (cover[0] - width) // 2, (cover[1] - height) // 2
-        for target in ((cover[0], upright.height), cover):  # rows first, then columns, whatever Pillow prefers
-            upright = upright.resize(target, Image.Resampling.BILINEAR)
-        upright = upright.crop((left, top, left + width, top + height))
-    pixels = np.asarray(upright, np.float64).reshape(height, width, channels)
-    return ((pixels / 255 - mean) / std).transpose(2, 0, 1)[None].astype(np.float32)
+    scale = max(height / picture.height, width / picture.width)
+    cover = max(width, round(picture.width * scale)), max(height, round(picture.height * scale))
+    for target in ((cover[0], picture.height), cover):  # rows first, then columns, whatever Pillow prefers
+        picture = picture.resize(target, Image.Resampling.BILINEAR)
+    pixels = np.asarray(picture, np.float64)[(cover[1] - height) // 2 :, (cover[0] - width) // 2 :][:height, :width]
+    return ((pixels.reshape(height, width, channels) / 255 - mean) / std).transpose(2, 0, 1)[None].astype(np.float32)
 
 
 def main(paths: list[str]) -> int:
@@ -42,7 +42,7 @@ def main(paths: list[str]) -> int:
     for path in paths:
         try:
             logits = session.run(None, {MODEL["inputs"][0]["name"]: prepare(path, **rule)})[0][0]
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        except Exception as error:
             print(f"infer.py: {path} cannot be read as an image: {error}", file=sys.stderr)
             failed = 1
             continue
