@@ -33,11 +33,9 @@ def alone(bundle: Path, images: list[str]) -> tuple[dict[str, str], dict[str, li
     with tempfile.TemporaryDirectory() as folder:
         venv.create(folder, with_pip=True)
         python = Path(folder) / "bin" / "python"
-        quiet = ["--quiet", "--disable-pip-version-check"]
-        subprocess.run([python, "-m", "pip", "install", *quiet, *PACKAGES], check=True, env=clean)
-        listed = subprocess.run(
-            [python, "-m", "pip", "list", "--format", "json", *quiet], check=True, env=clean, stdout=subprocess.PIPE
-        )
+        pip = [python, "-m", "pip", "--disable-pip-version-check"]
+        subprocess.run([*pip, "install", "--quiet", *PACKAGES], check=True, env=clean)
+        listed = subprocess.run([*pip, "list", "--format", "json"], check=True, env=clean, stdout=subprocess.PIPE)
         told = subprocess.run(
             [python, bundle / "infer.py", *images], check=True, env=clean, cwd=folder, stdout=subprocess.PIPE, text=True
         )
