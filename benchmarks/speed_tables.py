@@ -68,3 +68,27 @@ def peer_table() -> str:
     head = ("network", "widths of", "FLOPs ÷", "time ÷, against dense", "against torch-pruning's default widths")
     note = f"One thread, batch {r['batch']}, ONNX Runtime, random weights, filters by L2 norm, one session each."
     return table(head, rows) + f"\n\n{note} {r['date']}, {r['device']}."
+
+
+def target_table() -> str:
+    """Trained to a target."""
+    r = load("train_to_target")
+    if r is None:
+        return "(Not measured yet.)"
+    rows = []
+    for way in r["ways"]:
+        target, accuracy = way["target"], way["accuracy"]
+        low, high = target["measured"]["interval"]
+        rows.append(
+            (
+                way["name"],
+                str(way["branches_shut"]),
+                f"{way['flops']['dense'] / way['flops']['realised']:.2f}",
+                f"{target['target']['speedup']:g}×, {target['predicted']['speedup']:.2f}×",
+                f"{target['measured']['speedup']:.2f}× ({low:.2f}–{high:.2f}; A/A {way['latency']['control']['speedup']:.3f})",
+                f"{percent(accuracy['dense'])} → {percent(accuracy['slim'])}",
+            )
+        )
+    head = ("ResNet-56, CIFAR-10", "branches shut", "FLOPs ÷", "target, predicted", "measured", "test accuracy, dense → slim")
+    images = f"{r['settings']['epochs']} passes over {percent(r['settings']['train_fraction'], 0)} of the training images"
+    return table(head, rows) + f"\n\n{images}, FPGM, the dense network as teacher; {r['date']}, {r['device']}."

@@ -15,7 +15,7 @@ from pathlib import Path
 from _tables import ROOT, Result, load, parity, percent, speedup, table
 from export_tables import precisions_table, predict_table, steps_table
 from runtime_tables import runtimes_table
-from speed_tables import clock_table, peer_table, widths_table
+from speed_tables import clock_table, peer_table, target_table, widths_table
 
 
 def cifar_row(name: str, label: str) -> tuple[str, ...] | None:
@@ -220,6 +220,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "widths": widths_table,
     "clock": clock_table,
     "peer": peer_table,
+    "target": target_table,
     "runtimes": runtimes_table,
 }
 

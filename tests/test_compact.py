@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import py_compile
 import subprocess
 import sys
 from pathlib import Path
@@ -17,11 +18,12 @@ from slimnet._files import read_json
 from slimnet.errors import ArgumentError, FileFormatError
 from slimnet.export import Bundle, compact_bundle, read_bundle
 from slimnet.export._seal import sealed
-from slimnet.pipeline import bench_bundle, verify_bundle
+from slimnet.pipeline import bench_bundle, export_compact, verify_bundle
 from slimnet.pipeline.precisions import per_class
 from slimnet.predict import Predictor
 from slimnet.ready import ready_bundle, ready_names
 from slimnet_cli import cli
+from slimnet_cli._options import BundlePath
 from web_bundle import LABELS, make_bundle
 
 FILES = {"model.int8.onnx", "model.json", "config.json", "report.json", "MODEL_CARD.md", "infer.py"}
@@ -108,6 +110,17 @@ def test_schema_allows_one_network_alone(small: Bundle) -> None:
     assert any("precisions" in fault for fault in verify_bundle(small.path).faults)
 
 
+def test_what_python_leaves_is_no_damage(small: Bundle) -> None:
+    py_compile.compile(str(small.path / "infer.py"))
+    assert (small.path / "__pycache__").is_dir()
+    assert verify_bundle(small.path).passed
+
+
+def test_embedded_preprocessing_is_not_dropped_in_silence(tmp_path: Path) -> None:
+    with pytest.raises(ArgumentError, match="`embed_preprocessing` writes a second network"):
+        export_compact(tmp_path / "run", tmp_path / "out", embed_preprocessing=True)
+
+
 def test_damage_is_found(small: Bundle) -> None:
     data = bytearray(small.onnx.read_bytes())
     data[len(data) // 2] ^= 1
@@ -159,8 +172,16 @@ def test_shipped_bundle_by_its_name(picture: Path, tmp_path: Path, monkeypatch: 
     (one,) = Predictor(ready_bundle("expressions")).predict([picture])
     assert json.loads(done.stdout)["predictions"][0]["top"][0]["label"] == one.label
     (tmp_path / "expressions").mkdir()
-    done = CliRunner().invoke(cli, ["verify", "expressions"])
-    assert "holds no model.json" in str(done.exception or done.output)
+    assert BundlePath().convert("expressions", None, None) == ready_bundle("expressions"), (
+        "a folder that is neither run nor bundle"
+    )
+    (tmp_path / "expressions" / "config.json").touch()
+    assert BundlePath().convert("expressions", None, None) == Path("expressions")
+
+
+@pytest.mark.parametrize("name", ready_names())
+def test_shipped_weights_do_not_saturate_without_vnni(name: str) -> None:
+    assert all(entry.get("reduce_range", True) for entry in read_bundle(ready_bundle(name)).model["precisions"].values())
 
 
 def test_shipped_card_says_what_must_be_known() -> None:

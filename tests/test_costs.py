@@ -280,7 +280,7 @@ def test_what_takes_longer_than_in_the_table_is_the_loading_of_weights_first(ima
     assert (cost.factor, cost.load) == (pytest.approx(1), pytest.approx(0.02 * known, rel=1e-2))
     none = dict.fromkeys(scores, 0)
     assert cost.milliseconds(none) < 0.4 * cost.dense_ms
-    slower, _ = network(tmp_path, longer=3)
+    slower, _ = network(tmp_path, longer=30)
     most = 4 * sum(layer.weights for layer in slower.layers) / LOAD_RATE
     assert slower.load == pytest.approx(most) and slower.factor > 1.5
     faster, _ = network(tmp_path, longer=0.9)
@@ -296,7 +296,7 @@ def test_one_time_that_was_disturbed_is_measured_again(
 
     def disturbed_now_and_then(*arguments: Any, **how: Any) -> NodeTimes:
         node = quiet(*arguments, **how).nodes[0]
-        return NodeTimes((replace(node, microseconds=node.microseconds * (1.3 if next(turn) % 7 == 3 else 1)),))
+        return NodeTimes((replace(node, microseconds=node.microseconds * (1.3 if next(turn) % 13 == 3 else 1)),))
 
     monkeypatch.setattr(table, "profile_nodes", disturbed_now_and_then)
     costs.measure([(CONV, Span(64), Span(64))])
@@ -330,7 +330,7 @@ def test_worthless_filters_go_first(imagined: object, tmp_path: Path) -> None:
 
 
 def test_a_stream_counts_for_every_layer_that_makes_it(imagined: object, tmp_path: Path) -> None:
-    cost, scores = network(tmp_path)
+    cost, scores = network(tmp_path, longer=1)
     flat = {name: torch.ones_like(values) for name, values in scores.items()}
     found = allocate(cost, flat, Budget(flops=0.7), BLOCKS)
     streams = {group for layer in cost.layers for group, *_ in layer.made_for if layer.name.endswith("conv2")}
@@ -435,7 +435,9 @@ def test_branches_are_shut_where_that_is_allowed(imagined: object, tmp_path: Pat
     narrow, shut = (allocate(cost, scores, budget, BLOCKS, shut_branches=allowed) for allowed in (False, True))
     assert min(narrow.kept.values()) > 0 and {name for name, width in shut.kept.items() if width == 0} <= set(cost.branches)
     assert shut.predicted_ms < narrow.predicted_ms
-    assert all(0 < share <= 1 for share in shut.energy.values())
+    assert {name for name, share in shut.energy.items() if share == 0} == {
+        name for name, width in shut.kept.items() if width == 0
+    }
 
 
 def test_a_shut_branch_is_cut_away() -> None:
@@ -533,6 +535,7 @@ def test_training_to_a_target(imagined: object, tmp_path: Path, monkeypatch: pyt
 
 def test_training_shuts_branches(imagined: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr("slimnet.allocation.cost.LOAD_RATE", float("inf"))  # the profile is of a real machine, the table is not
     settings = {"model": "resnet8", "data": "digits", "train_fraction": 0.1, "batch_size": 32, "precision": "fp32",
                 "channels_last": False, "device": "cpu", "progress": False}  # fmt: skip
     method, target = FSDP(tau=2, cs_every=1, finetune_epochs=1), {"flops": 0.1}

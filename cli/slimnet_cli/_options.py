@@ -55,11 +55,12 @@ class BundlePath(ParamType):
     name = "bundle"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
-        """What lies there goes before a name."""
+        """A run or a bundle that lies there goes before a name."""
         from slimnet.ready import ready_bundle, ready_names
 
         path = Path(value)
-        return ready_bundle(path.name) if not path.exists() and str(value) in ready_names() else path
+        is_name = str(value) in ready_names() and not (path / "config.json").is_file()
+        return ready_bundle(path.name) if is_name else path
 
 
 align = click.option(

@@ -10,7 +10,7 @@ import click
 
 from slimnet_cli._bench_table import progress, show
 from slimnet_cli._emit import emit_json
-from slimnet_cli._options import Several, as_json, existing, together
+from slimnet_cli._options import BundlePath, Several, as_json, existing, together
 
 PROVIDERS = ("cpu", "cuda", "tensorrt", "openvino")
 RUNTIMES = ("onnxruntime", "torch", "torch-compile")
@@ -30,7 +30,7 @@ _how = together(
 
 
 @click.command("bench")
-@click.argument("what", nargs=-1, required=True, type=existing)
+@click.argument("what", nargs=-1, required=True, type=BundlePath())
 @_how
 @click.option("--rounds", type=click.IntRange(min=1), default=200, show_default=True, help="Least number of rounds.")
 @click.option("--seconds", type=click.FloatRange(min=0), default=10.0, show_default=True, help="Least time of rounds.")

@@ -26,7 +26,7 @@ from slimnet_cli._options import BundlePath, as_json
 )
 @as_json
 def command(what: Path, split: str, as_json: bool, **options: Any) -> None:
-    """Evaluate a run, the slim network of a bundle, or an ONNX file on a split of a data set.
+    """Evaluate a run, the slim network of a bundle (or of one that slimnet ships, by its name), or an ONNX file on a split.
 
     \b
     slimnet evaluate runs/r56

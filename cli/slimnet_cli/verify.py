@@ -18,7 +18,7 @@ LOOKED_AT = {
     "report": "accuracy and cost are those of report.json",
     "onnx": "valid, with the opset, inputs, outputs and metadata of model.json",
     "parity": "ONNX Runtime gives what the network rebuilt in PyTorch gives",
-    "precisions": "every ONNX file runs and is like model.onnx",
+    "precisions": "every ONNX file runs, and is like model.onnx where that is there",
 }
 
 
@@ -28,6 +28,8 @@ LOOKED_AT = {
 @as_json
 def command(bundle: Path, parity: bool, as_json: bool) -> int:
     """Look for all that may be wrong with BUNDLE: a line for each fault, and exit status 1.
+
+    BUNDLE is a folder, or the name of a bundle that slimnet ships. Of a compact one the network is run, and cannot be rebuilt.
 
     \b
     slimnet verify build/r56

@@ -121,7 +121,9 @@ def allocate(
         predicted_ms=cost.milliseconds(kept),
         flops=cost.flops(kept) / cost.flops(dense),
         params=cost.params(kept) / cost.params(dense),
-        energy={name: math.exp(-search.loss(name, width) / search.makers[name]) for name, width in kept.items()},
+        energy={
+            name: math.exp(-search.loss(name, width) / search.makers[name]) if width else 0.0 for name, width in kept.items()
+        },
     )
 
 

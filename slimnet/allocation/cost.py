@@ -121,7 +121,8 @@ class NetworkCost:
 
     def _loads(self, kept: Mapping[str, int]) -> int:
         """Bytes of the weights that have to be loaded anew for each run."""
-        return sum(FLOAT * layer.params(kept) for layer in self.layers if FLOAT * layer.weights <= INNER_CACHE)
+        sizes = (FLOAT * layer.params(kept) for layer in self.layers)
+        return sum(size for size in sizes if size <= INNER_CACHE)
 
     def _time(self, site: Site, reads: int, makes: int) -> float:
         key = (site, reads, makes)

@@ -61,8 +61,8 @@ def is_intact(folder: Path, name: str, model: Mapping[str, Any]) -> bool:
 
 
 def unlisted(folder: Path, model: Mapping[str, Any]) -> list[str]:
-    """Names of what lies in the folder and is not listed."""
-    listed = {MANIFEST, *_entries(model)}
+    """Names of what lies in the folder and is not listed; what Python leaves beside ``infer.py`` does not count."""
+    listed = {MANIFEST, *_entries(model), "__pycache__"}
     return sorted(entry.name for entry in folder.iterdir() if entry.name not in listed)
 
 

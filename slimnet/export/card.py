@@ -112,10 +112,26 @@ def _checked(model: Facts, report: Facts, config: Facts) -> Iterator[str]:
         (pair, check["dtype"], f"{check['relative']:.1e}", f"{check['tolerance']:.0e}", _percent(check["agreement"]))
         for pair, check in model["parity"]["worst"].items()
     ]
+    if "fp32" not in model["precisions"]:
+        yield "Of the network in fp32, which the one here was made from."
     yield "Largest difference of logits, relative to the largest logit, on random and on real input at several batch sizes."
     yield "The model is the slim network in PyTorch; the reference is the network that it was cut from, closed channels included."
     yield ""
     yield from _table(("pair", "in", "difference", "at most", "same class"), rows)
+    for name, entry in model["precisions"].items():
+        if name != "fp32" and "validation" in entry:
+            yield ""
+            yield _against_fp32(name, entry)
+
+
+def _against_fp32(name: str, entry: Facts) -> str:
+    """A sentence on what another precision changes."""
+    found = entry["validation"]
+    bits = f" Weights of {7 if entry['reduce_range'] else 8} bits." if "reduce_range" in entry else ""
+    return (
+        f"{name}: the class that fp32 gives for {_percent(found['agreement'])} of {found['count']:,} validation pictures, "
+        f"accuracy {_percent(found['fp32_accuracy'])} in fp32, {_percent(found['accuracy'])} in {name}.{bits}"
+    )
 
 
 def _limits(model: Facts, report: Facts, config: Facts) -> Iterator[str]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from slimnet._say import Say, silent
+from slimnet.errors import ArgumentError
 from slimnet.pipeline.export import export_run
 
 if TYPE_CHECKING:
@@ -26,11 +27,16 @@ def export_compact(run_dir: Path | str, out: Path | str, *, force: bool = False,
 
     Returns:
         The compact bundle, see :func:`slimnet.export.compact_bundle`.
+
+    Raises:
+        ArgumentError: if ``embed_preprocessing`` is set: its network would be a second one.
     """
     from slimnet._files import check_output
     from slimnet.export import compact_bundle
     from slimnet.export.manifest import ALL_FILES
 
+    if settings.get("embed_preprocessing"):
+        raise ArgumentError("`embed_preprocessing` writes a second network, a compact bundle holds one: leave one of them out.")
     check_output(Path(out), force=force, ours=ALL_FILES)
     with tempfile.TemporaryDirectory(prefix="slimnet-export-") as folder:
         whole = export_run(run_dir, Path(folder) / "bundle", say=say, **settings)

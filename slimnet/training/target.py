@@ -48,6 +48,8 @@ def with_target(
 def _check_shut(method: SoftMethod, model: nn.Module, example: Tensor, groups: Sequence[ChannelGroup]) -> None:
     """Refuse a width of 0 where no other way leads past the group."""
     shut = [name for name, width in method.widths if width == 0]
+    if shut and not method.mask_norm:
+        raise ArgumentError(f"`widths` closes {shut[0]!r} whole, which needs norms that close with it: leave `mask_norm` on.")
     branches = branches_of(network_layers(model, example, groups)) if shut else ()
     for name in shut:
         if name not in branches:

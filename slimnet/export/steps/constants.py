@@ -51,16 +51,16 @@ def _before(relu: _ir.Node) -> tuple[_ir.Node, _ir.Array] | None:
     if add is None or add.op_type != "Add" or _ir.only_reader(add.outputs[0]) is not relu:
         return None
     for value, other in (add.inputs, add.inputs[::-1]):
-        constant, before = _per_channel(value), other.producer()
+        constant, before = _per_channel(value, _ir.shape(other)), other.producer()
         if constant is not None and before is not None and before.op_type == "Relu" and _ir.only_reader(other) is add:
             return before, constant
     return None
 
 
-def _per_channel(value: _ir.Value) -> _ir.Array | None:
-    """A constant (1, C, 1, 1) as (C,) float64."""
+def _per_channel(value: _ir.Value, sizes: _ir.Sizes | None) -> _ir.Array | None:
+    """A constant (1, C, 1, 1), for a map of as many channels, as (C,) float64."""
     array = _ir.constant(value)
-    fits = array is not None and array.ndim == 4 and array.size == array.shape[1]
+    fits = array is not None and array.ndim == 4 and array.size == array.shape[1] and sizes is not None and sizes[1] == array.size
     return array.reshape(-1).astype(np.float64) if array is not None and fits else None
 
 

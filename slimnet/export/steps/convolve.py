@@ -10,20 +10,25 @@ import numpy as np
 from slimnet.export.steps import _ir
 from slimnet.export.steps.moves import NOWHERE, Movement, movements
 
+FEW = 0.02
+"""Share of a network's multiply-adds that a shortcut may add, to keep a stage's stream in the blocked layout."""
+
 
 def shortcuts_by_convolution(model: Any) -> int:
     """Move the channels of a shortcut that also skips places by a 1×1 convolution whose weights are 0 and 1, in place.
 
     A convolution keeps ONNX Runtime's blocked layout and takes the addition and the activation behind it along; ``Slice``,
     ``Pad`` and ``Gather`` do neither, and cost a change of layout on either side, not only here: the stream that begins with the
-    addition stays in the plain layout to its end, with all the additions to it. There is one such shortcut a stage, on its
-    smaller map, so that the multiply-adds, C_in · C_out a place, are few. Exact for finite numbers; an infinite one would spread
-    to all channels.
+    addition stays in the plain layout to its end, with all the additions to it. It adds multiply-adds, C_in · C_out a place:
+    a shortcut is left alone where they are more than a share, :data:`FEW`, of those of all convolutions, or sizes are open. Exact
+    for finite numbers; an infinite one would spread to all channels.
 
     Returns:
         How many shortcuts were replaced.
     """
-    return _convolved(model, [(node, movement) for node, movement in movements(model) if movement.strides != (1, 1)])
+    most = FEW * sum(_multiply_adds(node) for node in model.graph if node.op_type == "Conv")
+    skipping = [(node, movement) for node, movement in movements(model) if movement.strides != (1, 1)]
+    return _convolved(model, [(node, movement) for node, movement in skipping if 0 < _added(node, movement) <= most])
 
 
 def select_by_convolution(model: Any) -> int:
@@ -33,6 +38,18 @@ def select_by_convolution(model: Any) -> int:
         How many movements were replaced.
     """
     return _convolved(model, movements(model))
+
+
+def _multiply_adds(conv: _ir.Node) -> int:
+    """Of a convolution, for one image; 0 where its sizes are not known."""
+    sizes, weight = _ir.sizes_of_map(conv.outputs[0]), _ir.constant(conv.inputs[1])
+    return 0 if sizes is None or weight is None else weight.size * sizes[1] * sizes[2]
+
+
+def _added(node: _ir.Node, movement: Movement) -> int:
+    """What a movement would take as a convolution."""
+    sizes = _ir.sizes_of_map(node.outputs[0])
+    return 0 if sizes is None else movement.channels * len(movement.index) * sizes[1] * sizes[2]
 
 
 def _convolved(model: Any, chosen: Sequence[tuple[_ir.Node, Movement]]) -> int:

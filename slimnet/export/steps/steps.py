@@ -21,8 +21,9 @@ class Step:
     Attributes:
         name: of the step, as reports have it.
         change: changes an ``ir.Model`` in place and tells in how many places.
-        is_clean: whether it takes work away wherever it applies: fewer nodes, fewer multiply-adds, or the same in an operator
-            that more runtimes know. One that is not clean adds work in the hope to save time elsewhere, and must prove that.
+        is_clean: whether it takes work away wherever it applies: fewer nodes and at most a few multiply-adds more, or the same in
+            an operator that more runtimes know. One that is not clean adds work in the hope to save time elsewhere, and must
+            prove that.
     """
 
     name: str

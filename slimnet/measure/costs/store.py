@@ -15,7 +15,7 @@ from slimnet._files import write_json
 from slimnet.errors import ArgumentError
 from slimnet.measure.machine import environment
 
-FORMAT = "slimnet-costs/1"
+FORMAT = "slimnet-costs/2"
 _IDENTITY = ("cpu", "system", "onnxruntime")
 
 

@@ -37,6 +37,7 @@ class CostTable:
 
     Attributes:
         damaged: entries of the file that did not match their checksum, or were of another target: they are measured again.
+        unconfirmed: keys of times whose repetitions never agreed, on a machine that was never quiet: used now, but not kept.
 
     Example:
         >>> table = CostTable(Target(threads=1))                                        # doctest: +SKIP
@@ -50,6 +51,7 @@ class CostTable:
         self.path = None if home is None else Path(home) / self.target.name
         found, self.damaged = read_entries(self.path, self.target) if self.path else ({}, 0)
         self._times = {key: float(value) for key, value in found.items() if isinstance(value, int | float)}
+        self.unconfirmed: set[str] = set()
         self._saved = time.monotonic()
         self._spans: dict[tuple[Site, Ends], tuple[Span, Span]] = {}
         self._grids: dict[Site, dict[Ends, dict[Point, float]]] = {}
@@ -116,10 +118,11 @@ class CostTable:
         return interpolated(site, (reads, makes), grids[closest], self.layout)
 
     def save(self) -> None:
-        """Write all times, in one piece; where that cannot be done they are kept in memory only."""
+        """Write all confirmed times, in one piece; where that cannot be done they are kept in memory only."""
         try:
             if self.path is not None:
-                write_entries(self.path, self.target, self._times)
+                kept = {key: value for key, value in self._times.items() if key not in self.unconfirmed}
+                write_entries(self.path, self.target, kept)
         except OSError:
             self.path = None
         self._saved = time.monotonic()
@@ -137,11 +140,13 @@ class CostTable:
             for site, point in pending:
                 found[self._key(site, point)].append(self._measured(site, point))
             after = self._measured(REFERENCE, widest)
+            quiet = min(quiet, before, after)
             if max(before, after) <= BUSY * quiet:
                 pending = [(site, point) for site, point in portion if not _confirmed(found[self._key(site, point)])]
             before = after
             if not pending:
                 break
+        self.unconfirmed |= {self._key(site, point) for site, point in pending}
         self._times |= {key: min(times) for key, times in found.items()}
         if time.monotonic() - self._saved > SAVE_EVERY:
             self.save()
