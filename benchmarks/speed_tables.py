@@ -76,7 +76,7 @@ def target_table() -> str:
     if r is None:
         return "(Not measured yet.)"
     rows = []
-    for way in r["ways"]:
+    for way in r["networks"]:
         target, accuracy = way["target"], way["accuracy"]
         low, high = target["measured"]["interval"]
         rows.append(
