@@ -453,7 +453,7 @@ EXCHANGED = {
     "model.onnx": (1e-2, "model.onnx computes something else than slim.safetensors"),
     "model.int8.onnx": (-90.0, r"model.int8.onnx is unlike model.onnx: correlation -?0\.\d\d"),
     "model.uint8.onnx": (1e-2, "model.uint8.onnx computes something else than model.onnx"),
-    "model.fp16.onnx": (float("nan"), r"model.fp16.onnx does not give finite logits of shape \(16, 5\)"),
+    "model.fp16.onnx": (float("nan"), "model.fp16.onnx does not give finite logits of 5 classes on random input"),
 }
 
 

@@ -136,7 +136,8 @@ def test_bench_compares_any_onnx_files(made: Made) -> None:
     rows = slimnet_cli("bench", made.bundle / "dense.onnx", made.bundle / "model.onnx", *BENCH, "--json").json["variants"]
     assert [row["name"] for row in rows] == ["dense", "model"]
     bundle = slimnet_cli("bench", made.bundle, *BENCH, "--json").json["variants"]
-    assert [row["flops"] for row in rows] == [row["flops"] for row in bundle]
+    counted = [row["flops"] / in_bundle["flops"] for row, in_bundle in zip(rows, bundle, strict=True)]
+    assert all(1 < more < 1.03 for more in counted), "of the file: its two shortcuts are convolutions, in PyTorch they are not"
 
 
 def test_bench_measures_each_combination(made: Made, here: Path) -> None:
