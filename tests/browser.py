@@ -111,9 +111,9 @@ class Browser:
     def __init__(self, command: str, profile: Path, flags: tuple[str, ...]) -> None:
         ours_read, theirs_write = _pipe()
         theirs_read, ours_write = _pipe()
-        actions = [(os.POSIX_SPAWN_DUP2, theirs_read, 3), (os.POSIX_SPAWN_DUP2, theirs_write, 4)]
-        silent = os.open(os.devnull, os.O_RDWR)
-        actions += [(os.POSIX_SPAWN_DUP2, silent, number) for number in (0, 1, 2)]
+        silent = os.open(os.devnull, os.O_RDWR)  # may itself be 3 or 4, which are taken over last
+        actions = [(os.POSIX_SPAWN_DUP2, silent, number) for number in (0, 1, 2)]
+        actions += [(os.POSIX_SPAWN_DUP2, theirs_read, 3), (os.POSIX_SPAWN_DUP2, theirs_write, 4)]
         arguments = [command, *FLAGS, *flags, f"--user-data-dir={profile}", "about:blank"]
         self._pid = os.posix_spawn(command, arguments, os.environ, file_actions=actions, setpgroup=0)
         for descriptor in (theirs_read, theirs_write, silent):
