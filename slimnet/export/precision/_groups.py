@@ -115,7 +115,8 @@ class Groups:
             case "Clip":
                 return len(constants) == len(node.input) - 1 == 2 and bool(constants[0].max() <= 0 <= constants[1].min())
             case "Slice":
-                return len(constants) > 2 and self._are_places(node, constants[2])
+                axes = self.arrays.get(node.input[3]) if len(node.input) > 3 else None
+                return axes is not None and self._are_places(node, axes)
             case "ReduceMean":
                 return len(constants) == 1 and self._are_places(node, constants[0])
             case "Pad":
@@ -138,7 +139,7 @@ class Groups:
 
 def channel_padding(node: onnx.NodeProto, arrays: Mapping[str, Array]) -> tuple[int, int] | None:
     """Channels of zeros before and behind those of a map (N, C, H, W); None for what is no padding with zeros, or not known."""
-    if node.op_type != "Pad" or len(node.input) > 3 or any(entry.s != b"constant" for entry in node.attribute):
+    if node.op_type != "Pad" or len(node.input) not in (2, 3) or any(entry.s != b"constant" for entry in node.attribute):
         return None
     value = arrays.get(node.input[2]) if len(node.input) == 3 and node.input[2] else np.zeros(1)
     sides = arrays[node.input[1]].tolist() if node.input[1] in arrays else []
