@@ -127,7 +127,7 @@ def _side(size: int, kernel: int, stride: int, before: int, behind: int) -> _Sid
     offset = blocks_before * stride - before
     blocks = -(-(offset + kernel) // stride)
     blocks_behind = outputs - 1 + blocks - size // stride - blocks_before
-    return _Side(blocks_before, offset, blocks, blocks_behind) if blocks_behind >= 0 else None
+    return _Side(blocks_before, offset, blocks, blocks_behind)
 
 
 def _in_blocks(weight: Array, stride: int, rows: _Side, columns: _Side) -> Array:
