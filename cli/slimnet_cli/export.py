@@ -80,6 +80,8 @@ def _table(bundle: Any) -> None:
             say(f"warning: operators of the {name} network that are not counted: {', '.join(cost.unknown)}")
     if bundle.choice:
         show_precisions(bundle.choice, bundle.model["precisions"])
+    if bundle.is_compact:
+        click.echo(f"compact: {bundle.onnx.name} alone; FLOPs and accuracy above are of the slim network in fp32")
     click.echo(str(bundle.path))
 
 

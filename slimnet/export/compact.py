@@ -12,7 +12,6 @@ from slimnet.export.bundle import Bundle, read_bundle
 from slimnet.export.card import model_card
 
 KEPT = (*manifest.DESCRIBED, "infer.py")
-NEEDED_WHOLE = ("embedded",)  # what model.json tells of files that are left out
 
 
 def compact_bundle(bundle: Path | str, out: Path | str, *, precision: str | None = None, force: bool = False) -> Bundle:
@@ -40,9 +39,8 @@ def compact_bundle(bundle: Path | str, out: Path | str, *, precision: str | None
     if chosen not in files:
         raise ArgumentError(f"{whole.path} holds no {chosen} network: it has {', '.join(files)}.")
     opset = _proto.interface(_proto.parse(files[chosen].read_bytes(), str(files[chosen])))["opset"]
-    told = {key: value for key, value in whole.model.items() if key not in NEEDED_WHOLE}
-    told |= {"opset": opset, "precisions": {chosen: whole.model["precisions"][chosen]}}
-    model = {"format": told.pop("format"), "schema": told.pop("schema"), "compact": True, **told}
+    told = {key: value for key, value in whole.model.items() if key != "embedded"}
+    model = told | {"compact": True, "opset": opset, "precisions": {chosen: whole.model["precisions"][chosen]}}
     card = model_card(model, whole.report, read_json(whole.path / "config.json"))
     with atomic_folder(out, force=force, ours=manifest.ALL_FILES) as folder:
         for name in (files[chosen].name, *KEPT):
