@@ -324,7 +324,7 @@ def test_output_that_is_not_finite_counts_as_wrong(made: Made) -> None:
 BAD: list[tuple[Callable[[Made], object], type[SlimnetError], str]] = [
     (lambda m: choose(m, "int4"), ArgumentError, "unknown precision 'int4'; known: fp32, int8, fp16"),
     (lambda m: choose(m, "int8", max_drop=1.1), ArgumentError, "`max_drop` must be from 0 to 1, got 1.1"),
-    (lambda m: to_int8(b"no", m.images), FileFormatError, "the network is not valid ONNX"),
+    (lambda m: to_int8(b"no", m.images), FileFormatError, "the network is not a readable ONNX file"),
     (lambda m: to_fp16(b""), FileFormatError, "the network is not valid ONNX"),
     (lambda m: to_int8(m.fp32, m.images[:0]), ArgumentError, r"must be float32 \(N, C, H, W\) with N ≥ 1, got float32 \(0, 1,"),
     (lambda m: to_int8(m.fp32, m.images.astype(np.float64)), ArgumentError, "must be float32 .* got float64"),  # type: ignore[arg-type]

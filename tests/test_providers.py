@@ -77,7 +77,7 @@ class Fake:
     def bind_output(self, name: str, device: str) -> None:
         self.bound[name] = device
 
-    def run_with_iobinding(self, binding: Any) -> None:
+    def run_with_iobinding(self, binding: Any, options: Any) -> None:
         assert binding is self
         assert self.bound == {"x": ("cuda", (3, 128)), "y": "cuda"}
         time.sleep(0.002)

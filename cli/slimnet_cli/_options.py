@@ -72,6 +72,25 @@ align = click.option(
 existing = click.Path(path_type=Path)
 
 
+def _within(context: click.Context, _: click.Parameter, seconds: float | None) -> None:
+    """Until the command ends, networks may take so long."""
+    if seconds is not None:
+        from slimnet.measure import time_limit
+
+        context.with_resource(time_limit(seconds))
+
+
+time_limit = click.option(
+    "--time-limit",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="SECONDS",
+    expose_value=False,
+    callback=_within,
+    help="The most that a network may take to be opened, and for one run.  [default: 600]",
+)
+"""Takes effect by itself: the command is told nothing."""
+
+
 def together(*options: Decorator) -> Decorator:
     """Several options as one decorator, in the order given."""
 

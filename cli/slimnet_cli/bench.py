@@ -10,7 +10,7 @@ import click
 
 from slimnet_cli._bench_table import progress, show
 from slimnet_cli._emit import emit_json
-from slimnet_cli._options import BundlePath, Several, as_json, existing, together
+from slimnet_cli._options import BundlePath, Several, as_json, existing, time_limit, together
 
 PROVIDERS = ("cpu", "cuda", "tensorrt", "openvino")
 RUNTIMES = ("onnxruntime", "torch", "torch-compile")
@@ -35,6 +35,7 @@ _how = together(
 @click.option("--rounds", type=click.IntRange(min=1), default=200, show_default=True, help="Least number of rounds.")
 @click.option("--seconds", type=click.FloatRange(min=0), default=10.0, show_default=True, help="Least time of rounds.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of inputs, order and bootstrap.")
+@time_limit
 @as_json
 def command(
     what: tuple[Path, ...],

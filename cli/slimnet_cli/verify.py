@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from slimnet_cli._emit import emit_json, emit_table, say
-from slimnet_cli._options import BundlePath, as_json
+from slimnet_cli._options import BundlePath, as_json, time_limit
 
 LOOKED_AT = {
     "model.json": "it is JSON of a version that is known",
@@ -25,6 +25,7 @@ LOOKED_AT = {
 @click.command("verify")
 @click.argument("bundle", type=BundlePath())
 @click.option("--parity/--no-parity", default=True, show_default=True, help="Run the networks; without it no torch is needed.")
+@time_limit
 @as_json
 def command(bundle: Path, parity: bool, as_json: bool) -> int:
     """Look for all that may be wrong with BUNDLE: a line for each fault, and exit status 1.

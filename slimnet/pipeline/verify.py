@@ -114,7 +114,7 @@ def _parity_faults(folder: Path, model: Mapping[str, Any], figures: dict[str, fl
     from slimnet.pipeline.rebuild import load_slim
 
     file = folder / "model.onnx"
-    report = check_onnx(file.read_bytes(), {ONNX_MODEL: load_slim(folder)}, Examples.of(_random(model, 1)))
+    report = check_onnx(file.read_bytes(), {ONNX_MODEL: load_slim(folder)}, Examples.of(_random(model, 1)), name=str(file))
     figures["parity"] = report.worst.relative
     if not report.passed:
         yield f"{file} computes something else than slim.safetensors: {report.worst}."
@@ -126,7 +126,8 @@ def _precision_faults(folder: Path, model: Mapping[str, Any], figures: dict[str,
     from slimnet.export.embed import check_embedded
 
     inputs = _random(model, _SAMPLES)
-    logits = {name: onnx_run((folder / file).read_bytes())((inputs,)) for name, file in _files(model).items()}
+    files = {name: folder / file for name, file in _files(model).items()}
+    logits = {name: onnx_run(file.read_bytes(), str(file))((inputs,)) for name, file in files.items()}
     for name, file in _files(model).items():
         if logits[name].shape != (_SAMPLES, len(model["labels"])) or not bool(logits[name].isfinite().all()):
             yield f"{folder / file} does not give finite logits of {len(model['labels'])} classes on random input."

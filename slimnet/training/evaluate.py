@@ -7,13 +7,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from slimnet.data import Batches, Split
-from slimnet.errors import DataError, FileFormatError
+from slimnet.errors import DataError, MeasureError, TimeLimitError
 from slimnet.training.f1 import f1_scores, macro_f1
 from slimnet.training.precision import widened
 from slimnet.training.views import Views, averaged
@@ -183,35 +182,18 @@ def onnx_predictor(path: Path | bytes) -> Predict:
     """A function that runs an ONNX file, or the contents of one, on the CPU: images in, logits out.
 
     Raises:
-        FileFormatError: if the file is missing or corrupt.
+        FileFormatError: if the file is missing or corrupt, or no classifier of images.
     """
-    import onnxruntime
+    from slimnet.measure.classifier import Classifier
 
-    if isinstance(path, Path) and not path.is_file():
-        raise FileFormatError(f"{path} does not exist.")
-    content, name = (str(path), str(path)) if isinstance(path, Path) else (path, "the network")
-    try:
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 4  # what goes wrong is said once, in the error
-        session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime raises a family of its own without a common public base
-        reason = str(error).strip().partition("\n")[0]
-        raise FileFormatError(f"{name} is not a readable ONNX file ({reason}): it may be truncated.") from None
-    entries = session.get_inputs()
-    if len(entries) != 1:
-        raise FileFormatError(f"{name} takes {len(entries)} inputs: only a classifier of images can be evaluated.")
-    key, fixed = entries[0].name, entries[0].shape[0] if entries[0].shape else None
+    network = Classifier(path)
 
     def predict(images: Tensor) -> Tensor:
-        array = np.ascontiguousarray(images.cpu().numpy())
-        parts = _of_size(array, fixed) if isinstance(fixed, int) else [array]
-        outputs = [session.run(None, {key: part})[0] for part in parts]
-        return torch.from_numpy(np.concatenate(outputs)[: len(array)])
+        try:
+            return torch.from_numpy(network.run(images.cpu().numpy()))
+        except TimeLimitError:
+            raise
+        except MeasureError as error:
+            raise DataError(f"the network cannot take images of shape {tuple(images.shape[1:])}: {error}") from None
 
-    return _guarded(predict)
-
-
-def _of_size(array: Any, size: int) -> list[Any]:
-    """Batches of exactly ``size``, for a file whose batch is fixed; the last one starts over where rows are missing."""
-    rows = np.arange(-(-len(array) // size) * size) % len(array)
-    return np.split(array[rows], len(rows) // size)
+    return predict
