@@ -23,7 +23,7 @@ from slimnet.errors import DataError, FileFormatError
 from slimnet.measure import inputs
 from slimnet.models.weights import read_state_dict
 
-ROOM = 128 << 20
+ROOM = 64 << 20
 """Bytes that the reading process may take; each file asks for more."""
 MUCH = 2 * ROOM
 Write = Callable[[Path], object]
@@ -73,11 +73,8 @@ def of_pickle(code: bytes, *, old: bool = False) -> Write:
 
     def write(path: Path) -> None:
         if old:
-            heads: list[object] = [
-                0x1950A86A20F9469CFC6C,
-                1001,
-                {"protocol_version": 1001, "little_endian": True, "type_sizes": {}},
-            ]
+            system = {"protocol_version": 1001, "little_endian": True, "type_sizes": {}}
+            heads: list[object] = [0x1950A86A20F9469CFC6C, 1001, system]
             path.write_bytes(b"".join(pickle.dumps(head, protocol=2) for head in heads) + code + pickle.dumps([], protocol=2))
             return
         torch.save({"w": torch.zeros(4)}, path)
@@ -95,7 +92,7 @@ def made(name: bytes, argument: bytes) -> bytes:
     return b"\x80\x02}X\x01\x00\x00\x00wc" + name + argument + b"\x85Rs."
 
 
-NUMBER = b"J" + struct.pack("<i", MUCH)
+NUMBER, QUARTER = (b"J" + struct.pack("<i", number) for number in (MUCH, MUCH // 4))
 BYTEARRAY = made(b"builtins\nbytearray\n", NUMBER)
 PYTHON_2 = made(b"__builtin__\nbytearray\n", NUMBER)
 
@@ -140,7 +137,10 @@ WEIGHTS: dict[str, tuple[Write, str]] = {
     "bytes_of_python_2.pth": (of_pickle(PYTHON_2), "it holds a bytearray"),
     "bytes_old.pth": (of_pickle(BYTEARRAY, old=True), "it holds a bytearray"),
     "storage_old.pth": (old_storage, "is not a readable file of weights"),
-    "new_tensor.pth": (of_pickle(made(b"torch\nTensor\n", b"J" + struct.pack("<i", MUCH // 4))), "."),
+    "new_tensor.pth": (
+        of_pickle(made(b"torch\nTensor\n", b"J" + struct.pack("<i", MUCH // 4))),
+        "holds tensors of|not a readable",
+    ),
     "shape.safetensors": (safetensors([MUCH // 4], 16), "is not a readable safetensors file"),
     "offsets.safetensors": (safetensors([MUCH // 4], MUCH), "is not a readable safetensors file"),
     "header.safetensors": (safetensors([4], 16, header=1 << 60), "is not a readable safetensors file"),

@@ -542,6 +542,24 @@ def test_infer_names_a_bad_picture_and_goes_on(plain, tmp_path):
     assert all("cannot be read as an image" in line for line in bad)
 
 
+@pytest.mark.parametrize("message", ["cannot be opened: ", "does not run: "])
+def test_infer_says_in_one_line_that_the_network_fails(plain, tmp_path, message):
+    folder = shutil.copytree(plain.path, tmp_path / "b")
+    if "opened" in message:
+        (folder / "model.onnx").write_bytes(b"no network")
+    else:
+        proto = onnx.load(folder / "model.onnx")
+        proto.graph.input[0].type.tensor_type.elem_type = onnx.TensorProto.DOUBLE
+        proto.graph.node.insert(0, onnx.helper.make_node("Cast", ["other"], ["input"], to=onnx.TensorProto.FLOAT))
+        proto.graph.input[0].name = "other"
+        onnx.save(proto, folder / "model.onnx")
+    Image.new("RGB", (9, 9)).save(tmp_path / "c.png")
+    done = infer(folder, tmp_path / "c.png", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.splitlines()[:-1] == [line for line in done.stderr.splitlines() if message in line]
+    assert done.stderr.startswith(f"infer.py: {folder / 'model.onnx'} {message}")
+
+
 @pytest.mark.slow
 def test_infer_in_an_environment_of_its_own(plain, tmp_path):
     """numpy, pillow and onnxruntime in a fresh virtual environment: needs the package registry."""
