@@ -49,7 +49,8 @@ def branch_order(
     kept = list(batches)
     if not kept:
         raise ArgumentError("`batches` holds no batch: give training images.")
-    left, closed, order = list(branches), [], []
+    left, closed = list(branches), list[ChannelGroup]()
+    order: list[tuple[str, float]] = []
     with _batch_statistics(model):
         while len(order) < count:
             losses = [_loss_without(model, [*closed, branch], kept, forward or model) for branch in left]

@@ -25,9 +25,9 @@ _METHODS: dict[str, type[Method]] = {}
 class Pruner(ABC):
     """The state of one run. The engine calls the hooks in the order in which they stand here.
 
-    A run: ``begin``, then its epochs. An epoch: learning rate → ``before_epoch`` → steps (backward, ``after_backward``, optimiser,
-    ``after_step``) → ``after_epoch`` → (the cut, where ``is_settled``: then ``release``) → validation (the epoch may be "best" where ``is_closed``) →
-    checkpoint.
+    A run: ``begin``, then its epochs. An epoch: learning rate → ``before_epoch`` → steps (backward, ``after_backward``,
+    optimiser, ``after_step``) → ``after_epoch`` → the cut, where ``is_settled``, then ``release`` → validation (the epoch may be
+    "best" where ``is_closed``) → checkpoint.
     """
 
     def begin(self, statistics: Statistics) -> None:  # noqa: B027  # a hook: most methods select later

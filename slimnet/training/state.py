@@ -63,8 +63,8 @@ class State:
     Attributes:
         epoch: the epoch at hand, from 0; equal to the number of epochs once all are over.
         step: steps of that epoch already done.
-        plan: how the network was cut; None as long as it has its full size. ``model``, ``average``, ``best`` and the optimiser are of
-            the cut network then.
+        plan: how the network was cut; None as long as it has its full size. After the cut ``model``, ``average``, ``best``
+            and the optimiser are those of the cut network.
     """
 
     model: nn.Module
