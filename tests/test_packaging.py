@@ -38,7 +38,20 @@ ARROWS = {
     "methods": {"criteria", "errors", "graph", "masks", "schedules"},
     "predict": {"_files", "_lazy", "errors", "export", "measure", "preprocess"},
     "oneshot": {"criteria", "errors", "graph", "masks"},
-    "training": {"_files", "_say", "allocation", "criteria", "data", "errors", "graph", "masks", "measure", "methods", "models"},
+    "training": {
+        "_files",
+        "_say",
+        "allocation",
+        "criteria",
+        "data",
+        "errors",
+        "graph",
+        "masks",
+        "measure",
+        "methods",
+        "models",
+        "surgery",
+    },
     "checkpoints": {
         *(
             "_files",

@@ -14,6 +14,7 @@ from slimnet.training.checkpoint import TENSORS, VALUES, load_checkpoint
 from slimnet.training.config import TrainConfig, check_names
 from slimnet.training.distributed import Team, join_team
 from slimnet.training.finish import finish
+from slimnet.training.live_flops import LiveFlops
 from slimnet.training.loop import Loop
 from slimnet.training.metrics import METRICS, SELECTION, keep_epochs
 from slimnet.training.optim import make_optimizer
@@ -111,14 +112,16 @@ def _train(config: TrainConfig, crew: Team, folder: Path, *, resume: bool, watch
     has_checkpoint = resume and (folder / TENSORS).is_file()
     job = prepare(config, crew, weights=not has_checkpoint, say=progress.say)
     state = start_state(job)
+    flops = LiveFlops(job.model, job.groups, job.example.to(crew.device))  # of the network at full size
     if has_checkpoint:
         load_checkpoint(folder, state)
     if crew.is_main:
         _open_folder(folder, job, state, fresh=not resume)
     crew.wait()
     with synced_norms(job.model, enabled=config.sync_bn and crew.world_size > 1):
-        loop = Loop(job, state, folder, watch, progress)
+        loop = Loop(job, state, folder, watch, progress, flops)
         if not has_checkpoint:
+            loop.begin()
             loop.save()
         loop.run()
     if crew.is_main:

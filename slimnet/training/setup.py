@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from slimnet._say import Say
 from slimnet.data import Batches, Dataset, Split
 from slimnet.errors import ArgumentError, FileFormatError, ModelError
-from slimnet.graph import ChannelGroup, channel_groups, in_eval_mode
+from slimnet.graph import ChannelGroup, channel_groups, in_eval_mode, residual_branches
 from slimnet.models import check_file, check_model, load_weights
 from slimnet.training.config import TrainConfig
 from slimnet.training.distributed import Team
@@ -149,6 +149,8 @@ def prepare(config: TrainConfig, team: Team, *, weights: bool = True, say: Say =
     groups = channel_groups(model, example, couple=config.method.couple)
     teacher = load_teacher(config, dataset, team.device)
     config, target = with_target(config, model, example, groups, team, say)
+    if config.method.closes_branches:
+        groups += residual_branches(model, example)
     job = Job(config, team, dataset, model.to(team.device), groups, example, teacher, target)
     if "auto" in (config.precision, config.channels_last):
         say("measuring which precision is faster")

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from slimnet.data import Dataset
-from slimnet.errors import ModelError
+from slimnet.errors import GraphError, ModelError
+from slimnet.graph import analyse
 from slimnet.models import load_weights
 from slimnet.training.config import TrainConfig
-from slimnet.training.inputs import build_config_model
+from slimnet.training.inputs import build_config_model, example_images
 from slimnet.training.run import Run
 
 
@@ -62,8 +65,31 @@ def load_teacher(config: TrainConfig, dataset: Dataset, device: torch.device) ->
         load_weights(model, path)
     scale = [student / own for student, own in zip(dataset.std, std, strict=True)]
     shift = [(student - own) / deviation for student, own, deviation in zip(dataset.mean, mean, std, strict=True)]
-    model.eval().requires_grad_(False).to(device)
+    model = without_norms(model.eval().requires_grad_(False), example_images(dataset)).to(device)
     return Teacher(model, _column(scale, device), _column(shift, device))
+
+
+def without_norms(model: nn.Module, example: Tensor) -> nn.Module:
+    """A network in eval mode with its norms folded into the convolutions before them, in place, where that gives the same.
+
+    A teacher's forward pass then takes less than half of the time.
+
+    Args:
+        model: in eval mode, on the CPU.
+        example: (N, C, H, W).
+    """
+    try:
+        pairs = {conv.rpartition(".")[0]: norm for conv, norm in analyse(model, example).norm_behind.items()}
+    except GraphError:
+        return model
+    folded = copy.deepcopy(model)
+    for name, norm in pairs.items():
+        conv, behind = folded.get_submodule(name), folded.get_submodule(norm)
+        if type(conv) is nn.Conv2d and type(behind) is nn.BatchNorm2d and behind.running_mean is not None:
+            folded.set_submodule(name, fuse_conv_bn_eval(conv, behind))
+            folded.set_submodule(norm, nn.Identity())
+    with torch.no_grad():
+        return folded if torch.allclose(folded(example), model(example), rtol=1e-3, atol=1e-3) else model
 
 
 def _check(run: Run, dataset: Dataset) -> None:
