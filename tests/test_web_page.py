@@ -423,5 +423,5 @@ def test_shipped_classifier_says_in_the_browser_what_it_says_in_python(browser: 
 def test_file_on_disk_says_to_serve_it(browser: Browser, site: Path) -> None:
     page = browser.page()
     page.open((site / "index.html").as_uri())
-    page.wait("getComputedStyle(document.getElementById('unserved')).visibility === 'visible'", seconds=10)
+    page.wait("getComputedStyle(document.getElementById('unserved')).visibility === 'visible'")
     assert "python -m http.server" in page.evaluate("document.getElementById('unserved').innerText")
