@@ -13,6 +13,7 @@ import pytest
 import torch
 from torch import Generator, Tensor
 
+from skips import skip_without
 from slimnet.data import (
     Augment,
     Batches,
@@ -493,7 +494,7 @@ def test_bad_augmentation(field: str, value: float) -> None:
 @pytest.fixture(scope="module")
 def fer(data_dir: Path) -> Dataset:
     if not (data_dir / "fer2013" / "fer2013.csv").is_file():
-        pytest.skip("no fer2013.csv")
+        skip_without("data")
     return load_data("fer2013", data_dir=data_dir)
 
 
