@@ -60,6 +60,7 @@ def imagined(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[Site, int, 
         return NodeTimes((Node("layer", "Conv", (1,), time),))
 
     monkeypatch.setattr(table, "probe_model", probe)
+
     def profile_whole(*_: object, **__: object) -> tuple[NodeTimes, float]:
         """No longer than in the table, in proportion; next to nothing beside the layers."""
         return NodeTimes((Node("all", "Conv", (1,), 1.0), Node("pool", "MaxPool", (1,), 0.02))), 0.02
