@@ -376,7 +376,6 @@ def test_threads_where_the_host_allows_them(browser: Browser, site: Path, bundle
     assert largest_difference(got["slim"], expected["slim"]) <= 1e-3
 
 
-@pytest.mark.slow
 def test_page_on_webgpu(site: Path, bundle: Path, tmp_path: Path) -> None:
     """Where there is an adapter (here one in software), the page offers it, and runs the last picture again on it."""
     if find_chromium() is None:
