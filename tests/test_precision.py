@@ -27,7 +27,7 @@ from slimnet.export.manifest import PRECISIONS
 from slimnet.export.precision import METHODS, NAMES, Evaluated, Precisions, make_precisions, to_fp16, to_int8
 from slimnet.export.precision._choose import Compare
 from slimnet.export.precision._graph import weighted_layers
-from slimnet.export.precision._processor import needs_reduced_range, processor_flags
+from slimnet.export.precision._processor import needs_reduced_range
 from slimnet.measure import LatencyReport, compare_latency
 from slimnet.pipeline import PrecisionSettings, bench_bundle
 from slimnet.pipeline.precisions import PrecisionStep, answers, calibration_images
@@ -222,12 +222,6 @@ def test_the_same_input_gives_the_same_bytes_and_no_word_on_stdout(made: Made, t
 )
 def test_range_is_reduced_without_vnni(machine: str, flags: set[str], reduced: bool) -> None:
     assert needs_reduced_range(frozenset(flags), machine=machine) is reduced
-
-
-def test_processor_flags_are_read(tmp_path: Path) -> None:
-    (tmp_path / "cpuinfo").write_text("processor\t: 0\nflags\t\t: fpu avx2 avx512_vnni\n")
-    assert processor_flags(tmp_path / "cpuinfo") == {"fpu", "avx2", "avx512_vnni"}
-    assert processor_flags(tmp_path / "none") == frozenset()
 
 
 # --- the choice -----------------------------------------------------------------------------------------------------------
