@@ -267,6 +267,9 @@ class Reel:
     def close(self) -> None:
         self.path.write_text(f"{self.count} {self.settings['rate']} {self.settings['codec']}")
 
+    def is_whole(self) -> bool:
+        return True
+
 
 @pytest.fixture
 def film(monkeypatch: pytest.MonkeyPatch, here: Path, detector: None) -> type[Film]:
