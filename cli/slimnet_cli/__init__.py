@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import sys
+from typing import Any
 
+import slimnet_cli._path  # noqa: F401  # before anything else is imported
+
+# isort: split
 import click
 
 from slimnet_cli import bench, evaluate, export, inspect, predict, prune, recipes, report, slim, train, verify, web
@@ -11,7 +15,20 @@ from slimnet_cli import bench, evaluate, export, inspect, predict, prune, recipe
 __all__ = ["cli", "main"]
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+class Commands(click.Group):
+    """Commands that nothing they run can end in silence."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Nothing of slimnet raises SystemExit: where a command does, the code of a user's network did."""
+        try:
+            return super().invoke(ctx)
+        except SystemExit as error:
+            from slimnet.errors import ModelError
+
+            raise ModelError(f"code that was run tried to end the program (SystemExit: {error}).") from error
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(package_name="slimnet", prog_name="slimnet")
 def cli() -> None:
     """Make a CNN smaller and really faster.
