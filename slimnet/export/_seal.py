@@ -65,16 +65,16 @@ def is_intact(folder: Path, name: str, model: Mapping[str, Any]) -> bool:
 
 
 def verified(folder: Path, name: str, model: Mapping[str, Any]) -> bytes:
-    """The bytes of a file that ``model.json`` lists: what is published or packed again, is read by this.
+    """The bytes of ``model.json`` or a file that it lists: what is published or packed again is read by this.
 
     Raises:
         FileFormatError: if it is not listed, missing, a link, or another file than the one that was exported.
     """
-    entry = _entries(model).get(name)
-    if not isinstance(entry, dict):
+    if name != MANIFEST and not lists(name, model):
         raise FileFormatError(f"{folder / name} is not listed in model.json: it is no part of the bundle.")
     data = member(folder, name).read_bytes()
-    if hashlib.sha256(data).hexdigest() != entry.get("sha256"):
+    right = is_sealed(data, model) if name == MANIFEST else _is_right(data, _entries(model)[name])
+    if not right:
         raise FileFormatError(_changed(folder / name))
     return data
 
@@ -109,6 +109,10 @@ def _networks(model: Mapping[str, Any]) -> list[str]:
     """The files of the precisions that ``model.json`` names."""
     precisions = model.get("precisions")
     return [file for name, file in PRECISIONS.items() if isinstance(precisions, dict) and name in precisions]
+
+
+def _is_right(data: bytes, entry: Any) -> bool:
+    return isinstance(entry, dict) and hashlib.sha256(data).hexdigest() == entry.get("sha256")
 
 
 def _changed(path: Path) -> str:
