@@ -359,7 +359,7 @@ def test_reading_and_verifying_import_no_torch(full):
 
 def test_a_good_bundle_passes_every_check(plain, full):
     for bundle in (plain, full):
-        report = verify_bundle(bundle.path)
+        report = verify_bundle(bundle.path, trust_code=True)
         assert (report.faults, report.skipped) == ((), ())
         assert report.figures["parity"] <= 1e-5
     assert report.figures["correlation of int8"] == pytest.approx(1.0)
@@ -463,11 +463,11 @@ def test_parity_finds_a_network_that_computes_something_else(name, copied):
     replaced(copied, name, shifted(copied / name, by))
     assert verify_bundle(copied, parity=False).passed
     with pytest.raises(AssertionError, match=message):
-        raise AssertionError("\n".join(verify_bundle(copied).faults))
+        raise AssertionError("\n".join(verify_bundle(copied, trust_code=True).faults))
 
 
 def test_verify_on_the_command_line(full, copied, capsys):
-    assert _run(["verify", str(full.path)]) == 0
+    assert _run(["verify", str(full.path), "--trust-code"]) == 0
     printed = capsys.readouterr()
     assert printed.err == "" and "not looked at" not in printed.out
     assert _run(["verify", str(full.path), "--no-parity", "--json"]) == 0

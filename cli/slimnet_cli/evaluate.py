@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from slimnet_cli._emit import emit_json, emit_table, percent
-from slimnet_cli._options import BundlePath, as_json, time_limit
+from slimnet_cli._options import BundlePath, as_json, time_limit, trust_code
 
 
 @click.command("evaluate")
@@ -25,6 +25,7 @@ from slimnet_cli._options import BundlePath, as_json, time_limit
     help="Average the answers over views of each image.",
 )
 @time_limit
+@trust_code
 @as_json
 def command(what: Path, split: str, as_json: bool, **options: Any) -> None:
     """Evaluate a run, the slim network of a bundle (or of one that slimnet ships, by its name), or an ONNX file on a split.

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from slimnet_cli._emit import emit_json, emit_table, percent
-from slimnet_cli._options import as_json, folder_out, force, take_target, target_options, together
+from slimnet_cli._options import as_json, folder_out, force, take_target, target_options, together, trust_code
 from slimnet_cli._recipe import recipe_option, with_recipe
 from slimnet_cli._settings import divide, method_of, read_sets, set_option
 
@@ -87,6 +87,7 @@ optimisation = together(
 @set_option
 @folder_out
 @click.option("--resume", is_flag=True, help="Go on with the run in the output folder.")
+@trust_code
 @force
 @click.option("--quiet", is_flag=True, help="No progress on stderr.")
 @as_json

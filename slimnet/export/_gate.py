@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from slimnet._foreign import no_exit
 from slimnet.errors import ArgumentError, ExportError, MeasureError, TimeLimitError
 from slimnet.export.parity import (
     DOUBLE_TOLERANCE,
@@ -122,7 +123,7 @@ def _torch(model: nn.Module, dtype: torch.dtype) -> Run:
     def run(inputs: Inputs) -> Tensor:
         cast = tuple(x.to(dtype) if x.is_floating_point() else x for x in inputs)
         try:
-            with torch.no_grad():
+            with torch.no_grad(), no_exit(type(model).__name__):
                 output: Tensor = network(*cast)
         except Exception as error:
             line = (str(error).splitlines() or [type(error).__name__])[0]

@@ -13,6 +13,7 @@ from slimnet.pipeline.rebuild import load_slim
 if TYPE_CHECKING:
     from torch import nn
 
+    from slimnet.models import Trust
     from slimnet.training import Evaluation
     from slimnet.training.views import Views
 
@@ -25,6 +26,7 @@ def evaluate_any(
     data_dir: str | None = None,
     batch_size: int = 256,
     views: Views = "one",
+    trust_code: Trust = False,
 ) -> tuple[Evaluation, tuple[str, ...]]:
     """Evaluate a run, the slim network of a bundle, or an ONNX file.
 
@@ -35,6 +37,7 @@ def evaluate_any(
         data_dir: where the data set lies.
         batch_size: images at a time.
         views: average the answers over views of each image (see `slimnet.training.evaluate`).
+        trust_code: let a factory of the user's own that ``config.json`` names build the network (see `slimnet.models.trust`).
 
     Returns:
         The evaluation, and the names of the classes.
@@ -43,10 +46,11 @@ def evaluate_any(
         ArgumentError: if the data set is not known.
         FileFormatError: if ``what`` is none of these, or corrupt.
         DataError: if the data set is missing or does not fit the network.
+        ModelError: if a factory is to build the network that is not trusted.
     """
     from slimnet.training import evaluate
 
-    model, settings, statistics = _subject(Path(what), data)
+    model, settings, statistics = _subject(Path(what), data, trust_code)
     loaded = load_run_data(settings, data=data, data_dir=data_dir)
     mean, std = statistics or (loaded.mean, loaded.std)
     if len(mean) != len(loaded.mean):
@@ -61,9 +65,10 @@ def evaluate_any(
 Statistics = tuple[tuple[float, ...], tuple[float, ...]]
 
 
-def _subject(path: Path, data: str | None) -> tuple[nn.Module | Path, Mapping[str, Any], Statistics | None]:
+def _subject(path: Path, data: str | None, trust_code: Trust) -> tuple[nn.Module | Path, Mapping[str, Any], Statistics | None]:
     """What is to be evaluated, the settings of its data, and the mean and deviation that it was trained with."""
     from slimnet._files import read_json
+    from slimnet._folder import holds, member, refuse_links
     from slimnet.export import read_bundle
     from slimnet.training import Run
 
@@ -75,14 +80,16 @@ def _subject(path: Path, data: str | None) -> tuple[nn.Module | Path, Mapping[st
         if data is None:
             raise ArgumentError(f"{path} does not know its data set: name it with --data.")
         return path, {}, None
-    if (path / "plan.json").is_file() or (path / "model.json").is_file():
-        bundle = read_bundle(path) if (path / "model.json").is_file() else None  # its files are the ones that were exported
-        config, file = read_json(path / "config.json"), path / "config.json"
-        network = bundle.onnx if bundle is not None and bundle.is_compact else load_slim(path)
+    refuse_links(path)
+    if holds(path, "plan.json") or holds(path, "model.json"):
+        bundle = read_bundle(path) if holds(path, "model.json") else None  # its files are the ones that were exported
+        file = member(path, "config.json")
+        config = read_json(file)
+        network = bundle.onnx if bundle is not None and bundle.is_compact else load_slim(path, trust_code=trust_code)
         return network, config, _statistics(config, file)
-    if not (path / "config.json").is_file():
+    if not holds(path, "config.json"):
         raise FileFormatError(f"{path} is neither a run nor a bundle: it holds no config.json.")
-    run = Run.open(path)
+    run = Run.open(path, trust_code=trust_code)
     return run.load_model(), run.config.as_dict(), (run.mean, run.std)
 
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from slimnet._foreign import no_exit
 from slimnet.data import Batches, Split
 from slimnet.errors import DataError, MeasureError, TimeLimitError
 from slimnet.training.f1 import f1_scores, macro_f1
@@ -169,7 +170,8 @@ def _module(model: nn.Module, device: torch.device | str) -> Predict:
     def predict(images: Tensor) -> Tensor:
         was_training = model.training
         try:
-            logits: Tensor = model.eval()(images)
+            with no_exit(type(model).__name__):
+                logits: Tensor = model.eval()(images)
             return logits
         finally:
             model.train(was_training)

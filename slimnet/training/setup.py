@@ -12,11 +12,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from slimnet._foreign import no_exit
 from slimnet._say import Say
 from slimnet.data import Batches, Dataset, Split
 from slimnet.errors import ArgumentError, FileFormatError, ModelError
 from slimnet.graph import ChannelGroup, channel_groups, in_eval_mode, residual_branches
-from slimnet.models import check_file, check_model, load_weights
+from slimnet.models import Trust, check_file, check_model, load_weights
 from slimnet.training.config import TrainConfig
 from slimnet.training.distributed import Team
 from slimnet.training.inputs import build_config_model, example_images, load_config_data
@@ -116,14 +117,15 @@ def environment(team: Team) -> dict[str, Any]:
     }
 
 
-def prepare(config: TrainConfig, team: Team, *, weights: bool = True, say: Say = print) -> Job:
+def prepare(config: TrainConfig, team: Team, *, weights: bool = True, say: Say = print, trust_code: Trust = False) -> Job:
     """Load the data, build the network, find its channel groups, settle the precision.
 
     Args:
-        config: the settings.
+        config: the settings; the network that they name is trusted.
         team: the processes.
         weights: whether to read the initial weights (not when a checkpoint will replace them).
         say: told, in a line, what takes a while.
+        trust_code: which factory the teacher may be built by.
 
     Raises:
         SlimnetError: if anything does not fit; nothing has been written then.
@@ -147,7 +149,7 @@ def prepare(config: TrainConfig, team: Team, *, weights: bool = True, say: Say =
     example = example_images(dataset)
     _check_output(model, example, dataset, config)
     groups = channel_groups(model, example, couple=config.method.couple)
-    teacher = load_teacher(config, dataset, team.device)
+    teacher = load_teacher(config, dataset, team.device, trust_code=trust_code)
     config, target = with_target(config, model, example, groups, team, say)
     if config.method.closes_branches:
         groups += residual_branches(model, example)
@@ -173,7 +175,7 @@ def _check_batch(config: TrainConfig, dataset: Dataset, team: Team) -> None:
 def _check_output(model: nn.Module, example: Tensor, dataset: Dataset, config: TrainConfig) -> None:
     shape = tuple(example.shape[1:])
     try:
-        with in_eval_mode(model), torch.no_grad():
+        with in_eval_mode(model), torch.no_grad(), no_exit(config.model):
             logits = model(example)
     except Exception as error:  # a network may raise anything on images it was not made for
         reason = " ".join(str(error).split())

@@ -13,7 +13,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from slimnet.data import Dataset
 from slimnet.errors import GraphError, ModelError
 from slimnet.graph import analyse
-from slimnet.models import load_weights
+from slimnet.models import Trust, load_weights
 from slimnet.training.config import TrainConfig
 from slimnet.training.inputs import build_config_model, example_images
 from slimnet.training.run import Run
@@ -40,7 +40,7 @@ class Teacher:
         return logits
 
 
-def load_teacher(config: TrainConfig, dataset: Dataset, device: torch.device) -> Teacher | None:
+def load_teacher(config: TrainConfig, dataset: Dataset, device: torch.device, *, trust_code: Trust = False) -> Teacher | None:
     """The teacher that ``config`` names: a finished run, or a file of weights for the student's own network.
 
     A run may have been trained with another mean and deviation: images are brought to its own.
@@ -50,14 +50,15 @@ def load_teacher(config: TrainConfig, dataset: Dataset, device: torch.device) ->
 
     Raises:
         FileFormatError: if the run or the file is missing, unfinished or corrupt.
-        ModelError: if it was made for other classes or other images, or the weights do not fit.
+        ModelError: if it was made for other classes or other images, or the weights do not fit; or a factory is to build it that
+            is not trusted.
     """
     if config.teacher is None:
         return None
     path = Path(config.teacher)
     mean, std = dataset.mean, dataset.std
     if path.is_dir():
-        run = Run.open(path)
+        run = Run.open(path, trust_code=trust_code)
         _check(run, dataset)
         model, mean, std = run.load_model(), run.mean, run.std
     else:
