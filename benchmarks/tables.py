@@ -15,6 +15,7 @@ from pathlib import Path
 from _tables import ROOT, Result, load, parity, percent, speedup, table
 from export_tables import precisions_table, predict_table, steps_table
 from runtime_tables import runtimes_table
+from security_tables import robustness_table
 from speed_tables import clock_table, peer_table, target_table, widths_table
 
 
@@ -222,6 +223,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "peer": peer_table,
     "target": target_table,
     "runtimes": runtimes_table,
+    "robustness": robustness_table,
 }
 
 

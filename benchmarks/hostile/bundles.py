@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import random
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from hostile import onnx_files, values
 from hostile.cases import Record, Task, attempt, flipped, honest, simple, with_modules
 from hostile.given import BENCH, RUNTIME, Given, patch_runtime, sealed
 from hostile.judge import Fault
-from hostile.sandbox import Command, Outcome, Sandbox
+from hostile.sandbox import Command, Outcome, Sandbox, run_cli
 
 PART = "bundles"
 JSONS = ("model.json", "config.json", "plan.json", "report.json")
@@ -22,10 +21,8 @@ Change = Callable[[Path, Path], object]  # the bundle, the folder outside
 
 
 def _web() -> int:
-    from slimnet_cli import _run
-
     patch_runtime(Path(RUNTIME).read_bytes())
-    return _run(["web", "x", "--out", "site", "--runtime", RUNTIME])
+    return run_cli(["web", "x", "--out", "site", "--runtime", RUNTIME])
 
 
 def _load() -> None:
@@ -140,11 +137,6 @@ def _sparse(path: Path) -> None:
         file.truncate(3 << 30)
 
 
-def _whole_link(bundle: Path, outside: Path) -> None:
-    shutil.rmtree(bundle)
-    bundle.symlink_to(outside / "bundle")
-
-
 def _unlisted_card(bundle: Path, outside: Path) -> None:
     """MODEL_CARD.md is taken off the list, and is a link (it would be published)."""
     (bundle / "MODEL_CARD.md").unlink()
@@ -169,7 +161,6 @@ def _structure() -> Iterator[tuple[str, Change]]:
         yield f"{name} is a link in a circle", _link(name, name)
         yield f"{name} has 3 GiB", _replace(name, _sparse)
     yield "a pipe beside the files", lambda b, o: os.mkfifo(b / "extra")
-    yield "the bundle is a link", _whole_link
     yield "an unlisted card that is a link", _unlisted_card
     yield "a foreign file", lambda b, o: (b / "evil.py").write_text("raise SystemExit")
     yield "a foreign file named with escapes", lambda b, o: (b / "\x1b[2J\nFORGED").write_text("")
@@ -236,7 +227,7 @@ def _factory(name: str) -> Change:
             path.write_text(code)
         if name == "x.infer:main":
             (bundle / "infer.py").write_text(code)
-        _edit(bundle / "config.json", lambda config: config.update(model=name))
+        _edit(bundle / "config.json", lambda config: config.update(model=name, in_channels=3))
 
     return change
 

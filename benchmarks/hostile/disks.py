@@ -13,7 +13,7 @@ from hostile.cases import Record, Task, record
 from hostile.given import NETWORK, RUNTIME, TRAIN, Given, patch_runtime
 from hostile.judge import Fault, contents, faults, output_faults
 from hostile.kills import different_runs
-from hostile.sandbox import Command, Sandbox
+from hostile.sandbox import Command, Sandbox, run_cli
 
 PART = "full disks"
 
@@ -36,10 +36,8 @@ def _enlarge(folder: Path) -> None:
 
 
 def _web() -> int:
-    from slimnet_cli import _run
-
     patch_runtime(Path(RUNTIME).read_bytes())
-    return _run(["web", "bundle", "--out", "disk/site", "--runtime", RUNTIME])
+    return run_cli(["web", "bundle", "--out", "disk/site", "--runtime", RUNTIME])
 
 
 COMMANDS = {

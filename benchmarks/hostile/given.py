@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hostile.sandbox import Command, Outcome, Sandbox
+from hostile.sandbox import Command, Outcome, Sandbox, run_cli
 
 SIDE = 8
 NETWORK = ("--model", "resnet8", "--num-classes", "10", "--in-channels", "1", "--image-size", str(SIDE))
@@ -113,8 +113,6 @@ def _stop_at(run: Path) -> Any:
 
 def _all_commands(work: Path) -> None:
     """Run every command, so that what they import is known; print the names."""
-    from slimnet_cli import _run
-
     patch_runtime((work / RUNTIME).read_bytes())
     lines: Sequence[Sequence[str]] = (
         ("train", *TRAIN, "--out", "a"),
@@ -124,7 +122,7 @@ def _all_commands(work: Path) -> None:
         ("inspect", "run/model.safetensors", *NETWORK),
     )
     for line in lines:
-        _run(list(line))
+        run_cli(line)
     names = [name for name in sys.modules if not name.startswith(("hostile", "__m", "robustness", "test_"))]
     sys.stdout.write("\n" + json.dumps(sorted(names)) + "\n")
 

@@ -16,7 +16,10 @@ from hostile.judge import Fault, contents, faults, output_faults, walk
 from hostile.sandbox import Command, Outcome, Sandbox
 from hostile.watch import LineCounter
 
-WRITERS = ("/slimnet/_files.py", "/training/checkpoint.py", "/training/metrics.py", "/export/write.py", "/export/_seal.py")
+WRITERS = (
+    *("/slimnet/_files.py", "/slimnet/_folders.py", "/slimnet/_writing.py", "/export/compact.py"),
+    *("/training/checkpoint.py", "/training/metrics.py", "/export/write.py", "/export/_seal.py"),
+)
 """Where files are written: the instants that matter most lie between two lines of these."""
 
 TRAINS = Command("train", ("train", *TRAIN, "--out", "u"), output="u")

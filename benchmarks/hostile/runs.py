@@ -191,6 +191,7 @@ def _made_by(name: str) -> Change:
         for path in (run / "evil.py", run.parent / "evil.py"):
             path.write_text(code)
         _edit(run / "config.json", lambda config: config["train"].update(model=name))
+        _edit(run / "config.json", lambda config: config["data"].update(image_shape=[3, 8, 8], mean=[0.5] * 3, std=[0.5] * 3))
 
     return change
 

@@ -23,6 +23,7 @@ from hostile import ROOT
 from hostile.watch import Guard, LineCounter, note_events
 
 MIB = 1 << 20
+TIME_LIMIT = 10  # seconds that a command allows its network: those that take for ever are not to take ten minutes each
 SHOWN = 1 << 20  # the most of stdout and stderr that is looked at
 SECRET = b"outside-secret-5f1d"
 KNOWN = tuple(
@@ -299,14 +300,21 @@ def _main(command: Command) -> int:
             return _called(command.call)
         if command.status_of is not None:
             return command.status_of()
-        from slimnet_cli import _run
-
-        return _run(list(command.argv))
+        return run_cli(command.argv)
     except SystemExit as end:  # as the interpreter would
         if end.code is None or isinstance(end.code, int):
             return end.code or 0
         sys.stderr.write(f"{end.code}\n")
         return 1
+
+
+def run_cli(argv: Sequence[str]) -> int:
+    """The exit status of a command of slimnet's; networks may take `TIME_LIMIT` seconds where it has such an option."""
+    from slimnet_cli import _run, cli
+
+    command = cli.commands.get(argv[0])
+    limited = command is not None and any("--time-limit" in parameter.opts for parameter in command.params)
+    return _run([*argv, "--time-limit", str(TIME_LIMIT)] if limited else list(argv))
 
 
 def _called(function: Callable[[], object]) -> int:
