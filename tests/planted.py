@@ -140,11 +140,25 @@ def found(sandbox: Sandbox, name: str, planted: Planted) -> list[str]:
     return sorted({fault["kind"] for fault in record["faults"]})
 
 
-def killed_before_a_line(sandbox: Sandbox) -> list[int | None]:
-    """Exit statuses of a command that is killed before its second line and of one that is not."""
+def killed_before_a_line(sandbox: Sandbox) -> list[tuple[int | None, list[str]]]:
+    """Exit status and files of a command that writes two files: whole, and killed before each line around that."""
+    command = Command("two files", call=two_files)
     sandbox.fresh()
-    command = Command("print", call=lambda: _make("a"))
-    return [sandbox.execute(command, counter=LineCounter(("planted.py",), at)).status for at in (1, 100)]
+    lines = sandbox.execute(command, counter=LineCounter(("planted.py",))).lines
+    found = []
+    for at in (*range(lines), None):
+        work = sandbox.fresh()
+        status = sandbox.execute(command, counter=LineCounter(("planted.py",), at)).status
+        found.append((status, sorted(path.name for path in work.iterdir())))
+    return found
+
+
+def two_files() -> None:
+    """Write them, one after the other."""
+    first = Path("a")
+    first.write_text("x")
+    second = Path("b")
+    second.write_text("x")
 
 
 def cases(sandbox: Sandbox, bundle: Path) -> dict[str, list[tuple[int | None, list[str]]]]:

@@ -58,7 +58,13 @@ def test_what_is_well_has_no_fault(name: str, seen: Any) -> None:
 
 
 def test_a_command_is_killed_before_a_line(seen: Any) -> None:
-    assert seen["killed"] == [-9, 0]
+    *killed, whole = seen["killed"]
+    assert whole == [0, ["a", "b"]]
+    assert {status for status, _ in killed} == {-9}
+    files = [files for _, files in killed]
+    assert files == sorted(files)
+    assert files[0] == []
+    assert files[-1] == ["a"], "the last line but one comes between the two files"
 
 
 def test_a_few_real_cases(seen: Any) -> None:

@@ -22,10 +22,17 @@ WRITERS = (
 )
 """Where files are written: the instants that matter most lie between two lines of these."""
 
+LONG = ("write_bundle", "export_compact", "write_compact", "compacted")
+"""Functions of these that do long work between two files."""
+
 TRAINS = Command("train", ("train", *TRAIN, "--out", "u"), output="u")
 RESUMES = Command("train --resume", ("train", "--resume", "--out", "u", "--quiet"), output="u")
 STARTS = Command("train --force", ("train", *TRAIN, "--out", "u", "--force"), output="u")
 TIMES = {"seconds", "data_share", "step_seconds"}
+
+
+def _lines_of(at: int | None) -> LineCounter:
+    return LineCounter(WRITERS, at, LONG)
 
 
 def _at_second(when: float) -> Callable[[int, float], None]:
@@ -40,7 +47,7 @@ def _killed(sandbox: Sandbox, command: Command, where: tuple[str, float]) -> Out
     """Run it and kill it: at a share of its time, or before a line of the writers."""
     kind, value = where
     if kind == "line":
-        return sandbox.execute(command, counter=LineCounter(WRITERS, int(value)))
+        return sandbox.execute(command, counter=_lines_of(int(value)))
     return sandbox.execute(command, while_running=_at_second(value))
 
 
@@ -151,11 +158,13 @@ def count_lines(sandbox: Sandbox, folder: Path) -> dict[str, float]:
     given = Given(folder, (), {})
     found = {}
     work = sandbox.fresh()
-    found["train lines"] = float(sandbox.execute(TRAINS, counter=LineCounter(WRITERS)).lines)
+    found["train lines"] = float(sandbox.execute(TRAINS, counter=_lines_of(None)).lines)
     given.copy("run", work / "run")
     given.copy("other", work / "b")
-    found["export --force lines"] = float(sandbox.execute(_export(True), counter=LineCounter(WRITERS)).lines)
+    found["export --force lines"] = float(sandbox.execute(_export(True), counter=_lines_of(None)).lines)
     work = sandbox.fresh()
     given.copy("run", work / "run")
-    found["export lines"] = float(sandbox.execute(_export(False), counter=LineCounter(WRITERS)).lines)
+    found["export lines"] = float(sandbox.execute(_export(False), counter=_lines_of(None)).lines)
+    if min(found.values()) < 50:
+        raise RuntimeError(f"training and export do not write where they are looked at: {found}")
     return found

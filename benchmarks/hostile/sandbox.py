@@ -253,7 +253,7 @@ def _child(sandbox: Sandbox, command: Command, limits: Limits, files: dict[str, 
             counter.start()
         status = _main(command)
         if counter:
-            sys.settrace(None)
+            counter.stop()
             files["lines"].write_text(str(counter.count))
     except BaseException:
         sys.settrace(None)
