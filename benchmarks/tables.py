@@ -17,6 +17,7 @@ from _results import read_runs
 from _tables import PROCESSOR, ROOT, Result, load, measured, parity, percent, processor, speedup, table, when
 from export_tables import precisions_table, predict_table, steps_table
 from runtime_tables import runtimes_table
+from security_tables import robustness_table
 from speed_tables import clock_table, peer_table, target_table, widths_table
 
 
@@ -221,6 +222,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "peer": peer_table,
     "target": target_table,
     "runtimes": runtimes_table,
+    "robustness": robustness_table,
 }
 
 
