@@ -57,12 +57,12 @@ def evaluate_any(
     loaded = load_run_data(settings, data=data, data_dir=data_dir, recorded=recorded, who=str(what))
     for note in loaded.notes[-1:] if loaded.notes and "matched by name" in loaded.notes[-1] else ():
         say(note)
-    if not recorded.get("classes"):
-        say(f"{what} does not name its classes: its outputs are taken in the order of {loaded.name}")
     chosen = {"train": loaded.train, "val": loaded.val, "test": loaded.test}[split]
     result = evaluate(model, chosen, mean=loaded.mean, std=loaded.std, batch_size=batch_size, views=views)
     if len(result.per_class) != len(loaded.classes):
         raise DataError(f"{what} has {len(result.per_class)} outputs, {loaded.name} has {len(loaded.classes)} classes.")
+    if not recorded.get("classes"):
+        say(f"{what} does not name its classes: its outputs are taken in the order of {loaded.name}")
     return result, loaded.classes
 
 
