@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from _results import RESULTS, data_dir, write_networks
+from _results import data_dir, read_runs, write_networks
 
 import slimnet
 from slimnet._files import write_json
@@ -155,8 +155,7 @@ def teacher_run(network: str, work: Path) -> Path:
 
 
 def is_finished(row: Row) -> bool:
-    path = RESULTS / f"{NAME}.json"
-    rows = json.loads(path.read_text(encoding="utf-8"))["networks"] if path.is_file() else []
+    rows = [done for run in read_runs(NAME) for done in run["networks"]]
     return any(done["name"] == f"{row.name}-{row.seed}" and done["epochs"] == row.epochs for done in rows)
 
 
