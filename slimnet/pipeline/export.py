@@ -87,7 +87,7 @@ def export_run(
     run = Run.open(run_dir, trust_code=trust_code)
     masked = run.load_model()
     baseline, source = _dense_model(run, dense)
-    data = load_run_data(run.config.as_dict(), data_dir=data_dir, recorded=run.data, who=f"the run {run.path}")
+    data = load_run_data(run.config.as_dict(), data_dir=data_dir)
     step = PrecisionStep(data, precisions, say) if precisions and precisions.further else None
     if source == MASKED:
         say(f"the run started from scratch, or with a new head: the dense baseline is {MASKED} (--dense names a trained one)")
@@ -165,8 +165,7 @@ def network_config(run: Run) -> dict[str, Any]:
         "image_shape": list(run.image_shape),
         "mean": list(run.mean),
         "std": list(run.std),
-        **{name: settings[name] for name in DATA_SETTINGS if name not in ("data_dir", "train_fraction")},
-        **({"train_fraction": run.config.train_fraction} if run.config.train_fraction < 1 else {}),
+        **{name: settings[name] for name in DATA_SETTINGS if name != "data_dir"},
     }
 
 

@@ -118,8 +118,7 @@ def _resumed(folder: Path, given: dict[str, Any], trust_code: Trust) -> TrainCon
 
 def _train(config: TrainConfig, crew: Team, folder: Path, *, resume: bool, progress: Progress, trust_code: Trust) -> None:
     has_checkpoint = resume and holds(folder, TENSORS)
-    recorded = read_record(folder)["data"] if resume else None
-    job = prepare(config, crew, weights=not has_checkpoint, say=progress.say, trust_code=trust_code, recorded=recorded)
+    job = prepare(config, crew, weights=not has_checkpoint, say=progress.say, trust_code=trust_code)
     state = start_state(job)
     flops = LiveFlops(job.model, job.groups, job.example.to(crew.device))  # of the network at full size
     if has_checkpoint:

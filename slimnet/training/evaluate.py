@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,6 @@ from torch.nn import functional as F
 from slimnet._foreign import no_exit
 from slimnet.data import Batches, Split
 from slimnet.errors import DataError, MeasureError, TimeLimitError
-from slimnet.graph import in_eval_mode
 from slimnet.training.f1 import f1_scores, macro_f1
 from slimnet.training.precision import widened
 from slimnet.training.views import Views, averaged
@@ -96,13 +94,10 @@ def evaluate(
         DataError: if the split has no images, images that the network does not take, or labels that it has no
             output for.
     """
-    if not isinstance(model, nn.Module):
-        batches = Batches(split, batch_size, mean=mean, std=std, device="cpu")
-        confusion, loss = tally(averaged(onnx_predictor(Path(model)), views), batches.epoch(0))
-        return replace(summarise(confusion, loss), views=views)
-    batches = Batches(split, batch_size, mean=mean, std=std, device=device)
-    with in_eval_mode(model), on_device(model, device):
-        confusion, loss = tally(averaged(_guarded(_module(model)), views), batches.epoch(0))
+    predict = _guarded(_module(model, device)) if isinstance(model, nn.Module) else onnx_predictor(Path(model))
+    where = device if isinstance(model, nn.Module) else "cpu"
+    batches = Batches(split, batch_size, mean=mean, std=std, device=where)
+    confusion, loss = tally(averaged(predict, views), batches.epoch(0))
     return replace(summarise(confusion, loss), views=views)
 
 
@@ -171,34 +166,18 @@ def _guarded(predict: Predict) -> Predict:
     return guarded
 
 
-def _module(model: nn.Module) -> Predict:
+def _module(model: nn.Module, device: torch.device | str) -> Predict:
     def predict(images: Tensor) -> Tensor:
-        with no_exit(type(model).__name__):
-            logits: Tensor = model(images)
-        return logits
+        was_training = model.training
+        try:
+            with no_exit(type(model).__name__):
+                logits: Tensor = model.eval()(images)
+            return logits
+        finally:
+            model.train(was_training)
 
-    return predict
-
-
-@contextmanager
-def on_device(model: nn.Module, device: torch.device | str) -> Iterator[None]:
-    """Inside, ``model`` is on ``device``; on leaving, every parameter and buffer is where it was."""
-    names = [*dict(model.named_parameters()), *dict(model.named_buffers())]
-    places = {name: _tensor(model, name).device for name in names}
     model.to(device)
-    try:
-        yield
-    finally:
-        for name, place in places.items():
-            tensor = _tensor(model, name)
-            if tensor.device != place:
-                tensor.data = tensor.data.to(place)
-
-
-def _tensor(model: nn.Module, name: str) -> Tensor:
-    owner, _, entry = name.rpartition(".")
-    tensor: Tensor = getattr(model.get_submodule(owner), entry)
-    return tensor
+    return predict
 
 
 def onnx_predictor(path: Path | bytes) -> Predict:

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 
 from slimnet.graph.groups import ChannelGroup
-from slimnet.graph.modes import in_eval_mode
 
 _Layer = nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.Linear
 
@@ -73,10 +72,12 @@ def _dense_flops(model: nn.Module, example: Tensor) -> tuple[dict[str, float], d
 
     layers = [(f"{name}.weight", module) for name, module in model.named_modules() if isinstance(module, _Layer)]
     handles = [module.register_forward_hook(note(name)) for name, module in layers]  # type: ignore[arg-type]
+    was_training = model.training
     try:
-        with torch.no_grad(), in_eval_mode(model):
-            model(example)
+        with torch.no_grad():
+            model.eval()(example)
     finally:
         for handle in handles:
             handle.remove()
+        model.train(was_training)
     return flops, shapes

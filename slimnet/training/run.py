@@ -18,7 +18,7 @@ from slimnet.graph import ChannelGroup, channel_groups, prunable
 from slimnet.methods import Method
 from slimnet.models import Trust, build_model, check_trusted
 from slimnet.training.config import TrainConfig
-from slimnet.training.inputs import as_recorded, load_config_data
+from slimnet.training.inputs import load_config_data
 from slimnet.training.metrics import METRICS, read_metrics
 
 CONFIG, MODEL = "config.json", "model.safetensors"
@@ -133,12 +133,8 @@ class Run:
         return model.eval()
 
     def dataset(self) -> Dataset:
-        """The data set of the run: the same splits, classes in the order of the outputs, the mean and deviation of training.
-
-        Raises:
-            DataError: if it is missing now, or has other classes.
-        """
-        return as_recorded(load_config_data(self.config), self.data, who=f"the run {self.path}")
+        """The data set of the run, with the same splits."""
+        return load_config_data(self.config)
 
     def example_input(self, count: int = 2) -> Tensor:
         """Random images (count, C, H, W) of the right shape; the same every time."""

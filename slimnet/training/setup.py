@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib.metadata import version
@@ -21,7 +20,7 @@ from slimnet.graph import ChannelGroup, channel_groups, in_eval_mode, residual_b
 from slimnet.models import Trust, check_file, check_model, load_weights
 from slimnet.training.config import TrainConfig
 from slimnet.training.distributed import Team
-from slimnet.training.inputs import as_recorded, build_config_model, example_images, load_config_data
+from slimnet.training.inputs import build_config_model, example_images, load_config_data
 from slimnet.training.precision import Precision, resolve_precision
 from slimnet.training.target import with_target
 from slimnet.training.teacher import Teacher, load_teacher
@@ -118,15 +117,7 @@ def environment(team: Team) -> dict[str, Any]:
     }
 
 
-def prepare(
-    config: TrainConfig,
-    team: Team,
-    *,
-    weights: bool = True,
-    say: Say = print,
-    trust_code: Trust = False,
-    recorded: Mapping[str, Any] | None = None,
-) -> Job:
+def prepare(config: TrainConfig, team: Team, *, weights: bool = True, say: Say = print, trust_code: Trust = False) -> Job:
     """Load the data, build the network, find its channel groups, settle the precision.
 
     Args:
@@ -135,7 +126,6 @@ def prepare(
         weights: whether to read the initial weights (not when a checkpoint will replace them).
         say: told, in a line, what takes a while.
         trust_code: which factory the teacher may be built by.
-        recorded: of a run that is resumed: classes, mean and deviation that it began with.
 
     Raises:
         SlimnetError: if anything does not fit; nothing has been written then.
@@ -145,7 +135,7 @@ def prepare(
         check_file(config.init)
     if config.teacher and not Path(config.teacher).exists():
         raise FileFormatError(f"the teacher {config.teacher} does not exist: give a finished run, or a file of weights.")
-    dataset = as_recorded(load_config_data(config), recorded or {}, who="the run")
+    dataset = load_config_data(config)
     for note in dataset.notes:
         say(note)
     _check_batch(config, dataset, team)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from slimnet.data import Dataset, match_classes
+from slimnet.data import Dataset
 from slimnet.errors import GraphError, ModelError
 from slimnet.graph import analyse
 from slimnet.models import Trust, load_weights
@@ -27,19 +27,17 @@ class Teacher:
         model: in eval mode, without gradients, on the device of training.
         scale: (1, C, 1, 1), by which the student's images are multiplied before the teacher sees them.
         shift: (1, C, 1, 1), what is added then.
-        order: (classes,) int64, the teacher's output of each class of the student; None where they are the same.
     """
 
     model: nn.Module
     scale: Tensor
     shift: Tensor
-    order: Tensor | None = None
 
     def __call__(self, images: Tensor) -> Tensor:
         """(N, C, H, W) images as the student sees them → (N, classes) logits."""
         with torch.no_grad():
             logits: Tensor = self.model(torch.addcmul(self.shift, images, self.scale))
-        return logits if self.order is None else logits[:, self.order]
+        return logits
 
 
 def load_teacher(config: TrainConfig, dataset: Dataset, device: torch.device, *, trust_code: Trust = False) -> Teacher | None:
@@ -52,17 +50,16 @@ def load_teacher(config: TrainConfig, dataset: Dataset, device: torch.device, *,
 
     Raises:
         FileFormatError: if the run or the file is missing, unfinished or corrupt.
-        DataError: if it was made for other classes.
-        ModelError: if it was made for other images, or the weights do not fit; or a factory is to build it that
+        ModelError: if it was made for other classes or other images, or the weights do not fit; or a factory is to build it that
             is not trusted.
     """
     if config.teacher is None:
         return None
-    path, order = Path(config.teacher), None  # a file of weights has no names: its outputs are taken in the data's order
+    path = Path(config.teacher)
     mean, std = dataset.mean, dataset.std
     if path.is_dir():
         run = Run.open(path, trust_code=trust_code)
-        order = _order(run, dataset)
+        _check(run, dataset)
         model, mean, std = run.load_model(), run.mean, run.std
     else:
         model = build_config_model(config, dataset)
@@ -70,7 +67,7 @@ def load_teacher(config: TrainConfig, dataset: Dataset, device: torch.device, *,
     scale = [student / own for student, own in zip(dataset.std, std, strict=True)]
     shift = [(student - own) / deviation for student, own, deviation in zip(dataset.mean, mean, std, strict=True)]
     model = without_norms(model.eval().requires_grad_(False), example_images(dataset)).to(device)
-    return Teacher(model, _column(scale, device), _column(shift, device), order)
+    return Teacher(model, _column(scale, device), _column(shift, device))
 
 
 def without_norms(model: nn.Module, example: Tensor) -> nn.Module:
@@ -96,13 +93,13 @@ def without_norms(model: nn.Module, example: Tensor) -> nn.Module:
         return folded if torch.allclose(folded(example), model(example), rtol=1e-3, atol=1e-3) else model
 
 
-def _order(run: Run, dataset: Dataset) -> Tensor | None:
-    """The teacher's output of each class, matched by name; None where all stand at their own place."""
-    own, wanted = run.image_shape, dataset.image_shape
-    if own != wanted:
-        raise ModelError(f"the teacher {run.path} was trained for images of shape {own}, {dataset.name} has {wanted}.")
-    order = match_classes(run.classes, dataset.classes, who=f"the teacher {run.path}", where=dataset.name)
-    return None if bool((order == torch.arange(len(order))).all()) else order
+def _check(run: Run, dataset: Dataset) -> None:
+    for what, own, wanted in (
+        ("classes", run.classes, dataset.classes),
+        ("images of shape", run.image_shape, dataset.image_shape),
+    ):
+        if own != wanted:
+            raise ModelError(f"the teacher {run.path} was trained for {what} {own}, {dataset.name} has {wanted}.")
 
 
 def _column(values: list[float], device: torch.device) -> Tensor:
