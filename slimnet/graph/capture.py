@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.fx import Node
 
+from slimnet._modes import in_eval_mode
 from slimnet.errors import ArgumentError, GraphError
-from slimnet.graph.modes import in_eval_mode
 
 ExampleInputs = Tensor | tuple[Tensor, ...]
 

@@ -19,7 +19,7 @@ from slimnet.training.loop import Loop
 from slimnet.training.metrics import METRICS, SELECTION, keep_epochs
 from slimnet.training.optim import make_optimizer
 from slimnet.training.progress import Progress
-from slimnet.training.run import CONFIG, MODEL, Run, is_finished, read_config, read_record
+from slimnet.training.run import CONFIG, MODEL, Run, check_data, is_finished, read_config, read_record
 from slimnet.training.setup import Job, prepare
 from slimnet.training.signals import SignalWatch
 from slimnet.training.state import State, Totals
@@ -94,7 +94,9 @@ def _fresh(folder: Path, given: dict[str, Any], *, force: bool) -> TrainConfig:
 
 def _resumed(folder: Path, given: dict[str, Any]) -> TrainConfig:
     try:
-        config = read_config(folder, read_record(folder))
+        record = read_record(folder)
+        config = read_config(folder, record)
+        check_data(folder, record)
     except FileFormatError as error:
         raise FileFormatError(f"there is nothing to resume: {error}") from None
     asked = replace(config, **given)
@@ -110,7 +112,8 @@ def _resumed(folder: Path, given: dict[str, Any]) -> TrainConfig:
 
 def _train(config: TrainConfig, crew: Team, folder: Path, *, resume: bool, watch: SignalWatch, progress: Progress) -> None:
     has_checkpoint = resume and (folder / TENSORS).is_file()
-    job = prepare(config, crew, weights=not has_checkpoint, say=progress.say)
+    recorded = read_record(folder)["data"] if resume else None
+    job = prepare(config, crew, weights=not has_checkpoint, say=progress.say, recorded=recorded)
     state = start_state(job)
     flops = LiveFlops(job.model, job.groups, job.example.to(crew.device))  # of the network at full size
     if has_checkpoint:
@@ -126,7 +129,7 @@ def _train(config: TrainConfig, crew: Team, folder: Path, *, resume: bool, watch
         loop.run()
     if crew.is_main:
         progress.say("evaluating the best epoch")
-        finish(job, state, folder)
+        finish(job, state, folder, progress.say)
     crew.wait()
 
 
