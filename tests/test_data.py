@@ -455,7 +455,7 @@ BAD_REQUESTS: list[tuple[str, dict[str, Any], type[SlimnetError], str]] = [
     ("digits", {"data_dir": "photos"}, ArgumentError, "digits lies in no folder, got photos: name the data set"),
     ("digits", {"image_size": 0}, ArgumentError, "`image_size` must be at least 1, got 0"),
     ("digits", {"normalise": "imagenet"}, ArgumentError, "needs 3 channels, the images have 1"),
-    ("digits", {"normalise": "no"}, ArgumentError, "must be 'dataset' or 'imagenet', got 'no'"),
+    ("digits", {"normalise": "no"}, ArgumentError, "must be 'dataset', 'imagenet', or 'MEAN,STD' with STD above 0, got 'no'"),
 ]
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from slimnet_cli._emit import emit_json, emit_table, percent
+from slimnet_cli._emit import emit_json, emit_table, percent, say
 from slimnet_cli._options import BundlePath, as_json, time_limit, trust_code
 
 
@@ -37,7 +37,7 @@ def command(what: Path, split: str, as_json: bool, **options: Any) -> None:
     """
     from slimnet.pipeline import evaluate_any
 
-    result, classes = evaluate_any(what, split=split, **options)
+    result, classes = evaluate_any(what, split=split, say=say, **options)
     if as_json:
         emit_json({"split": split, "classes": list(classes), **result.as_dict()})
     else:

@@ -41,7 +41,7 @@ data_options = together(
     click.option("--image-size", type=int, help="Side to which images are resized."),
     click.option("--val-fraction", type=float, help="Share of the training data held out for selection."),
     click.option("--train-fraction", type=float, help="Share of the rest that is trained on, for quick trials.  [default: 1]"),
-    click.option("--normalise", metavar="dataset|imagenet", help="Mean and deviation taken off the images."),
+    click.option("--normalise", metavar="dataset|imagenet|MEAN,STD", help="Mean and deviation taken off the images."),
     click.option("--augment", metavar="NAME=VALUE", multiple=True, help="Change the augmentation: crop_padding, flip, rotate …"),
     click.option("--drop-leaked", is_flag=True, default=None, help="Leave out training images that also stand in val or test."),
     click.option("--skip-bad-rows", is_flag=True, default=None, help="Leave malformed rows of a CSV out, and count them."),
@@ -63,6 +63,8 @@ optimisation = together(
     click.option("--teacher", metavar="RUN_OR_WEIGHTS", help="Learn from a run, or from weights of this very network."),
     click.option("--distill-weight", type=float, help="Share of the teacher in the loss.  [default: 0.5]"),
     click.option("--distill-temperature", type=float, help="By which logits are divided.  [default: 4]"),
+    click.option("--freeze", metavar="LAYER", multiple=True, help="Layers that are not trained, by name or pattern. Repeatable."),
+    click.option("--dropout", type=float, help="Share that dropout layers leave out.  [default: the network's own]"),
     click.option("--ema", type=float, metavar="DECAY", help="Keep the running average of the weights, e.g. 0.999."),
     click.option("--mixup", type=float, metavar="ALPHA", help="Mix images in pairs."),
     click.option("--cutmix", type=float, metavar="ALPHA", help="Paste rectangles of one image into another."),
@@ -107,7 +109,7 @@ def command(out: Path, resume: bool, force: bool, quiet: bool, as_json: bool, me
     sets = read_sets(options.pop("sets"))
     augment = read_sets(options.pop("augment"), flag="--augment")
     recipe: str | None = options.pop("recipe")
-    settings = {name: value for name, value in options.items() if value is not None}
+    settings = {name: value for name, value in options.items() if value is not None and value != ()}
     if augment:
         settings["augment"] = augment
     if target := take_target(settings):

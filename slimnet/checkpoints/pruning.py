@@ -81,7 +81,9 @@ def prune_checkpoint(
     if source in ("statistics", "gradients") and data is None:
         raise ArgumentError(f"criterion {criterion!r} needs data: name a data set with --data.")
     model, example, config = open_checkpoint(checkpoint, **network)
-    statistics = calibrate(model, example, source, couple, data, data_dir) if data is not None else None
+    statistics, names = None, config.get("classes")
+    if data is not None:
+        statistics = calibrate(model, example, source, couple, data, data_dir, classes=names, say=say)
     options = {"criterion": criterion, "ranking": ranking, "couple": couple, "mask_norm": mask_norm, "ignore": tuple(ignore)}
     found: dict[str, Any] = {}
     if budget is not None:

@@ -1,7 +1,7 @@
 """A binary copy of what was parsed from a file: beside it in ``.slimnet/``, or else in the user's cache folder.
 
 The copy belongs to one state of the file: its size, its time of change, and a hash of blocks all over it.
-It is written whole or not at all, and a copy that is damaged or of another state counts as absent.
+It is written whole or not at all, with a checksum of its tensors. A copy that is damaged or of another state counts as absent.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from slimnet._checksum import checksum
 from slimnet._files import read_tensors, write_tensors
 from slimnet.errors import FileFormatError, SlimnetWarning
 
@@ -49,14 +50,14 @@ def read_copy(path: Path, key: str) -> tuple[dict[str, Tensor], dict[str, Any]] 
         with suppress(FileFormatError, OSError, ValueError, KeyError):
             tensors = read_tensors(place)
             about = json.loads(bytes(tensors.pop(_ABOUT).tolist()))
-            if about["key"] == key:
+            if about["key"] == key and about["checksum"] == checksum(tensors):
                 return tensors, about
     return None
 
 
 def write_copy(path: Path, key: str, tensors: dict[str, Tensor], about: dict[str, Any]) -> Path | None:
     """Store a copy for this state of ``path`` in the first place that can be written; None, with a warning, if there is none."""
-    text = json.dumps({"key": key, **about}).encode()
+    text = json.dumps({"key": key, "checksum": checksum(tensors), **about}).encode()
     content = {**tensors, _ABOUT: torch.tensor(list(text), dtype=torch.uint8)}
     for place in _places(path):
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import onnx
@@ -51,6 +52,24 @@ def described(model: Mapping[str, Any]) -> dict[str, str]:
 def metadata(proto: onnx.ModelProto) -> dict[str, str]:
     """Metadata of slimnet in an ONNX file."""
     return {entry.key: entry.value for entry in proto.metadata_props if entry.key.startswith(PREFIX)}
+
+
+def onnx_labels(path: Path) -> tuple[str, ...] | None:
+    """Names of the outputs of an ONNX file of a bundle, which carries them in its metadata; None where a file has none.
+
+    Raises:
+        FileFormatError: if the file is missing or no ONNX, or its names are damaged.
+    """
+    text = metadata(read_network(path)).get(f"{PREFIX}labels")
+    if text is None:
+        return None
+    try:
+        names = json.loads(text)
+    except ValueError:
+        names = None
+    if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
+        raise FileFormatError(f"{path}: `{PREFIX}labels` in its metadata must be a list of names.")
+    return tuple(names)
 
 
 def stamped(data: bytes, entries: Mapping[str, str]) -> bytes:

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.fx import Node
 
 from slimnet._foreign import no_exit
+from slimnet._modes import in_eval_mode
 from slimnet.errors import ArgumentError, GraphError
-from slimnet.graph.modes import in_eval_mode
 
 ExampleInputs = Tensor | tuple[Tensor, ...]
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from slimnet._say import Say, silent
 from slimnet.errors import ArgumentError, DataError, FileFormatError
-from slimnet.pipeline.data import load_run_data
 from slimnet.pipeline.rebuild import load_slim
 
 if TYPE_CHECKING:
@@ -27,8 +28,13 @@ def evaluate_any(
     batch_size: int = 256,
     views: Views = "one",
     trust_code: Trust = False,
+    say: Say = silent,
 ) -> tuple[Evaluation, tuple[str, ...]]:
     """Evaluate a run, the slim network of a bundle, or an ONNX file.
+
+    The classes of the data are matched with those of the network by name, in whatever order they are. Data that lacks some of
+    the network's classes will do: an answer of such a class is wrong. Data with others will not. Where nobody knows the names of
+    the network's outputs, as many classes as outputs are taken to be in its order.
 
     Args:
         what: a run directory, a bundle, or an ONNX file.
@@ -38,9 +44,10 @@ def evaluate_any(
         batch_size: images at a time.
         views: average the answers over views of each image (see `slimnet.training.evaluate`).
         trust_code: let a factory of the user's own that ``config.json`` names build the network (see `slimnet.models.trust`).
+        say: told, in a line, where the classes are in another order, or only their number could be compared.
 
     Returns:
-        The evaluation, and the names of the classes.
+        The evaluation, and the names of the classes, in the order of the network's outputs.
 
     Raises:
         ArgumentError: if the data set is not known.
@@ -48,28 +55,54 @@ def evaluate_any(
         DataError: if the data set is missing or does not fit the network.
         ModelError: if a factory is to build the network that is not trusted.
     """
+    from slimnet.data import match_classes, match_count
     from slimnet.training import evaluate
+    from slimnet.training.inputs import load_data_of
 
-    model, settings, statistics = _subject(Path(what), data, trust_code)
-    loaded = load_run_data(settings, data=data, data_dir=data_dir)
-    mean, std = statistics or (loaded.mean, loaded.std)
+    subject = _subject(Path(what), data, trust_code)
+    loaded = load_data_of(subject.settings, data=data, data_dir=data_dir)
+    mean, std = subject.statistics or (loaded.mean, loaded.std)
     if len(mean) != len(loaded.mean):
         raise DataError(f"{what} takes images of {len(mean)} channels, those of {loaded.name} have {len(loaded.mean)}.")
-    chosen = {"train": loaded.train, "val": loaded.val, "test": loaded.test}[split]
-    result = evaluate(model, chosen, mean=mean, std=std, batch_size=batch_size, views=views)
-    if len(result.per_class) != len(loaded.classes):
-        raise DataError(f"{what} has {len(result.per_class)} outputs, {loaded.name} has {len(loaded.classes)} classes.")
-    return result, loaded.classes
+    chosen, classes, note = {"train": loaded.train, "val": loaded.val, "test": loaded.test}[split], loaded.classes, ""
+    if subject.classes is not None:
+        match = match_classes(subject.classes, loaded.classes, who=str(what), whose=loaded.name)
+        chosen, classes, note = match.split(chosen), match.classes, match.note
+    result = evaluate(subject.network, chosen, mean=mean, std=std, batch_size=batch_size, views=views)
+    if subject.classes is None:
+        note = match_count(len(result.per_class), classes, who=str(what), whose=loaded.name)
+    elif len(result.per_class) != len(classes):
+        raise FileFormatError(f"{what} has {len(result.per_class)} outputs, and names {len(classes)} classes.")
+    if note:
+        say(note)
+    return result, classes
 
 
 Statistics = tuple[tuple[float, ...], tuple[float, ...]]
 
 
-def _subject(path: Path, data: str | None, trust_code: Trust) -> tuple[nn.Module | Path, Mapping[str, Any], Statistics | None]:
-    """What is to be evaluated, the settings of its data, and the mean and deviation that it was trained with."""
+@dataclass(frozen=True)
+class _Subject:
+    """What is to be evaluated.
+
+    Attributes:
+        network: the network, or an ONNX file.
+        classes: names of its outputs; None where nobody knows them.
+        settings: of the data that it was trained on.
+        statistics: the mean and deviation that it was trained with.
+    """
+
+    network: nn.Module | Path
+    classes: tuple[str, ...] | None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    statistics: Statistics | None = None
+
+
+def _subject(path: Path, data: str | None, trust_code: Trust) -> _Subject:
     from slimnet._files import read_json
     from slimnet._folder import holds, member, refuse_links
-    from slimnet.export import read_bundle
+    from slimnet.data import recorded_classes
+    from slimnet.export import onnx_labels, read_bundle
     from slimnet.training import Run
 
     if not path.exists():
@@ -79,18 +112,19 @@ def _subject(path: Path, data: str | None, trust_code: Trust) -> tuple[nn.Module
             raise FileFormatError(f"{path} is neither a run, a bundle, nor an ONNX file (.onnx).")
         if data is None:
             raise ArgumentError(f"{path} does not know its data set: name it with --data.")
-        return path, {}, None
+        return _Subject(path, onnx_labels(path))
     refuse_links(path)
     if holds(path, "plan.json") or holds(path, "model.json"):
         bundle = read_bundle(path) if holds(path, "model.json") else None  # its files are the ones that were exported
         file = member(path, "config.json")
         config = read_json(file)
         network = bundle.onnx if bundle is not None and bundle.is_compact else load_slim(path, trust_code=trust_code)
-        return network, config, _statistics(config, file)
+        names = recorded_classes(file) if bundle is None else tuple(map(str, bundle.model["labels"]))
+        return _Subject(network, names, config, _statistics(config, file))
     if not holds(path, "config.json"):
         raise FileFormatError(f"{path} is neither a run nor a bundle: it holds no config.json.")
     run = Run.open(path, trust_code=trust_code)
-    return run.load_model(), run.config.as_dict(), (run.mean, run.std)
+    return _Subject(run.load_model(), run.classes, run.config.as_dict(), (run.mean, run.std))
 
 
 def _statistics(config: Mapping[str, Any], file: Path) -> Statistics | None:

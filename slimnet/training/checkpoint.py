@@ -10,13 +10,10 @@ of the tensors. A process killed at any moment leaves the previous checkpoint or
 from __future__ import annotations
 
 import json
-import zlib
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
-
+from slimnet._checksum import checksum
 from slimnet._files import read_json, read_tensors, write_json, write_tensors
 from slimnet._folder import holds, member
 from slimnet.errors import FileFormatError
@@ -53,16 +50,6 @@ def load_checkpoint(folder: Path, state: State) -> None:
         text = str(error).rstrip(".")
         named = text if str(folder) in text else f"{path}: {text}"
         raise FileFormatError(f"{named}. The run cannot be resumed: start it again with --force.") from None
-
-
-def checksum(tensors: dict[str, Tensor]) -> str:
-    """CRC-32 over names, types, shapes and contents, as 8 hexadecimal digits."""
-    crc = 0
-    for name in sorted(tensors):
-        tensor = tensors[name].detach().cpu().contiguous()
-        crc = zlib.crc32(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode(), crc)
-        crc = zlib.crc32(tensor.flatten().view(torch.uint8).numpy().tobytes(), crc)
-    return f"{crc:08x}"
 
 
 def _values(path: Path) -> dict[str, Any]:

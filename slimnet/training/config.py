@@ -54,17 +54,19 @@ class TrainConfig:
         distill_temperature: T, by which logits are divided before the teacher and the student are compared.
         ema: decay of the running average of the weights, which is then validated and kept in their place, in [0, 1);
             0 for none.
-        precision: ``"fp32"``, ``"bf16"`` (autocast), or ``"auto"``: what is measured to be faster (CPU), bf16
-            (GPU).
+        precision: ``"fp32"``, ``"bf16"`` (autocast), or ``"auto"``: what was measured to be faster on this machine (CPU), bf16
+            (GPU). The run records what was chosen.
         channels_last: memory format; ``"auto"`` goes with the precision.
         compile: whether to use ``torch.compile``.
         seed: seed of weights, order, augmentation and dropout.
         val_fraction: share of the training data held out for selection, in (0, 1).
         train_fraction: share of the rest that is trained on, in (0, 1], the same of each class: for quick trials.
         init: file of initial weights.
+        freeze: patterns of names of layers that are not trained, e.g. ``("conv_*",)``; their norms keep their statistics.
+        dropout: share that every dropout layer of the network leaves out, in [0, 1); None: the network's own.
         image_size: side to which images are resized (None: as they are).
-        normalise: ``"dataset"`` (its own mean and deviation), ``"imagenet"``, or None: what is customary for
-            the data.
+        normalise: ``"dataset"`` (its own mean and deviation), ``"imagenet"``, ``"MEAN,STD"``, two numbers for every channel
+            where 255 is 1, or None: what is customary for the data.
         data_options: options of the data set's own, e.g. ``{"drop_leaked": True}`` (see `slimnet.data.load_data`).
         augment: changes to the data set's customary augmentation, e.g. ``{"erase": 0.25, "flip": False}`` (see
             `slimnet.data.Augment`).
@@ -112,8 +114,10 @@ class TrainConfig:
     val_fraction: float = 0.1
     train_fraction: float = 1.0
     init: str | None = None
+    freeze: tuple[str, ...] = ()
+    dropout: float | None = None
     image_size: int | None = None
-    normalise: Literal["dataset", "imagenet"] | None = None
+    normalise: str | None = None
     data_options: Mapping[str, bool] = field(default_factory=dict)
     augment: Mapping[str, float] = field(default_factory=dict)
     cut: str = "settled"
@@ -132,6 +136,7 @@ class TrainConfig:
                 raise ArgumentError(f"`{name}` must be {wanted}, got {value!r}.")
         for name, known in CHOICES.items():
             check_choice(name, getattr(self, name), known)
+        object.__setattr__(self, "freeze", tuple(self.freeze))
         if self.target:
             self._check_target()
         elif self.shut_branches:
@@ -156,6 +161,7 @@ class TrainConfig:
         for name in ("data_options", "augment", "target"):
             values[name] = dict(values[name])
         values["milestones"] = None if self.milestones is None else list(self.milestones)
+        values["freeze"] = list(self.freeze)
         return values
 
     @classmethod

@@ -23,7 +23,7 @@ from slimnet.training.loop import Loop
 from slimnet.training.metrics import METRICS, SELECTION, keep_epochs
 from slimnet.training.optim import make_optimizer
 from slimnet.training.progress import Progress
-from slimnet.training.run import CONFIG, MODEL, Run, is_finished, read_config, read_record
+from slimnet.training.run import CONFIG, MODEL, Run, check_data, is_finished, read_config, read_record
 from slimnet.training.setup import Job, prepare
 from slimnet.training.signals import SignalWatch
 from slimnet.training.state import State, Totals
@@ -101,7 +101,9 @@ def _fresh(folder: Path, given: dict[str, Any], *, force: bool) -> TrainConfig:
 def _resumed(folder: Path, given: dict[str, Any], trust_code: Trust) -> TrainConfig:
     check_free(folder)
     try:
-        config = read_config(folder, read_record(folder))
+        record = read_record(folder)
+        config = read_config(folder, record)
+        check_data(folder, record)
     except FileFormatError as error:
         raise FileFormatError(f"there is nothing to resume: {error}") from None
     asked = replace(config, **given)
@@ -118,7 +120,8 @@ def _resumed(folder: Path, given: dict[str, Any], trust_code: Trust) -> TrainCon
 
 def _train(config: TrainConfig, crew: Team, folder: Path, *, resume: bool, progress: Progress, trust_code: Trust) -> None:
     has_checkpoint = resume and holds(folder, TENSORS)
-    job = prepare(config, crew, weights=not has_checkpoint, say=progress.say, trust_code=trust_code)
+    recorded = read_record(folder)["data"] if resume else None
+    job = prepare(config, crew, weights=not has_checkpoint, say=progress.say, trust_code=trust_code, recorded=recorded)
     state = start_state(job)
     flops = LiveFlops(job.model, job.groups, job.example.to(crew.device))  # of the network at full size
     if has_checkpoint:
@@ -135,7 +138,7 @@ def _train(config: TrainConfig, crew: Team, folder: Path, *, resume: bool, progr
         loop.run()
     if crew.is_main:
         progress.say("evaluating the best epoch")
-        finish(job, state, folder)
+        finish(job, state, folder, progress.say)
     crew.wait()
 
 

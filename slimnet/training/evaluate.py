@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from slimnet._foreign import no_exit
+from slimnet._modes import in_eval_mode, on_device
 from slimnet.data import Batches, Split
 from slimnet.errors import DataError, MeasureError, TimeLimitError
 from slimnet.training.f1 import f1_scores, macro_f1
@@ -78,8 +79,8 @@ def evaluate(
     """Evaluate a network, or an ONNX file, on a split.
 
     Args:
-        model: a module that gives (N, classes) logits, evaluated in eval mode and left as it was; or an ONNX
-            file.
+        model: a module that gives (N, classes) logits, evaluated in eval mode and left as it was, each module in its mode and
+            each tensor on its device, also after an error; or an ONNX file.
         split: uint8 images (N, C, H, W) and labels (N,).
         mean: mean of each colour plane of images in [0, 1], taken off before the network sees them.
         std: deviation by which each plane is divided.
@@ -94,10 +95,14 @@ def evaluate(
         DataError: if the split has no images, images that the network does not take, or labels that it has no
             output for.
     """
-    predict = _guarded(_module(model, device)) if isinstance(model, nn.Module) else onnx_predictor(Path(model))
     where = device if isinstance(model, nn.Module) else "cpu"
     batches = Batches(split, batch_size, mean=mean, std=std, device=where)
-    confusion, loss = tally(averaged(predict, views), batches.epoch(0))
+    if isinstance(model, nn.Module):
+        predict = averaged(_guarded(model), views)
+        with no_exit(type(model).__name__), on_device(model, device), in_eval_mode(model):
+            confusion, loss = tally(predict, batches.epoch(0))
+    else:
+        confusion, loss = tally(averaged(onnx_predictor(Path(model)), views), batches.epoch(0))
     return replace(summarise(confusion, loss), views=views)
 
 
@@ -164,20 +169,6 @@ def _guarded(predict: Predict) -> Predict:
         return logits
 
     return guarded
-
-
-def _module(model: nn.Module, device: torch.device | str) -> Predict:
-    def predict(images: Tensor) -> Tensor:
-        was_training = model.training
-        try:
-            with no_exit(type(model).__name__):
-                logits: Tensor = model.eval()(images)
-            return logits
-        finally:
-            model.train(was_training)
-
-    model.to(device)
-    return predict
 
 
 def onnx_predictor(path: Path | bytes) -> Predict:

@@ -17,6 +17,7 @@ from slimnet.methods import Pruner
 from slimnet.training.average import close_average
 from slimnet.training.checkpoint import save_checkpoint
 from slimnet.training.cutting import settled_plan
+from slimnet.training.freeze import train_mode
 from slimnet.training.live_flops import LiveFlops
 from slimnet.training.metrics import append_metrics, append_selection
 from slimnet.training.objective import Objective, right_answers
@@ -87,7 +88,7 @@ class Loop:
     def _steps(self) -> None:
         """The steps of the epoch that are still to do."""
         state, batches = self.state, self.job.train_batches
-        self.job.model.train()
+        train_mode(self.job.model, self.job.config.freeze)
         mark = time.perf_counter()
         for images, targets in islice(batches.epoch(state.epoch), state.step, None):
             ready = time.perf_counter()

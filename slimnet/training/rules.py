@@ -9,13 +9,13 @@ from typing import Any
 
 from slimnet.allocation.budget import Budget
 from slimnet.data import Augment
+from slimnet.data.normalise import WANTED, is_normalisation
 from slimnet.methods import Method
 
 OPTIMIZERS = ("sgd", "adamw")
 SCHEDULES = ("step", "cosine", "constant")
 PRECISIONS = ("auto", "fp32", "bf16")
 CUTS = ("settled", "never")
-NORMALISATIONS = (None, "dataset", "imagenet")
 FLAGS = ("download", "soft_labels", "decay_norm", "compile", "sync_bn", "reestimate_norm", "shut_branches")
 
 
@@ -55,6 +55,10 @@ def _aim(value: Any) -> bool:
     return isinstance(value, Mapping) and all(key in known and _number(lambda _: True)(to) for key, to in value.items())
 
 
+def _patterns(value: Any) -> bool:
+    return isinstance(value, list | tuple) and all(map(_text, value))
+
+
 def _path(value: Any) -> bool:
     return value is None or _text(value)
 
@@ -90,6 +94,9 @@ RULES: dict[str, Rule] = {
     "seed": (lambda value: _whole(0)(value) and value < 2**63, "a whole number from 0 to 2^63 − 1"),
     "val_fraction": (_number(lambda value: 0 < value < 1), "in (0, 1)"),
     "train_fraction": (_number(lambda value: 0 < value <= 1), "in (0, 1]"),
+    "freeze": (_patterns, "names of layers, or patterns of names"),
+    "dropout": (lambda value: value is None or _number(lambda share: 0 <= share < 1)(value), "in [0, 1)"),
+    "normalise": (is_normalisation, WANTED),
     "image_size": (lambda value: value is None or _whole(1)(value), "a whole number of at least 1"),
     "data_options": (_switches, "names of options, each true or false"),
     "num_workers": (lambda value: value is None or _whole(0)(value), "a whole number of at least 0"),
@@ -100,6 +107,5 @@ CHOICES = {
     "optimizer": OPTIMIZERS,
     "schedule": SCHEDULES,
     "precision": PRECISIONS,
-    "normalise": NORMALISATIONS,
     "cut": CUTS,
 }

@@ -12,13 +12,14 @@ from torch import Tensor, nn
 
 from slimnet._files import read_json, read_tensors
 from slimnet._folder import holds, member, refuse_links
+from slimnet._say import Say, silent
 from slimnet.data import Dataset
 from slimnet.errors import ArgumentError, FileFormatError, ModelError
 from slimnet.graph import ChannelGroup, channel_groups, prunable
 from slimnet.methods import Method
 from slimnet.models import Trust, build_model, check_trusted
 from slimnet.training.config import TrainConfig
-from slimnet.training.inputs import load_config_data
+from slimnet.training.inputs import as_recorded, load_data_of
 from slimnet.training.metrics import METRICS, read_metrics
 
 CONFIG, MODEL = "config.json", "model.safetensors"
@@ -69,8 +70,7 @@ class Run:
         if not is_finished(folder) or not lines or not lines[-1].get("final"):
             raise FileFormatError(f"the training in {folder} did not finish: resume it with --resume.")
         config = read_config(folder, record)
-        if not _describes_data(record["data"]):
-            raise FileFormatError(f"{folder / CONFIG} does not describe the data of a run.")
+        check_data(folder, record)
         if len(lines) - 1 != config.epochs or not lines[-1].keys() >= RESULT:
             raise FileFormatError(f"{folder / METRICS} lacks lines of the {config.epochs} epochs or the result: it was changed.")
         found = (config, record["data"], record["environment"], lines[:-1], lines[-1], record.get("target"))
@@ -132,9 +132,18 @@ class Run:
             raise FileFormatError(f"{path} does not fit {self.config.model}: {reason}") from None
         return model.eval()
 
-    def dataset(self) -> Dataset:
-        """The data set of the run, with the same splits."""
-        return load_config_data(self.config)
+    def dataset(self, *, data_dir: Path | str | None = None, say: Say = silent) -> Dataset:
+        """The data set of the run: the same splits, mean and deviation, and classes in the order of the network's outputs.
+
+        Args:
+            data_dir: where it lies now; default: where it lay in training.
+            say: told where its classes are in another order now.
+
+        Raises:
+            DataError: if it is missing or malformed, or has other classes now.
+        """
+        found = load_data_of(self.config.as_dict(), data_dir=data_dir)
+        return as_recorded(found, self.data, who=str(self.path), say=say)
 
     def example_input(self, count: int = 2) -> Tensor:
         """Random images (count, C, H, W) of the right shape; the same every time."""
@@ -181,6 +190,16 @@ def read_record(folder: Path) -> dict[str, Any]:
     if not {"train", "data", "environment"} <= record.keys():
         raise FileFormatError(f"{folder / CONFIG} does not describe a run.")
     return record
+
+
+def check_data(folder: Path, record: dict[str, Any]) -> None:
+    """Refuse a record that does not say what a run was trained on.
+
+    Raises:
+        FileFormatError: naming the file.
+    """
+    if not _describes_data(record["data"]):
+        raise FileFormatError(f"{folder / CONFIG} does not describe the data of a run.")
 
 
 def _describes_data(data: Any) -> bool:

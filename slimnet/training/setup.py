@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib.metadata import version
@@ -20,8 +21,10 @@ from slimnet.graph import ChannelGroup, channel_groups, in_eval_mode, residual_b
 from slimnet.models import Trust, check_file, check_model, load_weights
 from slimnet.training.config import TrainConfig
 from slimnet.training.distributed import Team
-from slimnet.training.inputs import build_config_model, example_images, load_config_data
-from slimnet.training.precision import Precision, resolve_precision
+from slimnet.training.freeze import freeze, set_dropout
+from slimnet.training.heads import order_head
+from slimnet.training.inputs import as_recorded, build_config_model, example_images, load_config_data
+from slimnet.training.precision import Precision, has_bf16, resolve_precision
 from slimnet.training.target import with_target
 from slimnet.training.teacher import Teacher, load_teacher
 
@@ -117,7 +120,15 @@ def environment(team: Team) -> dict[str, Any]:
     }
 
 
-def prepare(config: TrainConfig, team: Team, *, weights: bool = True, say: Say = print, trust_code: Trust = False) -> Job:
+def prepare(
+    config: TrainConfig,
+    team: Team,
+    *,
+    weights: bool = True,
+    say: Say = print,
+    trust_code: Trust = False,
+    recorded: Mapping[str, Any] | None = None,
+) -> Job:
     """Load the data, build the network, find its channel groups, settle the precision.
 
     Args:
@@ -126,6 +137,7 @@ def prepare(config: TrainConfig, team: Team, *, weights: bool = True, say: Say =
         weights: whether to read the initial weights (not when a checkpoint will replace them).
         say: told, in a line, what takes a while.
         trust_code: which factory the teacher may be built by.
+        recorded: what a run that goes on has recorded of its data, which holds.
 
     Raises:
         SlimnetError: if anything does not fit; nothing has been written then.
@@ -136,6 +148,8 @@ def prepare(config: TrainConfig, team: Team, *, weights: bool = True, say: Say =
     if config.teacher and not Path(config.teacher).exists():
         raise FileFormatError(f"the teacher {config.teacher} does not exist: give a finished run, or a file of weights.")
     dataset = load_config_data(config)
+    if recorded is not None:
+        dataset = as_recorded(dataset, recorded, who="the run to be resumed", say=say)
     for note in dataset.notes:
         say(note)
     _check_batch(config, dataset, team)
@@ -146,18 +160,24 @@ def prepare(config: TrainConfig, team: Team, *, weights: bool = True, say: Say =
     if weights and config.init:
         for note in load_weights(model, config.init, new_head=True):
             say(note)
+    freeze(model, config.freeze)
+    set_dropout(model, config.dropout)
     example = example_images(dataset)
     _check_output(model, example, dataset, config)
+    if weights and config.init:
+        order_head(model, config.init, dataset.classes, example, whose=dataset.name, say=say)
     groups = channel_groups(model, example, couple=config.method.couple)
-    teacher = load_teacher(config, dataset, team.device, trust_code=trust_code)
+    teacher = load_teacher(config, dataset, team.device, say, trust_code=trust_code)
     config, target = with_target(config, model, example, groups, team, say)
     if config.method.closes_branches:
         groups += residual_branches(model, example)
     job = Job(config, team, dataset, model.to(team.device), groups, example, teacher, target)
     if "auto" in (config.precision, config.channels_last):
-        say("measuring which precision is faster")
+        say("looking which precision is faster here")
         batch = next(iter(job.plain_train_batches.epoch(0)))
         job = replace(job, config=resolve_precision(config, job.model, batch, team))
+    elif config.precision == "bf16" and team.device.type == "cpu" and not has_bf16():
+        say("this processor has no instructions for bfloat16 and imitates them, slowly: --precision auto or fp32 is faster")
     job.precision.model(job.model)
     if teacher is not None:
         job.precision.model(teacher.model)

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from slimnet.data import Dataset
-from slimnet.errors import GraphError, ModelError
+from slimnet._say import Say, silent
+from slimnet.data import Dataset, match_classes, match_count, recorded_classes
+from slimnet.errors import DataError, GraphError, ModelError
 from slimnet.graph import analyse
 from slimnet.models import Trust, load_weights
 from slimnet.training.config import TrainConfig
@@ -27,23 +28,29 @@ class Teacher:
         model: in eval mode, without gradients, on the device of training.
         scale: (1, C, 1, 1), by which the student's images are multiplied before the teacher sees them.
         shift: (1, C, 1, 1), what is added then.
+        outputs: for each of the student's classes, the teacher's output that stands for it; None where they are the same.
     """
 
     model: nn.Module
     scale: Tensor
     shift: Tensor
+    outputs: Tensor | None = None
 
     def __call__(self, images: Tensor) -> Tensor:
         """(N, C, H, W) images as the student sees them → (N, classes) logits."""
         with torch.no_grad():
             logits: Tensor = self.model(torch.addcmul(self.shift, images, self.scale))
-        return logits
+        return logits if self.outputs is None else logits[:, self.outputs]
 
 
-def load_teacher(config: TrainConfig, dataset: Dataset, device: torch.device, *, trust_code: Trust = False) -> Teacher | None:
+def load_teacher(
+    config: TrainConfig, dataset: Dataset, device: torch.device, say: Say = silent, *, trust_code: Trust = False
+) -> Teacher | None:
     """The teacher that ``config`` names: a finished run, or a file of weights for the student's own network.
 
-    A run may have been trained with another mean and deviation: images are brought to its own.
+    A run may have been trained with another mean and deviation: images are brought to its own. Its classes are matched by name;
+    one that the student does not have is left out, so that its share goes to the others. A file of weights has no names: its
+    outputs are taken to be the student's classes in their order, unless it lies in a run.
 
     Returns:
         The teacher on ``device``, or None where none is named.
@@ -57,17 +64,31 @@ def load_teacher(config: TrainConfig, dataset: Dataset, device: torch.device, *,
         return None
     path = Path(config.teacher)
     mean, std = dataset.mean, dataset.std
+    who, names = f"the teacher {path}", recorded_classes(path)
     if path.is_dir():
         run = Run.open(path, trust_code=trust_code)
-        _check(run, dataset)
-        model, mean, std = run.load_model(), run.mean, run.std
+        if run.image_shape != dataset.image_shape:
+            shapes = f"images of shape {run.image_shape}, {dataset.name} has {dataset.image_shape}"
+            raise ModelError(f"{who} was trained for {shapes}.")
+        model, mean, std, names = run.load_model(), run.mean, run.std, run.classes
     else:
         model = build_config_model(config, dataset)
         load_weights(model, path)
+    outputs = None
+    if names is None:
+        say(match_count(dataset.num_classes, dataset.classes, who=who, whose=dataset.name))
+    else:
+        try:
+            match = match_classes(names, dataset.classes, who=who, whose=dataset.name)
+        except DataError as error:
+            raise ModelError(str(error)) from None
+        outputs = None if match.is_same else torch.tensor(match.outputs, device=device)
+        if match.note:
+            say(match.note)
     scale = [student / own for student, own in zip(dataset.std, std, strict=True)]
     shift = [(student - own) / deviation for student, own, deviation in zip(dataset.mean, mean, std, strict=True)]
     model = without_norms(model.eval().requires_grad_(False), example_images(dataset)).to(device)
-    return Teacher(model, _column(scale, device), _column(shift, device))
+    return Teacher(model, _column(scale, device), _column(shift, device), outputs)
 
 
 def without_norms(model: nn.Module, example: Tensor) -> nn.Module:
@@ -91,15 +112,6 @@ def without_norms(model: nn.Module, example: Tensor) -> nn.Module:
             folded.set_submodule(norm, nn.Identity())
     with torch.no_grad():
         return folded if torch.allclose(folded(example), model(example), rtol=1e-3, atol=1e-3) else model
-
-
-def _check(run: Run, dataset: Dataset) -> None:
-    for what, own, wanted in (
-        ("classes", run.classes, dataset.classes),
-        ("images of shape", run.image_shape, dataset.image_shape),
-    ):
-        if own != wanted:
-            raise ModelError(f"the teacher {run.path} was trained for {what} {own}, {dataset.name} has {wanted}.")
 
 
 def _column(values: list[float], device: torch.device) -> Tensor:
