@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import tempfile
@@ -11,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from slimnet._json import check, decode, encode, read_text
 from slimnet.errors import ArgumentError, FileFormatError
 
 if TYPE_CHECKING:
@@ -95,23 +95,24 @@ def _check_writable(path: Path) -> None:
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
     """Write ``value`` as indented JSON with a final newline."""
     with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+        temporary.write_text(encode(value, indent=2) + "\n", encoding="utf-8")
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path, kind: str | None = None) -> dict[str, Any]:
     """Read a JSON object.
 
+    Args:
+        path: the file.
+        kind: the schema that it is held against (:mod:`slimnet._json`); None takes any object.
+
     Raises:
-        FileFormatError: if the file is missing, is not JSON, or is not an object.
+        FileFormatError: if the file is missing, is not JSON, breaks a bound, is not an object, or not as its schema says.
     """
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise FileFormatError(f"{path} does not exist.") from None
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise FileFormatError(f"{path} is not readable JSON ({error}): it may be truncated.") from None
+    value = decode(read_text(path), str(path))
     if not isinstance(value, dict):
         raise FileFormatError(f"{path} does not hold a JSON object.")
+    if kind is not None:
+        check(value, kind, str(path))
     return value
 
 

@@ -7,6 +7,7 @@ import sys
 import click
 
 from slimnet_cli import bench, evaluate, export, inspect, predict, prune, recipes, report, slim, train, verify, web
+from slimnet_cli._clean import echo
 
 __all__ = ["cli", "main"]
 
@@ -60,5 +61,5 @@ def _explain(error: Exception) -> int:
         message = str(error)
     else:
         raise error
-    click.echo("slimnet: error: " + " ".join(message.split()), err=True)
+    echo("slimnet: error: " + " ".join(message.split()), err=True)
     return 1

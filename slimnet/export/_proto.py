@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
 import onnx
 
+from slimnet._json import encode
 from slimnet.errors import FileFormatError
 from slimnet.measure.onnx_bounds import read_network
 
@@ -62,7 +62,7 @@ def stamped(data: bytes, entries: Mapping[str, str]) -> bytes:
 
 
 def _text(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return value if isinstance(value, str) else encode(value)
 
 
 def _value(value: onnx.ValueInfoProto) -> dict[str, Any]:

@@ -77,19 +77,16 @@ def _subject(path: Path, data: str | None) -> tuple[nn.Module | Path, Mapping[st
         return path, {}, None
     if (path / "plan.json").is_file() or (path / "model.json").is_file():
         bundle = read_bundle(path) if (path / "model.json").is_file() else None  # its files are the ones that were exported
-        config, file = read_json(path / "config.json"), path / "config.json"
+        config = read_json(path / "config.json", "network")
         network = bundle.onnx if bundle is not None and bundle.is_compact else load_slim(path)
-        return network, config, _statistics(config, file)
+        return network, config, _statistics(config)
     if not (path / "config.json").is_file():
         raise FileFormatError(f"{path} is neither a run nor a bundle: it holds no config.json.")
     run = Run.open(path)
     return run.load_model(), run.config.as_dict(), (run.mean, run.std)
 
 
-def _statistics(config: Mapping[str, Any], file: Path) -> Statistics | None:
+def _statistics(config: Mapping[str, Any]) -> Statistics | None:
     if config.get("mean") is None or config.get("std") is None:
         return None
-    try:
-        return tuple(map(float, config["mean"])), tuple(map(float, config["std"]))
-    except (TypeError, ValueError):
-        raise FileFormatError(f"{file}: `mean` and `std` must be lists of numbers.") from None
+    return tuple(map(float, config["mean"])), tuple(map(float, config["std"]))

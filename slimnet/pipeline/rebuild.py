@@ -31,7 +31,7 @@ def load_slim(path: Path | str) -> nn.Module:
     folder = Path(path)
     if (folder / "model.json").is_file() and is_compact(read_json(folder / "model.json")):
         raise FileFormatError(f"{folder} is compact: it holds no weights for PyTorch. Run its ONNX file, or export all of it.")
-    config, tensors = read_json(folder / "config.json"), read_tensors(folder / "slim.safetensors")
+    config, tensors = read_json(folder / "config.json", "network"), read_tensors(folder / "slim.safetensors")
     model = _bare_model(folder / "config.json", config)
     described = read_json(folder / "plan.json")
     try:
@@ -62,7 +62,7 @@ def load_dense_shape(path: Path | str) -> nn.Module:
     from slimnet._files import read_json
 
     file = Path(path) / "config.json"
-    config = read_json(file)
+    config = read_json(file, "network")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         return _bare_model(file, config, device="cpu").eval()
@@ -74,10 +74,6 @@ def _bare_model(file: Path, config: Mapping[str, Any], device: str = "meta") -> 
 
     from slimnet.models import build_model
 
-    kinds = {"model": str, "num_classes": int, "in_channels": int}
-    wrong = [name for name, kind in kinds.items() if not isinstance(config.get(name), kind)]
-    if wrong:
-        raise FileFormatError(f"{file} does not describe a network: `{wrong[0]}` is missing or malformed.")
     try:
         with torch.device(device):
             return build_model(config["model"], num_classes=config["num_classes"], in_channels=config["in_channels"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path, PurePath
@@ -77,14 +76,12 @@ def open_run(folder: Path) -> Run:
     """
     from slimnet.training import Run
     from slimnet.training.metrics import read_metrics
-    from slimnet.training.run import CONFIG, is_finished, read_config, read_record
+    from slimnet.training.run import is_finished, read_config, read_record
 
     record = read_record(folder)
     if is_finished(folder):
         return Run.open(folder)
     lines = [line for line in read_metrics(folder) if not line.get("final")]
-    if not isinstance(record["data"], dict) or not record["data"].keys() >= {"classes", "image_shape"}:
-        raise FileFormatError(f"{folder / CONFIG} does not describe the data of a run.")
     return Run(folder, read_config(folder, record), record["data"], record["environment"], lines, {})
 
 
@@ -185,8 +182,6 @@ def _selection(run: Run, left_out: list[str]) -> Selection:
 
 def _numbers(path: Path) -> list[int]:
     """The epoch of each line."""
-    numbers = [json.loads(line).get("epoch") for line in path.read_bytes().splitlines()]
-    for line, number in enumerate(numbers, 1):
-        if not isinstance(number, int):
-            raise FileFormatError(f"{path}, line {line}: `epoch` must be a whole number, got {number!r}.")
-    return numbers
+    from slimnet.training.metrics import read_lines
+
+    return [line["epoch"] for line in read_lines(path, "selection")]
