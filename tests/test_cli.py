@@ -483,7 +483,7 @@ EXPORTING: list[Bad] = [
     ),
     (
         "export x --out new",
-        "x/config.json does not describe the data",
+        "x/config.json: `data` lacks `classes`",
         copied("run", lambda f: change_json(f / "config.json", lambda c: c["data"].pop("classes"))),
     ),
     (
