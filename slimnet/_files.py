@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from slimnet._folders import atomic_folder, check_free, check_output, claim_run, claims_folder
+from slimnet._json import check, decode, encode, read_text
 from slimnet._writing import append_line, atomic_file, atomic_path, scratch_folder, write_bytes
 from slimnet.errors import FileFormatError
 
@@ -60,23 +61,24 @@ def write_json(path: Path, value: Mapping[str, Any], *, parents: bool = False) -
 
 def json_bytes(value: Mapping[str, Any]) -> bytes:
     """What :func:`write_json` writes."""
-    return (json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
+    return (encode(value, indent=2) + "\n").encode()
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path, kind: str | None = None) -> dict[str, Any]:
     """Read a JSON object.
 
+    Args:
+        path: the file.
+        kind: the schema that it is held against (:mod:`slimnet._json`); None takes any object.
+
     Raises:
-        FileFormatError: if the file is missing, is not JSON, or is not an object.
+        FileFormatError: if the file is missing, is not JSON, breaks a bound, is not an object, or not as its schema says.
     """
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise FileFormatError(f"{path} does not exist.") from None
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise FileFormatError(f"{path} is not readable JSON ({error}): it may be truncated.") from None
+    value = decode(read_text(path), str(path))
     if not isinstance(value, dict):
         raise FileFormatError(f"{path} does not hold a JSON object.")
+    if kind is not None:
+        check(value, kind, str(path))
     return value
 
 

@@ -486,7 +486,7 @@ EXPORTING: list[Bad] = [
     ),
     (
         "export x --out new",
-        "x/config.json does not describe the data",
+        "x/config.json: `data` lacks `classes`",
         copied("run", lambda f: change_json(f / "config.json", lambda c: c["data"].pop("classes"))),
     ),
     (
@@ -599,9 +599,13 @@ EVALUATING: list[Bad] = [
     ("evaluate x", "x/plan.json does not fit resnet8: ", in_plan(lambda p: p["cuts"][0].update(dim="a"))),
     ("evaluate x", "x/plan.json does not fit resnet8: .*'nope'", in_plan(lambda p: p["cuts"][0].update(name="nope.weight"))),
     ("evaluate x", "x/slim.safetensors does not fit plan.json", in_plan(lambda p: p["cuts"].pop(0))),
-    ("evaluate x", "x/config.json does not describe a network: `num_classes`", in_config(lambda c: c.update(num_classes="a"))),
+    (
+        "evaluate x",
+        'x/config.json: `num_classes` must be a whole number, got "a"',
+        in_config(lambda c: c.update(num_classes="a")),
+    ),
     ("evaluate x", "x/config.json: Unknown model 'nope'", in_config(lambda c: c.update(model="nope"))),
-    ("evaluate x", "x/config.json: `mean` and `std` must be lists", in_config(lambda c: c.update(mean=5))),
+    ("evaluate x", "x/config.json: `mean` must be a list", in_config(lambda c: c.update(mean=5))),
     ("evaluate x.onnx --data digits", r"cannot take images of shape \(1, 8, 8\)", holding("x.onnx", saved_onnx(1, 9, 9))),
     ("evaluate x.onnx --data digits", r"cannot take images of shape \(1, 8, 8\)", holding("x.onnx", saved_onnx(3, 8, 8))),
     (

@@ -305,7 +305,7 @@ def test_run_open_says_what_is_wrong(run: Run, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"train": {}, "data": {}, "environment": {}}')
     for name in ("model.safetensors", "metrics.jsonl"):
         (tmp_path / name).write_bytes((run.path / name).read_bytes())
-    with pytest.raises(FileFormatError, match=r"config\.json: the settings name no `model`"):
+    with pytest.raises(FileFormatError, match=r"config\.json: `data` lacks `classes`"):
         Run.open(tmp_path)
     (tmp_path / "config.json").write_text('{"some": "thing"}')
     with pytest.raises(FileFormatError, match="does not describe a run"):

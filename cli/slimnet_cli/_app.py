@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from slimnet_cli import bench, evaluate, export, inspect, predict, prune, recipes, report, slim, train, verify, web
+from slimnet_cli._clean import echo
 from slimnet_cli._interrupt import STATUS, interrupts
 
 _python_shows = warnings.showwarning
@@ -82,7 +83,7 @@ def _run(arguments: list[str]) -> int:
 def _interrupted(error: BaseException | None = None) -> int:
     told = str(error) if hasattr(error, "status") else "interrupted"  # a training says where it can be resumed from
     interrupts.told = True
-    click.echo(f"slimnet: {told}", err=True)
+    echo(f"slimnet: {told}", err=True)
     return int(getattr(error, "status", STATUS))
 
 
@@ -98,7 +99,7 @@ def _explain(error: Exception) -> int:
         message = f"{type(error).__name__}: {error}"
     else:
         raise error
-    click.echo("slimnet: error: " + " ".join(message.split()), err=True)
+    echo("slimnet: error: " + " ".join(message.split()), err=True)
     return 1
 
 
@@ -113,7 +114,7 @@ def _flushed() -> bool:
         sys.stdout.flush()
     except OSError as error:
         if not isinstance(error, BrokenPipeError):
-            click.echo(f"slimnet: error: {_unprinted(error)}", err=True)
+            echo(f"slimnet: error: {_unprinted(error)}", err=True)
         with suppress(OSError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return False
@@ -129,6 +130,6 @@ def _show_warning(message: Warning | str, category: type[Warning], *where: Any, 
     from slimnet.errors import SlimnetWarning
 
     if issubclass(category, SlimnetWarning):
-        click.echo(f"slimnet: warning: {' '.join(str(message).split())}", err=True)
+        echo(f"slimnet: warning: {' '.join(str(message).split())}", err=True)
     else:
         _python_shows(message, category, *where, **more)

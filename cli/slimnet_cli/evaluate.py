@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from slimnet_cli._clean import echo
 from slimnet_cli._emit import emit_json, emit_table, percent, say
 from slimnet_cli._options import BundlePath, as_json, time_limit, trust_code
 
@@ -47,7 +48,7 @@ def command(what: Path, split: str, as_json: bool, **options: Any) -> None:
 def _table(result: Any, classes: tuple[str, ...]) -> None:
     views = "" if result.views == "one" else f", mean over views ({result.views})"
     figures = f"accuracy {percent(result.accuracy)}, macro-F1 {percent(result.macro_f1)}, loss {result.loss:.4f}"
-    click.echo(f"{figures} on {result.count} images{views}")
+    echo(f"{figures} on {result.count} images{views}")
     head = ("true \\\\ found".replace("\\\\", "\\"), *classes, "accuracy", "F1")
     body = [
         (name, *(str(n) for n in row), percent(share), percent(f1))

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from slimnet_cli._clean import echo
 from slimnet_cli._emit import emit_json, emit_table, number, percent, say
 from slimnet_cli._options import as_json, existing, force, trust_code
 
@@ -35,7 +36,7 @@ def command(run: Path, out: Path | None, trust_code: bool, force: bool, as_json:
         emit_json(report.as_dict())
     else:
         _table(report.headline)
-        click.echo(report.path)
+        echo(report.path)
 
 
 def _table(headline: dict[str, Any]) -> None:

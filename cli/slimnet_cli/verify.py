@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from slimnet_cli._clean import echo
 from slimnet_cli._emit import emit_json, emit_table, say
 from slimnet_cli._options import BundlePath, as_json, time_limit, trust_code
 
@@ -52,4 +53,4 @@ def _table(report: Any) -> None:
     rows = [(name, "good" if name in report.checks else "not looked at", about) for name, about in LOOKED_AT.items()]
     emit_table([("check", "result", "what"), *((name, *rest) for name, *rest in rows)])
     for name, value in report.figures.items():
-        click.echo(f"{name}: {value:.2g}" + (" relative" if name.startswith("parity") else ""))
+        echo(f"{name}: {value:.2g}" + (" relative" if name.startswith("parity") else ""))

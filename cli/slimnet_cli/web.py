@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from slimnet_cli._clean import echo
 from slimnet_cli._emit import emit_json, emit_table, number, percent, say
 from slimnet_cli._options import BundlePath, as_json, existing, folder_out, force
 
@@ -56,8 +57,8 @@ def _table(site: Any) -> None:
         accuracy = (network["accuracy"] or {}).get("value")
         rows.append((network["name"], percent(accuracy), number(network["bytes"])))
     emit_table(rows)
-    click.echo(f"{len(site.files)} files, {number(site.bytes)} bytes in all")
-    click.echo(str(site.path))
+    echo(f"{len(site.files)} files, {number(site.bytes)} bytes in all")
+    echo(str(site.path))
 
 
 def _serve(site: Any, port: int) -> None:

@@ -7,7 +7,6 @@ It is written whole or not at all, with a checksum of its tensors. A copy that i
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import warnings
 from contextlib import suppress
@@ -19,6 +18,7 @@ from torch import Tensor
 
 from slimnet._checksum import checksum
 from slimnet._files import read_tensors, write_tensors
+from slimnet._json import check, decode, encode
 from slimnet.errors import FileFormatError, SlimnetWarning
 
 _ABOUT = "about"  # the name of the tensor that holds JSON
@@ -47,9 +47,10 @@ def fingerprint(path: Path, version: str) -> str:
 def read_copy(path: Path, key: str) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
     """The tensors and JSON values that were stored for this state of ``path``, or None."""
     for place in _places(path):
-        with suppress(FileFormatError, OSError, ValueError, KeyError):
+        with suppress(FileFormatError, OSError, ValueError, KeyError, TypeError):
             tensors = read_tensors(place)
-            about = json.loads(bytes(tensors.pop(_ABOUT).tolist()))
+            about = decode(bytes(tensors.pop(_ABOUT).tolist()), str(place))
+            check(about, "copy", str(place))
             if about["key"] == key and about["checksum"] == checksum(tensors):
                 return tensors, about
     return None
@@ -57,7 +58,7 @@ def read_copy(path: Path, key: str) -> tuple[dict[str, Tensor], dict[str, Any]] 
 
 def write_copy(path: Path, key: str, tensors: dict[str, Tensor], about: dict[str, Any]) -> Path | None:
     """Store a copy for this state of ``path`` in the first place that can be written; None, with a warning, if there is none."""
-    text = json.dumps({"key": key, "checksum": checksum(tensors), **about}).encode()
+    text = encode({"key": key, "checksum": checksum(tensors), **about}, ascii_only=True).encode()
     content = {**tensors, _ABOUT: torch.tensor(list(text), dtype=torch.uint8)}
     for place in _places(path):
         try:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import onnx
 
+from slimnet._json import decode, encode
 from slimnet.errors import FileFormatError
 from slimnet.measure.onnx_bounds import read_network
 
@@ -63,10 +63,7 @@ def onnx_labels(path: Path) -> tuple[str, ...] | None:
     text = metadata(read_network(path)).get(f"{PREFIX}labels")
     if text is None:
         return None
-    try:
-        names = json.loads(text)
-    except ValueError:
-        names = None
+    names = decode(text, f"`{PREFIX}labels` of {path}")
     if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
         raise FileFormatError(f"{path}: `{PREFIX}labels` in its metadata must be a list of names.")
     return tuple(names)
@@ -81,7 +78,7 @@ def stamped(data: bytes, entries: Mapping[str, str]) -> bytes:
 
 
 def _text(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return value if isinstance(value, str) else encode(value)
 
 
 def _value(value: onnx.ValueInfoProto) -> dict[str, Any]:

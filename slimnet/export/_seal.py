@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from slimnet._folder import holds, member
+from slimnet._json import encode
 from slimnet.errors import FileFormatError
 from slimnet.export.manifest import ALL_FILES, PRECISIONS, required
 
@@ -27,7 +27,7 @@ def file_entries(folder: Path) -> dict[str, dict[str, Any]]:
 def sealed(model: Mapping[str, Any]) -> bytes:
     """The bytes of ``model.json``: with ``sha256``, the hash of these bytes while its own digits are zeros."""
     value = {**{key: item for key, item in model.items() if key != "sha256"}, "sha256": _BLANK}
-    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    text = encode(value, indent=2) + "\n"
     digest = hashlib.sha256(text.encode()).hexdigest()
     return text.replace(f'"sha256": "{_BLANK}"', f'"sha256": "{digest}"').encode()
 

@@ -43,7 +43,7 @@ def read_report(folder: Path) -> tuple[dict[str, Any], ParityReport, dict[str, C
     Raises:
         FileFormatError: if it is missing, not JSON, or lacks something.
     """
-    report = read_json(member(folder, "report.json"))
+    report = read_json(member(folder, "report.json"), "report")
     try:
         parity = ParityReport.from_dict(report["parity"]["slim"])
         costs = {name: Cost.from_dict(report["cost"][name]) for name in ("dense", "slim")}

@@ -19,7 +19,13 @@ def checked_pairs(pairs: Any) -> Sequence[tuple[str, int]]:
         ArgumentError: if one is not.
     """
     for pair in pairs:
-        if not (isinstance(pair, list | tuple) and len(pair) == 2 and isinstance(pair[1], int) and pair[1] >= 0):
+        if not (
+            isinstance(pair, list | tuple)
+            and len(pair) == 2
+            and isinstance(pair[0], str)
+            and type(pair[1]) is int
+            and 0 <= pair[1] < 1 << 31
+        ):
             raise ArgumentError(f"`widths` must be (group, channels) pairs, with a whole number of at least 0, got {pair!r}.")
     return tuple((name, width) for name, width in pairs)
 

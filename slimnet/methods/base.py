@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 from slimnet.criteria import ClassStatistics
 from slimnet.errors import ArgumentError
 from slimnet.graph.groups import ChannelGroup, Couple
-from slimnet.methods._values import convert_all
+from slimnet.methods._values import convert_all, shown
 
 Statistics = Callable[[Sequence[str]], ClassStatistics]
 """Module names in, class statistics behind these modules out; computed when it is called and not before."""
@@ -150,15 +150,20 @@ class Method(ABC):
         Raises:
             ArgumentError: if the name or a hyper-parameter is unknown, or a value out of its range.
         """
+        if not isinstance(values, Mapping):
+            raise ArgumentError(f"`method` must be an object with a `name`, got {shown(values)}.")
         kind = get_method(str(values.get("name", "")))
         known = kind.hyper_parameters()
         given = {key: value for key, value in values.items() if key != "name"}
         for key in given:
             if key not in known:
-                near = difflib.get_close_matches(key, known, n=1)
+                near = difflib.get_close_matches(str(key), known, n=1)
                 hint = f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(known) or 'none'}."
-                raise ArgumentError(f"method {kind.name!r} has no hyper-parameter {key!r}{hint}")
-        return kind.from_values(convert_all(kind, given))
+                raise ArgumentError(f"method {kind.name!r} has no hyper-parameter {shown(key)}{hint}")
+        try:
+            return kind.from_values(convert_all(kind, given))
+        except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError) as error:
+            raise ArgumentError(f"`method` is malformed: {shown(error)}.") from None
 
     @classmethod
     def hyper_parameters(cls) -> tuple[str, ...]:
@@ -183,5 +188,5 @@ def get_method(name: str) -> type[Method]:
         ArgumentError: if it is unknown; the message lists the known ones.
     """
     if name not in _METHODS:
-        raise ArgumentError(f"unknown method {name!r}; known: {', '.join(method_names())}.")
+        raise ArgumentError(f"unknown method {shown(name)}; known: {', '.join(method_names())}.")
     return _METHODS[name]

@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 from slimnet.errors import ArgumentError
 from slimnet.graph.groups import ChannelGroup, Couple
 from slimnet.masks import SoftMask
+from slimnet.methods._values import is_number, shown
 from slimnet.methods.base import Method, Pruner, Statistics
 from slimnet.methods.phases import check_shares, part_at, split_epochs
 
@@ -167,9 +168,11 @@ class StagesPruner(Pruner):
 
 def _stage(pair: Any) -> Stage:
     """A checked (method, share) pair."""
-    if not (isinstance(pair, list | tuple) and len(pair) == 2 and isinstance(pair[1], int | float)):
-        raise ArgumentError(f"`stages` must be (method, share) pairs, got {pair!r}.")
+    if not (isinstance(pair, list | tuple) and len(pair) == 2 and is_number(pair[1])):
+        raise ArgumentError(f"`stages` must be (method, share) pairs, got {shown(pair)}.")
     given, share = pair
+    if isinstance(given, Mapping) and given.get("name") == Stages.name:
+        raise ArgumentError("a stage must be a method such as FSDP() and not stages again.")
     values = {"name": given} if isinstance(given, str) else given
     method = Method.from_dict(values) if isinstance(values, Mapping) else values
     if not isinstance(method, Method) or isinstance(method, Stages):

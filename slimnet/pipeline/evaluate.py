@@ -117,20 +117,17 @@ def _subject(path: Path, data: str | None, trust_code: Trust) -> _Subject:
     if holds(path, "plan.json") or holds(path, "model.json"):
         bundle = read_bundle(path) if holds(path, "model.json") else None  # its files are the ones that were exported
         file = member(path, "config.json")
-        config = read_json(file)
+        config = read_json(file, "network")
         network = bundle.onnx if bundle is not None and bundle.is_compact else load_slim(path, trust_code=trust_code)
         names = recorded_classes(file) if bundle is None else tuple(map(str, bundle.model["labels"]))
-        return _Subject(network, names, config, _statistics(config, file))
+        return _Subject(network, names, config, _statistics(config))
     if not holds(path, "config.json"):
         raise FileFormatError(f"{path} is neither a run nor a bundle: it holds no config.json.")
     run = Run.open(path, trust_code=trust_code)
     return _Subject(run.load_model(), run.classes, run.config.as_dict(), (run.mean, run.std))
 
 
-def _statistics(config: Mapping[str, Any], file: Path) -> Statistics | None:
+def _statistics(config: Mapping[str, Any]) -> Statistics | None:
     if config.get("mean") is None or config.get("std") is None:
         return None
-    try:
-        return tuple(map(float, config["mean"])), tuple(map(float, config["std"]))
-    except (TypeError, ValueError):
-        raise FileFormatError(f"{file}: `mean` and `std` must be lists of numbers.") from None
+    return tuple(map(float, config["mean"])), tuple(map(float, config["std"]))

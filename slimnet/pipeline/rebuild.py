@@ -40,7 +40,7 @@ def load_slim(path: Path | str, *, trust_code: Trust = False) -> nn.Module:
     if holds(folder, "model.json") and is_compact(read_json(member(folder, "model.json"))):
         raise FileFormatError(f"{folder} is compact: it holds no weights for PyTorch. Run its ONNX file, or export all of it.")
     files = {name: member(folder, name) for name in ("config.json", "slim.safetensors", "plan.json")}
-    config, tensors = read_json(files["config.json"]), read_tensors(files["slim.safetensors"])
+    config, tensors = read_json(files["config.json"], "network"), read_tensors(files["slim.safetensors"])
     model = _bare_model(files["config.json"], config, trust_code)
     described = read_json(files["plan.json"])
     try:
@@ -74,7 +74,7 @@ def load_dense_shape(path: Path | str, *, trust_code: Trust = False) -> nn.Modul
     from slimnet._folder import member
 
     file = member(Path(path), "config.json")
-    config = read_json(file)
+    config = read_json(file, "network")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         return _bare_model(file, config, trust_code, device="cpu").eval()
@@ -86,10 +86,6 @@ def _bare_model(file: Path, config: Mapping[str, Any], trust_code: Trust, device
 
     from slimnet.models import build_model, check_trusted
 
-    kinds = {"model": str, "num_classes": int, "in_channels": int}
-    wrong = [name for name, kind in kinds.items() if not isinstance(config.get(name), kind)]
-    if wrong:
-        raise FileFormatError(f"{file} does not describe a network: `{wrong[0]}` is missing or malformed.")
     check_trusted(config["model"], file, trust_code)
     try:
         with torch.device(device):

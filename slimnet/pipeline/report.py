@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path, PurePath
@@ -82,14 +81,12 @@ def open_run(folder: Path, *, trust_code: Trust = False) -> Run:
     """
     from slimnet.training import Run
     from slimnet.training.metrics import read_metrics
-    from slimnet.training.run import CONFIG, is_finished, read_config, read_record
+    from slimnet.training.run import is_finished, read_config, read_record
 
     record = read_record(folder)
     if is_finished(folder):
         return Run.open(folder, trust_code=trust_code)
     lines = [line for line in read_metrics(folder) if not line.get("final")]
-    if not isinstance(record["data"], dict) or not record["data"].keys() >= {"classes", "image_shape"}:
-        raise FileFormatError(f"{folder / CONFIG} does not describe the data of a run.")
     config = read_config(folder, record)
     return Run(folder, config, record["data"], record["environment"], lines, {}, trust_code=trust_code)
 
@@ -192,8 +189,6 @@ def _selection(run: Run, left_out: list[str]) -> Selection:
 
 def _numbers(path: Path) -> list[int]:
     """The epoch of each line."""
-    numbers = [json.loads(line).get("epoch") for line in path.read_bytes().splitlines()]
-    for line, number in enumerate(numbers, 1):
-        if not isinstance(number, int):
-            raise FileFormatError(f"{path}, line {line}: `epoch` must be a whole number, got {number!r}.")
-    return numbers
+    from slimnet.training.metrics import read_lines
+
+    return [line["epoch"] for line in read_lines(path, "selection")]

@@ -61,12 +61,14 @@ class Network:
         return np.asarray(logits, np.float32)
 
     def best(self, logits: Array) -> list[tuple[Candidate, ...]]:
-        """The most probable classes of each, best first."""
-        shares = _softmax(logits)
+        """The most probable classes of each, best first; none where a logit is NaN or infinite."""
+        finite: NDArray[np.bool_] = np.asarray(np.isfinite(logits).all(axis=1))
+        shares = _softmax(np.where(finite[:, None], logits, 0))
         order = np.argsort(-shares, axis=1, kind="stable")[:, : self._top]
         best = np.take_along_axis(shares, order, axis=1)
         rows = zip(order.tolist(), best.tolist(), strict=True)
-        return [tuple(Candidate(self.labels[i], i, share) for i, share in zip(*row, strict=True)) for row in rows]
+        found = [tuple(Candidate(self.labels[i], i, share) for i, share in zip(*row, strict=True)) for row in rows]
+        return [top if is_finite else () for top, is_finite in zip(found, finite.tolist(), strict=True)]
 
 
 def _described(bundle: Bundle) -> tuple[tuple[str, ...], dict[str, Any]]:

@@ -9,13 +9,13 @@ of the tensors. A process killed at any moment leaves the previous checkpoint or
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from slimnet._checksum import checksum
 from slimnet._files import read_json, read_tensors, write_json, write_tensors
 from slimnet._folder import holds, member
+from slimnet._json import check, decode, encode
 from slimnet.errors import FileFormatError
 from slimnet.training.state import State
 
@@ -27,7 +27,7 @@ def save_checkpoint(folder: Path, state: State) -> None:
     """Write the checkpoint of a run, replacing the one before."""
     tensors, values = state.tensors(), {"format": _FORMAT, **state.values()}
     values["checksum"] = checksum(tensors)
-    text = json.dumps(values, allow_nan=False)
+    text = encode(values, ascii_only=True)
     write_tensors(folder / TENSORS, tensors, metadata={"state": text})
     write_json(folder / VALUES, values)
 
@@ -57,12 +57,12 @@ def _values(path: Path) -> dict[str, Any]:
 
     with safe_open(str(path), framework="pt") as file:
         text = (file.metadata() or {}).get("state", "")
-    try:
-        values: dict[str, Any] = json.loads(text)
-    except json.JSONDecodeError:
-        raise FileFormatError(f"{path} is not a checkpoint: its header holds no state.") from None
-    if values.get("format") != _FORMAT:
+    if not text:
+        raise FileFormatError(f"{path} is not a checkpoint: its header holds no state.")
+    values = decode(text, f"the header of {path}")
+    if not isinstance(values, dict) or values.get("format") != _FORMAT:
         raise FileFormatError(f"{path} is not a checkpoint of this format ({_FORMAT}).")
+    check(values, "checkpoint", f"the header of {path}")
     return values
 
 

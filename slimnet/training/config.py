@@ -11,7 +11,8 @@ from typing import Any, Literal
 from slimnet.allocation.budget import Budget
 from slimnet.errors import ArgumentError, FileFormatError
 from slimnet.methods import Dense, Method
-from slimnet.training.rules import CHOICES, RULES
+from slimnet.methods._values import shown
+from slimnet.training.rules import CHOICES, MOST, RULES
 
 PATHS = ("data_dir", "init", "teacher")
 
@@ -133,7 +134,10 @@ class TrainConfig:
         for name, (is_right, wanted) in RULES.items():
             value = getattr(self, name)
             if not is_right(value):
-                raise ArgumentError(f"`{name}` must be {wanted}, got {value!r}.")
+                raise ArgumentError(f"`{name}` must be {wanted}, got {shown(value)}.")
+        for name, most in MOST.items():
+            if (getattr(self, name) or 0) > most:
+                raise ArgumentError(f"`{name}` must be at most {most:,}, got {shown(getattr(self, name))}.")
         for name, known in CHOICES.items():
             check_choice(name, getattr(self, name), known)
         object.__setattr__(self, "freeze", tuple(self.freeze))
@@ -172,6 +176,8 @@ class TrainConfig:
             FileFormatError: for an unknown key, or a model that is missing.
             ArgumentError: for a value out of its range.
         """
+        if not isinstance(values, Mapping):
+            raise FileFormatError(f"the settings must be an object, got {type(values).__name__}.")
         try:
             check_names(values)
         except ArgumentError as error:
@@ -181,7 +187,7 @@ class TrainConfig:
         read = dict(values)
         if "method" in read:
             read["method"] = Method.from_dict(read["method"])
-        if read.get("milestones") is not None:
+        if isinstance(read.get("milestones"), list):
             read["milestones"] = tuple(read["milestones"])
         return cls(**read)
 
@@ -193,7 +199,7 @@ def check_names(names: Iterable[str]) -> None:
         ArgumentError: naming the first unknown setting and the nearest known one.
     """
     known = [item.name for item in fields(TrainConfig)]
-    for name in names:
+    for name in map(str, names):
         if name not in known:
             raise ArgumentError(f"unknown setting `{name}`{_nearest(name, known)}.")
 
@@ -204,8 +210,8 @@ def check_choice(name: str, value: Any, known: Iterable[Any]) -> None:
     Raises:
         ArgumentError: naming the argument, the value, and the known values.
     """
-    if value not in known:
-        raise ArgumentError(f"`{name}` must be one of {', '.join(map(str, known))}, got {value!r}.")
+    if not any(type(value) is type(each) and value == each for each in known):
+        raise ArgumentError(f"`{name}` must be one of {', '.join(map(str, known))}, got {shown(value)}.")
 
 
 def _nearest(name: str, known: Iterable[str]) -> str:

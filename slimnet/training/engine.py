@@ -23,7 +23,7 @@ from slimnet.training.loop import Loop
 from slimnet.training.metrics import METRICS, SELECTION, keep_epochs
 from slimnet.training.optim import make_optimizer
 from slimnet.training.progress import Progress
-from slimnet.training.run import CONFIG, MODEL, Run, check_data, is_finished, read_config, read_record
+from slimnet.training.run import CONFIG, MODEL, Run, is_finished, read_config, read_record
 from slimnet.training.setup import Job, prepare
 from slimnet.training.signals import SignalWatch
 from slimnet.training.state import State, Totals
@@ -103,7 +103,6 @@ def _resumed(folder: Path, given: dict[str, Any], trust_code: Trust) -> TrainCon
     try:
         record = read_record(folder)
         config = read_config(folder, record)
-        check_data(folder, record)
     except FileFormatError as error:
         raise FileFormatError(f"there is nothing to resume: {error}") from None
     asked = replace(config, **given)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from slimnet._files import read_json, read_tensors
 from slimnet._folder import holds, member, refuse_links
+from slimnet._json import check
 from slimnet._say import Say, silent
 from slimnet.data import Dataset
 from slimnet.errors import ArgumentError, FileFormatError, ModelError
@@ -24,7 +25,6 @@ from slimnet.training.metrics import METRICS, read_metrics
 
 CONFIG, MODEL = "config.json", "model.safetensors"
 RESULT = {"best_epoch", "val_accuracy", "test_accuracy"}
-_DATA = {"classes", "image_shape", "mean", "std"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,7 +70,6 @@ class Run:
         if not is_finished(folder) or not lines or not lines[-1].get("final"):
             raise FileFormatError(f"the training in {folder} did not finish: resume it with --resume.")
         config = read_config(folder, record)
-        check_data(folder, record)
         if len(lines) - 1 != config.epochs or not lines[-1].keys() >= RESULT:
             raise FileFormatError(f"{folder / METRICS} lacks lines of the {config.epochs} epochs or the result: it was changed.")
         found = (config, record["data"], record["environment"], lines[:-1], lines[-1], record.get("target"))
@@ -189,24 +188,11 @@ def read_record(folder: Path) -> dict[str, Any]:
     record = read_json(member(folder, CONFIG))
     if not {"train", "data", "environment"} <= record.keys():
         raise FileFormatError(f"{folder / CONFIG} does not describe a run.")
+    check(record, "run", str(folder / CONFIG))
+    data = record["data"]
+    if not len(data["mean"]) == len(data["std"]) == data["image_shape"][0]:
+        raise FileFormatError(f"{folder / CONFIG} does not describe the data of a run: `mean` and `std` are a number a channel.")
     return record
-
-
-def check_data(folder: Path, record: dict[str, Any]) -> None:
-    """Refuse a record that does not say what a run was trained on.
-
-    Raises:
-        FileFormatError: naming the file.
-    """
-    if not _describes_data(record["data"]):
-        raise FileFormatError(f"{folder / CONFIG} does not describe the data of a run.")
-
-
-def _describes_data(data: Any) -> bool:
-    if not isinstance(data, dict) or not data.keys() >= _DATA:
-        return False
-    shape, channels = data["image_shape"], (data["mean"], data["std"])
-    return isinstance(shape, list) and len(shape) == 3 and all(isinstance(c, list) and len(c) == shape[0] for c in channels)
 
 
 def read_config(folder: Path, record: dict[str, Any]) -> TrainConfig:

@@ -144,7 +144,7 @@ class State:
         """
         try:
             self._load(tensors, values)
-        except (KeyError, IndexError, RuntimeError, TypeError, ValueError) as error:
+        except (AttributeError, LookupError, OverflowError, RuntimeError, TypeError, ValueError) as error:
             reason = " ".join(str(error).split())
             raise FileFormatError(f"it does not fit this run ({type(error).__name__}: {reason})") from error
 

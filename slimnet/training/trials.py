@@ -17,6 +17,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from slimnet._files import write_json
+from slimnet._json import decode, read_text
+from slimnet.errors import FileFormatError
 from slimnet.measure.costs.store import default_folder
 from slimnet.measure.machine import cpu_model
 from slimnet.training.precision import Option, Precision, widened
@@ -118,9 +120,9 @@ def _place(about: Mapping[str, Any]) -> Path | None:
 def _read(path: Path, about: Mapping[str, Any], options: Sequence[Option]) -> Option | None:
     """What was chosen for just this; None where the file is missing, damaged or of something else."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = decode(read_text(path), str(path))
         if content["format"] != _FORMAT or content["about"] != about:
             return None
         return next((option for option in options if list(option) == content["chosen"]), None)
-    except (OSError, ValueError, KeyError, TypeError):
+    except (FileFormatError, KeyError, TypeError):
         return None

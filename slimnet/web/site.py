@@ -161,9 +161,8 @@ def _check_old_site(out: Path, *, force: bool) -> None:
     check_output(out, force=force)
     if not out.is_dir() or not any(out.iterdir()):
         return
-    old = read_json(out / "site.json") if (out / "site.json").is_file() else {}
-    listed = old.get("files") if old.get("format") == FORMAT else None
-    foreign = [name for name in _files_in(out) if not isinstance(listed, list) or name not in listed]
+    listed = read_json(out / "site.json", "site")["files"] if (out / "site.json").is_file() else []
+    foreign = sorted(set(_files_in(out)) - set(listed))
     if foreign:
         raise ArgumentError(f"{out} holds {foreign[0]}, which is not ours to overwrite: choose another output.")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections import defaultdict
 from collections.abc import Sequence
@@ -13,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from slimnet._files import scratch_folder
-from slimnet.errors import MeasureError
+from slimnet._json import decode, read_text
+from slimnet.errors import FileFormatError, MeasureError
 from slimnet.measure.costs.store import Target
 from slimnet.measure.runtime import Session, open_session
 
@@ -131,8 +131,8 @@ def _random(spec: Any, target: Target, rng: np.random.Generator) -> Any:
 
 def _events(path: Path) -> list[dict[str, Any]]:
     try:
-        return [event for event in json.loads(path.read_text(encoding="utf-8")) if event.get("cat") == "Node"]
-    except (OSError, ValueError, AttributeError) as error:
+        return [event for event in decode(read_text(path), str(path)) if event.get("cat") == "Node"]
+    except (FileFormatError, TypeError, AttributeError) as error:
         raise MeasureError(f"ONNX Runtime's profile cannot be read: {error}") from None
 
 
