@@ -227,7 +227,7 @@ def test_a_training_and_an_export_hold_their_outputs(made: Path, here: Path, mon
     slimnet.train(model="resnet8", epochs=1, batch_size=512, precision="fp32", progress=False, out="o")
     assert others_view(Path("o")) == ""
     shutil.rmtree("o")
-    watched("slimnet.pipeline.export.load_run_data")
+    watched("slimnet.training.run.load_data_of")
     slimnet.export_run(made / "run", "o")
     assert others_view(Path("o")) == ""
     assert len(seen) == 3
