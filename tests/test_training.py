@@ -408,7 +408,7 @@ def test_progress_is_one_line_an_epoch_where_nobody_watches(tmp_path: Path, caps
 
 def test_progress_updates_one_line_on_a_terminal(tmp_path: Path) -> None:
     stream = Terminal()
-    start(tmp_path / "run", epochs=2, progress=Progress(stream))
+    start(tmp_path / "run", epochs=2, progress=Progress(stream), cut="never")
     assert stream.getvalue().count("\n") == 3  # two epochs and the final evaluation
     assert "\r" in stream.getvalue()
 
