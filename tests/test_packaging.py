@@ -24,6 +24,7 @@ ARROWS = {
     "_locks": {"errors"},
     "_writing": {"_locks", "errors"},
     "_folders": {"_locks", "_writing", "errors"},
+    "_clean": set(),
     "_json": {"errors"},
     "_files": {"_folders", "_json", "_writing", "errors"},
     "_modes": set(),
@@ -45,6 +46,7 @@ ARROWS = {
     "predict": {"_files", "_lazy", "errors", "export", "measure", "preprocess"},
     "oneshot": {"criteria", "errors", "graph", "masks"},
     "training": {
+        "_clean",
         "_checksum",
         "_files",
         "_json",
