@@ -14,6 +14,7 @@ import torch
 from torch import Generator, Tensor
 
 from skips import skip_without
+from slimnet._files import write_tensors
 from slimnet.data import (
     Augment,
     Batches,
@@ -270,6 +271,27 @@ def test_a_damaged_copy_is_made_again(tmp_path: Path, keep: int) -> None:
     (copy,) = copies(tmp_path)
     good = copy.read_bytes()
     copy.write_bytes(good[:keep])
+    assert len(load_data("fer2013", data_dir=tmp_path).train) == 14
+    assert copy.read_bytes() == good
+
+
+def test_a_changed_pixel_in_the_copy_is_seen(tmp_path: Path) -> None:
+    """The same size, the same header, one bit of a pixel: the copy is made again, as one from before it had a checksum is."""
+    whole(tmp_path)
+    load_data("fer2013", data_dir=tmp_path)
+    (copy,) = copies(tmp_path)
+    good = copy.read_bytes()
+    place = good.index(faces()[3].tobytes()) + 1000
+    copy.write_bytes(good[:place] + bytes([good[place] ^ 1]) + good[place + 1 :])
+    assert np.array_equal(pixels(load_data("fer2013", data_dir=tmp_path).train).numpy(), faces()[:14])
+    assert copy.read_bytes() == good
+    tensors, about = cache.read_copy(tmp_path / "fer2013.csv", cache.fingerprint(tmp_path / "fer2013.csv", "fer2013/1")) or (
+        {},
+        {},
+    )
+    text = {key: value for key, value in about.items() if key != "checksum"}
+    content = {**tensors, "about": torch.tensor(list(json.dumps(text).encode()), dtype=torch.uint8)}
+    write_tensors(copy, content)
     assert len(load_data("fer2013", data_dir=tmp_path).train) == 14
     assert copy.read_bytes() == good
 

@@ -201,6 +201,22 @@ def test_class_statistics_are_asked_for_only_when_they_are_due(every, expected):
     assert statistics.asked[-1] == ["bn", "bn2", "bn1"]
 
 
+@pytest.mark.parametrize(("every", "expected"), [(1, [0, 1, 2, 3, 4, 5]), (2, [0, 2, 4]), (3, [0, 3])])
+def test_published_class_statistics_are_taken_from_the_first_epoch_on(every, expected):
+    assert FSDP(faithful=True).cs_from_start
+    method = FSDP(rate_cs=0.4, rate_gm=0.2, cs_every=every, finetune_epochs=2, cs_from_start=True)
+    model, pruner, optimizer, statistics = start(method, epochs=8)
+    asked, scores = [], []
+    for epoch in range(8):
+        before = len(statistics.asked)
+        run_epoch(model, pruner, optimizer, epoch, statistics, steps=1)
+        asked += [epoch] * (len(statistics.asked) - before)
+        scores.append({name: value.clone() for name, value in pruner.cs_scores.items()})
+    assert asked == expected
+    if every > 1:  # epoch 1 selects by the scores of epoch 0
+        assert all(torch.equal(value, scores[0][name]) for name, value in scores[1].items())
+
+
 def test_without_a_cs_share_the_data_are_never_asked_for():
     model, pruner, optimizer, statistics = start(FSDP(rate_cs=0.0, rate_gm=0.5), epochs=4)
     for epoch in range(4):

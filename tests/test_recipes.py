@@ -29,6 +29,7 @@ PROMISED = {
     "dsd-fsdp-vgg13-fer2013",
     "fsdp-resnet18-fer2013",
     "fsdp-resnet50-imagenet",
+    "fsdp-resnet56-imagenet32",
 }
 OF_THE_MACHINE = {"data_dir", "init", "teacher", "device", "num_workers", "download", "compile"}
 PAGE = Path(__file__).parents[1] / "docs" / "recipes.md"
@@ -102,6 +103,31 @@ def test_published_setting_of_fsdp(name: str) -> None:
     assert isinstance(method, FSDP)
     assert (config.epochs, config.batch_size, config.momentum, config.weight_decay) == (200, 128, 0.9, 5e-4)
     assert (method.rate_cs, method.rate_gm, method.tau, method.attenuation, method.couple) == (0.1, 0.4, 10.0, 1.0, "none")
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_normalisation_and_leaked_images(name: str) -> None:
+    """From scratch with the data's own mean; ImageNet's for ImageNet, and where the first weights were trained with it."""
+    config, needs = TrainConfig(**load_recipe(name).settings), load_recipe(name).needs
+    own = config.normalise == "dataset" or (config.normalise is None and config.data in ("fer2013", "ferplus"))
+    assert own or name in ("fsdp-resnet50-imagenet", "finetune-fsdp-resnet20-cifar10", "dsd-vggface-fer2013")
+    assert own or "init" in needs or name == "fsdp-resnet50-imagenet"
+    assert config.data_options == ({"drop_leaked": True} if config.data in ("fer2013", "ferplus") else {})
+
+
+def test_the_setting_of_vgg_face() -> None:
+    """Frozen convolutions, dropout 0.7, pixels divided by 0.1, D-S-D-S-D at 60 % on the fully connected layers."""
+    config = TrainConfig(**load_recipe("dsd-vggface-fer2013").settings)
+    assert (config.freeze, config.dropout, config.normalise) == (("conv_*",), 0.7, "0,0.1")
+    assert (config.lr, config.batch_size, config.momentum, config.image_size) == (1e-4, 128, 0.9, 224)
+    method = config.method.as_dict()
+    assert (method["phases"], tuple(method["lengths"]), method["sparsity"]) == ("dsdsd", (200, 50, 50, 50, 50), 0.6)
+
+
+def test_the_setting_of_imagenet32() -> None:
+    config = TrainConfig(**load_recipe("fsdp-resnet56-imagenet32").settings)
+    assert [round(learning_rate(config, epoch), 6) for epoch in (0, 9, 10, 20, 30)] == [0.01, 0.01, 0.001, 0.0001, 0.00001]
+    assert (config.epochs, config.batch_size, config.method.as_dict()["attenuation"]) == (40, 128, 0.2)
 
 
 def test_page_lists_what_the_files_say() -> None:

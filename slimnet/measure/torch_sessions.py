@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from slimnet._foreign import no_exit
+from slimnet._modes import kept_modes
 from slimnet.errors import ArgumentError, MeasureError
 from slimnet.measure.inputs import InputSpec, make_input
 from slimnet.measure.timed import Setting, Timed, generator, one_line
@@ -24,8 +25,8 @@ class TorchNetwork:
     """A network to be run by PyTorch, as a variant of :func:`slimnet.measure.compare_latency`.
 
     Attributes:
-        module: the network, or a function that makes it. It is run in evaluation mode and is left on the device that it was
-            run on.
+        module: the network, or a function that makes it. It is run in evaluation mode, of which nothing is left when the session
+            is closed, and is left on the device that it was run on.
         example_inputs: (N, …) tensor, or a tuple of such: sizes and types of the inputs.
         compiled: through ``torch.compile``.
     """
@@ -64,12 +65,15 @@ class TorchNetwork:
         import torch
 
         _check_device(how.provider)
-        before = torch.get_num_threads()
+        undo = ExitStack()
+        undo.callback(torch.set_num_threads, torch.get_num_threads())
         torch.set_num_threads(how.threads)
         try:
-            return self._open(name, how, close=lambda: torch.set_num_threads(before))
+            if isinstance(self.module, torch.nn.Module):
+                undo.enter_context(kept_modes(self.module))
+            return self._open(name, how, close=undo.close)
         except BaseException:
-            torch.set_num_threads(before)
+            undo.close()
             raise
 
     def _open(self, name: str, how: Setting, close: Callable[[], None]) -> Timed:

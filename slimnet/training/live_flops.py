@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import Tensor, nn
 
+from slimnet._modes import in_eval_mode
 from slimnet.graph.groups import ChannelGroup
 
 _Layer = nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.Linear
@@ -72,12 +73,10 @@ def _dense_flops(model: nn.Module, example: Tensor) -> tuple[dict[str, float], d
 
     layers = [(f"{name}.weight", module) for name, module in model.named_modules() if isinstance(module, _Layer)]
     handles = [module.register_forward_hook(note(name)) for name, module in layers]  # type: ignore[arg-type]
-    was_training = model.training
     try:
-        with torch.no_grad():
-            model.eval()(example)
+        with in_eval_mode(model), torch.no_grad():
+            model(example)
     finally:
         for handle in handles:
             handle.remove()
-        model.train(was_training)
     return flops, shapes
