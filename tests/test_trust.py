@@ -227,6 +227,19 @@ def interrupted(num_classes: int, in_channels: int) -> nn.Module:
     raise KeyboardInterrupt
 
 
+@pytest.mark.parametrize(("name", "message"), [("quits:make", "Cannot import quits"), ("test_trust:at_call", "at_call failed")])
+def test_nor_where_a_network_is_built(name: str, message: str, here: Path) -> None:
+    (here / "quits.py").write_text("raise SystemExit(0)")
+    with pytest.raises(ModelError, match=f"{message}.*tried to end the program"):
+        build_model(name, num_classes=2)
+
+
+def test_nor_where_it_is_first_run(here: Path) -> None:
+    settings = {**QUICK, "method": Dense(), "out": here / "new", "progress": False}
+    with pytest.raises(ModelError, match=r"at_run cannot take images of shape \(1, 8, 8\): .*tried to end the program"):
+        slimnet.train(model="test_trust:at_run", **settings)
+
+
 @pytest.mark.parametrize("name", ["at_import", "at_call", "at_run", "at_training"])
 def test_foreign_code_does_not_end_the_program(name: str, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (here / "quits.py").write_text("raise SystemExit(0)")
