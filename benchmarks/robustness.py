@@ -75,6 +75,8 @@ def prepare(folder: Path, seed: int, parts: Sequence[str]) -> Given:
     folder.mkdir(parents=True, exist_ok=True)
     warm(WARM)
     given = make(folder / "given", folder / "scratch")
+    if {**before, **now} != before:
+        given.forget_lines()
     state.write_text(json.dumps(made | now))
     warm(given.modules)
     warm_exporters()

@@ -47,6 +47,12 @@ class Given:
         """Keep what is known of them for another time."""
         (self.folder / "about.json").write_text(json.dumps({"modules": self.modules, "seconds": self.seconds}))
 
+    def forget_lines(self) -> None:
+        """How many lines write is to be counted again."""
+        for name in [name for name in self.seconds if name.endswith("lines")]:
+            del self.seconds[name]
+        self.write()
+
     def copy(self, name: str, to: Path) -> Path:
         """A copy of one of them."""
         source = self.folder / name
