@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import fcntl
+import fnmatch
 import hashlib
 import json
 import os
@@ -228,7 +229,7 @@ def show(task: Task, folder: Path, given: Given) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--part", action="append", choices=list(PARTS), help="one part; may be repeated (default: all)")
-    parser.add_argument("--case", help="one case of the part, by its name, with all that it said; nothing is kept")
+    parser.add_argument("--case", help="cases by their name or a pattern, with all that was said; nothing is kept")
     parser.add_argument("--limit", type=int, help="about so many cases of each part, from all over it")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--minutes", type=float, default=120.0, help="begin no case after that; the next call goes on")
@@ -244,7 +245,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = prepare(options.folder, options.seed, parts)
     tasks = all_tasks(parts, options.seed, given, options.limit)
     if options.case is not None:
-        for task in (task for task in tasks if task.name == options.case):
+        for task in (task for task in tasks if options.case == task.name or fnmatch.fnmatchcase(task.name, options.case)):
             show(task, options.folder, given)
         return 0
     done = {(each["part"], each["case"]) for each in read_results(options.folder)}
