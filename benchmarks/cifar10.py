@@ -43,7 +43,7 @@ def train(name: str) -> slimnet.Run:
         init=weights,
         teacher=weights if chosen["teacher"] else None,
         distill_weight=0.5,
-        precision="bf16",
+        precision="auto",
         channels_last=True,
         val_fraction=0.04,
         out=out,

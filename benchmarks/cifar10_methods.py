@@ -49,7 +49,7 @@ def train(name: str, seed: int) -> slimnet.Run:
         init=str(data / "weights" / f"{MODEL}_cifar10.th"),
         method=METHODS[name],
         seed=seed,
-        precision="bf16",
+        precision="auto",
         channels_last=True,
         out=out,
         resume=(out / "config.json").is_file(),

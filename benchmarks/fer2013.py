@@ -28,7 +28,7 @@ COMMON: dict[str, Any] = {
     "schedule": "cosine",
     "label_smoothing": 0.1,
     "ema": 0.998,
-    "precision": "bf16",
+    "precision": "auto",
     "channels_last": True,
 }
 DENSE: dict[str, Any] = {"method": slimnet.Dense(), "epochs": 24, "lr": 0.1, "weight_decay": 5e-4}

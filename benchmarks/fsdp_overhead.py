@@ -48,7 +48,7 @@ def make_loop(name: str, folder: Path, crew: object) -> Loop:
     data = data_dir()
     config = TrainConfig(
         model="resnet20", data="cifar10", data_dir=str(data), method=VARIANTS[name], epochs=EPOCHS, lr=0.01,
-        precision="bf16", channels_last=True, init=str(data / "weights/resnet20_cifar10.th"),
+        precision="auto", channels_last=True, init=str(data / "weights/resnet20_cifar10.th"),
     )  # fmt: skip
     job = prepare(config, crew, weights=True, say=print)
     chosen = stratified_indices(job.dataset.train.labels, IMAGES, torch.Generator().manual_seed(0))

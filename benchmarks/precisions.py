@@ -25,7 +25,6 @@ from slimnet._files import read_json, write_json
 from slimnet.export.precision import to_int8
 from slimnet.measure import LatencyReport, compare_latency, count
 from slimnet.pipeline import PrecisionSettings
-from slimnet.pipeline.data import load_run_data
 from slimnet.pipeline.precisions import PrecisionStep, answers
 
 RUNS = ("cifar10-resnet20", "cifar10-resnet56", "fer2013-slim")
@@ -59,7 +58,7 @@ def make_resnet18(folder: Path) -> dict[str, Any]:
 def make_run(name: str, folder: Path) -> dict[str, Any]:
     """The dense network and every precision of the slim one, refused ones too."""
     bundle = slimnet.export_run(Path("runs") / name, folder / "bundle", force=True)
-    data = load_run_data(read_json(Path("runs") / name / "config.json")["train"])
+    data = slimnet.Run.open(Path("runs") / name).dataset()
     step = PrecisionStep(data, PrecisionSettings(("int8", "fp16")), print)
     files = step(bundle.onnx.read_bytes())
     assert step.choice is not None

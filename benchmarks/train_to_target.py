@@ -33,7 +33,7 @@ SETTINGS: dict[str, Any] = {
     "schedule": "cosine",
     "warmup_epochs": 1,
     "distill_weight": 0.5,
-    "precision": "bf16",
+    "precision": "auto",
     "channels_last": True,
 }
 

@@ -19,6 +19,7 @@ from slimnet.errors import ArgumentError
 COLORS = {1: "grey", 3: "rgb"}
 _MODES = {1: "L", 3: "RGB"}
 _SHIFT = 8  # of 16 bits to 8: the upper byte, as Pillow does it in colour
+_LARGEST = 1e6  # of a side, a mean, a deviation
 _ORIENTATION = 0x0112  # the EXIF tag
 
 RESIZE = {
@@ -83,14 +84,14 @@ def check(preprocessing: Mapping[str, Any]) -> None:
     if missing:
         raise ArgumentError(f"`preprocessing` lacks {', '.join(missing)}: it must say {', '.join(KEYS)}.")
     channels = preprocessing["channels"]
-    if channels not in COLORS:
+    if type(channels) is not int or channels not in COLORS:
         raise ArgumentError(f"`channels` of `preprocessing` must be 1 (grey) or 3 (RGB), got {channels!r}.")
     fixed = {"color": COLORS[channels], **_RULES, **({"grey": GREY} if channels == 1 else {})}
     for key, value in fixed.items():
         if preprocessing.get(key) != value:
             raise ArgumentError(f"`{key}` of `preprocessing` must be {value}, got {preprocessing.get(key)!r}.")
     _check_numbers(preprocessing, "size", 2, least=1)
-    _check_numbers(preprocessing, "mean", channels, least=-math.inf)
+    _check_numbers(preprocessing, "mean", channels, least=-_LARGEST)
     _check_numbers(preprocessing, "std", channels, least=math.ulp(0.0))
 
 
@@ -157,6 +158,22 @@ def depth_fault(image: Image.Image) -> str | None:
     return f"has 32 bits a value (mode {image.mode}), and nothing says which is white: convert it to 8 bits."
 
 
+def size_fault(given: tuple[int, int], size: tuple[int, int] | None = None) -> str | None:
+    """Why a picture is too large to be decoded, or would be once it covers a size; None if it is not.
+
+    Args:
+        given: its width and height, in pixels.
+        size: (H, W) that it is to cover.
+    """
+    width, height = given
+    most = Image.MAX_IMAGE_PIXELS or 1 << 62
+    if width * height > most:
+        return f"has {width * height:,} pixels: at most {most:,} are decoded. Make it smaller first."
+    if size is not None and max(1.0, size[0] / height, size[1] / width) ** 2 * width * height > most:
+        return f"is {width:,}×{height:,} pixels: too narrow to be brought to {size[1]}×{size[0]}; crop it first."
+    return None
+
+
 def fitted(image: Image.Image, size: tuple[int, int]) -> Image.Image:
     """Resized (bilinear, antialiased) to cover (H, W), then cropped at its centre; see :data:`RESIZE`."""
     height, width = size
@@ -182,5 +199,5 @@ def orientation(image: Image.Image) -> int:
 def _check_numbers(preprocessing: Mapping[str, Any], key: str, count: int, *, least: float) -> None:
     values, kind = preprocessing[key], int if key == "size" else (int, float)
     numbers = isinstance(values, list | tuple) and all(isinstance(v, kind) and not isinstance(v, bool) for v in values)
-    if not numbers or len(values) != count or not all(math.isfinite(v) and v >= least for v in values):
+    if not numbers or len(values) != count or not all(least <= v <= _LARGEST for v in values):
         raise ArgumentError(f"`{key}` of `preprocessing` must be {count} numbers in their range, got {values!r}.")

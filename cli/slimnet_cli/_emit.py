@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import click
 
+from slimnet_cli._clean import clean, echo
+
 
 def say(message: str) -> None:
     """A line of progress, on stderr."""
-    click.echo(message, err=True)
+    echo(message, err=True)
 
 
 def emit_json(value: Mapping[str, Any]) -> None:
     """A result as indented JSON, on stdout."""
-    click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+    from slimnet._json import encode
+
+    click.echo(encode(value, indent=2))
 
 
 def emit_table(rows: Sequence[Sequence[str]]) -> None:
     """A table on stdout: the first row is the head, the first column is flush left."""
+    rows = [[clean(cell) for cell in row] for row in rows]
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     for number, row in enumerate(rows):
         cells = [

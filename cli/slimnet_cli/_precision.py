@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from slimnet_cli._clean import echo
 from slimnet_cli._emit import emit_table, number, percent, say
 from slimnet_cli._options import ParamType, together
 
@@ -88,11 +89,11 @@ def show_precisions(choice: Any, entries: Mapping[str, Any]) -> None:
         if one.name == "int8":
             left = ", ".join(one.made["excluded"]) or "no layer"
             bits = 7 if one.made["reduce_range"] else 8
-            click.echo(f"int8: {one.made['method']} calibration, {bits}-bit weights, {left} left in fp32")
+            echo(f"int8: {one.made['method']} calibration, {bits}-bit weights, {left} left in fp32")
         if one.refused:
             say(f"warning: {one.name} is not written: {one.refused}")
     low, high = choice.latency.control.interval
-    click.echo(f"one image, one thread, {choice.latency.rounds} rounds; A/A control {low:.3f}–{high:.3f}")
+    echo(f"one image, one thread, {choice.latency.rounds} rounds; A/A control {low:.3f}–{high:.3f}")
     for flag in choice.latency.flags.values():
         say(f"warning: {flag}")
 

@@ -7,8 +7,9 @@ from typing import Any
 
 import click
 
-from slimnet_cli._emit import emit_json, emit_table, percent
-from slimnet_cli._options import BundlePath, as_json
+from slimnet_cli._clean import echo
+from slimnet_cli._emit import emit_json, emit_table, percent, say
+from slimnet_cli._options import BundlePath, as_json, time_limit, trust_code
 
 
 @click.command("evaluate")
@@ -24,6 +25,8 @@ from slimnet_cli._options import BundlePath, as_json
     show_default=True,
     help="Average the answers over views of each image.",
 )
+@time_limit
+@trust_code
 @as_json
 def command(what: Path, split: str, as_json: bool, **options: Any) -> None:
     """Evaluate a run, the slim network of a bundle (or of one that slimnet ships, by its name), or an ONNX file on a split.
@@ -35,7 +38,7 @@ def command(what: Path, split: str, as_json: bool, **options: Any) -> None:
     """
     from slimnet.pipeline import evaluate_any
 
-    result, classes = evaluate_any(what, split=split, **options)
+    result, classes = evaluate_any(what, split=split, say=say, **options)
     if as_json:
         emit_json({"split": split, "classes": list(classes), **result.as_dict()})
     else:
@@ -45,7 +48,7 @@ def command(what: Path, split: str, as_json: bool, **options: Any) -> None:
 def _table(result: Any, classes: tuple[str, ...]) -> None:
     views = "" if result.views == "one" else f", mean over views ({result.views})"
     figures = f"accuracy {percent(result.accuracy)}, macro-F1 {percent(result.macro_f1)}, loss {result.loss:.4f}"
-    click.echo(f"{figures} on {result.count} images{views}")
+    echo(f"{figures} on {result.count} images{views}")
     head = ("true \\\\ found".replace("\\\\", "\\"), *classes, "accuracy", "F1")
     body = [
         (name, *(str(n) for n in row), percent(share), percent(f1))

@@ -7,8 +7,9 @@ from typing import Any
 
 import click
 
+from slimnet_cli._clean import echo
 from slimnet_cli._emit import emit_json, emit_table, number, percent, say
-from slimnet_cli._options import align, as_json, existing, folder_out, force
+from slimnet_cli._options import align, as_json, existing, folder_out, force, time_limit, trust_code
 from slimnet_cli._precision import precision_options, show_precisions, take_precisions
 
 
@@ -33,6 +34,8 @@ from slimnet_cli._precision import precision_options, show_precisions, take_prec
     show_default=True,
     help="Steps that make the graphs faster: those that only take work away, or all, each timed and kept only if it pays here.",
 )
+@time_limit
+@trust_code
 @force
 @as_json
 def command(run: Path, out: Path, as_json: bool, **options: Any) -> None:
@@ -68,21 +71,21 @@ def _table(bundle: Any) -> None:
     )
     saved = 1 - slim.flops / dense.flops
     paper = report["paper_accounting"]["saved"]
-    click.echo(f"FLOPs saved: {percent(saved)} realised, {percent(paper)} in paper accounting (multiply-adds).")
+    echo(f"FLOPs saved: {percent(saved)} realised, {percent(paper)} in paper accounting (multiply-adds).")
     surgery = report["surgery"]
-    click.echo(f"parity: slim against masked {surgery['verification']['worst']:.1e} relative in float64 (at most 1e-9)")
-    click.echo(f"        ONNX Runtime against masked {_onnx_error(bundle):.1e} relative in float32 (at most 1e-5)")
+    echo(f"parity: slim against masked {surgery['verification']['worst']:.1e} relative in float64 (at most 1e-9)")
+    echo(f"        ONNX Runtime against masked {_onnx_error(bundle):.1e} relative in float32 (at most 1e-5)")
     _steps(report["graph"])
     kept = surgery["closed"] - surgery["removed"]
-    click.echo(f"channels: {surgery['removed']} removed of {surgery['closed']} closed" + (f", {kept} stay" if kept > 0 else ""))
+    echo(f"channels: {surgery['removed']} removed of {surgery['closed']} closed" + (f", {kept} stay" if kept > 0 else ""))
     for name, cost in (("dense", dense), ("slim", slim)):
         if cost.unknown:
             say(f"warning: operators of the {name} network that are not counted: {', '.join(cost.unknown)}")
     if bundle.choice:
         show_precisions(bundle.choice, bundle.model["precisions"])
     if bundle.is_compact:
-        click.echo(f"compact: {bundle.onnx.name} alone; FLOPs and accuracy above are of the slim network in fp32")
-    click.echo(str(bundle.path))
+        echo(f"compact: {bundle.onnx.name} alone; FLOPs and accuracy above are of the slim network in fp32")
+    echo(str(bundle.path))
 
 
 def _steps(graphs: dict[str, Any]) -> None:
@@ -91,7 +94,7 @@ def _steps(graphs: dict[str, Any]) -> None:
         for step in graph["steps"]:
             timed = "" if step["speedup"] is None else "{:.3f}× ({:.3f}–{:.3f}), ".format(step["speedup"], *step["interval"])
             if timed or not step["kept"]:
-                click.echo(f"{name} {step['name']}: {timed}{step['reason']}")
+                echo(f"{name} {step['name']}: {timed}{step['reason']}")
 
 
 def _onnx_error(bundle: Any) -> float:

@@ -12,13 +12,14 @@ from typing import Any
 
 import click
 
+from slimnet_cli._clean import echo
 from slimnet_cli._emit import percent, say
-from slimnet_cli._options import BundlePath, force
+from slimnet_cli._options import BundlePath, force, time_limit
 from slimnet_cli._progress import Progress
 
 Emit = Callable[[dict[str, Any]], None]
 NAMED = 8  # of those that failed, in the last line
-_encode = json.JSONEncoder(ensure_ascii=False).encode
+_encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
 
 
 @click.command("predict")
@@ -44,6 +45,7 @@ _encode = json.JSONEncoder(ensure_ascii=False).encode
     metavar="OUT",
     help="Draw boxes and labels: a picture, a folder for several, or a video.",
 )
+@time_limit
 @force
 @click.option("--json", "as_json", is_flag=True, help="Print a line of JSON for each image, as they are done.")
 def command(bundle: Path, images: tuple[str, ...], as_json: bool, **options: Any) -> None:
@@ -87,7 +89,7 @@ def _images(bundle: Path, images: tuple[str, ...], emit: Emit, options: dict[str
                 failed.append(result)
                 if len(sources) > 1:
                     progress.clear()
-                    click.echo(f"slimnet: {' '.join(result.error.split())}", err=True)
+                    echo(f"slimnet: {' '.join(result.error.split())}", err=True)
             emit(result.as_dict())
     progress.clear()
     _finish(len(sources), failed, found)
@@ -167,18 +169,13 @@ def _emit_json(value: dict[str, Any]) -> None:
 def _emit_line(value: dict[str, Any]) -> None:
     if value["error"] is not None:
         return
-    where = [f"frame {value['frame']}"] if "frame" in value else [_printable(value["image"])]
+    where = [f"frame {value['frame']}"] if "frame" in value else [value["image"]]
     for prediction in value["predictions"]:
         classes = ", ".join(f"{each['label']} {percent(each['probability'])}" for each in prediction["top"])
         where.append(classes if prediction["box"] is None else f"{classes} at {_place(*prediction['box'])}")
     notes = [f"({note})" for note in value["notes"]]
-    click.echo("  ".join(where + notes))
+    echo("  ".join(where + notes))
 
 
 def _place(x: int, y: int, width: int, height: int) -> str:
     return f"{x},{y} ({width}×{height})"
-
-
-def _printable(name: str) -> str:
-    """A name on one line, whatever it holds."""
-    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in name)

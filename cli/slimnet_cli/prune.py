@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from slimnet_cli._clean import echo
 from slimnet_cli._emit import emit_json, emit_table, number, percent, say
 from slimnet_cli._options import as_json, existing, folder_out, force, network, take_target, target_options, together
 
@@ -57,8 +58,8 @@ def command(checkpoint: Path, out: Path, force: bool, as_json: bool, **options: 
     rows += [(g["name"], str(g["size"]), str(g["closed"])) for g in report["groups"]]
     emit_table(rows)
     before, after = report["flops"]["dense"], report["flops"]["realisable"]
-    click.echo(f"FLOPs: {number(before)} dense, {number(after)} once cut ({percent(1 - after / before)} less)")
+    echo(f"FLOPs: {number(before)} dense, {number(after)} once cut ({percent(1 - after / before)} less)")
     if "allocation" in report:
         predicted = report["allocation"]["predicted"]
-        click.echo(f"predicted: {predicted['ms']:.3g} ms of {predicted['dense_ms']:.3g} ms, {predicted['speedup']:.2f}×")
-    click.echo(str(out / "model.safetensors"))
+        echo(f"predicted: {predicted['ms']:.3g} ms of {predicted['dense_ms']:.3g} ms, {predicted['speedup']:.2f}×")
+    echo(str(out / "model.safetensors"))

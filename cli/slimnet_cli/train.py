@@ -9,12 +9,12 @@ from typing import Any
 import click
 
 from slimnet_cli._emit import emit_json, emit_table, percent
-from slimnet_cli._options import as_json, folder_out, force, take_target, target_options, together
+from slimnet_cli._options import as_json, folder_out, force, take_target, target_options, together, trust_code
 from slimnet_cli._recipe import recipe_option, with_recipe
 from slimnet_cli._settings import divide, method_of, read_sets, set_option
 
 DATA_OPTIONS = ("drop_leaked", "skip_bad_rows")
-METHODS = "asfp, asrfp, dense, dsd, fpgm, fsdp, network-slimming, sfp, srfp, stages, structured-dsd"
+METHODS = "asfp, asrfp, dense, dsd, fpgm, fsdp, network-slimming, one-shot, sfp, srfp, stages, structured-dsd"
 METHOD_FIELDS = (
     *("rate", "rate_norm", "rate_cs", "rate_gm", "sparsity", "tau", "attenuation"),
     *("couple", "faithful", "finetune_epochs"),
@@ -41,7 +41,7 @@ data_options = together(
     click.option("--image-size", type=int, help="Side to which images are resized."),
     click.option("--val-fraction", type=float, help="Share of the training data held out for selection."),
     click.option("--train-fraction", type=float, help="Share of the rest that is trained on, for quick trials.  [default: 1]"),
-    click.option("--normalise", metavar="dataset|imagenet", help="Mean and deviation taken off the images."),
+    click.option("--normalise", metavar="dataset|imagenet|MEAN,STD", help="Mean and deviation taken off the images."),
     click.option("--augment", metavar="NAME=VALUE", multiple=True, help="Change the augmentation: crop_padding, flip, rotate …"),
     click.option("--drop-leaked", is_flag=True, default=None, help="Leave out training images that also stand in val or test."),
     click.option("--skip-bad-rows", is_flag=True, default=None, help="Leave malformed rows of a CSV out, and count them."),
@@ -63,9 +63,14 @@ optimisation = together(
     click.option("--teacher", metavar="RUN_OR_WEIGHTS", help="Learn from a run, or from weights of this very network."),
     click.option("--distill-weight", type=float, help="Share of the teacher in the loss.  [default: 0.5]"),
     click.option("--distill-temperature", type=float, help="By which logits are divided.  [default: 4]"),
+    click.option("--freeze", metavar="LAYER", multiple=True, help="Layers that are not trained, by name or pattern. Repeatable."),
+    click.option("--dropout", type=float, help="Share that dropout layers leave out.  [default: the network's own]"),
     click.option("--ema", type=float, metavar="DECAY", help="Keep the running average of the weights, e.g. 0.999."),
     click.option("--mixup", type=float, metavar="ALPHA", help="Mix images in pairs."),
     click.option("--cutmix", type=float, metavar="ALPHA", help="Paste rectangles of one image into another."),
+    click.option(
+        "--cut", metavar="settled|never", help="Train the cut network on once the selection is final.  [default: settled]"
+    ),
     click.option("--precision", metavar="auto|fp32|bf16", help="auto takes what is faster on the device."),
     click.option("--compile", is_flag=True, default=None, help="Use torch.compile."),
     click.option("--device", help="auto, cpu, cuda …"),
@@ -84,6 +89,7 @@ optimisation = together(
 @set_option
 @folder_out
 @click.option("--resume", is_flag=True, help="Go on with the run in the output folder.")
+@trust_code
 @force
 @click.option("--quiet", is_flag=True, help="No progress on stderr.")
 @as_json
@@ -103,7 +109,7 @@ def command(out: Path, resume: bool, force: bool, quiet: bool, as_json: bool, me
     sets = read_sets(options.pop("sets"))
     augment = read_sets(options.pop("augment"), flag="--augment")
     recipe: str | None = options.pop("recipe")
-    settings = {name: value for name, value in options.items() if value is not None}
+    settings = {name: value for name, value in options.items() if value is not None and value != ()}
     if augment:
         settings["augment"] = augment
     if target := take_target(settings):

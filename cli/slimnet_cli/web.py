@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from slimnet_cli._clean import echo
 from slimnet_cli._emit import emit_json, emit_table, number, percent, say
 from slimnet_cli._options import BundlePath, as_json, existing, folder_out, force
 
@@ -47,7 +48,7 @@ def command(bundle: Path, out: Path, serve: int | None, as_json: bool, **options
     else:
         _table(site)
     if serve is not None:
-        _serve(site.path, serve)
+        _serve(site, serve)
 
 
 def _table(site: Any) -> None:
@@ -56,16 +57,15 @@ def _table(site: Any) -> None:
         accuracy = (network["accuracy"] or {}).get("value")
         rows.append((network["name"], percent(accuracy), number(network["bytes"])))
     emit_table(rows)
-    click.echo(f"{len(site.files)} files, {number(site.bytes)} bytes in all")
-    click.echo(str(site.path))
+    echo(f"{len(site.files)} files, {number(site.bytes)} bytes in all")
+    echo(str(site.path))
 
 
-def _serve(folder: Path, port: int) -> None:
-    from functools import partial
-    from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+def _serve(site: Any, port: int) -> None:
+    from slimnet.web import SiteServer
 
-    with ThreadingHTTPServer(("127.0.0.1", port), partial(SimpleHTTPRequestHandler, directory=str(folder))) as server:
-        say(f"http://127.0.0.1:{server.server_address[1]}/ (Ctrl-C ends it)")
+    with SiteServer(site.path, site.files, port) as server:
+        say(f"{server.url} (Ctrl-C ends it)")
         try:
             server.serve_forever()
         except KeyboardInterrupt:

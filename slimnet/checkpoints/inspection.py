@@ -44,8 +44,6 @@ def _making(group: ChannelGroup, model: nn.Module, flops: Mapping[str, int]) -> 
 
 def group_row(group: Mapping[str, Any]) -> dict[str, Any]:
     """A group of a plan without its index list."""
-    return {key: value for key, value in group.items() if key != "kept"} | {"kept": _length(group["kept"])}
-
-
-def _length(ranges: str) -> int:
-    return len(from_ranges(ranges))
+    return {key: value for key, value in group.items() if key != "kept"} | {
+        "kept": len(from_ranges(group["kept"], group["size"]))
+    }

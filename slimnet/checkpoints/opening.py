@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from slimnet.data import recorded_classes
 from slimnet.models import build_model, load_weights
 from slimnet.models.weights import first_and_last
 
@@ -26,7 +27,8 @@ def open_checkpoint(
         image_size: side of the input.
 
     Returns:
-        The network in eval mode, random input (2, C, H, W), and what it takes to build the network again.
+        The network in eval mode, random input (2, C, H, W), and what it takes to build the network again, with the names of its
+        classes where the checkpoint lies in a run.
 
     Raises:
         FileFormatError: if the file is missing, corrupt, or not a plain state dict.
@@ -39,4 +41,7 @@ def open_checkpoint(
     shape = [channels, image_size, image_size]
     example = torch.randn(2, *shape, generator=torch.Generator().manual_seed(0))
     config = {"model": model, "num_classes": outputs, "in_channels": channels, "image_shape": shape}
+    names = recorded_classes(checkpoint)
+    if names is not None and len(names) == outputs:
+        config["classes"] = list(names)
     return network.eval(), example, config

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from slimnet._modes import in_eval_mode
 from slimnet.errors import ArgumentError
 
 Reduce = Callable[[Tensor], None]
@@ -74,7 +75,8 @@ def collect_class_statistics(
         if name not in known:
             raise ArgumentError(f"the model has no module {name!r} to take class statistics of.")
     counts = torch.zeros(num_classes, dtype=torch.int64)
-    with _observed({name: known[name] for name in modules}, num_classes) as watch, _evaluating(model):
+    observed = {name: known[name] for name in modules}
+    with in_eval_mode(model), torch.no_grad(), _observed(observed, num_classes) as watch:
         for images, labels in batches:
             counts += _count(labels, num_classes)
             watch.labels = labels
@@ -126,18 +128,6 @@ def _hook(watch: _Watch, name: str) -> Callable[[nn.Module, object, Tensor], Non
         watch.add(name, output)
 
     return observe
-
-
-@contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    modes = [(module, module.training) for module in model.modules()]
-    try:
-        model.eval()
-        with torch.no_grad():
-            yield
-    finally:
-        for module, training in modes:
-            module.training = training
 
 
 def _count(labels: Tensor, num_classes: int) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from slimnet.data.balance import class_weights
 from slimnet.data.batches import Batches
+from slimnet.data.classes import ClassMatch, match_classes, match_count, recorded_classes
 from slimnet.data.dataset import Augment, Dataset, Split
 from slimnet.data.duplicates import Duplicates, duplicates
 from slimnet.data.ferplus import FERPLUS_CLASSES, ferplus_targets, ferplus_votes
@@ -15,6 +16,7 @@ __all__ = [
     "FERPLUS_CLASSES",
     "Augment",
     "Batches",
+    "ClassMatch",
     "Dataset",
     "Duplicates",
     "ImageFiles",
@@ -25,6 +27,9 @@ __all__ = [
     "ferplus_targets",
     "ferplus_votes",
     "load_data",
+    "match_classes",
+    "match_count",
     "read_image",
+    "recorded_classes",
     "stratified_indices",
 ]

@@ -1,14 +1,14 @@
 """A binary copy of what was parsed from a file: beside it in ``.slimnet/``, or else in the user's cache folder.
 
 The copy belongs to one state of the file: its size, its time of change, and a hash of blocks all over it.
-It is written whole or not at all, and a copy that is damaged or of another state counts as absent.
+It is written whole or not at all, with a checksum of its tensors. A copy that is damaged or of another state counts as absent.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import os
+import warnings
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from slimnet._checksum import checksum
 from slimnet._files import read_tensors, write_tensors
-from slimnet.errors import FileFormatError
+from slimnet._json import check, decode, encode
+from slimnet.errors import FileFormatError, SlimnetWarning
 
 _ABOUT = "about"  # the name of the tensor that holds JSON
 _BLOCK, _BLOCKS = 1 << 14, 64
@@ -45,22 +47,27 @@ def fingerprint(path: Path, version: str) -> str:
 def read_copy(path: Path, key: str) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
     """The tensors and JSON values that were stored for this state of ``path``, or None."""
     for place in _places(path):
-        with suppress(FileFormatError, OSError, ValueError, KeyError):
+        with suppress(FileFormatError, OSError, ValueError, KeyError, TypeError):
             tensors = read_tensors(place)
-            about = json.loads(bytes(tensors.pop(_ABOUT).tolist()))
-            if about["key"] == key:
+            about = decode(bytes(tensors.pop(_ABOUT).tolist()), str(place))
+            check(about, "copy", str(place))
+            if about["key"] == key and about["checksum"] == checksum(tensors):
                 return tensors, about
     return None
 
 
 def write_copy(path: Path, key: str, tensors: dict[str, Tensor], about: dict[str, Any]) -> Path | None:
-    """Store a copy for this state of ``path`` in the first place that can be written; None if there is none."""
-    text = json.dumps({"key": key, **about}).encode()
+    """Store a copy for this state of ``path`` in the first place that can be written; None, with a warning, if there is none."""
+    text = encode({"key": key, "checksum": checksum(tensors), **about}, ascii_only=True).encode()
     content = {**tensors, _ABOUT: torch.tensor(list(text), dtype=torch.uint8)}
     for place in _places(path):
-        with suppress(OSError):
-            write_tensors(place, content)
+        try:
+            write_tensors(place, content, parents=True)
+        except OSError as error:
+            reason = error
+        else:
             return place
+    warnings.warn(f"no copy of {path} is kept: {reason} It is parsed again next time.", SlimnetWarning, stacklevel=2)
     return None
 
 

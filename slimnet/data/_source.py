@@ -39,25 +39,24 @@ class Source:
         classes: names of the classes.
         train: all training data.
         test: the test data.
-        mean: of the training data, a value a channel, in units where 255 is 1.
-        std: likewise.
         flip: whether a mirrored image still shows its class.
         val: the validation data, where it comes apart from the training data.
         normalise: ``"dataset"`` or ``"imagenet"``, the default of this data set.
         augment: the customary random changes; None for crop and flip.
         notes: what a user should know about this data, a line each.
+        statistics: mean and std of its training images, a value a channel, in units where 255 is 1, where they are known; else
+            they are computed once the validation split is held out.
     """
 
     classes: tuple[str, ...]
     train: Split
     test: Split
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
     flip: bool = True
     val: Split | None = None
     normalise: str = "dataset"
     augment: Augment | None = None
     notes: tuple[str, ...] = ()
+    statistics: tuple[tuple[float, ...], tuple[float, ...]] | None = None
 
 
 def resized(images: Tensor, size: int | None) -> Tensor:

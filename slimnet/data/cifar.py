@@ -33,9 +33,9 @@ def load(request: Request) -> Source:
     kind: Any = {"cifar10": datasets.CIFAR10, "cifar100": datasets.CIFAR100}[request.name]
     root = _root(request, kind.base_folder)
     train, test = (_read(kind, root, request, train=part) for part in (True, False))
-    mean, std = _STATISTICS[request.name]
     normalise = "imagenet" if request.name == "cifar10" else "dataset"
-    return Source(tuple(train.classes), _split(train, request), _split(test, request), mean, std, normalise=normalise)
+    splits, statistics = (_split(train, request), _split(test, request)), _STATISTICS[request.name]
+    return Source(tuple(train.classes), *splits, normalise=normalise, statistics=statistics)
 
 
 def _root(request: Request, base_folder: str) -> Path:

@@ -49,14 +49,15 @@ def load(request: Request) -> Source:
     for part, split in zip(USAGES, (train, val, test), strict=True):
         if not len(split):
             raise DataError(f"{request.name}: {folder / names[0]} holds no row for {part}.")
-    mean, std = channel_statistics(train)
     notes = (*_skipped(rows), *overlap_notes(train, val, test))
     if request.options["drop_leaked"]:
         away = leaked(train, (val, test))
         train = train.subset((~away).nonzero().flatten())
         notes += (f"{int(away.sum()):,} training images left out that also stand in validation or test",)
+    statistics = channel_statistics(train)
     train, val, test = (_resized(part, request.image_size) for part in (train, val, test))
-    return Source(classes, train, test, mean, std, val=val, augment=_scaled(_AUGMENT, request.image_size), notes=notes)
+    augment = _scaled(_AUGMENT, request.image_size)
+    return Source(classes, train, test, val=val, augment=augment, notes=notes, statistics=statistics)
 
 
 def cached_rows(path: Path, *, skip_bad_rows: bool = False) -> Rows:

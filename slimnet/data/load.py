@@ -7,13 +7,13 @@ import importlib
 from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
-from typing import Literal
 
 import torch
 from torch import Generator
 
 from slimnet.data._source import Request, Source
 from slimnet.data.dataset import Augment, Dataset, Split
+from slimnet.data.normalise import statistics
 from slimnet.data.strata import stratified_indices
 from slimnet.errors import ArgumentError, DataError
 
@@ -27,9 +27,6 @@ LOADERS = {
     "fer2013": "slimnet.data.fer2013",
     "ferplus": "slimnet.data.fer2013",
 }
-
-Normalise = Literal["dataset", "imagenet"]
-IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
 def data_names() -> tuple[str, ...]:
@@ -45,7 +42,7 @@ def load_data(
     val_fraction: float = 0.1,
     seed: int = 0,
     image_size: int | None = None,
-    normalise: Normalise | None = None,
+    normalise: str | None = None,
     resident_bytes: int = 2 * 2**30,
     data_options: Mapping[str, bool] | None = None,
 ) -> Dataset:
@@ -64,9 +61,9 @@ def load_data(
         val_fraction: share of the training data held out, in (0, 1).
         seed: of the choice of the validation images.
         image_size: side of the square images in pixels; None leaves them as they are.
-        normalise: whose mean and std the images are brought to 0 and 1 with: ``"dataset"`` or ``"imagenet"``.
-            None means ``"dataset"``, except for CIFAR-10, where it means ``"imagenet"``: the ResNets in
-            circulation were trained so.
+        normalise: whose mean and std the images are brought to 0 and 1 with: ``"dataset"`` (of the training images that
+            are not held out) or ``"imagenet"``; or two numbers for every channel where 255 is 1, ``"0,0.1"``. None means
+            ``"dataset"``, except for CIFAR-10, where it means ``"imagenet"``: the ResNets in circulation were trained so.
         resident_bytes: a folder larger than this, decoded, is not held in memory but streamed from its files.
         data_options: for FER2013 and FER+: ``drop_leaked`` leaves training images out that also stand in validation or
             test; ``skip_bad_rows`` leaves malformed rows out, and counts them, instead of stopping at the first.
@@ -91,7 +88,7 @@ def load_data(
     folder = Path(data_dir) if data_dir is not None else None
     source: Source = loader.load(Request(name, folder, download, image_size, resident_bytes, options))
     train, val = (source.train, source.val) if source.val is not None else _hold_out(name, source.train, val_fraction, seed)
-    mean, std = _statistics(source, normalise or source.normalise)
+    mean, std = statistics(source, train, normalise)
     augment = source.augment or Augment(crop_padding=min(source.train.images.shape[2:]) // 8, flip=source.flip)
     return Dataset(name, source.classes, train, val, source.test, mean, std, augment, source.notes)
 
@@ -115,13 +112,3 @@ def _hold_out(name: str, data: Split, fraction: float, seed: int) -> tuple[Split
     if not count or not bool(kept.any()):
         raise DataError(f"{name}: {len(data)} training images are too few to hold out a share of {fraction}.")
     return data.subset(kept.nonzero().flatten()), data.subset(held)
-
-
-def _statistics(source: Source, normalise: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    if normalise == "dataset":
-        return source.mean, source.std
-    if normalise != "imagenet":
-        raise ArgumentError(f"`normalise` must be 'dataset' or 'imagenet', got {normalise!r}.")
-    if len(source.mean) != 3:
-        raise ArgumentError(f"`normalise='imagenet'` needs 3 channels, the images have {len(source.mean)}.")
-    return IMAGENET

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from slimnet._lazy import lazy
 
 if TYPE_CHECKING:
+    from slimnet.export._proto import onnx_labels
     from slimnet.export.bundle import Bundle, PrecisionFile, read_bundle
     from slimnet.export.compact import compact_bundle
     from slimnet.export.onnx import export_onnx
@@ -26,6 +27,7 @@ __all__ = [
     "compact_bundle",
     "compare",
     "export_onnx",
+    "onnx_labels",
     "read_bundle",
     "write_bundle",
 ]
@@ -37,6 +39,7 @@ _HOME = {
     "write_bundle": "write",
     "compact_bundle": "compact",
     "bundle_schema": "schema",
+    "onnx_labels": "_proto",
     "export_onnx": "onnx",
     "ParityCheck": "parity",
     "ParityReport": "parity",

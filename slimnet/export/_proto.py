@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import onnx
 
+from slimnet._json import decode, encode
 from slimnet.errors import FileFormatError
+from slimnet.measure.onnx_bounds import read_network
 
 PREFIX = "slimnet."
 
@@ -21,12 +23,12 @@ def parse(data: bytes, name: str) -> onnx.ModelProto:
         name: what an error calls it.
 
     Raises:
-        FileFormatError: if it is not valid ONNX.
+        FileFormatError: if it is not valid ONNX, or asks for more than `slimnet.measure.onnx_bounds` allows.
     """
+    proto = read_network(data, name)
     try:
-        proto = onnx.load_from_string(data)
         onnx.checker.check_model(proto, full_check=True)
-    except Exception as error:  # protobuf's, the checker's and shape inference's errors share no base class
+    except Exception as error:  # the checker's and shape inference's errors share no base class
         reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise FileFormatError(f"{name} is not valid ONNX ({reason}): it may be truncated.") from None
     return proto
@@ -35,7 +37,7 @@ def parse(data: bytes, name: str) -> onnx.ModelProto:
 def interface(proto: onnx.ModelProto) -> dict[str, Any]:
     """Opset, inputs and outputs as the file has them."""
     return {
-        "opset": max(entry.version for entry in proto.opset_import if entry.domain in ("", "ai.onnx")),
+        "opset": max((entry.version for entry in proto.opset_import if entry.domain in ("", "ai.onnx")), default=0),
         "inputs": [_value(value) for value in proto.graph.input],
         "outputs": [_value(value) for value in proto.graph.output],
     }
@@ -52,6 +54,21 @@ def metadata(proto: onnx.ModelProto) -> dict[str, str]:
     return {entry.key: entry.value for entry in proto.metadata_props if entry.key.startswith(PREFIX)}
 
 
+def onnx_labels(path: Path) -> tuple[str, ...] | None:
+    """Names of the outputs of an ONNX file of a bundle, which carries them in its metadata; None where a file has none.
+
+    Raises:
+        FileFormatError: if the file is missing or no ONNX, or its names are damaged.
+    """
+    text = metadata(read_network(path)).get(f"{PREFIX}labels")
+    if text is None:
+        return None
+    names = decode(text, f"`{PREFIX}labels` of {path}")
+    if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
+        raise FileFormatError(f"{path}: `{PREFIX}labels` in its metadata must be a list of names.")
+    return tuple(names)
+
+
 def stamped(data: bytes, entries: Mapping[str, str]) -> bytes:
     """The same valid ONNX file with these entries in its metadata."""
     proto = onnx.load_from_string(data)
@@ -61,10 +78,13 @@ def stamped(data: bytes, entries: Mapping[str, str]) -> bytes:
 
 
 def _text(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return value if isinstance(value, str) else encode(value)
 
 
 def _value(value: onnx.ValueInfoProto) -> dict[str, Any]:
+    kind = value.type.WhichOneof("value")
+    if kind != "tensor_type":
+        return {"name": value.name, "dtype": str(kind).removesuffix("_type"), "shape": []}
     tensor = value.type.tensor_type
     dims = [d.dim_param or d.dim_value for d in tensor.shape.dim]
     dtype = str(onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type))

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from slimnet._json import check
 from slimnet.errors import FileFormatError
 from slimnet.export import _seal, manifest
 from slimnet.export.check import read_manifest, read_report
 from slimnet.export.parity import ParityReport
+from slimnet.export.schema import SCHEMA
 from slimnet.measure.cost import Cost
 
 if TYPE_CHECKING:
@@ -91,5 +93,6 @@ def read_bundle(path: Path | str) -> Bundle:
     model = read_manifest(path)
     for fault in _seal.faults(path, model):
         raise FileFormatError(fault)
+    check(model, SCHEMA, str(path / _seal.MANIFEST), package=__package__)
     report, parity, costs = read_report(path)
     return Bundle(path, model, report, parity, costs["dense"], costs["slim"])

@@ -13,10 +13,10 @@ from typing import Any
 import torch
 from torch import nn
 
+from slimnet._modes import in_eval_mode
 from slimnet.errors import GraphError
 from slimnet.graph.capture import ExampleInputs, as_inputs
 from slimnet.graph.groups import ChannelGroup
-from slimnet.graph.modes import in_eval_mode
 
 Filter = tuple[str, int]  # a layer, and a channel of its output
 Partition = frozenset[frozenset[Filter]]

@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from slimnet._foreign import no_exit
+from slimnet._modes import in_eval_mode
 from slimnet.errors import ArgumentError, MeasureError
 from slimnet.measure.cost import Cost
 
@@ -66,18 +68,16 @@ def _left_as_found(model: nn.Module) -> Iterator[None]:
 
     fvcore leaves its hooks behind when the forward pass fails.
     """
-    modes = {module: module.training for module in model.modules()}
-    hooks = {m: (set(m._forward_pre_hooks), set(m._forward_hooks)) for m in modes}
+    hooks = {m: (set(m._forward_pre_hooks), set(m._forward_hooks)) for m in model.modules()}
     fast_attention = torch.backends.mha.get_fastpath_enabled()
     try:
-        model.eval()
         torch.backends.mha.set_fastpath_enabled(False)  # one fused operator that hides its products
-        yield
+        with in_eval_mode(model):
+            yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fast_attention)
-        for module, training in modes.items():
-            module.training = training
-            for kept, held in zip(hooks[module], (module._forward_pre_hooks, module._forward_hooks), strict=True):
+        for module, before in hooks.items():
+            for kept, held in zip(before, (module._forward_pre_hooks, module._forward_hooks), strict=True):
                 for key in set(held) - kept:
                     del held[key]
 
@@ -115,7 +115,8 @@ def count(model: nn.Module, example_inputs: Tensor | tuple[Tensor, ...]) -> Cost
             analysis._op_handles.pop(f"aten::{name}", None)
         analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
         try:
-            by_module = {name: int(flops) for name, flops in analysis.by_module().items()}
+            with no_exit(type(model).__name__):
+                by_module = {name: int(flops) for name, flops in analysis.by_module().items()}
             unknown = {name: int(times) for name, times in analysis.unsupported_ops().items()}
         except Exception as error:
             raise MeasureError(f"{type(model).__name__} does not run on the example: {_line(error)}") from error

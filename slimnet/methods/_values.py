@@ -10,6 +10,8 @@ from slimnet.errors import ArgumentError
 
 _WORDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a text", NoneType: "null"}
 
+_MOST, _LARGEST, _SHOWN = 1 << 63, 1e300, 120
+
 
 def convert_all(kind: type, values: Mapping[str, Any]) -> dict[str, Any]:
     """The values as the fields of a class want them: lists become tuples.
@@ -31,8 +33,24 @@ def convert(name: str, value: Any, hint: Any) -> Any:
         ArgumentError: if it is not of that type.
     """
     if not _fits(value, hint):
-        raise ArgumentError(f"`{name}` must be {_describe(hint)}, got {value!r}.")
+        raise ArgumentError(f"`{name}` must be {_describe(hint)}, got {shown(value)}.")
     return tuple(value) if isinstance(value, list) else value
+
+
+def shown(value: Any) -> str:
+    """A value in an error: its beginning, where it is long."""
+    if isinstance(value, int) and abs(value) > 1 << 256:
+        return "a number of very many digits"
+    try:
+        text = repr(value)
+    except (RecursionError, ValueError):
+        return f"a {type(value).__name__}"
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
+
+
+def is_number(value: Any) -> bool:
+    """Whether it is a number that a float holds; true and false are none."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= _LARGEST
 
 
 def _fits(value: Any, hint: Any) -> bool:
@@ -45,7 +63,9 @@ def _fits(value: Any, hint: Any) -> bool:
         return isinstance(value, list | tuple) and all(get_origin(parts[0]) is tuple or _fits(item, parts[0]) for item in value)
     if isinstance(value, bool):
         return hint in (bool, Any)
-    return hint is Any or isinstance(value, int | float if hint is float else hint)
+    if isinstance(value, int) and hint in (int, float):
+        return abs(value) <= _MOST
+    return hint is Any or isinstance(value, hint)
 
 
 def _describe(hint: Any) -> str:

@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 from slimnet.criteria import ClassStatistics
 from slimnet.errors import ArgumentError
 from slimnet.graph.groups import ChannelGroup, Couple
-from slimnet.methods._values import convert_all
+from slimnet.methods._values import convert_all, shown
 
 Statistics = Callable[[Sequence[str]], ClassStatistics]
 """Module names in, class statistics behind these modules out; computed when it is called and not before."""
@@ -25,10 +25,13 @@ _METHODS: dict[str, type[Method]] = {}
 class Pruner(ABC):
     """The state of one run. The engine calls the hooks in the order in which they stand here.
 
-    An epoch: learning rate → ``before_epoch`` → steps (backward, ``after_backward``, optimiser,
-    ``after_step``) → ``after_epoch`` → validation (the epoch may be "best" where ``is_closed``) →
-    checkpoint.
+    A run: ``begin``, then its epochs. An epoch: learning rate → ``before_epoch`` → steps (backward, ``after_backward``,
+    optimiser, ``after_step``) → ``after_epoch`` → the cut, where ``is_settled``, then ``release`` → validation (the epoch may be
+    "best" where ``is_closed``) → checkpoint.
     """
+
+    def begin(self, statistics: Statistics) -> None:  # noqa: B027  # a hook: most methods select later
+        """Before the first step of a run, not of a resumed one: close, in place, what is closed from the start."""
 
     @abstractmethod
     def before_epoch(self, epoch: int) -> None:
@@ -49,6 +52,16 @@ class Pruner(ABC):
     @abstractmethod
     def is_closed(self) -> bool:
         """Whether pruning is complete and every masked filter exactly zero since ``after_epoch``."""
+
+    def is_settled(self) -> bool:
+        """Whether what is closed stays closed, emits exactly 0, and is all that the method will close.
+
+        The closed channels can then be cut out, and training goes on with the smaller network as if they were masked.
+        """
+        return False
+
+    def release(self) -> None:  # noqa: B027  # only what can be settled is ever released
+        """Leave the network alone from now on: what was closed has been cut out of it."""
 
     @abstractmethod
     def log(self) -> dict[str, float]:
@@ -80,6 +93,12 @@ class Method(ABC):
     """Whether it masks channel groups at all: a method that does not goes with any ``couple``."""
     takes_widths: ClassVar[bool] = False
     """Whether each group may be given a width of its own."""
+
+    @property
+    def closes_branches(self) -> bool:
+        """Whether it closes residual branches, and wants them among the groups."""
+        return False
+
     couple: Couple = "stream"
     statistics_share: float = 1.0
 
@@ -131,15 +150,20 @@ class Method(ABC):
         Raises:
             ArgumentError: if the name or a hyper-parameter is unknown, or a value out of its range.
         """
+        if not isinstance(values, Mapping):
+            raise ArgumentError(f"`method` must be an object with a `name`, got {shown(values)}.")
         kind = get_method(str(values.get("name", "")))
         known = kind.hyper_parameters()
         given = {key: value for key, value in values.items() if key != "name"}
         for key in given:
             if key not in known:
-                near = difflib.get_close_matches(key, known, n=1)
+                near = difflib.get_close_matches(str(key), known, n=1)
                 hint = f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(known) or 'none'}."
-                raise ArgumentError(f"method {kind.name!r} has no hyper-parameter {key!r}{hint}")
-        return kind.from_values(convert_all(kind, given))
+                raise ArgumentError(f"method {kind.name!r} has no hyper-parameter {shown(key)}{hint}")
+        try:
+            return kind.from_values(convert_all(kind, given))
+        except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError) as error:
+            raise ArgumentError(f"`method` is malformed: {shown(error)}.") from None
 
     @classmethod
     def hyper_parameters(cls) -> tuple[str, ...]:
@@ -164,5 +188,5 @@ def get_method(name: str) -> type[Method]:
         ArgumentError: if it is unknown; the message lists the known ones.
     """
     if name not in _METHODS:
-        raise ArgumentError(f"unknown method {name!r}; known: {', '.join(method_names())}.")
+        raise ArgumentError(f"unknown method {shown(name)}; known: {', '.join(method_names())}.")
     return _METHODS[name]

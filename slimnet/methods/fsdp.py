@@ -39,6 +39,7 @@ class FSDP(SoftMethod):
         tau: ¾ of the sum is selected after 1/τ of the epochs; more than 4/3.
         attenuation: the factor a of ζ, in (0, 1]: 1 for CIFAR-10, 0.2 for ImageNet32.
         cs_every: class statistics are taken every so many epochs; the scores are reused in between.
+        cs_from_start: take them from epoch 0 on, when nothing is selected yet, as published; without it as soon as one is needed.
         statistics_share: the part of the training set that they are taken over, in (0, 1].
         exact_counts: ⌊Fθ⌋ filters in all at the end, Fθ(e) rounded on the way there; without it
             ⌊Fθ_CS(e)⌋ + ⌊Fθ_GM(e)⌋, which may be one less, and closes the last filter from full strength.
@@ -59,13 +60,19 @@ class FSDP(SoftMethod):
 
     name: ClassVar[str] = "fsdp"
     rates: ClassVar[tuple[str, ...]] = ("rate_cs", "rate_gm")
-    published: ClassVar[Mapping[str, Any]] = {**PUBLISHED, "exact_counts": False, "statistics_share": 1.0}
+    published: ClassVar[Mapping[str, Any]] = {
+        **PUBLISHED,
+        "exact_counts": False,
+        "statistics_share": 1.0,
+        "cs_from_start": True,
+    }
 
     rate_cs: float = 0.1
     rate_gm: float = 0.4
     tau: float = 10.0
     attenuation: float = 1.0
     cs_every: int = 2
+    cs_from_start: bool = False
     statistics_share: float = 0.1
     exact_counts: bool = True
 
@@ -129,7 +136,8 @@ class FSDPPruner(SoftPruner):
     def select(self, epoch: int, statistics: Statistics) -> dict[str, Tensor]:
         """Group name → selected indices, those by class separability first."""
         counts = {name: self._counts(name, epoch) for name in self.groups}
-        self._update_cs([name for name, (by_cs, _) in counts.items() if by_cs], epoch, statistics)
+        early = self.fsdp.cs_from_start and self.fsdp.rate_cs > 0
+        self._update_cs([name for name, (by_cs, _) in counts.items() if by_cs or early], epoch, statistics)
         return {name: self._select(name, epoch, *counts[name]) for name in self.groups}
 
     def state_dict(self) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 from slimnet.errors import ArgumentError
 from slimnet.graph.groups import ChannelGroup, Couple
 from slimnet.masks import SoftMask
+from slimnet.methods._values import is_number, shown
 from slimnet.methods.base import Method, Pruner, Statistics
 from slimnet.methods.phases import check_shares, part_at, split_epochs
 
@@ -51,6 +52,11 @@ class Stages(Method):
         object.__setattr__(self, "couple", _couple([method for method, _ in pairs]))
         asking = [method.statistics_share for method, _ in pairs if "statistics_share" in method.hyper_parameters()]
         object.__setattr__(self, "statistics_share", max(asking, default=1.0))
+
+    @property
+    def closes_branches(self) -> bool:
+        """Whether a stage does."""
+        return any(method.closes_branches for method, _ in self.stages)
 
     def check(self, *, epochs: int) -> None:
         """Refuse a run that is too short for one of the stages (see :meth:`Method.check`)."""
@@ -137,6 +143,14 @@ class StagesPruner(Pruner):
         """Whether the last stage has begun and is complete."""
         return self.stage == len(self.pruners) - 1 and self.current.is_closed()
 
+    def is_settled(self) -> bool:
+        """Whether the last stage has begun and is settled."""
+        return self.stage == len(self.pruners) - 1 and self.current.is_settled()
+
+    def release(self) -> None:
+        """The last stage's own (see :meth:`Pruner.release`)."""
+        self.current.release()
+
     def log(self) -> dict[str, float]:
         """Number of the stage, and what it says itself."""
         return {"stage": float(self.stage), **self.current.log()}
@@ -154,9 +168,11 @@ class StagesPruner(Pruner):
 
 def _stage(pair: Any) -> Stage:
     """A checked (method, share) pair."""
-    if not (isinstance(pair, list | tuple) and len(pair) == 2 and isinstance(pair[1], int | float)):
-        raise ArgumentError(f"`stages` must be (method, share) pairs, got {pair!r}.")
+    if not (isinstance(pair, list | tuple) and len(pair) == 2 and is_number(pair[1])):
+        raise ArgumentError(f"`stages` must be (method, share) pairs, got {shown(pair)}.")
     given, share = pair
+    if isinstance(given, Mapping) and given.get("name") == Stages.name:
+        raise ArgumentError("a stage must be a method such as FSDP() and not stages again.")
     values = {"name": given} if isinstance(given, str) else given
     method = Method.from_dict(values) if isinstance(values, Mapping) else values
     if not isinstance(method, Method) or isinstance(method, Stages):

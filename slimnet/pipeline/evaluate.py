@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from slimnet._say import Say, silent
 from slimnet.errors import ArgumentError, DataError, FileFormatError
-from slimnet.pipeline.data import load_run_data
 from slimnet.pipeline.rebuild import load_slim
 
 if TYPE_CHECKING:
     from torch import nn
 
+    from slimnet.models import Trust
     from slimnet.training import Evaluation
     from slimnet.training.views import Views
 
@@ -25,8 +27,14 @@ def evaluate_any(
     data_dir: str | None = None,
     batch_size: int = 256,
     views: Views = "one",
+    trust_code: Trust = False,
+    say: Say = silent,
 ) -> tuple[Evaluation, tuple[str, ...]]:
     """Evaluate a run, the slim network of a bundle, or an ONNX file.
+
+    The classes of the data are matched with those of the network by name, in whatever order they are. Data that lacks some of
+    the network's classes will do: an answer of such a class is wrong. Data with others will not. Where nobody knows the names of
+    the network's outputs, as many classes as outputs are taken to be in its order.
 
     Args:
         what: a run directory, a bundle, or an ONNX file.
@@ -35,36 +43,66 @@ def evaluate_any(
         data_dir: where the data set lies.
         batch_size: images at a time.
         views: average the answers over views of each image (see `slimnet.training.evaluate`).
+        trust_code: let a factory of the user's own that ``config.json`` names build the network (see `slimnet.models.trust`).
+        say: told, in a line, where the classes are in another order, or only their number could be compared.
 
     Returns:
-        The evaluation, and the names of the classes.
+        The evaluation, and the names of the classes, in the order of the network's outputs.
 
     Raises:
         ArgumentError: if the data set is not known.
         FileFormatError: if ``what`` is none of these, or corrupt.
         DataError: if the data set is missing or does not fit the network.
+        ModelError: if a factory is to build the network that is not trusted.
     """
+    from slimnet.data import match_classes, match_count
     from slimnet.training import evaluate
+    from slimnet.training.inputs import load_data_of
 
-    model, settings, statistics = _subject(Path(what), data)
-    loaded = load_run_data(settings, data=data, data_dir=data_dir)
-    mean, std = statistics or (loaded.mean, loaded.std)
+    subject = _subject(Path(what), data, trust_code)
+    loaded = load_data_of(subject.settings, data=data, data_dir=data_dir)
+    mean, std = subject.statistics or (loaded.mean, loaded.std)
     if len(mean) != len(loaded.mean):
         raise DataError(f"{what} takes images of {len(mean)} channels, those of {loaded.name} have {len(loaded.mean)}.")
-    chosen = {"train": loaded.train, "val": loaded.val, "test": loaded.test}[split]
-    result = evaluate(model, chosen, mean=mean, std=std, batch_size=batch_size, views=views)
-    if len(result.per_class) != len(loaded.classes):
-        raise DataError(f"{what} has {len(result.per_class)} outputs, {loaded.name} has {len(loaded.classes)} classes.")
-    return result, loaded.classes
+    chosen, classes, note = {"train": loaded.train, "val": loaded.val, "test": loaded.test}[split], loaded.classes, ""
+    if subject.classes is not None:
+        match = match_classes(subject.classes, loaded.classes, who=str(what), whose=loaded.name)
+        chosen, classes, note = match.split(chosen), match.classes, match.note
+    result = evaluate(subject.network, chosen, mean=mean, std=std, batch_size=batch_size, views=views)
+    if subject.classes is None:
+        note = match_count(len(result.per_class), classes, who=str(what), whose=loaded.name)
+    elif len(result.per_class) != len(classes):
+        raise FileFormatError(f"{what} has {len(result.per_class)} outputs, and names {len(classes)} classes.")
+    if note:
+        say(note)
+    return result, classes
 
 
 Statistics = tuple[tuple[float, ...], tuple[float, ...]]
 
 
-def _subject(path: Path, data: str | None) -> tuple[nn.Module | Path, Mapping[str, Any], Statistics | None]:
-    """What is to be evaluated, the settings of its data, and the mean and deviation that it was trained with."""
+@dataclass(frozen=True)
+class _Subject:
+    """What is to be evaluated.
+
+    Attributes:
+        network: the network, or an ONNX file.
+        classes: names of its outputs; None where nobody knows them.
+        settings: of the data that it was trained on.
+        statistics: the mean and deviation that it was trained with.
+    """
+
+    network: nn.Module | Path
+    classes: tuple[str, ...] | None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    statistics: Statistics | None = None
+
+
+def _subject(path: Path, data: str | None, trust_code: Trust) -> _Subject:
     from slimnet._files import read_json
-    from slimnet.export import read_bundle
+    from slimnet._folder import holds, member, refuse_links
+    from slimnet.data import recorded_classes
+    from slimnet.export import onnx_labels, read_bundle
     from slimnet.training import Run
 
     if not path.exists():
@@ -74,22 +112,22 @@ def _subject(path: Path, data: str | None) -> tuple[nn.Module | Path, Mapping[st
             raise FileFormatError(f"{path} is neither a run, a bundle, nor an ONNX file (.onnx).")
         if data is None:
             raise ArgumentError(f"{path} does not know its data set: name it with --data.")
-        return path, {}, None
-    if (path / "plan.json").is_file() or (path / "model.json").is_file():
-        bundle = read_bundle(path) if (path / "model.json").is_file() else None  # its files are the ones that were exported
-        config, file = read_json(path / "config.json"), path / "config.json"
-        network = bundle.onnx if bundle is not None and bundle.is_compact else load_slim(path)
-        return network, config, _statistics(config, file)
-    if not (path / "config.json").is_file():
+        return _Subject(path, onnx_labels(path))
+    refuse_links(path)
+    if holds(path, "plan.json") or holds(path, "model.json"):
+        bundle = read_bundle(path) if holds(path, "model.json") else None  # its files are the ones that were exported
+        file = member(path, "config.json")
+        config = read_json(file, "network")
+        network = bundle.onnx if bundle is not None and bundle.is_compact else load_slim(path, trust_code=trust_code)
+        names = recorded_classes(file) if bundle is None else tuple(map(str, bundle.model["labels"]))
+        return _Subject(network, names, config, _statistics(config))
+    if not holds(path, "config.json"):
         raise FileFormatError(f"{path} is neither a run nor a bundle: it holds no config.json.")
-    run = Run.open(path)
-    return run.load_model(), run.config.as_dict(), (run.mean, run.std)
+    run = Run.open(path, trust_code=trust_code)
+    return _Subject(run.load_model(), run.classes, run.config.as_dict(), (run.mean, run.std))
 
 
-def _statistics(config: Mapping[str, Any], file: Path) -> Statistics | None:
+def _statistics(config: Mapping[str, Any]) -> Statistics | None:
     if config.get("mean") is None or config.get("std") is None:
         return None
-    try:
-        return tuple(map(float, config["mean"])), tuple(map(float, config["std"]))
-    except (TypeError, ValueError):
-        raise FileFormatError(f"{file}: `mean` and `std` must be lists of numbers.") from None
+    return tuple(map(float, config["mean"])), tuple(map(float, config["std"]))

@@ -7,9 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from slimnet._files import claims_folder
 from slimnet._say import Say, silent
-from slimnet.errors import ArgumentError, FileFormatError, ModelError
-from slimnet.pipeline.data import DATA_SETTINGS, load_run_data
+from slimnet.errors import ArgumentError, DataError, FileFormatError, ModelError
+from slimnet.export.manifest import ALL_FILES
 from slimnet.pipeline.paper import paper_accounting
 from slimnet.pipeline.provenance import about_data, provenance
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from slimnet.data import Dataset, Split
     from slimnet.export import Bundle
     from slimnet.export.steps import Mode
+    from slimnet.models import Trust
     from slimnet.pipeline.precisions import PrecisionSettings
     from slimnet.surgery import Plan, SlimResult
     from slimnet.training import Evaluation, Run
@@ -30,6 +32,7 @@ TIMES = ("seconds", "verify_seconds")  # of surgery: not part of a bundle, whose
 FOLDED_TOLERANCE = 1e-6  # constants of folds and shut branches are rounded to float32 once; the plan is verified to 1e-9
 
 
+@claims_folder(*ALL_FILES)
 def export_run(
     run_dir: Path | str,
     out: Path | str,
@@ -43,6 +46,7 @@ def export_run(
     optimise: Mode = "safe",
     force: bool = False,
     say: Say = silent,
+    trust_code: Trust = False,
 ) -> Bundle:
     """Cut the closed channels of a run out, export, pass the parity gate, and write a bundle: all or nothing.
 
@@ -60,6 +64,7 @@ def export_run(
         optimise: steps that make both graphs faster: ``none``, ``safe``, or ``measured``: each timed, kept only if it pays here.
         force: replace an existing bundle (and nothing but a bundle).
         say: told what is being done.
+        trust_code: let a factory of the user's own that ``config.json`` names build the networks (see `slimnet.models.trust`).
 
     Returns:
         The bundle; its report holds surgery, parity, cost (dense, realised, paper accounting) and test accuracy.
@@ -67,23 +72,21 @@ def export_run(
     Raises:
         ArgumentError: if ``out`` exists and ``force`` is not set.
         FileFormatError: if the run is not finished or corrupt.
+        ModelError: if a factory is to build a network that is not trusted.
         VerificationError: if the slim model computes something else than the masked one.
         ParityError: if ONNX Runtime does.
     """
-    from slimnet._files import check_output
     from slimnet.allocation import slim_aligned, telling
     from slimnet.export import write_bundle
     from slimnet.export._opset import chosen_opset
-    from slimnet.export.manifest import ALL_FILES
     from slimnet.pipeline.precisions import PrecisionStep
     from slimnet.training import Run
 
-    check_output(Path(out), force=force, ours=ALL_FILES)
     chosen_opset(opset)
-    run = Run.open(run_dir)
+    run = Run.open(run_dir, trust_code=trust_code)
     masked = run.load_model()
-    baseline, source = _dense_model(run, dense)
-    data = load_run_data(run.config.as_dict(), data_dir=data_dir)
+    baseline, source = _dense_model(run, dense, say)
+    data = run.dataset(data_dir=data_dir, say=say)
     step = PrecisionStep(data, precisions, say) if precisions and precisions.further else None
     if source == MASKED:
         say(f"the run started from scratch, or with a new head: the dense baseline is {MASKED} (--dense names a trained one)")
@@ -153,6 +156,8 @@ def real_batch(split: Split, data: Dataset, count: int) -> Tensor:
 
 def network_config(run: Run) -> dict[str, Any]:
     """What it takes to build the network of a run, and to feed it: no local path in it."""
+    from slimnet.training.inputs import DATA_SETTINGS
+
     settings = run.config.as_dict()
     return {
         "model": run.config.model,
@@ -173,15 +178,23 @@ def preprocessing(run: Run) -> dict[str, Any]:
     return describe(size=(height, width), channels=channels, mean=run.mean, std=run.std)
 
 
-def _dense_model(run: Run, dense: Path | str | None) -> tuple[nn.Module, str]:
+def _dense_model(run: Run, dense: Path | str | None, say: Say) -> tuple[nn.Module, str]:
+    """The baseline, its outputs in the order of the run's classes, and where it is from."""
+    from slimnet.data import match_classes
     from slimnet.models import load_weights
     from slimnet.training import Run
+    from slimnet.training.heads import order_head, permute_head
 
     if dense is not None and Path(dense).is_dir():
-        other = Run.open(dense)
-        if (other.config.model, other.image_shape, other.classes) != (run.config.model, run.image_shape, run.classes):
+        other = Run.open(dense, trust_code=run.trust_code)
+        if (other.config.model, other.image_shape) != (run.config.model, run.image_shape):
             raise ArgumentError(f"{dense} trained another network than {run.path}: give a dense run of the same.")
-        return other.load_model(), "run"
+        model, names = other.load_model(), {"who": str(dense), "whose": str(run.path)}
+        match = match_classes(other.classes, run.classes, whole=True, hint="give a dense run of the same", **names)
+        if match.note:
+            say(match.note)
+        permute_head(model, match.outputs, run.example_input(), who=str(dense))
+        return model, "run"
     file = dense if dense is not None else run.config.init
     if file is None:
         return run.load_model(), MASKED
@@ -190,7 +203,8 @@ def _dense_model(run: Run, dense: Path | str | None) -> tuple[nn.Module, str]:
     model = run.build_model()
     try:
         load_weights(model, file)
-    except ModelError:
+        order_head(model, file, run.classes, run.example_input(), whose=str(run.path), say=say)
+    except (ModelError, DataError):
         if dense is not None:
             raise
         return run.load_model(), MASKED  # the run gave its initial weights a new head: they are no trained network

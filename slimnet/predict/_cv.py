@@ -71,6 +71,10 @@ class VideoReader:
         self.rate: float | None = rate if 0 < rate < 1000 else None
         self.count: int | None = int(count) if count > 0 else None
 
+    def seek(self, number: int) -> bool:
+        """Go to a frame by its number, from 0; False where the file does not allow it."""
+        return bool(self._capture.set(opencv().CAP_PROP_POS_FRAMES, number))
+
     def skip(self) -> bool:
         """Pass over a frame; False at the end."""
         return bool(self._capture.grab())
@@ -97,13 +101,24 @@ class VideoWriter:
 
     def __init__(self, path: Path, *, codec: str, rate: float, size: tuple[int, int]) -> None:
         cv2 = opencv()
+        self._path, self._count = path, 0
         self._writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*codec), rate, size)
         self.is_open: bool = self._writer.isOpened()
 
     def write(self, frame: Pixels) -> None:
         """Append a frame, RGB (H, W, 3)."""
         self._writer.write(np.ascontiguousarray(frame[:, :, ::-1]))
+        self._count += 1
 
     def close(self) -> None:
         """Finish the file."""
         self._writer.release()
+
+    def is_whole(self) -> bool:
+        """Whether all frames are in a finished file, as far as its count and its last frame tell: OpenCV says nothing of it."""
+        reader = VideoReader(self._path)
+        try:
+            found = reader.count or 0
+            return found >= self._count - 1 and reader.seek(found - 1) and reader.skip()  # a count from the length is rounded
+        finally:
+            reader.close()

@@ -167,7 +167,10 @@ class Predictor:
         results = []
         for each in group:
             predictions = tuple(Prediction(next(tops), box) for box in each.boxes)
-            results.append(Result(each.name, each.size[0], each.size[1], predictions, each.notes, each.error))
+            error = each.error
+            if not all(prediction.top for prediction in predictions):
+                predictions, error = (), f"{each.name} cannot be classified: the network gives NaN or infinity for it."
+            results.append(Result(each.name, each.size[0], each.size[1], predictions, each.notes, error))
         return results
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
+from slimnet._json import encode
 from slimnet.report.contents import RunContents
 from slimnet.report.numbers import large, percent
 
@@ -113,4 +113,4 @@ def _value(value: Any) -> str:
         return ", ".join(f"{item:.4g}" for item in value)
     if isinstance(value, float):
         return f"{value:.6g}"
-    return json.dumps(value, ensure_ascii=False)
+    return encode(value)

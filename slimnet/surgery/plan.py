@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import nn
 
+from slimnet._json import check
 from slimnet.errors import FileFormatError
 
 VERSION = 1
@@ -164,26 +165,37 @@ class Plan:
         Raises:
             FileFormatError: if the version is unknown or a field is missing or malformed.
         """
-        if value.get("version") != VERSION:
+        if not isinstance(value, Mapping):
+            raise FileFormatError(f"the plan must be an object, got {type(value).__name__}.")
+        if value.get("version") != VERSION or value["version"] is True:
             raise FileFormatError(f"plan version {value.get('version')!r} is not known (this slimnet reads {VERSION}).")
+        check(value, "plan", "the plan")
         try:
             return cls(
                 groups=tuple(
-                    GroupPlan(**{**g, "kept": from_ranges(g["kept"]), "members": tuple(g["members"])}) for g in value["groups"]
+                    GroupPlan(**{**g, "kept": from_ranges(g["kept"], g["size"]), "members": tuple(g["members"])})
+                    for g in value["groups"]
                 ),
-                cuts=tuple(Cut(**{**c, "kept": from_ranges(c["kept"])}) for c in value["cuts"]),
+                cuts=tuple(Cut(**{**c, "kept": from_ranges(c["kept"], c["size"])}) for c in value["cuts"]),
                 folds=tuple(
                     Fold(**{**f, "columns": tuple(f["columns"]), "constants": tuple(f["constants"])}) for f in value["folds"]
                 ),
                 moves=tuple(
-                    Move(**{**m, "inputs": from_ranges(m["inputs"]), "outputs": from_ranges(m["outputs"])})
+                    Move(
+                        **{
+                            **m,
+                            "inputs": from_ranges(m["inputs"], m["in_size"]),
+                            "outputs": from_ranges(m["outputs"], m["out_size"]),
+                        }
+                    )
                     for m in value["moves"]
                 ),
                 shuts=tuple(
                     Shut(s["module"], tuple(s["values"]), s["dims"], s["full"], tuple(s["others"])) for s in value["shuts"]
                 ),
                 expansions=tuple(
-                    Expansion(**{**e, "live": from_ranges(e["live"]), "values": tuple(e["values"])}) for e in value["expansions"]
+                    Expansion(**{**e, "live": from_ranges(e["live"], len(e["values"])), "values": tuple(e["values"])})
+                    for e in value["expansions"]
                 ),
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -201,10 +213,19 @@ def to_ranges(indices: Sequence[int]) -> str:
     return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in parts)
 
 
-def from_ranges(text: str) -> tuple[int, ...]:
-    """Read what :func:`to_ranges` wrote."""
+def from_ranges(text: str, size: int) -> tuple[int, ...]:
+    """Read what :func:`to_ranges` wrote of ``size`` entries.
+
+    Raises:
+        ValueError: if it is no list of rising ranges within them.
+    """
     result: list[int] = []
+    before = -1
     for part in filter(None, text.split(",")):
         first, _, last = part.partition("-")
-        result.extend(range(int(first), int(last or first) + 1))
+        low, high = int(first), int(last or first)
+        if not before < low <= high < size:
+            raise ValueError(f"{part} is no rising range within {size:,} entries")
+        result.extend(range(low, high + 1))
+        before = high
     return tuple(result)

@@ -9,15 +9,13 @@ of the tensors. A process killed at any moment leaves the previous checkpoint or
 
 from __future__ import annotations
 
-import json
-import zlib
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
-
+from slimnet._checksum import checksum
 from slimnet._files import read_json, read_tensors, write_json, write_tensors
+from slimnet._folder import holds, member
+from slimnet._json import check, decode, encode
 from slimnet.errors import FileFormatError
 from slimnet.training.state import State
 
@@ -29,7 +27,7 @@ def save_checkpoint(folder: Path, state: State) -> None:
     """Write the checkpoint of a run, replacing the one before."""
     tensors, values = state.tensors(), {"format": _FORMAT, **state.values()}
     values["checksum"] = checksum(tensors)
-    text = json.dumps(values, allow_nan=False)
+    text = encode(values, ascii_only=True)
     write_tensors(folder / TENSORS, tensors, metadata={"state": text})
     write_json(folder / VALUES, values)
 
@@ -42,7 +40,7 @@ def load_checkpoint(folder: Path, state: State) -> None:
     """
     path = folder / TENSORS
     try:
-        tensors = read_tensors(path)
+        tensors = read_tensors(member(folder, TENSORS))
         values = _values(path)
         if checksum(tensors) != values.get("checksum"):
             raise FileFormatError(f"{path} is corrupt: its checksum does not match.")
@@ -54,31 +52,21 @@ def load_checkpoint(folder: Path, state: State) -> None:
         raise FileFormatError(f"{named}. The run cannot be resumed: start it again with --force.") from None
 
 
-def checksum(tensors: dict[str, Tensor]) -> str:
-    """CRC-32 over names, types, shapes and contents, as 8 hexadecimal digits."""
-    crc = 0
-    for name in sorted(tensors):
-        tensor = tensors[name].detach().cpu().contiguous()
-        crc = zlib.crc32(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode(), crc)
-        crc = zlib.crc32(tensor.flatten().view(torch.uint8).numpy().tobytes(), crc)
-    return f"{crc:08x}"
-
-
 def _values(path: Path) -> dict[str, Any]:
     from safetensors import safe_open
 
     with safe_open(str(path), framework="pt") as file:
         text = (file.metadata() or {}).get("state", "")
-    try:
-        values: dict[str, Any] = json.loads(text)
-    except json.JSONDecodeError:
-        raise FileFormatError(f"{path} is not a checkpoint: its header holds no state.") from None
-    if values.get("format") != _FORMAT:
+    if not text:
+        raise FileFormatError(f"{path} is not a checkpoint: its header holds no state.")
+    values = decode(text, f"the header of {path}")
+    if not isinstance(values, dict) or values.get("format") != _FORMAT:
         raise FileFormatError(f"{path} is not a checkpoint of this format ({_FORMAT}).")
+    check(values, "checkpoint", f"the header of {path}")
     return values
 
 
 def _check_companion(folder: Path) -> None:
     """A ``checkpoint.json`` that cannot be read is a sign of a damaged disk: do not go on in silence."""
-    if (folder / VALUES).exists():
-        read_json(folder / VALUES)
+    if holds(folder, VALUES):
+        read_json(member(folder, VALUES))

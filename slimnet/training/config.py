@@ -11,7 +11,8 @@ from typing import Any, Literal
 from slimnet.allocation.budget import Budget
 from slimnet.errors import ArgumentError, FileFormatError
 from slimnet.methods import Dense, Method
-from slimnet.training.rules import CHOICES, RULES
+from slimnet.methods._values import shown
+from slimnet.training.rules import CHOICES, MOST, RULES
 
 PATHS = ("data_dir", "init", "teacher")
 
@@ -54,20 +55,24 @@ class TrainConfig:
         distill_temperature: T, by which logits are divided before the teacher and the student are compared.
         ema: decay of the running average of the weights, which is then validated and kept in their place, in [0, 1);
             0 for none.
-        precision: ``"fp32"``, ``"bf16"`` (autocast), or ``"auto"``: what is measured to be faster (CPU), bf16
-            (GPU).
+        precision: ``"fp32"``, ``"bf16"`` (autocast), or ``"auto"``: what was measured to be faster on this machine (CPU), bf16
+            (GPU). The run records what was chosen.
         channels_last: memory format; ``"auto"`` goes with the precision.
         compile: whether to use ``torch.compile``.
         seed: seed of weights, order, augmentation and dropout.
         val_fraction: share of the training data held out for selection, in (0, 1).
         train_fraction: share of the rest that is trained on, in (0, 1], the same of each class: for quick trials.
         init: file of initial weights.
+        freeze: patterns of names of layers that are not trained, e.g. ``("conv_*",)``; their norms keep their statistics.
+        dropout: share that every dropout layer of the network leaves out, in [0, 1); None: the network's own.
         image_size: side to which images are resized (None: as they are).
-        normalise: ``"dataset"`` (its own mean and deviation), ``"imagenet"``, or None: what is customary for
-            the data.
+        normalise: ``"dataset"`` (its own mean and deviation), ``"imagenet"``, ``"MEAN,STD"``, two numbers for every channel
+            where 255 is 1, or None: what is customary for the data.
         data_options: options of the data set's own, e.g. ``{"drop_leaked": True}`` (see `slimnet.data.load_data`).
         augment: changes to the data set's customary augmentation, e.g. ``{"erase": 0.25, "flip": False}`` (see
             `slimnet.data.Augment`).
+        cut: ``"settled"``: as soon as the selection is final, closed channels are cut out and the smaller network is trained on,
+            where that gives the same; ``"never"``: the masked network is trained to the end.
         device: ``"auto"``, ``"cpu"``, ``"cuda"`` ….
         num_workers: loader processes for data that streams from disk; None: one a core, up to 8.
         sync_bn: whether batch statistics are shared between processes.
@@ -110,10 +115,13 @@ class TrainConfig:
     val_fraction: float = 0.1
     train_fraction: float = 1.0
     init: str | None = None
+    freeze: tuple[str, ...] = ()
+    dropout: float | None = None
     image_size: int | None = None
-    normalise: Literal["dataset", "imagenet"] | None = None
+    normalise: str | None = None
     data_options: Mapping[str, bool] = field(default_factory=dict)
     augment: Mapping[str, float] = field(default_factory=dict)
+    cut: str = "settled"
     device: str = "auto"
     num_workers: int | None = None
     sync_bn: bool = True
@@ -126,9 +134,13 @@ class TrainConfig:
         for name, (is_right, wanted) in RULES.items():
             value = getattr(self, name)
             if not is_right(value):
-                raise ArgumentError(f"`{name}` must be {wanted}, got {value!r}.")
+                raise ArgumentError(f"`{name}` must be {wanted}, got {shown(value)}.")
+        for name, most in MOST.items():
+            if (getattr(self, name) or 0) > most:
+                raise ArgumentError(f"`{name}` must be at most {most:,}, got {shown(getattr(self, name))}.")
         for name, known in CHOICES.items():
             check_choice(name, getattr(self, name), known)
+        object.__setattr__(self, "freeze", tuple(self.freeze))
         if self.target:
             self._check_target()
         elif self.shut_branches:
@@ -153,6 +165,7 @@ class TrainConfig:
         for name in ("data_options", "augment", "target"):
             values[name] = dict(values[name])
         values["milestones"] = None if self.milestones is None else list(self.milestones)
+        values["freeze"] = list(self.freeze)
         return values
 
     @classmethod
@@ -163,6 +176,8 @@ class TrainConfig:
             FileFormatError: for an unknown key, or a model that is missing.
             ArgumentError: for a value out of its range.
         """
+        if not isinstance(values, Mapping):
+            raise FileFormatError(f"the settings must be an object, got {type(values).__name__}.")
         try:
             check_names(values)
         except ArgumentError as error:
@@ -172,7 +187,7 @@ class TrainConfig:
         read = dict(values)
         if "method" in read:
             read["method"] = Method.from_dict(read["method"])
-        if read.get("milestones") is not None:
+        if isinstance(read.get("milestones"), list):
             read["milestones"] = tuple(read["milestones"])
         return cls(**read)
 
@@ -184,7 +199,7 @@ def check_names(names: Iterable[str]) -> None:
         ArgumentError: naming the first unknown setting and the nearest known one.
     """
     known = [item.name for item in fields(TrainConfig)]
-    for name in names:
+    for name in map(str, names):
         if name not in known:
             raise ArgumentError(f"unknown setting `{name}`{_nearest(name, known)}.")
 
@@ -195,8 +210,8 @@ def check_choice(name: str, value: Any, known: Iterable[Any]) -> None:
     Raises:
         ArgumentError: naming the argument, the value, and the known values.
     """
-    if value not in known:
-        raise ArgumentError(f"`{name}` must be one of {', '.join(map(str, known))}, got {value!r}.")
+    if not any(type(value) is type(each) and value == each for each in known):
+        raise ArgumentError(f"`{name}` must be one of {', '.join(map(str, known))}, got {shown(value)}.")
 
 
 def _nearest(name: str, known: Iterable[str]) -> str:

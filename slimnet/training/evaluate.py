@@ -7,13 +7,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from slimnet._foreign import no_exit
+from slimnet._modes import in_eval_mode, on_device
 from slimnet.data import Batches, Split
-from slimnet.errors import DataError, FileFormatError
+from slimnet.errors import DataError, MeasureError, TimeLimitError
 from slimnet.training.f1 import f1_scores, macro_f1
 from slimnet.training.precision import widened
 from slimnet.training.views import Views, averaged
@@ -78,8 +79,8 @@ def evaluate(
     """Evaluate a network, or an ONNX file, on a split.
 
     Args:
-        model: a module that gives (N, classes) logits, evaluated in eval mode and left as it was; or an ONNX
-            file.
+        model: a module that gives (N, classes) logits, evaluated in eval mode and left as it was, each module in its mode and
+            each tensor on its device, also after an error; or an ONNX file.
         split: uint8 images (N, C, H, W) and labels (N,).
         mean: mean of each colour plane of images in [0, 1], taken off before the network sees them.
         std: deviation by which each plane is divided.
@@ -94,10 +95,14 @@ def evaluate(
         DataError: if the split has no images, images that the network does not take, or labels that it has no
             output for.
     """
-    predict = _guarded(_module(model, device)) if isinstance(model, nn.Module) else onnx_predictor(Path(model))
     where = device if isinstance(model, nn.Module) else "cpu"
     batches = Batches(split, batch_size, mean=mean, std=std, device=where)
-    confusion, loss = tally(averaged(predict, views), batches.epoch(0))
+    if isinstance(model, nn.Module):
+        predict = averaged(_guarded(model), views)
+        with no_exit(type(model).__name__), on_device(model, device), in_eval_mode(model):
+            confusion, loss = tally(predict, batches.epoch(0))
+    else:
+        confusion, loss = tally(averaged(onnx_predictor(Path(model)), views), batches.epoch(0))
     return replace(summarise(confusion, loss), views=views)
 
 
@@ -166,52 +171,22 @@ def _guarded(predict: Predict) -> Predict:
     return guarded
 
 
-def _module(model: nn.Module, device: torch.device | str) -> Predict:
-    def predict(images: Tensor) -> Tensor:
-        was_training = model.training
-        try:
-            logits: Tensor = model.eval()(images)
-            return logits
-        finally:
-            model.train(was_training)
-
-    model.to(device)
-    return predict
-
-
 def onnx_predictor(path: Path | bytes) -> Predict:
     """A function that runs an ONNX file, or the contents of one, on the CPU: images in, logits out.
 
     Raises:
-        FileFormatError: if the file is missing or corrupt.
+        FileFormatError: if the file is missing or corrupt, or no classifier of images.
     """
-    import onnxruntime
+    from slimnet.measure.classifier import Classifier
 
-    if isinstance(path, Path) and not path.is_file():
-        raise FileFormatError(f"{path} does not exist.")
-    content, name = (str(path), str(path)) if isinstance(path, Path) else (path, "the network")
-    try:
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 4  # what goes wrong is said once, in the error
-        session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime raises a family of its own without a common public base
-        reason = str(error).strip().partition("\n")[0]
-        raise FileFormatError(f"{name} is not a readable ONNX file ({reason}): it may be truncated.") from None
-    entries = session.get_inputs()
-    if len(entries) != 1:
-        raise FileFormatError(f"{name} takes {len(entries)} inputs: only a classifier of images can be evaluated.")
-    key, fixed = entries[0].name, entries[0].shape[0] if entries[0].shape else None
+    network = Classifier(path)
 
     def predict(images: Tensor) -> Tensor:
-        array = np.ascontiguousarray(images.cpu().numpy())
-        parts = _of_size(array, fixed) if isinstance(fixed, int) else [array]
-        outputs = [session.run(None, {key: part})[0] for part in parts]
-        return torch.from_numpy(np.concatenate(outputs)[: len(array)])
+        try:
+            return torch.from_numpy(network.run(images.cpu().numpy()))
+        except TimeLimitError:
+            raise
+        except MeasureError as error:
+            raise DataError(f"the network cannot take images of shape {tuple(images.shape[1:])}: {error}") from None
 
-    return _guarded(predict)
-
-
-def _of_size(array: Any, size: int) -> list[Any]:
-    """Batches of exactly ``size``, for a file whose batch is fixed; the last one starts over where rows are missing."""
-    rows = np.arange(-(-len(array) // size) * size) % len(array)
-    return np.split(array[rows], len(rows) // size)
+    return predict

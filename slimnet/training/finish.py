@@ -7,10 +7,14 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from slimnet._files import write_tensors
+from slimnet._modes import in_eval_mode
+from slimnet._say import Say, silent
 from slimnet.data import Batches
 from slimnet.errors import TrainingError
 from slimnet.methods import Dense
+from slimnet.training.cutting import full_size
 from slimnet.training.evaluate import Evaluation, summarise, tally
+from slimnet.training.freeze import frozen_modules
 from slimnet.training.metrics import append_metrics
 from slimnet.training.norms import reestimate_norms
 from slimnet.training.run import MODEL
@@ -18,7 +22,7 @@ from slimnet.training.setup import Job
 from slimnet.training.state import Best, State
 
 
-def finish(job: Job, state: State, folder: Path) -> None:
+def finish(job: Job, state: State, folder: Path, say: Say = silent) -> None:
     """Write ``model.safetensors`` and the last line of ``metrics.jsonl``; the model ends as the result, in
     place.
 
@@ -26,14 +30,15 @@ def finish(job: Job, state: State, folder: Path) -> None:
     masked filter
     exactly zero. Where the method prunes, norm statistics are estimated afresh, and kept unless validation
     got worse.
-    Everything is computed in float32. The test split is read here and nowhere else.
+    Everything is computed in float32. The test split is read here and nowhere else. What stops it leaves the checkpoint of the
+    last epoch: ``train(resume=True)`` comes back here.
 
     Raises:
         TrainingError: if no epoch ended with its masked filters at zero.
     """
     best = _best(state)
     job.model.load_state_dict(best.weights)
-    val, renewed = _with_fresh_norms(job, _evaluate(job.model, job.whole(job.dataset.val)))
+    val, renewed = _with_fresh_norms(job, _evaluate(job.model, job.whole(job.dataset.val)), say)
     test = _evaluate(job.model, job.whole(job.dataset.test))
     line = {
         "final": True,
@@ -48,7 +53,7 @@ def finish(job: Job, state: State, folder: Path) -> None:
         "norms_reestimated": renewed,
     }
     append_metrics(folder, line)
-    write_tensors(folder / MODEL, job.model.state_dict(), metadata={"format": "pt", "model": job.config.model})
+    write_tensors(folder / MODEL, full_size(job, state), metadata={"format": "pt", "model": job.config.model})
 
 
 def _best(state: State) -> Best:
@@ -57,13 +62,20 @@ def _best(state: State) -> Best:
     return state.best
 
 
-def _with_fresh_norms(job: Job, before: Evaluation) -> tuple[Evaluation, bool]:
-    """Estimate the norms afresh where asked; the validation figures that hold, and whether it was kept."""
+def _with_fresh_norms(job: Job, before: Evaluation, say: Say) -> tuple[Evaluation, bool]:
+    """Estimate the norms afresh where asked; the validation figures that hold, and whether it was kept.
+
+    A network that cannot run in that mode keeps the norms that it has: a finished training is not lost for it.
+    """
     method = job.config.method
     if not job.config.reestimate_norm or isinstance(method, Dense) or getattr(method, "faithful", False):
         return before, False
     kept = {name: tensor.clone() for name, tensor in job.model.state_dict().items()}
-    reestimate_norms(job.model, job.plain_train_batches.epoch(0))
+    try:
+        reestimate_norms(job.model, job.plain_train_batches.epoch(0), keep=frozen_modules(job.model, job.config.freeze))
+    except (RuntimeError, ValueError) as error:  # of torch or of the network; nothing was changed
+        say(f"the norms stay as training left them: the network cannot estimate them afresh ({' '.join(str(error).split())})")
+        return before, False
     after = _evaluate(job.model, job.whole(job.dataset.val))
     if after.accuracy >= before.accuracy:
         return after, True
@@ -72,10 +84,9 @@ def _with_fresh_norms(job: Job, before: Evaluation) -> tuple[Evaluation, bool]:
 
 
 def _evaluate(model: nn.Module, batches: Batches) -> Evaluation:
-    model.eval()
-
     def predict(images: Tensor) -> Tensor:
         logits: Tensor = model(images)
         return logits
 
-    return summarise(*tally(predict, batches.epoch(0)))
+    with in_eval_mode(model):
+        return summarise(*tally(predict, batches.epoch(0)))

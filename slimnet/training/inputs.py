@@ -2,41 +2,78 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Generator, Tensor, nn
 
-from slimnet.data import Augment, Batches, Dataset, Split, load_data, stratified_indices
+from slimnet._say import Say, silent
+from slimnet.data import Augment, Batches, Dataset, Split, load_data, match_classes, stratified_indices
+from slimnet.errors import ArgumentError, DataError
 from slimnet.models import build_model
 from slimnet.training.config import TrainConfig
 
+DATA_SETTINGS = ("data", "data_dir", "image_size", "val_fraction", "seed", "normalise", "data_options", "train_fraction")
+"""The settings of a run that decide which images are in which split, and how they are fed."""
+
 
 def load_config_data(config: TrainConfig) -> Dataset:
-    """The data set that ``config`` names, with the augmentation that it asks for.
+    """The data set that ``config`` names, with the augmentation that it asks for (see `load_data_of`)."""
+    return load_data_of(config.as_dict())
+
+
+def load_data_of(settings: Mapping[str, Any], *, data: str | None = None, data_dir: Path | str | None = None) -> Dataset:
+    """The data set of a run with the same splits; or another one, or the same at another place.
+
+    Args:
+        settings: of a run, or what a bundle keeps of them (`DATA_SETTINGS`); what is missing is as by default.
+        data: name of another data set; of the settings then only ``image_size`` is used.
+        data_dir: where the data set lies now.
 
     Raises:
         DataError: if it is unknown, missing or malformed.
-        ArgumentError: if an augmentation is out of its range.
+        ArgumentError: if no data set is named, or a setting is out of its range.
     """
-    dataset = load_data(
-        config.data,
-        data_dir=config.data_dir,
-        download=config.download,
-        val_fraction=config.val_fraction,
-        seed=config.seed,
-        image_size=config.image_size,
-        normalise=config.normalise,
-        data_options=config.data_options,
-    )
-    if config.train_fraction < 1:
-        dataset = replace(dataset, train=_part(dataset.train, config.train_fraction, config.seed))
-    if not config.augment:
+    had = {name: settings[name] for name in (*DATA_SETTINGS, "download", "augment") if settings.get(name) is not None}
+    name = data or had.get("data")
+    if not isinstance(name, str):
+        raise ArgumentError("the data set is not known: name it with --data.")
+    if name != had.pop("data", name):
+        had = {key: value for key, value in had.items() if key == "image_size"}
+    if data_dir is not None:
+        had["data_dir"] = data_dir
+    share, changes = had.pop("train_fraction", 1.0), had.pop("augment", {})
+    dataset = load_data(name, **had)
+    if share < 1:
+        dataset = replace(dataset, train=_part(dataset.train, share, had.get("seed", 0)))
+    if not changes:
         return dataset
-    return replace(
-        dataset, augment=replace(dataset.augment or Augment(crop_padding=0, flip=False), **dict[str, Any](config.augment))
-    )
+    return replace(dataset, augment=replace(dataset.augment or Augment(crop_padding=0, flip=False), **dict[str, Any](changes)))
+
+
+def as_recorded(dataset: Dataset, recorded: Mapping[str, Any], *, who: str, say: Say = silent) -> Dataset:
+    """A data set as a run recorded it: its classes in the order of the network's outputs, its mean and deviation.
+
+    Args:
+        dataset: what was loaded now.
+        recorded: ``data`` of the run's ``config.json``.
+        who: what a message calls the run.
+        say: told where the order of the classes has changed.
+
+    Raises:
+        DataError: if the classes are others now, or the images have other channels.
+    """
+    if len(recorded["mean"]) != dataset.image_shape[0]:
+        channels = f"images of {len(recorded['mean'])} channels, those of {dataset.name} have {dataset.image_shape[0]}"
+        raise DataError(f"{who} was trained on {channels}.")
+    hint = "the data has changed since it was trained"
+    match = match_classes(recorded["classes"], dataset.classes, who=who, whose=dataset.name, whole=True, hint=hint)
+    if match.note:
+        say(match.note)
+    return replace(match.dataset(dataset), mean=tuple(recorded["mean"]), std=tuple(recorded["std"]))
 
 
 def _part(split: Split, fraction: float, seed: int) -> Split:

@@ -38,6 +38,11 @@ class LiveFlops:
         gone: dict[tuple[str, int], set[int]] = {}
         for name, mask in closed.items():
             group = self._groups[name]
+            if group.is_branch:
+                for module in group.inside if bool(mask.all()) else ():
+                    rows_of = self._shapes.get(f"{module}.weight", (0, 0))[0]
+                    gone.setdefault((f"{module}.weight", 0), set()).update(range(rows_of))
+                continue
             for rows in (*group.filters, *group.inputs):
                 index = rows.index[mask.to(rows.index.device)].reshape(-1)
                 gone.setdefault((rows.name, rows.dim), set()).update(index.tolist())

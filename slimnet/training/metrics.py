@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,7 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from slimnet._files import atomic_path
+from slimnet._files import append_line, write_bytes
+from slimnet._folder import holds
+from slimnet._json import check, decode, encode, read_text
 from slimnet.errors import FileFormatError
 
 METRICS, SELECTION = "metrics.jsonl", "selection.jsonl"
@@ -46,7 +47,7 @@ def read_selection(folder: Path, sizes: Mapping[str, int]) -> list[dict[str, NDA
         FileFormatError: if a line is damaged, or of other groups.
     """
     path = folder / SELECTION
-    lines = _parsed(path, path.read_bytes().splitlines()) if path.exists() else []
+    lines = read_lines(path, "selection") if holds(folder, SELECTION) else []
     return [_unpacked(path, number, line, sizes) for number, line in enumerate(lines, 1)]
 
 
@@ -64,8 +65,7 @@ def _unpacked(path: Path, number: int, line: dict[str, Any], sizes: Mapping[str,
 
 
 def _append(path: Path, values: Mapping[str, Any]) -> None:
-    with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(values, allow_nan=False) + "\n")
+    append_line(path, encode(values, ascii_only=True))
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
@@ -75,20 +75,30 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
         FileFormatError: if a line is not a JSON object.
     """
     path = folder / METRICS
-    if not path.exists():
+    if not holds(folder, METRICS):
         return []
-    return _parsed(path, path.read_bytes().splitlines())
+    return read_lines(path, "metrics")
 
 
-def _parsed(path: Path, texts: list[bytes]) -> list[dict[str, Any]]:
+def read_lines(path: Path, kind: str) -> list[dict[str, Any]]:
+    """The JSON object of each line of a file, held against a schema.
+
+    Raises:
+        FileFormatError: naming the first line that is none, or not as the schema says.
+    """
+    return _parsed(path, read_text(path).splitlines(), kind)
+
+
+def _parsed(path: Path, texts: list[bytes], kind: str) -> list[dict[str, Any]]:
     lines = []
     for number, text in enumerate(texts, 1):
         try:
-            line = json.loads(text)
-        except ValueError:  # not JSON, or not UTF-8
+            line = decode(text, str(path))
+        except FileFormatError:
             line = None
         if not isinstance(line, dict):
             raise FileFormatError(f"{path}, line {number}, is not a JSON object: it may be truncated.")
+        check(line, kind, f"{path}, line {number}")
         lines.append(line)
     return lines
 
@@ -101,7 +111,7 @@ def keep_epochs(folder: Path, count: int) -> None:
     """
     path = folder / METRICS
     texts = _first_lines(path, count)
-    if len(_parsed(path, texts)) < count:
+    if len(_parsed(path, texts, "metrics")) < count:
         raise FileFormatError(f"{path} holds {len(texts)} of the {count} epochs that were trained: it may be truncated.")
     _rewrite(path, texts)
     chosen = _first_lines(folder / SELECTION, count)
@@ -109,18 +119,17 @@ def keep_epochs(folder: Path, count: int) -> None:
 
 
 def _first_lines(path: Path, count: int) -> list[bytes]:
-    return path.read_bytes().splitlines()[:count] if path.exists() else []
+    return read_text(path).splitlines()[:count] if holds(path.parent, path.name) else []
 
 
 def _rewrite(path: Path, texts: list[bytes]) -> None:
-    if path.exists():
-        with atomic_path(path) as temporary:
-            temporary.write_bytes(b"".join(text + b"\n" for text in texts))
+    if holds(path.parent, path.name):
+        write_bytes(path, b"".join(text + b"\n" for text in texts))
 
 
 def _epoch(text: bytes) -> float:
     """The epoch that a line of the selection is of; infinite for a line that was cut short."""
     try:
-        return int(json.loads(text)["epoch"])
-    except (KeyError, TypeError, ValueError):
+        return int(decode(text, SELECTION)["epoch"])
+    except (FileFormatError, KeyError, OverflowError, TypeError, ValueError):
         return math.inf

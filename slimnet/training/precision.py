@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import copy
-import math
-import time
+import platform
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from slimnet.training.config import TrainConfig
 from slimnet.training.distributed import Team
 
-TRIAL_IMAGES = 32
-LEAST_ROUNDS, MOST_ROUNDS = 3, 10
-MARGIN = 1.1
-BUDGET = 5.0  # seconds after which no further round begins
+_X86 = ("x86_64", "amd64")
 
 Option = tuple[str, bool]
 """Number format, and whether in channels_last."""
@@ -62,8 +56,10 @@ def widened(tensor: Tensor) -> Tensor:
 
 
 def resolve_precision(config: TrainConfig, model: nn.Module, batch: tuple[Tensor, Tensor], team: Team) -> TrainConfig:
-    """Replace ``"auto"`` by a choice: bf16 and channels_last on a GPU, what is measured to be faster on a
-    CPU.
+    """Replace ``"auto"`` by a choice: bf16 and channels_last on a GPU, what was measured to be faster on a CPU.
+
+    A processor without instructions for bfloat16 is not asked: it takes ten times as long. What was measured once on a machine
+    holds there from then on (see `slimnet.training.trials`), so that the same command and seed give the same network again.
 
     Args:
         config: the settings, perhaps with ``"auto"``.
@@ -74,59 +70,28 @@ def resolve_precision(config: TrainConfig, model: nn.Module, batch: tuple[Tensor
     Returns:
         The settings with a definite ``precision`` and ``channels_last``.
     """
-    options = _options(config)
+    from slimnet.training.trials import fastest
+
+    options = _options(config, has_bf16=team.device.type != "cpu" or has_bf16())
     best = options[0]
     if len(options) > 1 and team.device.type != "cpu":
         best = max(options, key=lambda option: (option[0] == "bf16", option[1]))
     elif len(options) > 1:
-        best = team.share(_fastest(options, model, batch) if team.is_main else best)
+        best = team.share(fastest(options, model, batch) if team.is_main else best)
     return replace(config, precision=best[0], channels_last=best[1])
 
 
-def _options(config: TrainConfig) -> list[Option]:
-    formats = ["fp32", "bf16"] if config.precision == "auto" else [config.precision]
+def has_bf16() -> bool:
+    """Whether this processor computes in bfloat16, rather than imitate it; where nobody knows, it is measured."""
+    if platform.machine().lower() not in _X86:
+        return True
+    asked = (getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
+    return any(ask() for ask in asked if ask is not None)
+
+
+def _options(config: TrainConfig, *, has_bf16: bool) -> list[Option]:
+    formats = ["fp32", *(["bf16"] if has_bf16 else [])] if config.precision == "auto" else [config.precision]
     layouts = [False, True] if config.channels_last == "auto" else [config.channels_last]
     options = [(number, layout) for number in formats for layout in layouts]
     slow = ("bf16", False)  # bfloat16 pays in channels_last only: not worth measuring where there is a choice
     return [option for option in options if option != slow] if len(layouts) > 1 else options
-
-
-def _fastest(options: list[Option], model: nn.Module, batch: tuple[Tensor, Tensor]) -> Option:
-    """The option of the shortest step, in interleaved rounds: a busy machine slows all of them alike."""
-    with torch.random.fork_rng(devices=[]):
-        trials = {option: _Trial(option, model, batch) for option in options}
-        start, best = time.perf_counter(), dict.fromkeys(options, math.inf)
-        for done in range(MOST_ROUNDS):
-            for option, trial in trials.items():
-                seconds = trial.step()
-                best[option] = min(best[option], seconds if done else math.inf)  # the first round warms up
-            if done >= LEAST_ROUNDS and time.perf_counter() - start > BUDGET:
-                break
-    return _clear_winner(best)
-
-
-def _clear_winner(seconds: dict[Option, float]) -> Option:
-    """The first option, or a later one that is faster by a margin: near a tie the choice should not be chance."""
-    options = iter(seconds)
-    winner = next(options)
-    for option in options:
-        if seconds[option] * MARGIN < seconds[winner]:
-            winner = option
-    return winner
-
-
-class _Trial:
-    """A copy of a network that takes steps in one precision."""
-
-    def __init__(self, option: Option, model: nn.Module, batch: tuple[Tensor, Tensor]) -> None:
-        self.images, self.labels = batch[0][:TRIAL_IMAGES], batch[1][:TRIAL_IMAGES]
-        self.precision = Precision(option[0] == "bf16", option[1], self.images.device.type)
-        self.model = self.precision.model(copy.deepcopy(model)).train()
-
-    def step(self) -> float:
-        """Seconds of one forward and backward pass."""
-        start = time.perf_counter()
-        with self.precision.autocast():
-            logits = self.model(self.precision.images(self.images))
-        torch.autograd.backward(F.cross_entropy(widened(logits), self.labels))
-        return time.perf_counter() - start

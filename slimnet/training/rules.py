@@ -2,28 +2,34 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import fields
 from typing import Any
 
 from slimnet.allocation.budget import Budget
 from slimnet.data import Augment
+from slimnet.data.normalise import WANTED, is_normalisation
 from slimnet.methods import Method
 
 OPTIMIZERS = ("sgd", "adamw")
 SCHEDULES = ("step", "cosine", "constant")
 PRECISIONS = ("auto", "fp32", "bf16")
-NORMALISATIONS = (None, "dataset", "imagenet")
+CUTS = ("settled", "never")
 FLAGS = ("download", "soft_labels", "decay_norm", "compile", "sync_bn", "reestimate_norm", "shut_branches")
 
+LARGEST = 1e300
 
-def _whole(least: int) -> Callable[[Any], bool]:
-    return lambda value: isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+def _whole(least: int, most: int = 10**40) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
 
 
 def _number(is_right: Callable[[float], bool]) -> Callable[[Any], bool]:
-    return lambda value: isinstance(value, int | float) and math.isfinite(value) and is_right(value)
+    return lambda value: _is_number(value) and is_right(value)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= LARGEST  # False for NaN
 
 
 def _rising(value: Any) -> bool:
@@ -46,16 +52,22 @@ def _switches(value: Any) -> bool:
 
 def _changes(value: Any) -> bool:
     known = [item.name for item in fields(Augment)]
-    return isinstance(value, Mapping) and all(key in known and isinstance(to, int | float) for key, to in value.items())
+    return isinstance(value, Mapping) and all(
+        key in known and (isinstance(to, bool) or _is_number(to)) for key, to in value.items()
+    )
 
 
 def _aim(value: Any) -> bool:
     known = [item.name for item in fields(Budget)]
-    return isinstance(value, Mapping) and all(key in known and _number(lambda _: True)(to) for key, to in value.items())
+    return isinstance(value, Mapping) and all(key in known and _is_number(to) for key, to in value.items())
+
+
+def _patterns(value: Any) -> bool:
+    return isinstance(value, list | tuple) and all(map(_text, value))
 
 
 def _path(value: Any) -> bool:
-    return value is None or _text(value)
+    return value is None or (_text(value) and "\0" not in value)
 
 
 Rule = tuple[Callable[[Any], bool], str]
@@ -86,18 +98,34 @@ RULES: dict[str, Rule] = {
     "distill_temperature": (_number(lambda value: value > 0), "a positive number"),
     "ema": (_number(lambda value: 0 <= value < 1), "in [0, 1)"),
     "augment": (_changes, f"changes of {', '.join(item.name for item in fields(Augment))}, each with a number"),
-    "seed": (lambda value: _whole(0)(value) and value < 2**63, "a whole number from 0 to 2^63 − 1"),
+    "seed": (_whole(0, 2**63 - 1), "a whole number from 0 to 2^63 − 1"),
     "val_fraction": (_number(lambda value: 0 < value < 1), "in (0, 1)"),
     "train_fraction": (_number(lambda value: 0 < value <= 1), "in (0, 1]"),
+    "freeze": (_patterns, "names of layers, or patterns of names"),
+    "dropout": (lambda value: value is None or _number(lambda share: 0 <= share < 1)(value), "in [0, 1)"),
+    "normalise": (is_normalisation, WANTED),
     "image_size": (lambda value: value is None or _whole(1)(value), "a whole number of at least 1"),
     "data_options": (_switches, "names of options, each true or false"),
     "num_workers": (lambda value: value is None or _whole(0)(value), "a whole number of at least 0"),
     **dict.fromkeys(FLAGS, (_flag, "true or false")),
-    "channels_last": (lambda value: isinstance(value, bool) or value == "auto", "true, false or 'auto'"),
+    "channels_last": (
+        lambda value: isinstance(value, bool) or (isinstance(value, str) and value == "auto"),
+        "true, false or 'auto'",
+    ),
 }
 CHOICES = {
     "optimizer": OPTIMIZERS,
     "schedule": SCHEDULES,
     "precision": PRECISIONS,
-    "normalise": NORMALISATIONS,
+    "cut": CUTS,
 }
+MOST = {
+    "epochs": 1_000_000,
+    "warmup_epochs": 1_000_000,
+    "batch_size": 1 << 31,
+    "image_size": 8_192,
+    "num_workers": 1_024,
+    "target_threads": 4_096,
+    "target_batch": 65_536,
+}
+"""What a number may be at most: more is a slip, and would be memory or time without end."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib.metadata import version
@@ -12,15 +13,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from slimnet._foreign import no_exit
 from slimnet._say import Say
 from slimnet.data import Batches, Dataset, Split
 from slimnet.errors import ArgumentError, FileFormatError, ModelError
-from slimnet.graph import ChannelGroup, channel_groups, in_eval_mode
-from slimnet.models import check_file, check_model, load_weights
+from slimnet.graph import ChannelGroup, channel_groups, in_eval_mode, residual_branches
+from slimnet.models import Trust, check_file, check_model, load_weights
 from slimnet.training.config import TrainConfig
 from slimnet.training.distributed import Team
-from slimnet.training.inputs import build_config_model, example_images, load_config_data
-from slimnet.training.precision import Precision, resolve_precision
+from slimnet.training.freeze import freeze, set_dropout
+from slimnet.training.heads import order_head
+from slimnet.training.inputs import as_recorded, build_config_model, example_images, load_config_data
+from slimnet.training.precision import Precision, has_bf16, resolve_precision
 from slimnet.training.target import with_target
 from slimnet.training.teacher import Teacher, load_teacher
 
@@ -116,14 +120,24 @@ def environment(team: Team) -> dict[str, Any]:
     }
 
 
-def prepare(config: TrainConfig, team: Team, *, weights: bool = True, say: Say = print) -> Job:
+def prepare(
+    config: TrainConfig,
+    team: Team,
+    *,
+    weights: bool = True,
+    say: Say = print,
+    trust_code: Trust = False,
+    recorded: Mapping[str, Any] | None = None,
+) -> Job:
     """Load the data, build the network, find its channel groups, settle the precision.
 
     Args:
-        config: the settings.
+        config: the settings; the network that they name is trusted.
         team: the processes.
         weights: whether to read the initial weights (not when a checkpoint will replace them).
         say: told, in a line, what takes a while.
+        trust_code: which factory the teacher may be built by.
+        recorded: what a run that goes on has recorded of its data, which holds.
 
     Raises:
         SlimnetError: if anything does not fit; nothing has been written then.
@@ -134,6 +148,8 @@ def prepare(config: TrainConfig, team: Team, *, weights: bool = True, say: Say =
     if config.teacher and not Path(config.teacher).exists():
         raise FileFormatError(f"the teacher {config.teacher} does not exist: give a finished run, or a file of weights.")
     dataset = load_config_data(config)
+    if recorded is not None:
+        dataset = as_recorded(dataset, recorded, who="the run to be resumed", say=say)
     for note in dataset.notes:
         say(note)
     _check_batch(config, dataset, team)
@@ -144,16 +160,24 @@ def prepare(config: TrainConfig, team: Team, *, weights: bool = True, say: Say =
     if weights and config.init:
         for note in load_weights(model, config.init, new_head=True):
             say(note)
+    freeze(model, config.freeze)
+    set_dropout(model, config.dropout)
     example = example_images(dataset)
     _check_output(model, example, dataset, config)
+    if weights and config.init:
+        order_head(model, config.init, dataset.classes, example, whose=dataset.name, say=say)
     groups = channel_groups(model, example, couple=config.method.couple)
-    teacher = load_teacher(config, dataset, team.device)
+    teacher = load_teacher(config, dataset, team.device, say, trust_code=trust_code)
     config, target = with_target(config, model, example, groups, team, say)
+    if config.method.closes_branches:
+        groups += residual_branches(model, example)
     job = Job(config, team, dataset, model.to(team.device), groups, example, teacher, target)
     if "auto" in (config.precision, config.channels_last):
-        say("measuring which precision is faster")
+        say("looking which precision is faster here")
         batch = next(iter(job.plain_train_batches.epoch(0)))
         job = replace(job, config=resolve_precision(config, job.model, batch, team))
+    elif config.precision == "bf16" and team.device.type == "cpu" and not has_bf16():
+        say("this processor has no instructions for bfloat16 and imitates them, slowly: --precision auto or fp32 is faster")
     job.precision.model(job.model)
     if teacher is not None:
         job.precision.model(teacher.model)
@@ -171,7 +195,7 @@ def _check_batch(config: TrainConfig, dataset: Dataset, team: Team) -> None:
 def _check_output(model: nn.Module, example: Tensor, dataset: Dataset, config: TrainConfig) -> None:
     shape = tuple(example.shape[1:])
     try:
-        with in_eval_mode(model), torch.no_grad():
+        with in_eval_mode(model), torch.no_grad(), no_exit(config.model):
             logits = model(example)
     except Exception as error:  # a network may raise anything on images it was not made for
         reason = " ".join(str(error).split())

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Sequence
@@ -13,9 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from slimnet.errors import MeasureError
+from slimnet._files import scratch_folder
+from slimnet._json import decode, read_text
+from slimnet.errors import FileFormatError, MeasureError
 from slimnet.measure.costs.store import Target
-from slimnet.measure.sessions import open_session
+from slimnet.measure.runtime import Session, open_session
 
 WARM_UP, LEAST = 3, 5
 ENOUGH = 10.0
@@ -67,10 +67,10 @@ def profile_nodes(model: Path | bytes, target: Target, *, runs: int = 20) -> Nod
         FileFormatError: if it is not an ONNX network.
         MeasureError: if it does not run, or the runtime's profile cannot be read.
     """
-    with tempfile.TemporaryDirectory(prefix="slimnet-profile-") as folder:
-        session = open_session(model, threads=target.threads, profile=Path(folder) / "profile")
+    with scratch_folder("profile") as folder:
+        session = open_session(model, threads=target.threads, profile=folder / "profile")
         _walls([session], target, runs)
-        return NodeTimes(tuple(_nodes(_events(Path(session.end_profiling())))))
+        return NodeTimes(tuple(_nodes(_events(Path(session.raw.end_profiling())))))
 
 
 def profile_network(model: Path | bytes, target: Target, *, runs: int = 20) -> tuple[NodeTimes, float]:
@@ -91,19 +91,19 @@ def profile_network(model: Path | bytes, target: Target, *, runs: int = 20) -> t
         FileFormatError: if it is not an ONNX network.
         MeasureError: if it does not run, or the runtime's profile cannot be read.
     """
-    with tempfile.TemporaryDirectory(prefix="slimnet-profile-") as folder:
-        session = open_session(model, threads=target.threads, profile=Path(folder) / "profile")
+    with scratch_folder("profile") as folder:
+        session = open_session(model, threads=target.threads, profile=folder / "profile")
         walls = _walls([session, open_session(model, threads=target.threads)], target, runs)[1]
-        events = _events(Path(session.end_profiling()))
+        events = _events(Path(session.raw.end_profiling()))
     inside = _by_name(events)
     totals = np.sum([times[WARM_UP:] for times in inside.values()], axis=0)
     return NodeTimes(tuple(_nodes(events))), max(float(np.median(np.asarray(walls) / 1e3 - totals)), 0.0)
 
 
-def _walls(sessions: Sequence[Any], target: Target, runs: int) -> list[list[int]]:
+def _walls(sessions: Sequence[Session], target: Target, runs: int) -> list[list[int]]:
     """Nanoseconds of each run of each session, in turns, after those that warm up."""
     rng = np.random.default_rng(0)
-    feed = {spec.name: _random(spec, target, rng) for spec in sessions[0].get_inputs()}
+    feed = {spec.name: _random(spec, target, rng) for spec in sessions[0].inputs}
     walls: list[list[int]] = [[] for _ in sessions]
     try:
         begun = time.monotonic()
@@ -112,7 +112,7 @@ def _walls(sessions: Sequence[Any], target: Target, runs: int) -> list[list[int]
                 break
             for times, session in zip(walls, sessions, strict=True):
                 start = time.perf_counter_ns()
-                session.run(None, feed)
+                session.raw.run(None, feed)
                 times.append(time.perf_counter_ns() - start)
     except Exception as error:  # onnxruntime's errors share no base class
         raise MeasureError(f"the network does not run: {' '.join(str(error).split())}") from None
@@ -131,8 +131,8 @@ def _random(spec: Any, target: Target, rng: np.random.Generator) -> Any:
 
 def _events(path: Path) -> list[dict[str, Any]]:
     try:
-        return [event for event in json.loads(path.read_text(encoding="utf-8")) if event.get("cat") == "Node"]
-    except (OSError, ValueError, AttributeError) as error:
+        return [event for event in decode(read_text(path), str(path)) if event.get("cat") == "Node"]
+    except (FileFormatError, TypeError, AttributeError) as error:
         raise MeasureError(f"ONNX Runtime's profile cannot be read: {error}") from None
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import zlib
 from collections.abc import Mapping
@@ -11,12 +10,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from slimnet._files import write_json
-from slimnet.errors import ArgumentError
+from slimnet._files import read_json, write_json
+from slimnet._json import check, encode
+from slimnet.errors import ArgumentError, FileFormatError
 from slimnet.measure.machine import environment
 
 FORMAT = "slimnet-costs/2"
-_IDENTITY = ("cpu", "system", "onnxruntime")
+_IDENTITY = ("cpu", "instructions", "system", "onnxruntime")
 
 
 def _machine() -> dict[str, Any]:
@@ -32,7 +32,7 @@ class Target:
         threads: of a session.
         batch: images a run.
         precision: ``"fp32"``.
-        machine: processor, system and version of the runtime; this one's.
+        machine: processor, its instruction set, system and version of the runtime; this one's.
 
     Raises:
         ArgumentError: if a number is below 1.
@@ -55,7 +55,7 @@ class Target:
     @property
     def name(self) -> str:
         """A file name, another one for every target."""
-        text = json.dumps(self.as_dict(), sort_keys=True)
+        text = encode(self.as_dict(), sort_keys=True, ascii_only=True)
         return f"costs-{hashlib.blake2b(text.encode(), digest_size=8).hexdigest()}.json"
 
 
@@ -72,26 +72,33 @@ def read_entries(path: Path, target: Target) -> tuple[dict[str, Any], int]:
 
     A file that is missing, cannot be read, or is of another target holds nothing.
     """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        entries, found = content["entries"], content["target"]
-        if content["format"] != FORMAT or found != target.as_dict():
-            return {}, len(entries)
-        good = {key: entry["value"] for key, entry in entries.items() if entry["crc"] == _crc(key, entry["value"])}
-        return good, len(entries) - len(good)
-    except FileNotFoundError:
+    if not path.exists():
         return {}, 0
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    try:
+        content = read_json(path, "costs")
+    except FileFormatError:
         return {}, 1
+    entries = content["entries"]
+    if content["target"] != target.as_dict():
+        return {}, len(entries)
+    good = {key: entry["value"] for key, entry in entries.items() if _is_whole(key, entry)}
+    return good, len(entries) - len(good)
+
+
+def _is_whole(key: str, entry: Any) -> bool:
+    try:
+        check(entry, "cost_entry", key)
+    except FileFormatError:
+        return False
+    return bool(entry["crc"] == _crc(key, entry["value"]))
 
 
 def write_entries(path: Path, target: Target, entries: Mapping[str, Any]) -> None:
     """Write all entries, each with a checksum, and those that another process has written meanwhile."""
     together = {**read_entries(path, target)[0], **entries}
     checked = {key: {"value": value, "crc": _crc(key, value)} for key, value in together.items()}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_json(path, {"format": FORMAT, "target": target.as_dict(), "entries": checked})
+    write_json(path, {"format": FORMAT, "target": target.as_dict(), "entries": checked}, parents=True)
 
 
 def _crc(key: str, value: Any) -> str:
-    return f"{zlib.crc32(json.dumps([key, value], sort_keys=True).encode()):08x}"
+    return f"{zlib.crc32(encode([key, value], sort_keys=True, ascii_only=True).encode()):08x}"

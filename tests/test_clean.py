@@ -1,0 +1,32 @@
+"""What data holds is shown on a terminal, never obeyed."""
+
+from __future__ import annotations
+
+import pytest
+
+from slimnet_cli._clean import clean
+from slimnet_cli._emit import emit_table, say
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("plain é 日本 ×", "plain é 日本 ×"),
+        ("a\nforged: 100 %", "a\\nforged: 100 %"),
+        ("\x1b[31mred\x9b0m\x7f\x00", "\\x1b[31mred\\x9b0m\\x7f\\x00"),
+        ("\u202eleft\u2066\u2028\u2029\u200b", "\\u202eleft\\u2066\\u2028\\u2029\\u200b"),
+        ("half \ud800", "half \\ud800"),
+        ("\r\t", "\\r\\t"),
+        ("hard\xa0blank", "hard\xa0blank"),
+    ],
+)
+def test_control_characters_are_escaped(text: str, shown: str) -> None:
+    assert clean(text) == shown
+
+
+def test_lines_and_tables_are_clean(capsys: pytest.CaptureFixture[str]) -> None:
+    say("x\x1b[2J\ny")
+    emit_table([("name", "n"), ("a\x1b]0;t\x07\nb", "1")])
+    out, err = capsys.readouterr()
+    assert "\x1b" not in out + err
+    assert len(out.splitlines()) == 3 and len(err.splitlines()) == 1
