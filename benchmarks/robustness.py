@@ -82,7 +82,7 @@ def prepare(folder: Path, seed: int, parts: Sequence[str]) -> Given:
     warm(given.modules)
     warm_exporters()
     if any(part.startswith("kill") for part in parts) and "train lines" not in given.seconds:
-        sandbox = Sandbox(folder / "scratch")
+        sandbox = Sandbox(folder / "scratch", Limits(seconds=1200.0))
         given.seconds.update(kills.count_lines(sandbox, given.folder))
         sandbox.close()
         given.write()
@@ -233,7 +233,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--minutes", type=float, default=120.0, help="begin no case after that; the next call goes on")
     parser.add_argument(
-        "--seconds", type=float, default=Limits.seconds, help="for each command; more on a busy machine (default: 60)"
+        "--seconds", type=float, default=Limits.seconds, help="for each command (default: 60; a busy machine needs more)"
     )
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     parser.add_argument(
