@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import fcntl
+import fnmatch
 import hashlib
 import json
 import os
@@ -75,11 +76,13 @@ def prepare(folder: Path, seed: int, parts: Sequence[str]) -> Given:
     folder.mkdir(parents=True, exist_ok=True)
     warm(WARM)
     given = make(folder / "given", folder / "scratch")
+    if {**before, **now} != before:
+        given.forget_lines()
     state.write_text(json.dumps(made | now))
     warm(given.modules)
     warm_exporters()
     if any(part.startswith("kill") for part in parts) and "train lines" not in given.seconds:
-        sandbox = Sandbox(folder / "scratch")
+        sandbox = Sandbox(folder / "scratch", Limits(seconds=1200.0))
         given.seconds.update(kills.count_lines(sandbox, given.folder))
         sandbox.close()
         given.write()
@@ -118,7 +121,7 @@ def work(task: Task, sandbox: Sandbox, given: Given) -> list[Record]:
         ]
 
 
-def run_all(tasks: Sequence[Task], folder: Path, given: Given, *, jobs: int, minutes: float) -> None:
+def run_all(tasks: Sequence[Task], folder: Path, given: Given, limits: Limits, *, jobs: int, minutes: float) -> None:
     """Do the cases in ``jobs`` processes, which draw their numbers from one pipe."""
     until = time.monotonic() + 60 * minutes
     reader, writer = os.pipe()
@@ -127,7 +130,7 @@ def run_all(tasks: Sequence[Task], folder: Path, given: Given, *, jobs: int, min
         pid = os.fork()
         if pid == 0:
             os.close(writer)
-            _worker(reader, tasks, folder, given, number, until)
+            _worker(reader, tasks, folder / f"worker{number}", given, limits, until)
         children.append(pid)
     os.close(reader)
     try:
@@ -140,10 +143,10 @@ def run_all(tasks: Sequence[Task], folder: Path, given: Given, *, jobs: int, min
         os.waitpid(pid, 0)
 
 
-def _worker(reader: int, tasks: Sequence[Task], folder: Path, given: Given, number: int, until: float) -> None:
+def _worker(reader: int, tasks: Sequence[Task], folder: Path, given: Given, limits: Limits, until: float) -> None:
     """Never returns."""
-    sandbox = Sandbox(folder / f"worker{number}")
-    results = os.open(folder / "results.jsonl", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    sandbox = Sandbox(folder, limits)
+    results = os.open(folder.parent / "results.jsonl", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     try:
         while time.monotonic() < until and (token := os.read(reader, 4)):
             task = tasks[int.from_bytes(token, "little")]
@@ -159,7 +162,7 @@ def _worker(reader: int, tasks: Sequence[Task], folder: Path, given: Given, numb
         os._exit(0)
 
 
-def summary(found: Sequence[Record], seed: int) -> dict[str, Any]:
+def summary(found: Sequence[Record], seed: int, limits: Limits) -> dict[str, Any]:
     """Counts by part, and every case that failed."""
     parts = {}
     for part in PARTS:
@@ -177,7 +180,6 @@ def summary(found: Sequence[Record], seed: int) -> dict[str, Any]:
             "most_mib": max(each["mib"] for each in mine),
             "faults": {kind: faults.get(kind, 0) for kind in (*KINDS, "case")},
         }
-    limits = Limits()
     return {
         "seed": seed,
         "sources": fingerprint(*CASES),
@@ -212,9 +214,9 @@ def _signature(detail: str) -> str:
     return f"{kind} at {place[1]}" if place else re.sub(r"\d[\d,.]*", "N", detail)[:100]
 
 
-def show(task: Task, folder: Path, given: Given) -> None:
+def show(task: Task, folder: Path, given: Given, limits: Limits) -> None:
     """One case, with all that its commands said."""
-    sandbox = Sandbox(folder / "single")
+    sandbox = Sandbox(folder / "single", limits)
     print(task.part, task.name, sep=": ")
     for found in work(task, sandbox, given):
         print(
@@ -226,31 +228,34 @@ def show(task: Task, folder: Path, given: Given) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--part", action="append", choices=list(PARTS), help="one part; may be repeated (default: all)")
-    parser.add_argument("--case", help="one case of the part, by its name, with all that it said; nothing is kept")
+    parser.add_argument("--case", help="cases by their name or a pattern, with all that was said; nothing is kept")
     parser.add_argument("--limit", type=int, help="about so many cases of each part, from all over it")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--minutes", type=float, default=120.0, help="begin no case after that; the next call goes on")
+    parser.add_argument(
+        "--seconds", type=float, default=Limits.seconds, help="for each command (default: 60; a busy machine needs more)"
+    )
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     parser.add_argument(
         "--folder", type=Path, default=Path(f"/tmp/slimnet-robustness-{os.getuid()}"), help="for results and scratch"
     )
     parser.add_argument("--summary", type=Path, metavar="FILE", help="write the summary there (default: results/robustness.json)")
     options = parser.parse_args(arguments)
-    parts = options.part or list(PARTS)
+    parts, limits = options.part or list(PARTS), Limits(seconds=options.seconds)
     lock = options.folder.with_suffix(".lock").open("w")
     fcntl.flock(lock, fcntl.LOCK_EX)  # until this process ends
     given = prepare(options.folder, options.seed, parts)
     tasks = all_tasks(parts, options.seed, given, options.limit)
     if options.case is not None:
-        for task in (task for task in tasks if task.name == options.case):
-            show(task, options.folder, given)
+        for task in (task for task in tasks if options.case == task.name or fnmatch.fnmatchcase(task.name, options.case)):
+            show(task, options.folder, given, limits)
         return 0
     done = {(each["part"], each["case"]) for each in read_results(options.folder)}
     left = [task for task in tasks if (task.part, task.name) not in done]
     print(f"{len(tasks):,} cases, {len(tasks) - len(left):,} done before; in {options.folder}", flush=True)
-    run_all(left, options.folder, given, jobs=options.jobs, minutes=options.minutes)
+    run_all(left, options.folder, given, limits, jobs=options.jobs, minutes=options.minutes)
     found = read_results(options.folder)
-    value = summary(found, options.seed)
+    value = summary(found, options.seed, limits)
     if options.summary:
         write_json(options.summary, value)
     else:

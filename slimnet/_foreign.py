@@ -24,4 +24,4 @@ def no_exit(what: str) -> Iterator[None]:
         raise
     except BaseException as error:
         text = " ".join(f"{type(error).__name__}: {error}".split()).rstrip(":")
-        raise ModelError(f"{what} tried to end the program ({text}).") from error
+        raise ModelError(f"{what} tried to end the program ({text}).") from None  # the cause is told, not passed on

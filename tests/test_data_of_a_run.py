@@ -118,7 +118,7 @@ def altered(out: Path) -> Run:
     config = json.loads((out / "config.json").read_text())
     config["data"] |= {"mean": [0.31], "std": [0.37]}
     (out / "config.json").write_text(json.dumps(config))
-    return Run.open(out)
+    return Run.open(out, trust_code=True)
 
 
 def test_an_older_run_keeps_its_mean(old: Run, tmp_path: Path) -> None:
@@ -143,7 +143,7 @@ def test_a_run_that_goes_on_keeps_its_mean(old: Run, tmp_path: Path, monkeypatch
         (tmp_path / name).write_bytes((old.path / name).read_bytes())
     prepare = engine.prepare
     monkeypatch.setattr(engine, "prepare", lambda *a, **k: seen.append(prepare(*a, **k)) or seen[0])
-    assert train(out=tmp_path, resume=True, progress=False).mean == (0.31,)
+    assert train(out=tmp_path, resume=True, progress=False, trust_code=True).mean == (0.31,)
     assert seen[0].dataset.mean == (0.31,)
 
 

@@ -54,7 +54,7 @@ def test_a_frozen_run_can_be_resumed_and_cut(tmp_path: Path) -> None:
     settings = {"method": FSDP(rate_cs=0.0, rate_gm=0.3, finetune_epochs=2), "epochs": 4, "freeze": ("0", "1")}
     run = start(tmp_path / "run", **settings)
     (run.path / "model.safetensors").unlink()
-    again = train(out=run.path, resume=True, freeze=["0", "1"], progress=False)
+    again = train(out=run.path, resume=True, freeze=["0", "1"], progress=False, trust_code=True)
     assert again.result == run.result
 
 

@@ -234,6 +234,23 @@ def test_changed_bundle_is_refused(tmp_path: Path, bundle: Path, runtime: Path) 
         build_site(changed, tmp_path / "site", runtime=runtime)
 
 
+def test_only_what_the_bundle_lists_is_published(tmp_path: Path, bundle: Path, runtime: Path) -> None:
+    """A card that is not listed is somebody else's; one that is a link is no card at all."""
+    other = tmp_path / "other"
+    shutil.copytree(bundle, other)
+    model = json.loads((other / "model.json").read_text(encoding="utf-8"))
+    del model["files"]["MODEL_CARD.md"]
+    (other / "model.json").write_bytes(sealed(model))
+    site = build_site(other, tmp_path / "site", runtime=runtime)
+    assert "MODEL_CARD.md" not in site.files and not (site.path / "MODEL_CARD.md").exists()
+    (tmp_path / "secret").write_text("secret")
+    (other / "MODEL_CARD.md").unlink()
+    (other / "MODEL_CARD.md").symlink_to(tmp_path / "secret")
+    with pytest.raises(FileFormatError, match=r"MODEL_CARD\.md is a symbolic link"):
+        build_site(other, tmp_path / "new", runtime=runtime)
+    assert not (tmp_path / "new").exists()
+
+
 def test_other_preprocessing_is_refused(tmp_path: Path, bundle: Path, runtime: Path) -> None:
     """Of a bundle that is whole: the page does one thing, and must not do it to a network that wants another."""
     other = tmp_path / "other"

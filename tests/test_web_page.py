@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import os
 import re
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,11 +19,12 @@ from PIL import Image
 import slimnet.web.site
 from browser import Browser, Page, chromium, find_chromium, served
 from skips import skip_without
+from slimnet._files import read_json
 from slimnet.measure.costs import default_folder
 from slimnet.predict import Predictor
 from slimnet.preprocess import converted, describe, fitted, prepare
 from slimnet.ready import ready_bundle
-from slimnet.web import build_site
+from slimnet.web import SiteServer, build_site
 from slimnet.web.runtime import ARCHIVE
 from web_bundle import LABELS, make_bundle
 
@@ -143,8 +145,13 @@ def site(tmp_path_factory: pytest.TempPathFactory, bundle: Path, runtime: Path) 
 
 @pytest.fixture(scope="module")
 def address(site: Path) -> Iterator[str]:
-    with served(site) as url:
-        yield url
+    """From slimnet's own server, whose headers are stricter than any static host's."""
+    with SiteServer(site, tuple(read_json(site / "site.json")["files"]), 0) as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        yield server.url
+        server.shutdown()
+        thread.join()
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ from hostile.sandbox import Command, Outcome, Sandbox
 from hostile.watch import LineCounter
 
 WRITERS = (
-    *("/slimnet/_files.py", "/slimnet/_folders.py", "/slimnet/_writing.py", "/export/compact.py"),
+    *("/slimnet/_files.py", "/slimnet/_folders.py", "/slimnet/_writing.py", "/slimnet/_locks.py", "/export/compact.py"),
     *("/training/checkpoint.py", "/training/metrics.py", "/export/write.py", "/export/_seal.py"),
 )
 """Where files are written: the instants that matter most lie between two lines of these."""

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import click
-
+from slimnet_cli._clean import echo
 from slimnet_cli._emit import emit_table, number, percent, say
 
 
@@ -21,7 +20,9 @@ def progress(where: str) -> Callable[[float], None]:
 def show(report: Any, *, memory: bool, heading: str = "") -> None:
     """The table, the control, target and prediction; on stderr, what to beware of."""
     if heading:
-        click.echo(f"\n{heading}\n")
+        echo()
+        echo(heading)
+        echo()
     head = ["network", "accuracy", "FLOPs", "parameters", "bytes", "median", "speed-up", "95 % interval"]
     rows = [[*head, "peak memory"] if memory else head]
     for row, variant in zip(report.rows, report.latency.variants, strict=True):
@@ -38,11 +39,11 @@ def show(report: Any, *, memory: bool, heading: str = "") -> None:
         ]
         rows.append([*cells, _megabytes(row["memory_bytes"])] if memory else cells)
     emit_table(rows)
-    click.echo(_control(report.latency))
+    echo(_control(report.latency))
     if report.paper:
-        click.echo(f"FLOPs saved in paper accounting: {percent(report.paper['saved'])}; FLOPs are multiply-adds")
+        echo(f"FLOPs saved in paper accounting: {percent(report.paper['saved'])}; FLOPs are multiply-adds")
     if report.target:
-        click.echo(_target(report.target))
+        echo(_target(report.target))
     for flag in report.latency.flags.values():
         say(f"warning: {flag}")
     for row in report.rows:

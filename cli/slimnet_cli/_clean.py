@@ -6,29 +6,15 @@ it escapes what it must itself.
 
 from __future__ import annotations
 
-import unicodedata
 from typing import Any
 
 import click
 
-_SHOWN = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
-_HIDDEN = {"Cc", "Cf", "Cs", "Zl", "Zp"}  # control, format (direction among them), half characters, ends of line and paragraph
+from slimnet._clean import clean
 
-
-def clean(text: Any) -> str:
-    """On one line, with every character that is not shown as itself escaped: ``\\x1b``, ``\\n``, ``\\u202e``."""
-    text = str(text)
-    return text if text.isprintable() else "".join(map(_escaped, text))
+__all__ = ["clean", "echo"]
 
 
 def echo(text: Any = "", *, err: bool = False) -> None:
     """A line on stdout, or on stderr."""
     click.echo(clean(text), err=err)
-
-
-def _escaped(character: str) -> str:
-    if character in _SHOWN:
-        return _SHOWN[character]
-    if unicodedata.category(character) not in _HIDDEN:
-        return character
-    return character.encode("unicode_escape").decode()

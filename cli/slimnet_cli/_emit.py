@@ -18,8 +18,13 @@ def say(message: str) -> None:
 def emit_json(value: Mapping[str, Any]) -> None:
     """A result as indented JSON, on stdout."""
     from slimnet._json import encode
+    from slimnet.errors import MeasureError
 
-    click.echo(encode(value, indent=2))
+    try:
+        text = encode(value, indent=2)
+    except ValueError as error:
+        raise MeasureError(f"the result holds a number that JSON does not have, NaN or an infinity ({error}).") from None
+    click.echo(text)
 
 
 def emit_table(rows: Sequence[Sequence[str]]) -> None:

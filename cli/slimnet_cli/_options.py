@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from slimnet_cli._numbers import CHANNELS, COUNT, SIDE, Finite
+
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
@@ -35,7 +37,7 @@ class Alignment(ParamType):
             return None
         if value != "auto" and not str(value).isdigit():
             self.fail(f"{value!r} is neither none, auto, nor a number of channels.", param, ctx)
-        return value if value == "auto" else int(click.IntRange(min=1).convert(value, param, ctx))
+        return value if value == "auto" else int(COUNT.convert(value, param, ctx))
 
 
 class Several(ParamType):
@@ -85,7 +87,7 @@ def _within(context: click.Context, _: click.Parameter, seconds: float | None) -
 
 time_limit = click.option(
     "--time-limit",
-    type=click.FloatRange(min=0, min_open=True),
+    type=Finite(min=0, min_open=True),
     metavar="SECONDS",
     expose_value=False,
     callback=_within,
@@ -133,7 +135,7 @@ def take_target(options: dict[str, Any]) -> dict[str, float]:
 
 network = together(
     click.option("--model", required=True, metavar="NAME", help="Name of a network, or package.module:function."),
-    click.option("--num-classes", type=click.IntRange(min=1), help="Outputs of the network (default: as in the file)."),
-    click.option("--in-channels", type=click.IntRange(min=1), help="Channels of its input (default: as in the file)."),
-    click.option("--image-size", type=click.IntRange(min=1), default=32, show_default=True, help="Side of its input."),
+    click.option("--num-classes", type=CHANNELS, help="Outputs of the network (default: as in the file)."),
+    click.option("--in-channels", type=CHANNELS, help="Channels of its input (default: as in the file)."),
+    click.option("--image-size", type=SIDE, default=32, show_default=True, help="Side of its input."),
 )

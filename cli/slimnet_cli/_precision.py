@@ -9,6 +9,7 @@ import click
 
 from slimnet_cli._clean import echo
 from slimnet_cli._emit import emit_table, number, percent, say
+from slimnet_cli._numbers import COUNT, SEED, Finite
 from slimnet_cli._options import ParamType, together
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ precision_options = together(
     ),
     click.option(
         "--max-drop",
-        type=click.FloatRange(0, 100),
+        type=Finite(0, 100),
         default=0.5,
         show_default=True,
         metavar="POINTS",
@@ -53,13 +54,13 @@ precision_options = together(
     ),
     click.option(
         "--calibration",
-        type=click.IntRange(min=1),
+        type=COUNT,
         default=256,
         show_default=True,
         metavar="N",
         help="Training images to calibrate int8 with.",
     ),
-    click.option("--seed", type=int, default=0, show_default=True, help="Of the choice of these images."),
+    click.option("--seed", type=SEED, default=0, show_default=True, help="Of the choice of these images."),
     click.option(
         "--reduce-range/--full-range",
         default=None,

@@ -7,6 +7,8 @@ import time
 
 import click
 
+from slimnet._clean import clean
+
 _LIVE, _LINES = 0.5, 10.0  # seconds between two updates: on a terminal, elsewhere
 
 
@@ -37,7 +39,7 @@ class Progress:
             rate = self._done / (now - self._start)
             left = (self._total - self._done) / rate
             line = f"{self._done:,} of {self._total:,} {self._what}, {rate:,.0f}/s, left {int(left) // 60}:{int(left) % 60:02}"
-            click.echo(f"\r\x1b[K{line}" if self._live else line, err=True, nl=not self._live)
+            click.echo(f"\r\x1b[K{clean(line)}" if self._live else line, err=True, nl=not self._live)
             self._shown = self._live
 
     def clear(self) -> None:

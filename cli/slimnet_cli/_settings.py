@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -73,7 +72,10 @@ def method_of(run: Path) -> dict[str, Any]:
 
 
 def _value(text: str) -> Any:
+    from slimnet._json import decode
+    from slimnet.errors import FileFormatError
+
     try:
-        return json.loads(text)
-    except json.JSONDecodeError:
+        return decode(text, "the value")
+    except FileFormatError:
         return text

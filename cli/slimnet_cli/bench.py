@@ -10,15 +10,16 @@ import click
 
 from slimnet_cli._bench_table import progress, show
 from slimnet_cli._emit import emit_json
+from slimnet_cli._numbers import COUNT, SEED, THREADS, Finite
 from slimnet_cli._options import BundlePath, Several, as_json, existing, time_limit, together, trust_code
 
 PROVIDERS = ("cpu", "cuda", "tensorrt", "openvino")
 RUNTIMES = ("onnxruntime", "torch", "torch-compile")
 
 _how = together(
-    click.option("--batch", "batches", type=Several(click.IntRange(min=1)), default="1", show_default=True,
+    click.option("--batch", "batches", type=Several(COUNT), default="1", show_default=True,
                  metavar="N,…", help="Images a run; several are measured one after the other."),
-    click.option("--threads", "thread_counts", type=Several(click.IntRange(min=1)), default="1", show_default=True,
+    click.option("--threads", "thread_counts", type=Several(THREADS), default="1", show_default=True,
                  metavar="N,…", help="Threads of each session; several as well."),
     click.option("--runtime", "runtimes", type=Several(click.Choice(RUNTIMES)), default="onnxruntime", show_default=True,
                  metavar="NAME,…", help="Of a bundle: onnxruntime, torch, torch-compile; several are compared."),
@@ -32,9 +33,9 @@ _how = together(
 @click.command("bench")
 @click.argument("what", nargs=-1, required=True, type=BundlePath())
 @_how
-@click.option("--rounds", type=click.IntRange(min=1), default=200, show_default=True, help="Least number of rounds.")
-@click.option("--seconds", type=click.FloatRange(min=0), default=10.0, show_default=True, help="Least time of rounds.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of inputs, order and bootstrap.")
+@click.option("--rounds", type=COUNT, default=200, show_default=True, help="Least number of rounds.")
+@click.option("--seconds", type=Finite(min=0), default=10.0, show_default=True, help="Least time of rounds.")
+@click.option("--seed", type=SEED, default=0, show_default=True, help="Of inputs, order and bootstrap.")
 @time_limit
 @trust_code
 @as_json

@@ -14,6 +14,7 @@ import click
 
 from slimnet_cli._clean import echo
 from slimnet_cli._emit import percent, say
+from slimnet_cli._numbers import COUNT, THREADS, WORKERS
 from slimnet_cli._options import BundlePath, force, time_limit
 from slimnet_cli._progress import Progress
 
@@ -26,19 +27,19 @@ _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
 @click.argument("bundle", type=BundlePath())
 @click.argument("images", nargs=-1, metavar="[IMAGE]...")
 @click.option("--files-from", metavar="FILE", help="Names of more images, one a line; - reads them from standard input.")
-@click.option("--top", type=click.IntRange(min=1), default=3, show_default=True, help="Classes to give of each image.")
+@click.option("--top", type=COUNT, default=3, show_default=True, help="Classes to give of each image.")
 @click.option(
     "--precision",
     type=click.Choice(["auto", "fp32", "int8", "fp16"]),
     help="Which network of the bundle; auto is the fastest here, by a short comparison.  [default: fp32, or the only one]",
 )
-@click.option("--batch", type=click.IntRange(min=1), default=32, show_default=True, help="Images a run of the network.")
-@click.option("--threads", type=click.IntRange(min=1), help="Threads of ONNX Runtime.  [default: one a processor]")
-@click.option("--workers", type=click.IntRange(min=0), help="Threads that decode.  [default: one a processor, at most 8]")
+@click.option("--batch", type=COUNT, default=32, show_default=True, help="Images a run of the network.")
+@click.option("--threads", type=THREADS, help="Threads of ONNX Runtime.  [default: one a processor]")
+@click.option("--workers", type=WORKERS, help="Threads that decode.  [default: one a processor, at most 8]")
 @click.option("--detect", is_flag=True, help="Find faces and classify each of them (needs slimnet[faces]).")
 @click.option("--margin", type=float, default=0.0, show_default=True, help="Add this share of a face on each side of it.")
 @click.option("--video", metavar="FILE|NUMBER", help="Classify the frames of a video, or of a camera (needs slimnet[faces]).")
-@click.option("--every", type=click.IntRange(min=1), default=1, show_default=True, help="Look at each n-th frame.")
+@click.option("--every", type=COUNT, default=1, show_default=True, help="Look at each n-th frame.")
 @click.option(
     "--annotate",
     type=click.Path(path_type=Path),

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from slimnet._files import write_bytes
+from slimnet._foreign import no_exit
 from slimnet.errors import ArgumentError, ExportError
 from slimnet.export._gate import Examples, check_onnx, check_reference
 from slimnet.export._opset import OLDEST_NATIVE, chosen_opset, first_line, with_opset
@@ -174,7 +175,7 @@ def _export(model: nn.Module, examples: Examples, opset: int, names: list[str], 
     """Run torch's exporter on a copy, with a dynamic batch."""
     batch = torch.export.Dim("batch")
     try:
-        with _quiet(), torch.no_grad():
+        with _quiet(), torch.no_grad(), no_exit(type(model).__name__):
             program = torch.onnx.export(
                 deepcopy(model).cpu().eval(),
                 examples.rows(2),

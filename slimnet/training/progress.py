@@ -7,6 +7,8 @@ import time
 from collections.abc import Mapping
 from typing import TextIO
 
+from slimnet._clean import clean
+
 MIN_INTERVAL = 0.5
 
 
@@ -50,7 +52,7 @@ class Progress:
 
     def say(self, text: str) -> None:
         """Show one line of text."""
-        self._write(f"\r\x1b[K{text}" if self._live else text)
+        self._write(f"\r\x1b[K{clean(text)}" if self._live else clean(text))
 
     def _left(self, done: float, total: int) -> str:
         if self._first_done is None:

@@ -51,7 +51,7 @@ def fastest(options: Sequence[Option], model: nn.Module, batch: tuple[Tensor, Te
     if path is not None:
         rows = [{"precision": number, "channels_last": layout, "seconds": seconds[number, layout]} for number, layout in options]
         with suppress(OSError):
-            write_json(path, {"format": _FORMAT, "about": about, "chosen": list(chosen), "measured": rows})
+            write_json(path, {"format": _FORMAT, "about": about, "chosen": list(chosen), "measured": rows}, parents=True)
     return chosen
 
 
