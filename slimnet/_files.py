@@ -3,99 +3,59 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import tempfile
-from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from slimnet.errors import ArgumentError, FileFormatError
+from slimnet._folders import atomic_folder, check_free, check_output, claim_run, claims_folder
+from slimnet._writing import append_line, atomic_file, atomic_path, scratch_folder, write_bytes
+from slimnet.errors import FileFormatError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+__all__ = [
+    "append_line",
+    "atomic_file",
+    "atomic_folder",
+    "atomic_path",
+    "check_free",
+    "check_output",
+    "claim_run",
+    "claims_folder",
+    "read_json",
+    "read_tensors",
+    "scratch_folder",
+    "write_bytes",
+    "write_json",
+    "write_tensors",
+]
 
-@contextmanager
-def atomic_path(path: Path) -> Iterator[Path]:
-    """Give a temporary name beside ``path``; rename it to ``path`` on success, remove it on failure."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        yield temporary
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-@contextmanager
-def atomic_folder(path: Path, *, ours: Collection[str], force: bool = False) -> Iterator[Path]:
-    """Give a temporary folder; rename it to ``path`` on success, remove it on failure.
-
-    Args:
-        path: the folder to make.
-        ours: the names that an old folder may hold; whatever else lies in it would be lost.
-        force: replace an old folder.
-
-    Raises:
-        ArgumentError: as :func:`check_output`.
-    """
-    check_output(path, force=force, ours=ours)
-    path = path.resolve()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))
-    temporary.chmod(0o755)
-    replaced = temporary.with_suffix(".old")
-    try:
-        yield temporary
-        if path.is_dir():
-            path.replace(replaced)
-        temporary.replace(path)
-    finally:
-        if replaced.is_dir() and not path.exists():
-            replaced.replace(path)
-        for leftover in (temporary, replaced):
-            shutil.rmtree(leftover, ignore_errors=True)
+_DTYPES = {
+    "bool": "BOOL",
+    "uint8": "U8",
+    "int8": "I8",
+    "float8_e5m2": "F8_E5M2",
+    "float8_e4m3fn": "F8_E4M3",
+    "int16": "I16",
+    "uint16": "U16",
+    "float16": "F16",
+    "bfloat16": "BF16",
+    "int32": "I32",
+    "uint32": "U32",
+    "float32": "F32",
+    "complex64": "C64",
+    "float64": "F64",
+    "int64": "I64",
+    "uint64": "U64",
+}
+"""torch's names and those of safetensors, in the order in which tensors lie in a file from its end."""
 
 
-def check_output(path: Path, *, force: bool = False, ours: Collection[str] | None = None) -> None:
-    """Refuse an output folder that holds something, or that cannot be made: before any work is done for it.
-
-    Args:
-        path: the folder.
-        force: overwrite what it holds.
-        ours: the names that a folder to be overwritten may hold; None for any.
-
-    Raises:
-        ArgumentError: if ``path`` is a file or cannot be written; if it holds something and ``force`` is not set; or if it
-            holds anything but ``ours``.
-    """
-    if path.exists() and not path.is_dir():
-        raise ArgumentError(f"{path} is a file, not a folder: choose another output.")
-    held = sorted(entry.name for entry in path.iterdir()) if path.is_dir() else []
-    if held and not force:
-        raise ArgumentError(f"{path} exists already: choose another output, or overwrite it with --force.")
-    foreign = [name for name in held if ours is not None and name not in ours]
-    if foreign:
-        raise ArgumentError(f"{path} holds {foreign[0]}, which is not ours to overwrite: choose another output.")
-    _check_writable(path)
-
-
-def _check_writable(path: Path) -> None:
-    """Try it: permissions alone do not tell (read-only file systems, a file among the parents)."""
-    nearest = next(parent for parent in (path, *path.absolute().parents) if parent.exists())
-    try:
-        with tempfile.TemporaryDirectory(prefix=".slimnet.", dir=nearest):
-            pass
-    except OSError as error:
-        raise ArgumentError(f"{path} cannot be written ({error.strerror} in {nearest}): choose another output.") from None
-
-
-def write_json(path: Path, value: Mapping[str, Any]) -> None:
+def write_json(path: Path, value: Mapping[str, Any], *, parents: bool = False) -> None:
     """Write ``value`` as indented JSON with a final newline."""
-    with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    write_bytes(path, text.encode(), parents=parents)
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -115,13 +75,48 @@ def read_json(path: Path) -> dict[str, Any]:
     return value
 
 
-def write_tensors(path: Path, tensors: Mapping[str, Tensor], *, metadata: Mapping[str, str] | None = None) -> None:
-    """Write tensors as safetensors (on the CPU, contiguous, shared storage written once for each name)."""
-    from safetensors.torch import save_file
+def write_tensors(
+    path: Path, tensors: Mapping[str, Tensor], *, metadata: Mapping[str, str] | None = None, parents: bool = False
+) -> None:
+    """Write tensors as safetensors, shared storage once for each name: the same tensors and metadata give the same bytes.
 
-    flat = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-    with atomic_path(path) as temporary:
-        save_file(flat, str(temporary), metadata=dict(metadata or {}))
+    The library's own writer puts metadata in random order, leaves temporary files of its own behind when it is killed, and lets
+    the owner alone read the file.
+
+    Args:
+        path: the file.
+        tensors: of any layout, on any device.
+        metadata: for the file's header.
+        parents: make the folders that are missing.
+
+    Raises:
+        FileFormatError: if a tensor is of a type that the format does not have; nothing is written.
+        WriteError: if the system refuses.
+    """
+    import torch
+
+    ordered, header = _header(path, tensors, metadata)
+    with atomic_file(path, parents=parents) as file:
+        file.write(len(header).to_bytes(8, "little") + header)
+        for name in ordered:
+            file.write(tensors[name].detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+
+
+def _header(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None) -> tuple[list[str], bytes]:
+    """The order of tensors in a file, largest elements first so that all are aligned; and its header."""
+    dtypes = {name: str(tensor.dtype).removeprefix("torch.") for name, tensor in tensors.items()}
+    for name, dtype in dtypes.items():
+        if dtype not in _DTYPES:
+            raise FileFormatError(f"{path} cannot be written: {name} is of type {dtype}, which safetensors does not have.")
+    rank = {dtype: -place for place, dtype in enumerate(_DTYPES)}
+    ordered = sorted(tensors, key=lambda name: (rank[dtypes[name]], name))
+    content: dict[str, Any] = {"__metadata__": dict(sorted((metadata or {}).items()))}
+    end = 0
+    for name in ordered:
+        start, end = end, end + tensors[name].numel() * tensors[name].element_size()
+        content[name] = {"dtype": _DTYPES[dtypes[name]], "shape": list(tensors[name].shape), "data_offsets": [start, end]}
+    header = json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode()
+    return ordered, header.ljust(-(-len(header) // 8) * 8)
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:

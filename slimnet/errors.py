@@ -7,6 +7,7 @@
     ├── DataError          a data set is missing, malformed or of the wrong size
     ├── ModelError         an unknown model, or weights that do not fit it
     ├── FileFormatError    a file is missing, corrupt, truncated, or not what it claims to be
+    ├── WriteError         a file cannot be written (also an OSError)
     ├── TrainingError      training cannot go on (a loss that is not a number)
     ├── GraphError         a network that cannot be analysed
     ├── SurgeryError       a plan that does not fit a network
@@ -19,6 +20,8 @@ A message is one line: it names the thing, shows the value, and says what to do.
 """
 
 from __future__ import annotations
+
+import os
 
 
 class SlimnetError(Exception):
@@ -39,6 +42,23 @@ class ModelError(SlimnetError):
 
 class FileFormatError(SlimnetError):
     """A file is missing, corrupt, truncated, or not what it claims to be."""
+
+
+class WriteError(SlimnetError, OSError):
+    """A file cannot be written: a full disk, a place that is forbidden, a folder that has gone. What was there before is intact.
+
+    Args:
+        message: which file, why, and what to do.
+        number: the system's, as in :mod:`errno`; ``strerror`` is what it stands for.
+    """
+
+    def __init__(self, message: str, number: int | None = None) -> None:
+        super().__init__(message)
+        self.errno = number
+        self.strerror = None if number is None else os.strerror(number)
+
+    def __str__(self) -> str:
+        return str(self.args[0])
 
 
 class TrainingError(SlimnetError):
@@ -67,3 +87,7 @@ class ParityError(ExportError):
 
 class MeasureError(SlimnetError):
     """A measurement that cannot be made."""
+
+
+class SlimnetWarning(UserWarning):
+    """Work goes on without something that it can do without; the command line prints it on one line."""

@@ -465,7 +465,7 @@ def test_interrupted(bundle: Bundle, here: Path, monkeypatch: pytest.MonkeyPatch
         raise KeyboardInterrupt
 
     monkeypatch.setattr(Predictor, "_finished", interrupted)
-    assert predict(bundle.path, "x.png") == Done(130, "", "\nslimnet: interrupted\n")
+    assert predict(bundle.path, "x.png") == Done(130, "", "slimnet: interrupted\n")
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("slimnet")]
 
 

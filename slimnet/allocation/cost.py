@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 from torch import Tensor, nn
 
+from slimnet._files import scratch_folder
 from slimnet.allocation.layers import Layer, network_layers
 from slimnet.errors import ModelError
 from slimnet.export import export_onnx
@@ -83,8 +82,8 @@ class NetworkCost:
             ExportError: if the network cannot be exported.
             MeasureError: if a layer does not run on the target.
         """
-        with tempfile.TemporaryDirectory(prefix="slimnet-cost-") as folder:
-            path = Path(folder) / "dense.onnx"
+        with scratch_folder("cost") as folder:
+            path = folder / "dense.onnx"
             export_onnx(model, example, path)
             layers = as_exported(network_layers(model, example, groups), linear_reads(path))
             table.measure(places(layers), progress)

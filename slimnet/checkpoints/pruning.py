@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from slimnet._files import atomic_folder, check_output, write_json, write_tensors
+from slimnet._files import atomic_folder, claims_folder, write_json, write_tensors
 from slimnet._say import Say, silent
 from slimnet.allocation import Allocation, Budget, fit_widths, telling
 from slimnet.checkpoints.calibration import calibrate
@@ -27,6 +27,7 @@ PRUNED_FILES = ("model.safetensors", "config.json", "report.json")
 HIGHEST_RATE, RATE_STEP = 0.999, 1e-3
 
 
+@claims_folder(*PRUNED_FILES)
 def prune_checkpoint(
     checkpoint: Path | str,
     out: Path | str,
@@ -71,7 +72,6 @@ def prune_checkpoint(
     Raises:
         ArgumentError: if a value is out of its range, or the criterion needs data and there are none.
     """
-    check_output(Path(out), force=force, ours=PRUNED_FILES)
     if flops is not None and not 0 < flops < 1:
         raise ArgumentError(f"`flops` must be in (0, 1), got {flops}.")
     if [rate, flops, target].count(None) != 2:

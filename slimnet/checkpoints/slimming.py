@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from slimnet._files import atomic_folder, check_output, write_json, write_tensors
+from slimnet._files import atomic_folder, claims_folder, write_json, write_tensors
 from slimnet._say import Say, silent
 from slimnet.allocation import slim_aligned, telling
 from slimnet.checkpoints.inspection import group_row
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 SLIM_FILES = ("slim.safetensors", "plan.json", "config.json", "model.onnx", "report.json")
 
 
+@claims_folder(*SLIM_FILES)
 def slim_checkpoint(
     checkpoint: Path | str,
     out: Path | str,
@@ -51,7 +52,6 @@ def slim_checkpoint(
     """
     from slimnet.export import export_onnx
 
-    check_output(Path(out), force=force, ours=SLIM_FILES)
     model, example, config = open_checkpoint(checkpoint, **network)
     result = slim_aligned(model, example, align, expand=expand, tolerance=tolerance, progress=telling(say))
     with atomic_folder(Path(out), force=force, ours=SLIM_FILES) as folder:

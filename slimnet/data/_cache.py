@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import warnings
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ import torch
 from torch import Tensor
 
 from slimnet._files import read_tensors, write_tensors
-from slimnet.errors import FileFormatError
+from slimnet.errors import FileFormatError, SlimnetWarning
 
 _ABOUT = "about"  # the name of the tensor that holds JSON
 _BLOCK, _BLOCKS = 1 << 14, 64
@@ -54,13 +55,17 @@ def read_copy(path: Path, key: str) -> tuple[dict[str, Tensor], dict[str, Any]] 
 
 
 def write_copy(path: Path, key: str, tensors: dict[str, Tensor], about: dict[str, Any]) -> Path | None:
-    """Store a copy for this state of ``path`` in the first place that can be written; None if there is none."""
+    """Store a copy for this state of ``path`` in the first place that can be written; None, with a warning, if there is none."""
     text = json.dumps({"key": key, **about}).encode()
     content = {**tensors, _ABOUT: torch.tensor(list(text), dtype=torch.uint8)}
     for place in _places(path):
-        with suppress(OSError):
-            write_tensors(place, content)
+        try:
+            write_tensors(place, content, parents=True)
+        except OSError as error:
+            reason = error
+        else:
             return place
+    warnings.warn(f"no copy of {path} is kept: {reason} It is parsed again next time.", SlimnetWarning, stacklevel=2)
     return None
 
 

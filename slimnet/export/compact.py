@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from slimnet._files import atomic_folder, check_output, read_json
+from slimnet._files import atomic_folder, claims_folder, read_json
 from slimnet.errors import ArgumentError
 from slimnet.export import _proto, _seal, manifest
 from slimnet.export.bundle import Bundle, read_bundle
@@ -14,6 +14,7 @@ from slimnet.export.card import model_card
 KEPT = (*manifest.DESCRIBED, "infer.py")
 
 
+@claims_folder(*manifest.ALL_FILES)
 def compact_bundle(bundle: Path | str, out: Path | str, *, precision: str | None = None, force: bool = False) -> Bundle:
     """Write a bundle again with one of its networks alone: without the dense one, and without what PyTorch needs.
 
@@ -32,7 +33,6 @@ def compact_bundle(bundle: Path | str, out: Path | str, *, precision: str | None
             bundle.
     """
     out = Path(out)
-    check_output(out, force=force, ours=manifest.ALL_FILES)
     whole = read_bundle(bundle)
     files = whole.precision_files
     chosen = precision if precision is not None else min(files, key=lambda name: files[name].stat().st_size)

@@ -17,7 +17,7 @@ import onnx
 import torch
 from torch import Tensor, nn
 
-from slimnet._files import atomic_path
+from slimnet._files import write_bytes
 from slimnet.errors import ArgumentError, ExportError
 from slimnet.export._gate import Examples, check_onnx, check_reference
 from slimnet.export._opset import OLDEST_NATIVE, chosen_opset, first_line, with_opset
@@ -99,8 +99,7 @@ def export_onnx(
         tolerance=tolerance,
         optimise=optimise,
     )
-    with atomic_path(Path(path)) as temporary:
-        temporary.write_bytes(data)
+    write_bytes(Path(path), data, parents=True)
     return report
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from slimnet._files import atomic_folder, check_output, read_json, write_json, write_tensors
+from slimnet._files import atomic_folder, claims_folder, read_json, write_json, write_tensors
 from slimnet.errors import ArgumentError
 from slimnet.export import _proto, _seal, manifest
 from slimnet.export.bundle import Bundle, PrecisionFile
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 INFER = Path(__file__).with_name("_infer.py")
 
 
+@claims_folder(*manifest.ALL_FILES)
 def write_bundle(
     out: Path | str,
     *,
@@ -86,7 +87,6 @@ def write_bundle(
     from slimnet.measure.flops import count
 
     out = Path(out)
-    check_output(out, force=force, ours=manifest.ALL_FILES)
     check_preprocessing(preprocessing)
     if precisions is not None and not callable(precisions):
         _interfaces(precisions)
@@ -139,7 +139,6 @@ def _write(folder: Path, files: Mapping[str, bytes], slim: nn.Module, values: Ma
     for file, data in files.items():
         (folder / file).write_bytes(data)
     write_tensors(folder / "slim.safetensors", slim.state_dict())
-    (folder / "slim.safetensors").chmod(0o644)  # safetensors lets the owner alone read it
     for name, value in values.items():
         write_json(folder / f"{name}.json", value)
 

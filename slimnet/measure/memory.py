@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import multiprocessing
 import re
+import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
@@ -41,19 +44,36 @@ def peak_memory(network: Network, how: Setting) -> int | None:
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe(duplex=False)
     child = context.Process(target=_child, args=(theirs, network, how), daemon=True)
-    child.start()
+    with _without_interrupts():
+        child.start()
     theirs.close()
     try:
         answer = ours.recv()
     except EOFError:
         child.join()
         raise MeasureError(f"the process that was to measure memory ended early, with status {child.exitcode}.") from None
+    except BaseException:
+        child.kill()
+        raise
     finally:
         ours.close()
     child.join()
     if isinstance(answer, SlimnetError):
         raise answer
     return int(answer) if answer is not None else None
+
+
+@contextmanager
+def _without_interrupts() -> Iterator[None]:
+    """What is started meanwhile never sees Ctrl-C: the process that started it does, and ends it."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _child(pipe: Connection, network: Network, how: Setting) -> None:

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from slimnet._files import claims_folder, scratch_folder
 from slimnet._say import Say, silent
 from slimnet.errors import ArgumentError
+from slimnet.export.manifest import ALL_FILES
 from slimnet.pipeline.export import export_run
 
 if TYPE_CHECKING:
     from slimnet.export import Bundle
 
 
+@claims_folder(*ALL_FILES)
 def export_compact(run_dir: Path | str, out: Path | str, *, force: bool = False, say: Say = silent, **settings: Any) -> Bundle:
     """Export a run as :func:`export_run` does, every check included, and keep the smallest network alone.
 
@@ -31,13 +33,10 @@ def export_compact(run_dir: Path | str, out: Path | str, *, force: bool = False,
     Raises:
         ArgumentError: if ``embed_preprocessing`` is set: its network would be a second one.
     """
-    from slimnet._files import check_output
     from slimnet.export import compact_bundle
-    from slimnet.export.manifest import ALL_FILES
 
     if settings.get("embed_preprocessing"):
         raise ArgumentError("`embed_preprocessing` writes a second network, a compact bundle holds one: leave one of them out.")
-    check_output(Path(out), force=force, ours=ALL_FILES)
-    with tempfile.TemporaryDirectory(prefix="slimnet-export-") as folder:
-        whole = export_run(run_dir, Path(folder) / "bundle", say=say, **settings)
+    with scratch_folder("export") as folder:
+        whole = export_run(run_dir, folder / "bundle", say=say, **settings)
         return replace(compact_bundle(whole.path, out, force=force), choice=whole.choice)

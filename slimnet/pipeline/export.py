@@ -7,8 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from slimnet._files import claims_folder
 from slimnet._say import Say, silent
 from slimnet.errors import ArgumentError, FileFormatError, ModelError
+from slimnet.export.manifest import ALL_FILES
 from slimnet.pipeline.data import DATA_SETTINGS, load_run_data
 from slimnet.pipeline.paper import paper_accounting
 from slimnet.pipeline.provenance import about_data, provenance
@@ -30,6 +32,7 @@ TIMES = ("seconds", "verify_seconds")  # of surgery: not part of a bundle, whose
 FOLDED_TOLERANCE = 1e-6  # constants of folds and shut branches are rounded to float32 once; the plan is verified to 1e-9
 
 
+@claims_folder(*ALL_FILES)
 def export_run(
     run_dir: Path | str,
     out: Path | str,
@@ -70,15 +73,12 @@ def export_run(
         VerificationError: if the slim model computes something else than the masked one.
         ParityError: if ONNX Runtime does.
     """
-    from slimnet._files import check_output
     from slimnet.allocation import slim_aligned, telling
     from slimnet.export import write_bundle
     from slimnet.export._opset import chosen_opset
-    from slimnet.export.manifest import ALL_FILES
     from slimnet.pipeline.precisions import PrecisionStep
     from slimnet.training import Run
 
-    check_output(Path(out), force=force, ours=ALL_FILES)
     chosen_opset(opset)
     run = Run.open(run_dir)
     masked = run.load_model()

@@ -97,13 +97,22 @@ class VideoWriter:
 
     def __init__(self, path: Path, *, codec: str, rate: float, size: tuple[int, int]) -> None:
         cv2 = opencv()
+        self._path, self._count = path, 0
         self._writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*codec), rate, size)
         self.is_open: bool = self._writer.isOpened()
 
     def write(self, frame: Pixels) -> None:
         """Append a frame, RGB (H, W, 3)."""
         self._writer.write(np.ascontiguousarray(frame[:, :, ::-1]))
+        self._count += 1
 
     def close(self) -> None:
         """Finish the file."""
         self._writer.release()
+
+    def missing(self) -> int:
+        """How many frames of a finished file are not in it: OpenCV says nothing of a full disk."""
+        reader = VideoReader(self._path)
+        found = reader.count or 0
+        reader.close()
+        return self._count - found if found < self._count - 1 else 0  # some formats say how long it takes, which is rounded

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-from slimnet._files import atomic_path
+from slimnet._files import write_bytes
 from slimnet.predict.results import Box, Prediction, Result
 
 PICTURES = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".bmp": "BMP", ".tif": "TIFF", ".tiff": "TIFF"}
@@ -48,8 +49,9 @@ def annotated(picture: Image.Image, result: Result) -> Image.Image:
 
 def save_picture(picture: Image.Image, path: Path) -> None:
     """Write a picture whole or not at all; its ending, one of `PICTURES`, says the format."""
-    with atomic_path(path) as temporary:
-        picture.save(temporary, format=PICTURES[path.suffix.lower()])
+    drawn = io.BytesIO()
+    picture.save(drawn, format=PICTURES[path.suffix.lower()])
+    write_bytes(path, drawn.getvalue(), parents=True)
 
 
 def _words(label: str, probability: float) -> str:

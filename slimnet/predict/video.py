@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Generator, Iterator
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from slimnet._files import atomic_path
 from slimnet.errors import ArgumentError, FileFormatError, SlimnetError
 from slimnet.predict.annotate import annotated
 from slimnet.predict.decode import as_picture
@@ -130,27 +130,30 @@ class _Recorder(AbstractContextManager["_Recorder"]):
     """Writes a video under a temporary name, and gives it its own unless something failed."""
 
     def __init__(self, path: Path, rate: float) -> None:
-        self._path = path
-        self._temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")  # OpenCV goes by the ending
-        self._rate = rate
+        self._path, self._rate = path, rate
+        self._stack = ExitStack()
         self._writer: VideoWriter | None = None
 
     def add(self, picture: Image) -> None:
         from slimnet.predict._cv import CODECS, VideoWriter
 
         if self._writer is None:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
+            temporary = self._stack.enter_context(atomic_path(self._path, parents=True))
             codec = CODECS[self._path.suffix.lower()]
-            self._writer = VideoWriter(self._temporary, codec=codec, rate=self._rate, size=picture.size)
+            self._writer = VideoWriter(temporary, codec=codec, rate=self._rate, size=picture.size)
             if not self._writer.is_open:
                 raise SlimnetError(f"{self._path} cannot be written as a video: is its folder writable? (.avi needs the least)")
         self._writer.write(np.asarray(picture))
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        try:
-            if self._writer is not None:
-                self._writer.close()
-                if kind is None or not issubclass(kind, Exception):
-                    self._temporary.replace(self._path)
-        finally:
-            self._temporary.unlink(missing_ok=True)
+        if self._writer is not None:
+            self._writer.close()
+        with suppress(_FailedError), self._stack:
+            if kind is not None and issubclass(kind, Exception):
+                raise _FailedError
+            if self._writer is not None and (missing := self._writer.missing()):
+                raise OSError(f"{missing:,} frames did not get into it, as on a full disk")
+
+
+class _FailedError(Exception):
+    """What was written is to be thrown away."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from slimnet._files import atomic_path
+from slimnet._files import write_bytes
 from slimnet.errors import ArgumentError, SlimnetError
 
 if TYPE_CHECKING:
@@ -164,5 +165,6 @@ def rgb(colour: str) -> tuple[float, ...]:
 
 def save(figure: Figure, path: Path) -> None:
     """Write a figure, in the format that its ending says."""
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, format=path.suffix[1:], dpi=DPI)
+    drawn = io.BytesIO()
+    figure.savefig(drawn, format=path.suffix[1:], dpi=DPI)
+    write_bytes(path, drawn.getvalue(), parents=True)

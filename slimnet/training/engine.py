@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from slimnet._files import check_output, write_json
+from slimnet._files import check_free, check_output, claim_run, write_json
 from slimnet.errors import ArgumentError, FileFormatError
 from slimnet.methods.soft import SoftMethod
 from slimnet.training.average import make_average
@@ -53,12 +54,13 @@ def train(
         The finished run.
 
     Raises:
-        ArgumentError: if a setting is unknown or out of its range, ``out`` exists, or a setting contradicts
-            the run.
+        ArgumentError: if a setting is unknown or out of its range, ``out`` exists or is being written by another
+            process, or a setting contradicts the run.
         DataError: if the data is missing or malformed.
         ModelError: if the model is unknown, or does not fit the data or the initial weights.
         FileFormatError: if the run to be resumed is missing or corrupt.
         TrainingError: if the loss is not a number.
+        WriteError: if a file of the run cannot be written; the last checkpoint stands.
         Interrupted: after SIGINT or SIGTERM, with a checkpoint written; a KeyboardInterrupt.
     """
     folder = Path(out)
@@ -68,16 +70,11 @@ def train(
     if resume and is_finished(folder):
         return Run.open(folder)
     crew = join_team(config.device)
-    with SignalWatch() as watch:
-        shown = progress if isinstance(progress, Progress) else Progress(quiet=progress is False)
-        _train(
-            config,
-            crew,
-            folder,
-            resume=resume,
-            watch=watch,
-            progress=shown if crew.is_main else Progress(quiet=True),
-        )
+    shown = progress if isinstance(progress, Progress) else Progress(quiet=progress is False)
+    with claim_run(folder) if crew.is_main else nullcontext():
+        if crew.is_main and not resume:
+            check_output(folder, force=force)  # another process may have been faster
+        _train(config, crew, folder, resume=resume, progress=shown if crew.is_main else Progress(quiet=True))
     return Run.open(folder)
 
 
@@ -92,6 +89,7 @@ def _fresh(folder: Path, given: dict[str, Any], *, force: bool) -> TrainConfig:
 
 
 def _resumed(folder: Path, given: dict[str, Any]) -> TrainConfig:
+    check_free(folder)
     try:
         config = read_config(folder, read_record(folder))
     except FileFormatError as error:
@@ -107,7 +105,7 @@ def _resumed(folder: Path, given: dict[str, Any]) -> TrainConfig:
     return config
 
 
-def _train(config: TrainConfig, crew: Team, folder: Path, *, resume: bool, watch: SignalWatch, progress: Progress) -> None:
+def _train(config: TrainConfig, crew: Team, folder: Path, *, resume: bool, progress: Progress) -> None:
     has_checkpoint = resume and (folder / TENSORS).is_file()
     job = prepare(config, crew, weights=not has_checkpoint, say=progress.say)
     state = start_state(job)
@@ -116,7 +114,8 @@ def _train(config: TrainConfig, crew: Team, folder: Path, *, resume: bool, watch
     if crew.is_main:
         _open_folder(folder, job, state, fresh=not resume)
     crew.wait()
-    with synced_norms(job.model, enabled=config.sync_bn and crew.world_size > 1):
+    synced = synced_norms(job.model, enabled=config.sync_bn and crew.world_size > 1)
+    with synced, SignalWatch() as watch:  # before and after, there is nothing to save: a signal just ends the process
         loop = Loop(job, state, folder, watch, progress)
         if not has_checkpoint:
             loop.save()

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from slimnet._files import atomic_path
+from slimnet._files import append_line, write_bytes
 from slimnet.errors import FileFormatError
 
 METRICS, SELECTION = "metrics.jsonl", "selection.jsonl"
@@ -64,8 +64,7 @@ def _unpacked(path: Path, number: int, line: dict[str, Any], sizes: Mapping[str,
 
 
 def _append(path: Path, values: Mapping[str, Any]) -> None:
-    with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(values, allow_nan=False) + "\n")
+    append_line(path, json.dumps(values, allow_nan=False))
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
@@ -114,8 +113,7 @@ def _first_lines(path: Path, count: int) -> list[bytes]:
 
 def _rewrite(path: Path, texts: list[bytes]) -> None:
     if path.exists():
-        with atomic_path(path) as temporary:
-            temporary.write_bytes(b"".join(text + b"\n" for text in texts))
+        write_bytes(path, b"".join(text + b"\n" for text in texts))
 
 
 def _epoch(text: bytes) -> float:

@@ -45,8 +45,10 @@ class SignalWatch:
         self._restore()
 
     def _note(self, signum: int, frame: FrameType | None) -> None:
+        if self.signum:
+            self._restore()
+            signal.raise_signal(signum)
         self.signum = signum
-        self._restore()
 
     def _restore(self) -> None:
         for number, handler in self._previous.items():

@@ -15,7 +15,7 @@ from importlib.metadata import PackageNotFoundError, distribution
 from importlib.resources import files
 from pathlib import Path
 
-from slimnet._files import atomic_path
+from slimnet._files import write_bytes
 from slimnet._say import Say, silent
 from slimnet.errors import ArgumentError, FileFormatError
 from slimnet.measure.costs import default_folder
@@ -130,8 +130,7 @@ def _download(url: str, say: Say) -> bytes:
 
 def _keep(path: Path, data: bytes, say: Say) -> None:
     try:
-        with atomic_path(path) as temporary:
-            temporary.write_bytes(data)
+        write_bytes(path, data, parents=True)
     except OSError as error:
         say(f"warning: {path} cannot be written ({error.strerror}): it will be fetched again next time.")
 

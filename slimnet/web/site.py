@@ -12,7 +12,7 @@ from string import Template
 from typing import Any
 
 from slimnet import preprocess
-from slimnet._files import atomic_folder, check_output, read_json, write_json
+from slimnet._files import atomic_folder, check_output, claims_folder, read_json, write_json
 from slimnet._say import Say, silent
 from slimnet.errors import ArgumentError, FileFormatError
 from slimnet.export import Bundle, read_bundle
@@ -59,6 +59,7 @@ class Site:
         }
 
 
+@claims_folder()
 def build_site(
     bundle: Path | str,
     out: Path | str,

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from slimnet._files import scratch_folder
 from slimnet.errors import ArgumentError
 from slimnet.export.precision._found import Evaluated, Precision, Precisions, Trial
 from slimnet.export.precision._half import to_fp16
@@ -148,8 +148,8 @@ def _objection(accuracy: float, base: float, max_drop: float, slower: Variant | 
 
 
 def _timed(networks: Mapping[str, bytes], compare: Compare) -> LatencyReport:
-    with tempfile.TemporaryDirectory() as folder:
-        files = {name: Path(folder) / f"{name}.onnx" for name in networks}
+    with scratch_folder("compare") as folder:
+        files = {name: folder / f"{name}.onnx" for name in networks}
         for name, data in networks.items():
             files[name].write_bytes(data)
         return compare(files)

@@ -5,14 +5,13 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from slimnet._files import scratch_folder
 from slimnet.errors import ArgumentError, ExportError
 from slimnet.export._opset import first_line
 from slimnet.export.precision import _graph
@@ -47,8 +46,8 @@ def prepare(data: bytes) -> onnx.ModelProto:
     from onnxruntime.quantization import quant_pre_process
 
     proto = _graph.load(data)
-    with _converting(), tempfile.TemporaryDirectory() as folder:
-        given, out = Path(folder) / "network.onnx", Path(folder) / "prepared.onnx"
+    with _converting(), scratch_folder("int8") as folder:
+        given, out = folder / "network.onnx", folder / "prepared.onnx"
         given.write_bytes(proto.SerializeToString())
         quant_pre_process(given, out, skip_symbolic_shape=True)
         return _graph.load(out.read_bytes())
@@ -75,13 +74,13 @@ def calibrate(proto: onnx.ModelProto, images: Images, method: Method) -> Any:
         raise ArgumentError(f"`method` must be one of {', '.join(METHODS)}, got {method!r}.")
     name = _input_name(proto, images)
     theirs, options = _SETTINGS[method]
-    with _converting(), tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "network.onnx"
+    with _converting(), scratch_folder("int8") as folder:
+        path = folder / "network.onnx"
         path.write_bytes(proto.SerializeToString())
         calibrator = create_calibrator(
             path,
             _op_types(),
-            augmented_model_path=str(Path(folder) / "augmented.onnx"),
+            augmented_model_path=str(folder / "augmented.onnx"),
             calibrate_method=CalibrationMethod[theirs],
             extra_options=options,
         )

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
+from slimnet._files import scratch_folder
 from slimnet.errors import ArgumentError, SlimnetError
 from slimnet.export.steps import _ir
 from slimnet.export.steps.report import StepReport, StepResult
@@ -44,8 +43,8 @@ class Pace:
         """Time two files against each other, ``before`` being the baseline."""
         from slimnet.measure import compare_latency
 
-        with tempfile.TemporaryDirectory(prefix="slimnet-steps-") as folder:
-            files = {"before": Path(folder) / "before.onnx", "after": Path(folder) / "after.onnx"}
+        with scratch_folder("steps") as folder:
+            files = {"before": folder / "before.onnx", "after": folder / "after.onnx"}
             for file, data in zip(files.values(), (before, after), strict=True):
                 file.write_bytes(data)
             return compare_latency(

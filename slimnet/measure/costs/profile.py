@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Sequence
@@ -13,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from slimnet._files import scratch_folder
 from slimnet.errors import MeasureError
 from slimnet.measure.costs.store import Target
 from slimnet.measure.sessions import open_session
@@ -67,8 +67,8 @@ def profile_nodes(model: Path | bytes, target: Target, *, runs: int = 20) -> Nod
         FileFormatError: if it is not an ONNX network.
         MeasureError: if it does not run, or the runtime's profile cannot be read.
     """
-    with tempfile.TemporaryDirectory(prefix="slimnet-profile-") as folder:
-        session = open_session(model, threads=target.threads, profile=Path(folder) / "profile")
+    with scratch_folder("profile") as folder:
+        session = open_session(model, threads=target.threads, profile=folder / "profile")
         _walls([session], target, runs)
         return NodeTimes(tuple(_nodes(_events(Path(session.end_profiling())))))
 
@@ -91,8 +91,8 @@ def profile_network(model: Path | bytes, target: Target, *, runs: int = 20) -> t
         FileFormatError: if it is not an ONNX network.
         MeasureError: if it does not run, or the runtime's profile cannot be read.
     """
-    with tempfile.TemporaryDirectory(prefix="slimnet-profile-") as folder:
-        session = open_session(model, threads=target.threads, profile=Path(folder) / "profile")
+    with scratch_folder("profile") as folder:
+        session = open_session(model, threads=target.threads, profile=folder / "profile")
         walls = _walls([session, open_session(model, threads=target.threads)], target, runs)[1]
         events = _events(Path(session.end_profiling()))
     inside = _by_name(events)

@@ -89,8 +89,7 @@ def write_entries(path: Path, target: Target, entries: Mapping[str, Any]) -> Non
     """Write all entries, each with a checksum, and those that another process has written meanwhile."""
     together = {**read_entries(path, target)[0], **entries}
     checked = {key: {"value": value, "crc": _crc(key, value)} for key, value in together.items()}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_json(path, {"format": FORMAT, "target": target.as_dict(), "entries": checked})
+    write_json(path, {"format": FORMAT, "target": target.as_dict(), "entries": checked}, parents=True)
 
 
 def _crc(key: str, value: Any) -> str:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from operator import attrgetter
 from pathlib import Path
 
-from slimnet.errors import MeasureError
+from slimnet.errors import MeasureError, SlimnetWarning
 from slimnet.measure.costs.grid import PROBED, Layout, Point, Span, interpolated, layout_of, points
 from slimnet.measure.costs.probe import LAYER, probe_model
 from slimnet.measure.costs.profile import NodeTimes, profile_nodes
@@ -118,13 +119,15 @@ class CostTable:
         return interpolated(site, (reads, makes), grids[closest], self.layout)
 
     def save(self) -> None:
-        """Write all confirmed times, in one piece; where that cannot be done they are kept in memory only."""
+        """Write all confirmed times, in one piece; where that cannot be done, they are kept in memory only, with a warning."""
         try:
             if self.path is not None:
                 kept = {key: value for key, value in self._times.items() if key not in self.unconfirmed}
                 write_entries(self.path, self.target, kept)
-        except OSError:
+        except OSError as error:
             self.path = None
+            said = f"measured times are not kept: {error} They are measured again next time."
+            warnings.warn(said, SlimnetWarning, stacklevel=2)
         self._saved = time.monotonic()
 
     def _measure(self, portion: Sequence[tuple[Site, Point]]) -> None:
