@@ -23,6 +23,7 @@ __all__ = [
     "check_output",
     "claim_run",
     "claims_folder",
+    "json_bytes",
     "read_json",
     "read_tensors",
     "scratch_folder",
@@ -54,8 +55,12 @@ _DTYPES = {
 
 def write_json(path: Path, value: Mapping[str, Any], *, parents: bool = False) -> None:
     """Write ``value`` as indented JSON with a final newline."""
-    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    write_bytes(path, text.encode(), parents=parents)
+    write_bytes(path, json_bytes(value), parents=parents)
+
+
+def json_bytes(value: Mapping[str, Any]) -> bytes:
+    """What :func:`write_json` writes."""
+    return (json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -149,12 +149,21 @@ def check_free(path: Path) -> None:
 def _check_writable(path: Path) -> None:
     """Try it: permissions alone do not tell (read-only file systems, a file among the parents)."""
     nearest = next(parent for parent in (path, *path.absolute().parents) if parent.exists())
-    probe = temporary_name(nearest / "probe")
     try:
-        with removing(probe):
-            probe.touch()
+        _make_file(nearest)
     except OSError as error:
         raise ArgumentError(f"{path} cannot be written ({error.strerror} in {nearest}): choose another output.") from None
+
+
+def _make_file(folder: Path) -> None:
+    """Make a file and let it go: where the system can, one without a name, of which nothing can be left behind."""
+    if hasattr(os, "O_TMPFILE"):
+        with suppress(OSError):
+            os.close(os.open(folder, os.O_TMPFILE | os.O_RDWR, 0o600))
+            return
+    probe = temporary_name(folder / "probe")
+    with removing(probe):
+        probe.touch()
 
 
 def _lock_beside(path: Path) -> Path:

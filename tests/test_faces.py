@@ -266,8 +266,8 @@ class Reel:
     def close(self) -> None:
         self.path.write_text(f"{self.count} {self.settings['rate']} {self.settings['codec']}")
 
-    def missing(self) -> int:
-        return 0
+    def is_whole(self) -> bool:
+        return True
 
 
 @pytest.fixture

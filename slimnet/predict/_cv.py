@@ -71,6 +71,10 @@ class VideoReader:
         self.rate: float | None = rate if 0 < rate < 1000 else None
         self.count: int | None = int(count) if count > 0 else None
 
+    def seek(self, number: int) -> bool:
+        """Go to a frame by its number, from 0; False where the file does not allow it."""
+        return bool(self._capture.set(opencv().CAP_PROP_POS_FRAMES, number))
+
     def skip(self) -> bool:
         """Pass over a frame; False at the end."""
         return bool(self._capture.grab())
@@ -110,9 +114,11 @@ class VideoWriter:
         """Finish the file."""
         self._writer.release()
 
-    def missing(self) -> int:
-        """How many frames of a finished file are not in it: OpenCV says nothing of a full disk."""
+    def is_whole(self) -> bool:
+        """Whether all frames are in a finished file, as far as its count and its last frame tell: OpenCV says nothing of it."""
         reader = VideoReader(self._path)
-        found = reader.count or 0
-        reader.close()
-        return self._count - found if found < self._count - 1 else 0  # some formats say how long it takes, which is rounded
+        try:
+            found = reader.count or 0
+            return found >= self._count - 1 and reader.seek(found - 1) and reader.skip()  # a count from the length is rounded
+        finally:
+            reader.close()

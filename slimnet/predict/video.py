@@ -151,8 +151,8 @@ class _Recorder(AbstractContextManager["_Recorder"]):
         with suppress(_FailedError), self._stack:
             if kind is not None and issubclass(kind, Exception):
                 raise _FailedError
-            if self._writer is not None and (missing := self._writer.missing()):
-                raise OSError(f"{missing:,} frames did not get into it, as on a full disk")
+            if self._writer is not None and not self._writer.is_whole():
+                raise OSError("not all frames got into it, as on a full disk")
 
 
 class _FailedError(Exception):

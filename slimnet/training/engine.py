@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from slimnet._files import check_free, check_output, claim_run, write_json
+from slimnet._files import atomic_file, check_free, check_output, claim_run, json_bytes
 from slimnet.errors import ArgumentError, FileFormatError
 from slimnet.methods.soft import SoftMethod
 from slimnet.training.average import make_average
@@ -139,7 +139,9 @@ def _open_folder(folder: Path, job: Job, state: State, *, fresh: bool) -> None:
     if not fresh:
         keep_epochs(folder, state.epoch)
         return
-    for name in (MODEL, METRICS, SELECTION, TENSORS, VALUES, CONFIG):
-        (folder / name).unlink(missing_ok=True)
-    folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / CONFIG, job.record())
+    record = json_bytes(job.record())
+    with atomic_file(folder / CONFIG) as file:
+        file.write(record)
+        file.flush()  # where the disk is full, the run that was there stays
+        for name in (MODEL, METRICS, SELECTION, TENSORS, VALUES):
+            (folder / name).unlink(missing_ok=True)
