@@ -72,17 +72,14 @@ def hold(lock: Path, target: Path) -> Iterator[None]:
     if lock in _held and _held[lock][0] == threading.get_ident():
         yield
         return
-    descriptor = _acquire(lock, target)
-    _held[lock] = threading.get_ident(), descriptor
     try:
-        os.ftruncate(descriptor, 0)
-        os.write(descriptor, _record().encode())
+        _acquire(lock, target)
         yield
     finally:
-        with suppress(OSError):
-            lock.unlink()
-        del _held[lock]
-        os.close(descriptor)
+        if lock in _held:
+            with suppress(OSError):
+                lock.unlink()
+            os.close(_held.pop(lock)[1])
 
 
 def drop_locks() -> None:
@@ -92,17 +89,22 @@ def drop_locks() -> None:
             lock.unlink()
 
 
-def _acquire(lock: Path, target: Path) -> int:
-    while True:
+def _acquire(lock: Path, target: Path) -> None:
+    while lock not in _held:
         descriptor = os.open(lock, _READ | os.O_CREAT, 0o666)
         try:
             _require(descriptor, target)
-        except ArgumentError:
-            os.close(descriptor)
+            if os.fstat(descriptor).st_nlink:  # or else the one before us removed it meanwhile
+                _held[lock] = threading.get_ident(), descriptor
+                os.ftruncate(descriptor, 0)
+                os.write(descriptor, _record().encode())
+        except KeyboardInterrupt:
+            if try_lock(descriptor):
+                lock.unlink(missing_ok=True)
             raise
-        if os.fstat(descriptor).st_nlink:
-            return descriptor
-        os.close(descriptor)  # the one before us removed it meanwhile
+        finally:
+            if lock not in _held:
+                os.close(descriptor)
 
 
 def _require(descriptor: int, target: Path) -> None:

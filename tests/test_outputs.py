@@ -44,8 +44,8 @@ COMMANDS = {
     "train": (f"{TRAIN} o", "run"),
     "export": ("export {made}/run --out o", "bundle"),
     "export, compact": ("export {made}/run --out o --compact", "bundle"),
-    "slim": ("slim {made}/run/model.safetensors --model resnet8 --data digits --out o", None),
-    "prune": ("prune {made}/run/model.safetensors --model resnet8 --data digits --rate 0.5 --out o", None),
+    "slim": ("slim {made}/run/model.safetensors --model resnet8 --image-size 8 --out o", None),
+    "prune": ("prune {made}/run/model.safetensors --model resnet8 --image-size 8 --rate 0.5 --out o", None),
     "web": ("web {made}/bundle --out o", None),
     "report": ("report {made}/run --out o", None),
 }
@@ -124,7 +124,7 @@ def test_standard_output_that_is_full() -> None:
     command = [sys.executable, "-m", "slimnet_cli", "recipes"]
     with Path("/dev/full").open("w") as full:
         done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
-    line = "slimnet: error: standard output cannot be written (No space left on device): it is cut short.\n"
+    line = "slimnet: error: standard output cannot be written (No space left on device): what is there is cut short.\n"
     assert (done.returncode, done.stderr) == (1, line)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import traceback
 import warnings
 from contextlib import suppress
 from typing import Any
@@ -87,8 +88,8 @@ def _explain(error: Exception) -> int:
 
     if isinstance(error, SlimnetError):
         message = str(error)
-    elif isinstance(error, OSError) and not _flushed():
-        return 1
+    elif isinstance(error, OSError) and _is_of_printing(error):
+        message = _unprinted(error)
     elif isinstance(error, OSError | MemoryError):
         message = f"{type(error).__name__}: {error}"
     else:
@@ -97,17 +98,26 @@ def _explain(error: Exception) -> int:
     return 1
 
 
+def _is_of_printing(error: BaseException) -> bool:
+    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+    return str(frame.f_globals.get("__name__")).partition(".")[0] == "click"
+
+
 def _flushed() -> bool:
-    """Whether all that was printed could be written; if not, say so, and give the rest up."""
+    """Whether all that was printed could be written; if not, give the rest up, and say so unless the reader has gone."""
     try:
         sys.stdout.flush()
     except OSError as error:
         if not isinstance(error, BrokenPipeError):
-            click.echo(f"slimnet: error: standard output cannot be written ({error.strerror}): it is cut short.", err=True)
+            click.echo(f"slimnet: error: {_unprinted(error)}", err=True)
         with suppress(OSError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return False
     return True
+
+
+def _unprinted(error: OSError) -> str:
+    return f"standard output cannot be written ({error.strerror}): what is there is cut short."
 
 
 def _show_warning(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 GRACE = 1.5  # seconds
 STATUS = 128 + signal.SIGINT
+_REAP = 0.5  # seconds for a killed process to go
 _LINE = b"slimnet: interrupted\n"
 
 
@@ -74,6 +75,7 @@ class Interrupts:
         if "multiprocessing.process" in sys.modules:
             for child in sys.modules["multiprocessing.process"].active_children():
                 child.kill()
+                child.join(_REAP)
         if not self.told:
             os.write(2, _LINE)
         os._exit(STATUS)
