@@ -2,19 +2,38 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from _results import read_runs
+
 ROOT = Path(__file__).parent.parent
-RESULTS = ROOT / "benchmarks" / "results"
 Result = dict[str, Any]
 
 
 def load(name: str) -> Result | None:
-    """A result, or None where it was not measured yet."""
-    path = RESULTS / f"{name}.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+    """The newest run, or None where it was not measured yet: for what does not depend on the processor."""
+    return next(iter(read_runs(name)), None)
+
+
+PROCESSOR = "processor, instruction set"
+"""The head of a column of :func:`processor`."""
+
+
+def processor(r: Result) -> str:
+    """What it was measured on: a speed is one of an instruction set, not of a processor's name."""
+    return f"{r['device']}, {r.get('instructions', 'not recorded')}"
+
+
+def measured(r: Result) -> str:
+    """When, and on what."""
+    return f"{r['date']}, {r['device']}, {r.get('instructions', 'instruction set not recorded')}"
+
+
+def when(runs: Iterable[Result]) -> str:
+    """The same of all runs in a table."""
+    return "; ".join(measured(r) for r in runs)
 
 
 def table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:

@@ -10,7 +10,6 @@ half an hour on one processor core. Needs timm for three of the networks. Writes
 
 from __future__ import annotations
 
-import json
 import sys
 import tempfile
 import time
@@ -20,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from _results import RESULTS, write_result
-from tables import percent, table
+from _results import own_run, read_runs, write_result
+from _tables import measured, percent, table
 
 from slimnet.export import export_onnx
 from slimnet.measure.machine import Watch
@@ -75,7 +74,7 @@ def page(result: Mapping[str, Any]) -> str:
         rows = [row for row in result["rows"] if row["mode"] == mode]
         parts += [f"## {HEADINGS[mode]}", ABOUT[mode], table(HEAD, [cells(row) for row in rows])]
     timm = f", timm {result['timm']}" if "timm" in result else ""
-    parts.append(f"Measured {result['date']} on {result['device']}; {versions}{timm}.")
+    parts.append(f"Measured: {measured(dict(result))}; {versions}{timm}.")
     return "\n\n".join(parts) + "\n"
 
 
@@ -100,9 +99,8 @@ def cells(row: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def merged(new: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """The new rows and what was there of the others, in the order of the table."""
-    path = RESULTS / f"{NAME}.json"
-    old = json.loads(path.read_text(encoding="utf-8"))["rows"] if path.is_file() else []
+    """The new rows and what was there of the others from this machine, in the order of the table."""
+    old = own_run(NAME).get("rows", [])
     rows = {(row["network"], row["mode"]): row for row in (*old, *new)}
     return [rows[case.name, mode] for case in zoo.CASES for mode in zoo.MODES if (case.name, mode) in rows]
 
@@ -115,7 +113,8 @@ def main(names: Sequence[str]) -> None:
         for row in rows:
             print(*cells(row), sep=" | ", flush=True)
         write_result(NAME, {"threads": 1, "timm": version("timm"), "rows": merged(rows)})
-    PAGE.write_text(page(json.loads((RESULTS / f"{NAME}.json").read_text(encoding="utf-8"))), encoding="utf-8")
+    fullest = max(read_runs(NAME), key=lambda run: len(run["rows"]))  # of those, the newest
+    PAGE.write_text(page(fullest), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -35,7 +35,7 @@ import slimnet
 from slimnet.data import load_data
 from slimnet.export import write_bundle
 from slimnet.measure.machine import Watch, environment, processors
-from slimnet.measure.sessions import open_session
+from slimnet.measure.runtime import open_session
 from slimnet.measure.stats import median_interval
 from slimnet.predict import Predictor, Source, find_sources
 from slimnet.predict.decode import decode
@@ -99,7 +99,7 @@ class Bare:
         """Of running them all."""
         start = time.perf_counter()
         for batch in batches:
-            self.session.run(None, {"input": batch})
+            self.session.raw.run(None, {"input": batch})
         return time.perf_counter() - start
 
 

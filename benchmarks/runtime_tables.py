@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
-from _tables import Result, load, table
+from _results import read_runs
+from _tables import PROCESSOR, Result, processor, table, when
 
 
 def runtimes_table() -> str:
     """Runtime × opset: how many networks agree, and how closely."""
-    r = load("runtimes")
-    if r is None:
+    runs = read_runs("runtimes")
+    if not runs:
         return "(Not measured yet.)"
+    r = runs[0]
     opsets = [row["opset"] for row in r["networks"][0]["opsets"]]
-    rows = [("`slimnet export` writes it", *(_exports(r, i) for i in range(len(opsets))))]
-    rows += [(f"{one['name']} {one['version']}", *(_cell(r, i, one) for i in range(len(opsets)))) for one in r["runtimes"]]
+    rows = [("`slimnet export` writes it", *(_exports(r, i) for i in range(len(opsets))), "")]
+    rows += [
+        (f"{one['name']} {one['version']}", *(_cell(run, i, one) for i in range(len(opsets))), processor(run))
+        for run in runs
+        for one in run["runtimes"]
+    ]
     names = ", ".join(n["name"] for n in r["networks"])
     note = (
         f"The largest difference of a logit from ONNX Runtime's Python package ({r['versions']['onnxruntime']}), relative to the "
         f"largest logit, over {names} (random weights, {r['rate']:.0%} of every group cut) at batch 1 and 3; above "
         f"{r['tolerance']:g} what computes in float32 would count as wrong. From image to image the logits "
-        f"differ by {min(n['spread'] for n in r['networks']):.0%} or more of the largest. {r['date']}, {r['device']}."
+        f"differ by {min(n['spread'] for n in r['networks']):.0%} or more of the largest. {when(runs)}."
     )
-    return table(("", *(f"opset {opset}" for opset in opsets)), rows) + f"\n\n{note}"
+    return table(("", *(f"opset {opset}" for opset in opsets), PROCESSOR), rows) + f"\n\n{note}"
 
 
 def _exports(r: Result, i: int) -> str:

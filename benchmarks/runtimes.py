@@ -25,6 +25,7 @@ from slimnet.errors import ExportError, ParityError
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 from other_runtimes import BY_NAME, RUNTIMES, TOLERANCE, Runtime, python, relative_error
+from skips import reason
 
 NETWORKS = {
     "resnet20": ((3, 32, 32), 10),
@@ -138,7 +139,7 @@ def main() -> None:
     runtimes = [runtime for runtime in RUNTIMES if versions[runtime.name]]
     for runtime in RUNTIMES:
         if runtime not in runtimes:
-            print(f"{runtime.name}: left out; needs {runtime.needs}", file=sys.stderr)
+            print(f"{runtime.name}: left out; {reason(runtime.needs)}", file=sys.stderr)
     found = [{"name": runtime.name, "version": versions[runtime.name], "exact": runtime.exact} for runtime in runtimes]
     networks: list[dict[str, Any]] = []
     for name in NETWORKS:

@@ -2,7 +2,8 @@
 
     python benchmarks/tables.py            # or: make docs
 
-A table stands between ``<!-- name:begin -->`` and ``<!-- name:end -->``. What has no JSON yet is left out.
+A table stands between ``<!-- name:begin -->`` and ``<!-- name:end -->``. What has no JSON yet is left out. What claims a
+speed has a row for each instruction set that it was measured on; the rest is of the newest run.
 """
 
 from __future__ import annotations
@@ -12,27 +13,24 @@ import statistics
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from _tables import ROOT, Result, load, parity, percent, speedup, table
+from _results import read_runs
+from _tables import PROCESSOR, ROOT, Result, load, measured, parity, percent, processor, speedup, table, when
 from export_tables import precisions_table, predict_table, steps_table
+from frontier_tables import frontier_table
 from runtime_tables import runtimes_table
+from security_tables import robustness_table
 from speed_tables import clock_table, peer_table, target_table, widths_table
 
 
-def cifar_row(name: str, label: str) -> tuple[str, ...] | None:
+def cifar_row(r: Result, label: str) -> tuple[str, ...]:
     """ResNet on CIFAR-10."""
-    r = load(f"cifar10_{name}")
-    if r is None:
-        return None
     taught = ", the dense network as teacher" if r.get("taught") else ""
     label = f"{label}, {r['settings']['epochs']} epochs from trained weights{taught}"
     return _row(label, r, r["accuracy"], r["flops_saved"], r["params"], r["parity"])
 
 
-def demo_row() -> tuple[str, ...] | None:
+def demo_row(r: Result) -> tuple[str, ...]:
     """The demo."""
-    r = load("demo")
-    if r is None:
-        return None
     dense, slim = r["cost"]["dense"], r["cost"]["slim"]
     params = {"dense": dense["params"], "slim": slim["params"]}
     saved = 1 - slim["flops"] / dense["flops"]
@@ -49,7 +47,7 @@ def _row(
         f"{params['dense'] / params['slim']:.2f}×",
         speedup(r["latency"]),
         parity(gate),
-        f"{r['date']}, {r['device']}",
+        measured(r),
     )
 
 
@@ -58,43 +56,41 @@ def main_table() -> str:
     head = ("network", "test accuracy, dense → slim", "FLOPs saved, realised (paper accounting)", "parameters",
             "latency, 1 thread, batch 1",
             "relative Δ: slim to masked (float64), ONNX (float32)", "measured")  # fmt: skip
-    candidates = (
-        demo_row(),
-        cifar_row("resnet20", "ResNet-20, CIFAR-10"),
-        cifar_row("resnet56", "ResNet-56, CIFAR-10"),
-        fer_row(),
-    )
-    return table(head, [row for row in candidates if row])
+    rows = [
+        *map(demo_row, read_runs("demo")),
+        *(cifar_row(r, "ResNet-20, CIFAR-10") for r in read_runs("cifar10_resnet20")),
+        *(cifar_row(r, "ResNet-56, CIFAR-10") for r in read_runs("cifar10_resnet56")),
+        *map(fer_row, read_runs("fer2013")),
+    ]
+    return table(head, rows)
 
 
 def fsdp_table() -> str:
     """The method card: results and cost."""
     parts = [main_table()]
-    r = load("fsdp_overhead")
-    if r:
+    runs = read_runs("fsdp_overhead")
+    if runs:
+        r = runs[0]
         rows = [
-            (name, f"{v['median']:.3f}", f"{v['interval'][0]:.3f}–{v['interval'][1]:.3f}")
-            for name, v in r["ratio_to_plain"].items()
+            (name, f"{v['median']:.3f}", f"{v['interval'][0]:.3f}–{v['interval'][1]:.3f}", processor(run))
+            for run in runs
+            for name, v in run["ratio_to_plain"].items()
         ]
         parts.append(
             f"Epoch time ÷ plain training ({r['model']}, {r['images']} images of CIFAR-10, {r['rounds']} interleaved rounds, "
-            f"{r['date']}, {r['device']}):\n\n" + table(("variant", "ratio", "95 % interval"), rows)
+            f"{when(runs)}):\n\n" + table(("variant", "ratio", "95 % interval", PROCESSOR), rows)
         )
-    inside = load("fsdp_inside")
-    if inside:
-        parts.append(
-            f"Timed from inside (the processor's time in FSDP's hooks, against everything else of the same {inside['epochs']} "
-            f"epochs): {inside['ratio']:.3f}, of which class statistics and selection {inside['shares']['after_epoch']:.3f}; "
-            f"{inside['date']}, {inside['device']}."
-        )
+    parts += [
+        f"Timed from inside (the processor's time in FSDP's hooks, against everything else of the same {inside['epochs']} "
+        f"epochs): {inside['ratio']:.3f}, of which class statistics and selection {inside['shares']['after_epoch']:.3f}; "
+        f"{measured(inside)}."
+        for inside in read_runs("fsdp_inside")
+    ]
     return "\n\n".join(parts)
 
 
-def fer_row() -> tuple[str, ...] | None:
+def fer_row(r: Result) -> tuple[str, ...]:
     """The compact network for faces."""
-    r = load("fer2013")
-    if r is None:
-        return None
     accuracy = {name: by_views["one"]["accuracy"] for name, by_views in r["test"].items()}
     return _row("VGG-9, FER2013 48×48, trained here", r, accuracy, r["flops_saved"], r["params"], r["parity"])
 
@@ -113,10 +109,11 @@ def fer_table() -> str:
     classes = slim["classes"]
     head = ("test split (3,589 faces)", "accuracy", "macro-F1", *(f"F1 {name}" for name in classes))
     confusion = [(name, *(str(n) for n in row)) for name, row in zip(classes, slim["confusion"], strict=True)]
+    times = "; ".join(f"{speedup(run['latency'])} faster, {measured(run)}" for run in read_runs("fer2013"))
     cost = (
         f"FLOPs {r['flops']['dense'] / 1e6:.1f} M → {r['flops']['realised'] / 1e6:.1f} M ({percent(r['flops_saved'], 1)} fewer, "
         f"realised), parameters {r['params']['dense']:,} → {r['params']['slim']:,}, ONNX file "
-        f"{r['onnx_bytes']['slim'] / 1e6:.2f} MB, {speedup(r['latency'])} faster; {r['date']}, {r['device']}."
+        f"{r['onnx_bytes']['slim'] / 1e6:.2f} MB; {times}."
     )
     return "\n\n".join([table(head, rows), cost, "Slim, one view; rows are true:", table(("", *classes), confusion)])
 
@@ -141,13 +138,13 @@ def methods_table() -> str:
         f"fine-tuning, {percent(1 - flops['realised'] / flops['dense'], 1)} fewer realised FLOPs",
         "test accuracy, mean ± std", "seeds",
     )  # fmt: skip
-    return table(head, rows) + f"\n\n{r['date']}, {r['device']}."
+    return table(head, rows) + f"\n\n{measured(r)}."
 
 
 def vggface_table() -> str:
     """The largest network, end to end."""
-    r = load("vggface_dsd")
-    if r is None:
+    runs = read_runs("vggface_dsd")
+    if not runs:
         return ""
     rows = [
         (
@@ -156,16 +153,20 @@ def vggface_table() -> str:
             str(r[name]["steps"]),
             f"{statistics.median(r[name]['seconds_a_step']):.1f}",
             f"{r[name]['peak_gigabytes']:.1f}",
+            processor(r),
         )
+        for r in runs
         for name in ("dsd", "structured-dsd")
     ]
-    head = (f"VGG-Face, 224×224, batches of {r['batch_size']}, bf16", "phases", "steps", "seconds a step", "peak memory, GB")
+    r = runs[0]
+    head = (f"VGG-Face, 224×224, batches of {r['batch_size']}, bf16", "phases", "steps", "seconds a step", "peak memory, GB",
+            PROCESSOR)  # fmt: skip
     s = r["surgery"]
     cut = (
         f"Structured DSD, cut: parameters {s['params']['dense']:,} → {s['params']['slim']:,}, "
         f"FLOPs {s['flops']['dense'] / 1e9:.2f} G → {s['flops']['slim'] / 1e9:.2f} G, "
         f"relative Δ {parity(s['parity'])} (float64, ONNX), peak memory {s['peak_gigabytes']:.1f} GB; "
-        f"{r['date']}, {r['device']}, busy."
+        f"{measured(r)}, busy."
     )
     return "\n\n".join([table(head, rows), cut])
 
@@ -222,6 +223,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "peer": peer_table,
     "target": target_table,
     "runtimes": runtimes_table,
+    "robustness": robustness_table,
+    "frontier": frontier_table,
 }
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from slimnet.graph import channel_groups
     from slimnet.masks import SoftMask
     from slimnet.measure import compare_latency, count
-    from slimnet.methods import ASFP, ASRFP, DSD, FPGM, FSDP, SFP, SRFP, Dense, NetworkSlimming, Stages, StructuredDSD
+    from slimnet.methods import ASFP, ASRFP, DSD, FPGM, FSDP, SFP, SRFP, Dense, NetworkSlimming, OneShot, Stages, StructuredDSD
     from slimnet.models import build_model
     from slimnet.oneshot import prune
     from slimnet.pipeline import export_run, load_slim
@@ -37,6 +37,7 @@ _HOME = {
     "FPGM": "slimnet.methods",
     "FSDP": "slimnet.methods",
     "NetworkSlimming": "slimnet.methods",
+    "OneShot": "slimnet.methods",
     "Plan": "slimnet.surgery",
     "Run": "slimnet.training",
     "SFP": "slimnet.methods",
@@ -69,6 +70,7 @@ __all__ = [
     "SRFP",
     "Dense",
     "NetworkSlimming",
+    "OneShot",
     "Plan",
     "Run",
     "SlimnetError",

@@ -14,7 +14,8 @@
     │   └── VerificationError   a slim model that computes something else
     ├── ExportError        a network that cannot be exported
     │   └── ParityError    an exported model that computes something else
-    └── MeasureError       a measurement that cannot be made
+    └── MeasureError       a measurement that cannot be made, a network that does not run
+        └── TimeLimitError      a network that does not come to an end
 
 A message is one line: it names the thing, shows the value, and says what to do.
 """
@@ -86,7 +87,11 @@ class ParityError(ExportError):
 
 
 class MeasureError(SlimnetError):
-    """A measurement that cannot be made."""
+    """A measurement that cannot be made, or a network that does not run."""
+
+
+class TimeLimitError(MeasureError):
+    """A network that does not come to an end in the time that it is given."""
 
 
 class SlimnetWarning(UserWarning):

@@ -157,6 +157,22 @@ def depth_fault(image: Image.Image) -> str | None:
     return f"has 32 bits a value (mode {image.mode}), and nothing says which is white: convert it to 8 bits."
 
 
+def size_fault(given: tuple[int, int], size: tuple[int, int] | None = None) -> str | None:
+    """Why a picture is too large to be decoded, or would be once it covers a size; None if it is not.
+
+    Args:
+        given: its width and height, in pixels.
+        size: (H, W) that it is to cover.
+    """
+    width, height = given
+    most = Image.MAX_IMAGE_PIXELS or 1 << 62
+    if width * height > most:
+        return f"has {width * height:,} pixels: at most {most:,} are decoded. Make it smaller first."
+    if size is not None and max(1.0, size[0] / height, size[1] / width) ** 2 * width * height > most:
+        return f"is {width:,}×{height:,} pixels: too narrow to be brought to {size[1]}×{size[0]}; crop it first."
+    return None
+
+
 def fitted(image: Image.Image, size: tuple[int, int]) -> Image.Image:
     """Resized (bilinear, antialiased) to cover (H, W), then cropped at its centre; see :data:`RESIZE`."""
     height, width = size

@@ -7,6 +7,13 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 
+from skips import (  # noqa: F401  (hooks)
+    pytest_make_collect_report,
+    pytest_runtest_makereport,
+    pytest_terminal_summary,
+    skip_without,
+)
+
 if TYPE_CHECKING:
     from slimnet.export import Bundle
 
@@ -18,7 +25,7 @@ def data_dir() -> Path:
     """The folder of real data sets and weights; a test that asks for it is skipped where there is none."""
     given = os.environ.get("SLIMNET_DATA")
     if not given or not Path(given).is_dir():
-        pytest.skip("SLIMNET_DATA names no folder")
+        skip_without("data")
     return Path(given)
 
 

@@ -20,6 +20,7 @@ from slimnet.methods import (
     Dense,
     Method,
     NetworkSlimming,
+    OneShot,
     Stages,
     StructuredDSD,
 )
@@ -73,6 +74,8 @@ CASES = [
     Case(FPGM(0.4, rate_norm=0.1, widths=SHUT), 5, 1 + 10),
     Case(SRFP(0.4, widths=SHUT), 5, 1 + 10),
     Case(ASRFP(0.4, widths=SHUT), 5, 1 + 10),
+    Case(OneShot(0.4), 0, 3 + 4),
+    Case(OneShot(score="cs", widths=SHUT), 0, 1 + 10),
     Case(SRFP(0.4), 5, 3 + 4),
     Case(ASRFP(0.4), 5, 3 + 4),
     Case(NetworkSlimming(0.4, penalty=1e-3), 3, 7),  # ⌊18 · 0.4⌋, half of the epochs fine-tune
@@ -132,8 +135,9 @@ def run_epoch(model, pruner, optimizer, epoch, statistics, *, steps=3):
 
 def start(method, *, epochs, optimizer=sgd, **net):
     model = tiny_net(**({"width": 8, "inner": 10} | net))
-    pruner = method.start(model, tiny_groups(model), epochs=epochs)
-    return model, pruner, optimizer(model.parameters()), Statistics(model)
+    pruner, statistics = method.start(model, tiny_groups(model), epochs=epochs), Statistics(model)
+    pruner.begin(statistics)
+    return model, pruner, optimizer(model.parameters()), statistics
 
 
 def on_a_line(method, epochs):

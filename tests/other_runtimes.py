@@ -36,7 +36,7 @@ class Runtime:
         name: in the tables.
         load: how a file is loaded.
         version: which one is installed; None where none is.
-        needs: how to get it.
+        needs: its name in the table of what a machine may lack, tests/skips.py.
         exact: whether it is set to compute in float32, and so must agree.
     """
 
@@ -142,11 +142,11 @@ def _package_version(module: str) -> Callable[[], str | None]:
 
 
 RUNTIMES = (
-    Runtime("ONNX Runtime, C++", cpp, _cpp_version, "ORT_ROOT, a folder with include/ and lib/ of a release, and a compiler"),
-    Runtime("OpenVINO, float32", openvino, _package_version("openvino"), "pip install openvino"),
-    Runtime("OpenVINO, its default", openvino_as_it_comes, _package_version("openvino"), "pip install openvino", exact=False),
-    Runtime("OpenCV dnn", opencv, _package_version("cv2"), "pip install opencv-python-headless"),
-    Runtime("ONNX's reference evaluator", reference, _package_version("onnx"), "pip install onnx"),
+    Runtime("ONNX Runtime, C++", cpp, _cpp_version, "c++"),
+    Runtime("OpenVINO, float32", openvino, _package_version("openvino"), "openvino"),
+    Runtime("OpenVINO, its default", openvino_as_it_comes, _package_version("openvino"), "openvino", exact=False),
+    Runtime("OpenCV dnn", opencv, _package_version("cv2"), "opencv"),
+    Runtime("ONNX's reference evaluator", reference, _package_version("onnx"), "onnx"),
 )
 BY_NAME = {runtime.name: runtime for runtime in RUNTIMES}
 

@@ -67,7 +67,8 @@ def variant(name: str, ms: float, speedup: float = 1.0) -> Variant:
 
 def measured(*, threads: int = 1, batch: int = 1, provider: str = "cpu", cpu: str = "this") -> LatencyReport:
     variants = (variant("dense", 3.0), variant("slim", 1.0, 2.95))
-    return LatencyReport(variants, variant("dense", 3.0), "dense", batch, threads, provider, "random", 9, 1.0, {}, {"cpu": cpu})
+    return LatencyReport(variants, variant("dense", 3.0), "dense", batch, threads, provider, "random", 9, 1.0, {},
+                         {"cpu": cpu, "instructions": "avx2"})  # fmt: skip
 
 
 PREDICTED = {"ms": 1.02, "dense_ms": 3.01, "speedup": 3.02, "flops_left": 0.3, "params_left": 0.2}
@@ -79,6 +80,10 @@ def said(target: dict[str, Any], latency: LatencyReport, capsys: pytest.CaptureF
     rows = ({**row, "name": "dense"}, {**row, "name": "slim"})
     show(BenchReport(rows, latency, None, against_target(target, latency, first=first)), memory=False)
     return capsys.readouterr().out.splitlines()[-1]
+
+
+def test_the_instruction_set_is_told_beside_the_processor(capsys: pytest.CaptureFixture[str]) -> None:
+    assert said({}, measured(), capsys).endswith("batch 1, 1 thread, 9 rounds, random inputs, this, avx2")
 
 
 @pytest.mark.parametrize(

@@ -359,7 +359,7 @@ def test_reading_and_verifying_import_no_torch(full):
 
 def test_a_good_bundle_passes_every_check(plain, full):
     for bundle in (plain, full):
-        report = verify_bundle(bundle.path)
+        report = verify_bundle(bundle.path, trust_code=True)
         assert (report.faults, report.skipped) == ((), ())
         assert report.figures["parity"] <= 1e-5
     assert report.figures["correlation of int8"] == pytest.approx(1.0)
@@ -463,11 +463,11 @@ def test_parity_finds_a_network_that_computes_something_else(name, copied):
     replaced(copied, name, shifted(copied / name, by))
     assert verify_bundle(copied, parity=False).passed
     with pytest.raises(AssertionError, match=message):
-        raise AssertionError("\n".join(verify_bundle(copied).faults))
+        raise AssertionError("\n".join(verify_bundle(copied, trust_code=True).faults))
 
 
 def test_verify_on_the_command_line(full, copied, capsys):
-    assert _run(["verify", str(full.path)]) == 0
+    assert _run(["verify", str(full.path), "--trust-code"]) == 0
     printed = capsys.readouterr()
     assert printed.err == "" and "not looked at" not in printed.out
     assert _run(["verify", str(full.path), "--no-parity", "--json"]) == 0
@@ -540,6 +540,24 @@ def test_infer_names_a_bad_picture_and_goes_on(plain, tmp_path):
     bad = done.stderr.splitlines()[:-1]
     assert [line.split()[1] for line in bad] == [str(tmp_path / name) for name in ("a.png", "b.png", "none.png")]
     assert all("cannot be read as an image" in line for line in bad)
+
+
+@pytest.mark.parametrize("message", ["cannot be opened: ", "does not run: "])
+def test_infer_says_in_one_line_that_the_network_fails(plain, tmp_path, message):
+    folder = shutil.copytree(plain.path, tmp_path / "b")
+    if "opened" in message:
+        (folder / "model.onnx").write_bytes(b"no network")
+    else:
+        proto = onnx.load(folder / "model.onnx")
+        proto.graph.input[0].type.tensor_type.elem_type = onnx.TensorProto.DOUBLE
+        proto.graph.node.insert(0, onnx.helper.make_node("Cast", ["other"], ["input"], to=onnx.TensorProto.FLOAT))
+        proto.graph.input[0].name = "other"
+        onnx.save(proto, folder / "model.onnx")
+    Image.new("RGB", (9, 9)).save(tmp_path / "c.png")
+    done = infer(folder, tmp_path / "c.png", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.splitlines()[:-1] == [line for line in done.stderr.splitlines() if message in line]
+    assert done.stderr.startswith(f"infer.py: {folder / 'model.onnx'} {message}")
 
 
 @pytest.mark.slow

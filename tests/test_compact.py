@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import py_compile
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 import slimnet
+import slimnet.ready
 from slimnet._files import read_json
 from slimnet.errors import ArgumentError, FileFormatError
 from slimnet.export import Bundle, compact_bundle, read_bundle
@@ -110,10 +112,19 @@ def test_schema_allows_one_network_alone(small: Bundle) -> None:
     assert any("precisions" in fault for fault in verify_bundle(small.path).faults)
 
 
-def test_what_python_leaves_is_no_damage(small: Bundle) -> None:
-    py_compile.compile(str(small.path / "infer.py"))
-    assert (small.path / "__pycache__").is_dir()
-    assert verify_bundle(small.path).passed
+def test_what_an_installer_leaves_is_no_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the place where slimnet's own bundles are installed, and there alone; and only what comes of infer.py."""
+    here, copy = tmp_path / "ready" / "expressions", tmp_path / "expressions"
+    for folder in (here, copy):
+        shutil.copytree(ready_bundle("expressions"), folder, ignore=shutil.ignore_patterns("__pycache__"))
+        py_compile.compile(str(folder / "infer.py"))
+    monkeypatch.setattr(slimnet.ready, "_HERE", here.parent)
+    assert verify_bundle(here, parity=False).passed
+    assert verify_bundle(copy, parity=False).faults == (
+        f"{copy / '__pycache__'} is not listed in model.json: it is no part of the bundle, take it out.",
+    )
+    (here / "__pycache__" / "other.cpython-312.pyc").write_bytes(b"")
+    assert "__pycache__ is not listed" in verify_bundle(here, parity=False).faults[0]
 
 
 def test_embedded_preprocessing_is_not_dropped_in_silence(tmp_path: Path) -> None:

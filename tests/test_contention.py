@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from chain import matmuls
+from skips import reason
 from slimnet.measure import compare_latency
 
 PINNED = hasattr(os, "sched_setaffinity")
@@ -43,7 +44,7 @@ def load(processor: int) -> Iterator[None]:
             process.communicate()
 
 
-@pytest.mark.skipif(not PINNED, reason="processes cannot be bound to a processor here")
+@pytest.mark.skipif(not PINNED, reason=reason("affinity"))
 def test_a_competing_load_is_noticed(tmp_path: Path, load: None) -> None:
     """Three that compete get a third each: this thread has the processor for less than 95 % of the time, whatever else runs."""
     network = matmuls(tmp_path / "net.onnx", 32)

@@ -16,6 +16,7 @@ import torch
 
 from slimnet import FSDP, SFP, Dense, Stages, build_model, channel_groups, prune, slim, train
 from slimnet.allocation import Budget, Layer, NetworkCost, allocate, network_layers, padded_widths, slim_aligned
+from slimnet.allocation import cost as cost_module
 from slimnet.allocation.choose import widths
 from slimnet.allocation.cost import LOAD_RATE, as_exported, branches_of, places
 from slimnet.allocation.exchange import Bound, exchange
@@ -47,7 +48,7 @@ def staircase(site: Site, reads: int, makes: int) -> float:
 
 @pytest.fixture
 def imagined(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[Site, int, int]]]:
-    """Every probe takes what the imagined machine says; the list holds what was probed."""
+    """Every probe takes what the imagined machine says, and so does a network; the list holds what was probed."""
     seen: list[tuple[Site, int, int]] = []
 
     def probe(site: Site, reads: int, makes: int) -> tuple[Site, int, int]:
@@ -59,7 +60,13 @@ def imagined(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[Site, int, 
         return NodeTimes((Node("layer", "Conv", (1,), time),))
 
     monkeypatch.setattr(table, "probe_model", probe)
+
+    def profile_whole(*_: object, **__: object) -> tuple[NodeTimes, float]:
+        """No longer than in the table, in proportion; next to nothing beside the layers."""
+        return NodeTimes((Node("all", "Conv", (1,), 1.0), Node("pool", "MaxPool", (1,), 0.02))), 0.02
+
     monkeypatch.setattr(table, "profile_nodes", profile)
+    monkeypatch.setattr(cost_module, "profile_network", profile_whole)
     yield seen
 
 
@@ -536,7 +543,6 @@ def test_training_to_a_target(imagined: object, tmp_path: Path, monkeypatch: pyt
 
 def test_training_shuts_branches(imagined: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr("slimnet.allocation.cost.LOAD_RATE", float("inf"))  # the profile is of a real machine, the table is not
     settings = {"model": "resnet8", "data": "digits", "train_fraction": 0.1, "batch_size": 32, "precision": "fp32",
                 "channels_last": False, "device": "cpu", "progress": False}  # fmt: skip
     method, target = FSDP(tau=2, cs_every=1, finetune_epochs=1), {"flops": 0.1}

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from skips import skip_without
 from slimnet.export import export_onnx
 from zoo import CASES, MODES, Case, Mode, measure
 
@@ -23,7 +24,7 @@ def params(*, light: tuple[str, ...]) -> list[object]:
 @pytest.mark.parametrize("case", params(light=tuple(case.name for case in CASES if case.light)))
 def test_half_of_the_filters_go_without_a_trace(case: Case, mode: Mode) -> None:
     if case.missing:
-        pytest.skip("timm is not installed")
+        skip_without("timm")
     row, *_ = measure(case, mode)
     assert row["parity"] <= 1e-9
     assert row["parity_stored"] <= 1e-5
@@ -40,7 +41,7 @@ def test_half_of_the_filters_go_without_a_trace(case: Case, mode: Mode) -> None:
 @pytest.mark.parametrize("case", params(light=ONNX_IN_CI))
 def test_what_is_left_exports(case: Case, mode: Mode, tmp_path: Path) -> None:
     if case.missing:
-        pytest.skip("timm is not installed")
+        skip_without("timm")
     _, masked, result, x = measure(case, mode)
     report = export_onnx(result.model, x, tmp_path / "slim.onnx", reference=masked, tolerance=1e-6)
     assert report.passed

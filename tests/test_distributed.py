@@ -80,7 +80,7 @@ def interrupt_and_resume(out: Path) -> None:
     else:
         raise AssertionError("the signal of the second process was not heard")
     Loop._step = original  # type: ignore[method-assign]
-    train(out=out, resume=True, progress=False)
+    train(out=out, resume=True, trust_code=True, progress=False)
 
 
 def in_two_processes(folder: Path) -> None:

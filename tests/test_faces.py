@@ -16,6 +16,7 @@ import pytest
 from PIL import Image
 
 from command import predict
+from skips import reason
 from slimnet.errors import ArgumentError, FileFormatError, SlimnetError
 from slimnet.export import Bundle
 from slimnet.predict import Annotations, Box, Candidate, FaceFinder, Prediction, Predictor, Result, Source, annotated
@@ -23,7 +24,7 @@ from slimnet.predict import _cv as cv_module
 from slimnet.predict import faces as faces_module
 from slimnet.predict.annotate import PALE
 
-needs_cv2 = pytest.mark.skipif(importlib.util.find_spec("cv2") is None, reason="needs slimnet[faces]")
+needs_cv2 = pytest.mark.skipif(importlib.util.find_spec("cv2") is None, reason=reason("opencv"))
 SIDE = 40
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import pytest
 import torch
 from torch import Generator, Tensor
 
+from skips import skip_without
 from slimnet.data import (
     Augment,
     Batches,
@@ -196,7 +196,7 @@ def test_only_bad_rows(tmp_path: Path) -> None:
 
 
 def test_a_huge_line_costs_no_memory(tmp_path: Path) -> None:
-    """50 MB of one line, after good rows and before others."""
+    """50 MB of one line, after good rows and before others: less than a tenth of that."""
     path = write(tmp_path, rows())
     with path.open("ab") as file:
         for _ in range(50):
@@ -209,7 +209,7 @@ def test_a_huge_line_costs_no_memory(tmp_path: Path) -> None:
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert len(fer.train) == 15
-    assert peak < 5e6
+    assert peak < path.stat().st_size / 10
 
 
 BAD_REQUESTS: list[tuple[str, dict[str, Any], type[SlimnetError], str]] = [
@@ -495,7 +495,7 @@ def test_bad_augmentation(field: str, value: float) -> None:
 @pytest.fixture(scope="module")
 def fer(data_dir: Path) -> Dataset:
     if not (data_dir / "fer2013" / "fer2013.csv").is_file():
-        pytest.skip("no fer2013.csv")
+        skip_without("data")
     return load_data("fer2013", data_dir=data_dir)
 
 
@@ -505,10 +505,10 @@ def test_real_fer2013_has_the_published_sizes_and_quirks(fer: Dataset) -> None:
     assert duplicates(fer) == Duplicates(in_train=1236, val_in_train=280, test_in_train=288, val_in_test=46, constant=12)
 
 
-def test_real_fer2013_starts_within_a_second_from_its_copy(fer: Dataset, data_dir: Path) -> None:
-    start = time.process_time()
-    load_data("fer2013", data_dir=data_dir)
-    assert time.process_time() - start < 1
+def test_real_fer2013_starts_from_its_copy(fer: Dataset, data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("slimnet.data.fer2013.read_rows", None)  # nothing is parsed
+    again = load_data("fer2013", data_dir=data_dir)
+    assert torch.equal(pixels(again.train), pixels(fer.train))
 
 
 def test_real_fer2013_without_leaks(fer: Dataset, data_dir: Path) -> None:

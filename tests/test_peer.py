@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from skips import skip_without
 from slimnet.errors import GraphError
 from slimnet.graph import channel_groups, prunable
 from slimnet.graph.peer import Partition, cells, peer_cells, peer_slice
@@ -42,7 +43,7 @@ def both(model: nn.Module, x: torch.Tensor) -> tuple[Partition, Partition, set[s
 )
 def test_groups_agree_or_the_difference_is_explained(case: Case) -> None:
     if case.missing:
-        pytest.skip("timm is not installed")
+        skip_without("timm")
     model, x = build(case), example(case)
     last = [name for name, module in model.named_modules() if isinstance(module, nn.Linear | nn.Conv2d)][-1]
     why = EXPLAINED.get(case.name)

@@ -27,7 +27,7 @@ from slimnet.export.manifest import PRECISIONS
 from slimnet.export.precision import METHODS, NAMES, Evaluated, Precisions, make_precisions, to_fp16, to_int8
 from slimnet.export.precision._choose import Compare
 from slimnet.export.precision._graph import weighted_layers
-from slimnet.export.precision._processor import needs_reduced_range, processor_flags
+from slimnet.export.precision._processor import needs_reduced_range
 from slimnet.measure import LatencyReport, compare_latency
 from slimnet.pipeline import PrecisionSettings, bench_bundle
 from slimnet.pipeline.precisions import PrecisionStep, answers, calibration_images
@@ -224,12 +224,6 @@ def test_range_is_reduced_without_vnni(machine: str, flags: set[str], reduced: b
     assert needs_reduced_range(frozenset(flags), machine=machine) is reduced
 
 
-def test_processor_flags_are_read(tmp_path: Path) -> None:
-    (tmp_path / "cpuinfo").write_text("processor\t: 0\nflags\t\t: fpu avx2 avx512_vnni\n")
-    assert processor_flags(tmp_path / "cpuinfo") == {"fpu", "avx2", "avx512_vnni"}
-    assert processor_flags(tmp_path / "none") == frozenset()
-
-
 # --- the choice -----------------------------------------------------------------------------------------------------------
 
 
@@ -324,7 +318,7 @@ def test_output_that_is_not_finite_counts_as_wrong(made: Made) -> None:
 BAD: list[tuple[Callable[[Made], object], type[SlimnetError], str]] = [
     (lambda m: choose(m, "int4"), ArgumentError, "unknown precision 'int4'; known: fp32, int8, fp16"),
     (lambda m: choose(m, "int8", max_drop=1.1), ArgumentError, "`max_drop` must be from 0 to 1, got 1.1"),
-    (lambda m: to_int8(b"no", m.images), FileFormatError, "the network is not valid ONNX"),
+    (lambda m: to_int8(b"no", m.images), FileFormatError, "the network is not a readable ONNX file"),
     (lambda m: to_fp16(b""), FileFormatError, "the network is not valid ONNX"),
     (lambda m: to_int8(m.fp32, m.images[:0]), ArgumentError, r"must be float32 \(N, C, H, W\) with N ≥ 1, got float32 \(0, 1,"),
     (lambda m: to_int8(m.fp32, m.images.astype(np.float64)), ArgumentError, "must be float32 .* got float64"),  # type: ignore[arg-type]

@@ -8,6 +8,7 @@ import math
 import shutil
 import sys
 from collections.abc import Callable
+from functools import partial
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,8 @@ from torch import Tensor, nn
 from slimnet._files import write_tensors
 from slimnet.errors import ArgumentError, FileFormatError, SlimnetError
 from slimnet.methods import FSDP, Dense, Method
-from slimnet.pipeline.report import Report, write_report
+from slimnet.pipeline.report import Report, open_run
+from slimnet.pipeline.report import write_report as write_any_report
 from slimnet.report import (
     FILES,
     ClassScores,
@@ -61,6 +63,10 @@ class Tiny(nn.Module):
         return out
 
 
+NET = "test_report:tiny"
+write_report = partial(write_any_report, trust_code=NET)
+
+
 def tiny(num_classes: int, in_channels: int) -> nn.Module:
     return Tiny(num_classes, in_channels)
 
@@ -89,7 +95,7 @@ def make_run(folder: Path, *, method: Method | None = None) -> Path:
     """A finished run of :class:`Tiny` whose filters 5 and 6 are closed."""
     folder.mkdir()
     method = method or FSDP(finetune_epochs=1)
-    config = TrainConfig(model="test_report:tiny", method=method, epochs=EPOCHS, data_dir="/some/where", init="/a/b/start.pth")
+    config = TrainConfig(model=NET, method=method, epochs=EPOCHS, data_dir="/some/where", init="/a/b/start.pth")
     data = {"name": "fac<i>es", "classes": CLASSES, "image_shape": [1, 8, 8], "mean": [0.5], "std": [0.25], "test": 25}
     record = {"format": "slimnet-run/1", "train": config.as_dict(), "data": data, "environment": {"device": "x<86>"}}
     (folder / "config.json").write_text(json.dumps(record))
@@ -350,10 +356,10 @@ def test_unfinished_run_is_shown_as_far_as_it_came(run: Path) -> None:
 
 def test_epochs_without_a_mask_have_nothing_selected(run: Path) -> None:
     """Stages that begin without a mask: the record starts later, and is drawn where it belongs."""
-    from slimnet.pipeline.report import open_run, read_contents
+    from slimnet.pipeline.report import read_contents
 
     write_lines(run / "selection.jsonl", read_lines(run / "selection.jsonl")[3:])
-    contents = read_contents(open_run(run))
+    contents = read_contents(open_run(run, trust_code=NET))
     assert [dict(epoch) == {} for epoch in contents.selection] == [True] * 3 + [False] * 2
     assert contents.selection[3]["first"].nonzero()[0].tolist() == [5, 6]
 
@@ -416,7 +422,7 @@ def test_bad_input_gets_one_line(
     change(run)
     with pytest.raises(FileFormatError, match=said):
         write_report(run)
-    assert _run(["report", str(run)]) == 1
+    assert _run(["report", "--trust-code", str(run)]) == 1
     out, err = capsys.readouterr()
     assert out == ""
     assert err.count("\n") == 1
@@ -436,7 +442,7 @@ def test_missing_matplotlib_is_said(run: Path, monkeypatch: pytest.MonkeyPatch) 
 
 def test_command_prints_figures_and_the_path(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     drop_confusion(run)
-    assert _run(["report", str(run), "--out", str(tmp_path / "out")]) == 0
+    assert _run(["report", "--trust-code", str(run), "--out", str(tmp_path / "out")]) == 0
     out, err = capsys.readouterr()
     head, _, row, path = out.splitlines()
     assert head.split()[:3] == ["epochs", "val", "accuracy"]
@@ -448,7 +454,7 @@ def test_command_prints_figures_and_the_path(run: Path, tmp_path: Path, capsys: 
 
 
 def test_command_prints_json(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert _run(["report", str(run), "--json"]) == 0
+    assert _run(["report", "--trust-code", str(run), "--json"]) == 0
     printed = json.loads(capsys.readouterr().out)
     assert printed.keys() == {"path", "files", "headline", "left_out"}
     assert printed["path"] == str(run / "report" / "report.html")

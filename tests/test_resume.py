@@ -31,6 +31,9 @@ CASES: dict[str, dict[str, Any]] = {
 }
 
 
+NET = "test_resume:small_net"
+
+
 def small_net(num_classes: int, in_channels: int) -> nn.Module:
     """Two convolutions, and dropout so that the global generator matters."""
     return nn.Sequential(
@@ -55,7 +58,7 @@ def start(out: Path, case: str = "fsdp", **settings: Any) -> Run:
         "batch_size": 128,
         "lr": 0.05,
     }
-    given |= {"model": "test_resume:small_net", "progress": False, "device": "cpu"}
+    given |= {"model": NET, "progress": False, "device": "cpu"}
     return train(out=out, **given | CASES[case] | settings)
 
 
@@ -133,7 +136,7 @@ def test_kill_9_and_resume_is_bit_for_bit(where: str, whole: dict[str, Run], tmp
     assert not (out / "model.safetensors").exists()
     with pytest.raises(FileFormatError, match="did not finish: resume it"):
         Run.open(out)
-    assert_same(train(out=out, resume=True, progress=False), whole["fsdp"])
+    assert_same(train(out=out, resume=True, model=NET, progress=False), whole["fsdp"])
 
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
@@ -151,7 +154,7 @@ def test_signal_writes_a_checkpoint(
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == handlers
     values = json.loads((tmp_path / "run" / "checkpoint.json").read_text())
     assert (values["epoch"], values["step"]) == (2, 4)
-    assert_same(train(out=tmp_path / "run", resume=True, progress=False), whole[case])
+    assert_same(train(out=tmp_path / "run", resume=True, model=NET, progress=False), whole[case])
 
 
 @pytest.mark.parametrize("step", [0, 10])
@@ -164,7 +167,7 @@ def test_signal_in_the_first_and_the_last_step(
             start(tmp_path / "run")
     values = json.loads((tmp_path / "run" / "checkpoint.json").read_text())
     assert (values["epoch"], values["step"]) == ((1, 1) if step == 0 else (2, 0))
-    assert_same(train(out=tmp_path / "run", resume=True, progress=False), whole["fsdp"])
+    assert_same(train(out=tmp_path / "run", resume=True, model=NET, progress=False), whole["fsdp"])
 
 
 @pytest.fixture
@@ -199,7 +202,7 @@ def flip(path: Path) -> None:
 def test_damaged_file_is_named(name: str, damage: Any, stopped: Path) -> None:
     damage(stopped / name)
     with pytest.raises(FileFormatError, match=name) as error:
-        train(out=stopped, resume=True, progress=False)
+        train(out=stopped, resume=True, model=NET, progress=False)
     assert "\n" not in str(error.value)
 
 
@@ -210,24 +213,24 @@ def test_checkpoint_of_another_network(stopped: Path, tmp_path: Path, monkeypatc
             start(tmp_path / "other", model="resnet8")
     shutil.copy(tmp_path / "other" / "checkpoint.safetensors", stopped)
     with pytest.raises(FileFormatError, match=r"checkpoint\.safetensors: it does not fit this run"):
-        train(out=stopped, resume=True, progress=False)
+        train(out=stopped, resume=True, model=NET, progress=False)
 
 
 def test_resumed_settings_may_not_differ(stopped: Path) -> None:
     with pytest.raises(ArgumentError, match=r"`lr` was 0\.05 when the run in .* began, got 0\.1"):
-        train(out=stopped, resume=True, lr=0.1, progress=False)
-    run = train(out=stopped, resume=True, lr=0.05, precision="auto", progress=False)
+        train(out=stopped, resume=True, model=NET, lr=0.1, progress=False)
+    run = train(out=stopped, resume=True, model=NET, lr=0.05, precision="auto", progress=False)
     assert run.config.precision == "fp32"
 
 
 def test_nothing_to_resume(tmp_path: Path) -> None:
     with pytest.raises(FileFormatError, match="nothing to resume"):
-        train(out=tmp_path / "none", resume=True, progress=False)
+        train(out=tmp_path / "none", resume=True, model=NET, progress=False)
 
 
 def test_resuming_a_finished_run_changes_nothing(whole: dict[str, Run]) -> None:
     before = {path.name: path.read_bytes() for path in whole["fsdp"].path.iterdir()}
-    run = train(out=whole["fsdp"].path, resume=True, progress=False)
+    run = train(out=whole["fsdp"].path, resume=True, model=NET, progress=False)
     assert run.result == whole["fsdp"].result
     assert {path.name: path.read_bytes() for path in run.path.iterdir()} == before
 
@@ -236,4 +239,4 @@ def test_resume_without_a_checkpoint_starts_over(stopped: Path, whole: dict[str,
     """Killed after config.json and before the first checkpoint."""
     for name in ("checkpoint.safetensors", "checkpoint.json", "metrics.jsonl"):
         (stopped / name).unlink()
-    assert_same(train(out=stopped, resume=True, progress=False), whole["fsdp"])
+    assert_same(train(out=stopped, resume=True, model=NET, progress=False), whole["fsdp"])

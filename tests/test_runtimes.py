@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import torch
 
 import slimnet
 from other_runtimes import BY_NAME, TOLERANCE, Runtime, python, relative_error
+from skips import skip_without
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +29,7 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def installed(name: str) -> Runtime:
     runtime = BY_NAME[name]
     if runtime.version() is None:
-        pytest.skip(f"needs {runtime.needs}")
+        skip_without(runtime.needs)
     return runtime
 
 
@@ -48,7 +50,8 @@ EXAMPLES = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), 
 @pytest.mark.parametrize(("module", "example"), list(zip(("openvino", "cv2", "onnx"), EXAMPLES, strict=True)))
 @pytest.mark.filterwarnings("ignore")  # of the runtime
 def test_the_examples_of_the_page_run(module: str, example: str, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip(module)
+    if importlib.util.find_spec(module) is None:
+        skip_without({"cv2": "opencv"}.get(module, module))
     monkeypatch.chdir(file.parent)
     x = np.random.default_rng(0).standard_normal((3, 3, 16, 16), dtype=np.float32)
     np.save("images.npy", x)

@@ -17,6 +17,7 @@ from PIL import Image
 
 import slimnet.web.site
 from browser import Browser, Page, chromium, find_chromium, served
+from skips import skip_without
 from slimnet.measure.costs import default_folder
 from slimnet.predict import Predictor
 from slimnet.preprocess import converted, describe, fitted, prepare
@@ -52,7 +53,7 @@ def noise(height: int, width: int, channels: int, seed: int = 0) -> NDArray[np.u
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     if find_chromium() is None:
-        pytest.skip("no chromium here")
+        skip_without("chromium")
     with chromium(*FLAGS) as running:
         yield running
 
@@ -124,7 +125,7 @@ def runtime() -> Path:
     kept = default_folder()
     given = os.environ.get("SLIMNET_ORT_WEB") or (kept / ARCHIVE if kept else "")
     if not given or not Path(given).is_file():
-        pytest.skip(f"SLIMNET_ORT_WEB names no {ARCHIVE}, and none is kept")
+        skip_without("web runtime")
     return Path(given)
 
 
@@ -375,11 +376,10 @@ def test_threads_where_the_host_allows_them(browser: Browser, site: Path, bundle
     assert largest_difference(got["slim"], expected["slim"]) <= 1e-3
 
 
-@pytest.mark.slow
 def test_page_on_webgpu(site: Path, bundle: Path, tmp_path: Path) -> None:
     """Where there is an adapter (here one in software), the page offers it, and runs the last picture again on it."""
     if find_chromium() is None:
-        pytest.skip("no chromium here")
+        skip_without("chromium")
     Image.fromarray(noise(40, 50, 3)).save(tmp_path / "a.png")
     expected = computed(bundle, Image.open(tmp_path / "a.png"))
     with served(site) as url, chromium(*FLAGS, *WEBGPU) as browser:
@@ -387,7 +387,7 @@ def test_page_on_webgpu(site: Path, bundle: Path, tmp_path: Path) -> None:
         page.open(url)
         page.wait("document.body.classList.contains('ready')")
         if not page.evaluate("navigator.gpu.requestAdapter().then(Boolean)"):
-            pytest.skip("this chromium has no adapter in software")
+            skip_without("webgpu")
         shown(page, lambda: page.choose_files("#file", tmp_path / "a.png"))
         page.wait("!document.getElementById('backends').hidden")
         got = shown(page, lambda: page.evaluate("document.querySelector('[value=webgpu]').click()"))
@@ -423,5 +423,5 @@ def test_shipped_classifier_says_in_the_browser_what_it_says_in_python(browser: 
 def test_file_on_disk_says_to_serve_it(browser: Browser, site: Path) -> None:
     page = browser.page()
     page.open((site / "index.html").as_uri())
-    page.wait("getComputedStyle(document.getElementById('unserved')).visibility === 'visible'", seconds=10)
+    page.wait("getComputedStyle(document.getElementById('unserved')).visibility === 'visible'")
     assert "python -m http.server" in page.evaluate("document.getElementById('unserved').innerText")

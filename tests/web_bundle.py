@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 import torch
 from numpy.typing import NDArray
-from onnxruntime.quantization import CalibrationDataReader, QuantFormat, quantize_static
+from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 from torch import Tensor, nn
 
 from slimnet.export import export_onnx, write_bundle
@@ -66,11 +66,13 @@ def make_bundle(path: Path, *, channels: int, size: tuple[int, int]) -> Path:
 
 
 def _quantised(model: nn.Module, real: Tensor) -> bytes:
+    """Weights of 7 bits: x86 processors without VNNI saturate sums of products of 8 bits, browsers do not."""
     with TemporaryDirectory() as folder:
         single, quantised = Path(folder) / "fp32.onnx", Path(folder) / "int8.onnx"
         export_onnx(model, real[:1], single)
         reader = _Reader({"input": real[i : i + 1].numpy()} for i in range(len(real)))
-        quantize_static(str(single), str(quantised), reader, quant_format=QuantFormat.QDQ, per_channel=True)
+        how = {"activation_type": QuantType.QUInt8, "weight_type": QuantType.QInt8, "reduce_range": True}
+        quantize_static(str(single), str(quantised), reader, quant_format=QuantFormat.QDQ, per_channel=True, **how)
         buffer = io.BytesIO()
         onnx.save_model(onnx.load(str(quantised)), buffer)
     return buffer.getvalue()

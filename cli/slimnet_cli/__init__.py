@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import slimnet_cli._path  # noqa: F401  # before anything else is imported
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from slimnet_cli._app import _run, cli

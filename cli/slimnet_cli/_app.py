@@ -25,6 +25,10 @@ class _Group(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
+        except SystemExit as error:  # nothing of slimnet raises it: the code of a user's network did
+            from slimnet.errors import ModelError
+
+            raise ModelError(f"code that was run tried to end the program (SystemExit: {error}).") from error
         except KeyboardInterrupt as error:
             raise _StoppedError from error
 

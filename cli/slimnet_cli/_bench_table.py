@@ -56,12 +56,14 @@ def _megabytes(size: int | None) -> str:
 
 def _control(latency: Any) -> str:
     low, high = latency.control.interval
+    machine = ", ".join(str(latency.environment[name]) for name in ("cpu", "instructions") if name in latency.environment)
     how = [
         f"batch {latency.batch}",
         f"{latency.threads} thread{'s' if latency.threads > 1 else ''}",
         *([] if latency.provider == "cpu" else [latency.provider]),
         f"{latency.rounds} rounds",
         f"{latency.inputs} inputs",
+        *([machine] if machine else []),
     ]
     return f"A/A control: {latency.control.speedup:.3f} ({low:.3f}–{high:.3f}); {', '.join(how)}"
 

@@ -12,6 +12,9 @@ Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 force = click.option("--force", is_flag=True, help="Overwrite an existing output folder.")
+trust_code = click.option(
+    "--trust-code", is_flag=True, help="Run the code (package.module:function) that a config.json names to build its network."
+)
 folder_out = click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder to write.")
 
 
@@ -70,6 +73,25 @@ align = click.option(
     help="Keep closed channels: up to a multiple of N a group, or where it runs faster here with them.  [default: none]",
 )
 existing = click.Path(path_type=Path)
+
+
+def _within(context: click.Context, _: click.Parameter, seconds: float | None) -> None:
+    """Until the command ends, networks may take so long."""
+    if seconds is not None:
+        from slimnet.measure import time_limit
+
+        context.with_resource(time_limit(seconds))
+
+
+time_limit = click.option(
+    "--time-limit",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="SECONDS",
+    expose_value=False,
+    callback=_within,
+    help="The most that a network may take to be opened, and for one run.  [default: 600]",
+)
+"""Takes effect by itself: the command is told nothing."""
 
 
 def together(*options: Decorator) -> Decorator:

@@ -10,7 +10,7 @@ import click
 
 from slimnet_cli._bench_table import progress, show
 from slimnet_cli._emit import emit_json
-from slimnet_cli._options import BundlePath, Several, as_json, existing, together
+from slimnet_cli._options import BundlePath, Several, as_json, existing, time_limit, together, trust_code
 
 PROVIDERS = ("cpu", "cuda", "tensorrt", "openvino")
 RUNTIMES = ("onnxruntime", "torch", "torch-compile")
@@ -35,6 +35,8 @@ _how = together(
 @click.option("--rounds", type=click.IntRange(min=1), default=200, show_default=True, help="Least number of rounds.")
 @click.option("--seconds", type=click.FloatRange(min=0), default=10.0, show_default=True, help="Least time of rounds.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of inputs, order and bootstrap.")
+@time_limit
+@trust_code
 @as_json
 def command(
     what: tuple[Path, ...],
@@ -42,6 +44,7 @@ def command(
     thread_counts: tuple[int, ...],
     runtimes: tuple[str, ...],
     plot: Path | None,
+    trust_code: bool,
     as_json: bool,
     **settings: Any,
 ) -> None:
@@ -58,7 +61,7 @@ def command(
     is_bundle = len(what) == 1 and what[0].suffix != ".onnx"
     if not is_bundle and runtimes != RUNTIMES[:1]:
         raise click.UsageError("--runtime torch needs a bundle: an ONNX file runs in ONNX Runtime alone.")
-    networks: Any = {"path": what[0], "runtimes": runtimes} if is_bundle else {"paths": _names(what)}
+    given: Any = {"path": what[0], "runtimes": runtimes, "trust_code": trust_code} if is_bundle else {"paths": _names(what)}
     from slimnet.pipeline import bench_bundle, bench_files, check_plot, plot_bench
 
     if plot is not None:
@@ -68,7 +71,7 @@ def command(
     reports = []
     for threads, batch in combinations:
         where = f"{threads} thread{'s' if threads > 1 else ''}, batch {batch}" if len(combinations) > 1 else ""
-        report = bench(**networks, threads=threads, batch=batch, progress=progress(where), **settings)
+        report = bench(**given, threads=threads, batch=batch, progress=progress(where), **settings)
         reports.append(report)
         if plot is not None:
             plot_bench(report, _part(plot, threads, batch) if where else plot)

@@ -7,8 +7,8 @@ from typing import Any
 
 import click
 
-from slimnet_cli._emit import emit_json, emit_table, percent
-from slimnet_cli._options import BundlePath, as_json
+from slimnet_cli._emit import emit_json, emit_table, percent, say
+from slimnet_cli._options import BundlePath, as_json, time_limit, trust_code
 
 
 @click.command("evaluate")
@@ -24,6 +24,8 @@ from slimnet_cli._options import BundlePath, as_json
     show_default=True,
     help="Average the answers over views of each image.",
 )
+@time_limit
+@trust_code
 @as_json
 def command(what: Path, split: str, as_json: bool, **options: Any) -> None:
     """Evaluate a run, the slim network of a bundle (or of one that slimnet ships, by its name), or an ONNX file on a split.
@@ -35,7 +37,7 @@ def command(what: Path, split: str, as_json: bool, **options: Any) -> None:
     """
     from slimnet.pipeline import evaluate_any
 
-    result, classes = evaluate_any(what, split=split, **options)
+    result, classes = evaluate_any(what, split=split, say=say, **options)
     if as_json:
         emit_json({"split": split, "classes": list(classes), **result.as_dict()})
     else:

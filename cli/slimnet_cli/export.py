@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from slimnet_cli._emit import emit_json, emit_table, number, percent, say
-from slimnet_cli._options import align, as_json, existing, folder_out, force
+from slimnet_cli._options import align, as_json, existing, folder_out, force, time_limit, trust_code
 from slimnet_cli._precision import precision_options, show_precisions, take_precisions
 
 
@@ -33,6 +33,8 @@ from slimnet_cli._precision import precision_options, show_precisions, take_prec
     show_default=True,
     help="Steps that make the graphs faster: those that only take work away, or all, each timed and kept only if it pays here.",
 )
+@time_limit
+@trust_code
 @force
 @as_json
 def command(run: Path, out: Path, as_json: bool, **options: Any) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from slimnet_cli._emit import percent, say
-from slimnet_cli._options import BundlePath, force
+from slimnet_cli._options import BundlePath, force, time_limit
 from slimnet_cli._progress import Progress
 
 Emit = Callable[[dict[str, Any]], None]
@@ -44,6 +44,7 @@ _encode = json.JSONEncoder(ensure_ascii=False).encode
     metavar="OUT",
     help="Draw boxes and labels: a picture, a folder for several, or a video.",
 )
+@time_limit
 @force
 @click.option("--json", "as_json", is_flag=True, help="Print a line of JSON for each image, as they are done.")
 def command(bundle: Path, images: tuple[str, ...], as_json: bool, **options: Any) -> None:

@@ -8,15 +8,16 @@ from typing import Any
 import click
 
 from slimnet_cli._emit import emit_json, emit_table, number, percent, say
-from slimnet_cli._options import as_json, existing, force
+from slimnet_cli._options import as_json, existing, force, trust_code
 
 
 @click.command("report")
 @click.argument("run", type=existing)
 @click.option("--out", type=click.Path(path_type=Path), metavar="FOLDER", help="Folder to write (default: report in the run).")
+@trust_code
 @force
 @as_json
-def command(run: Path, out: Path | None, force: bool, as_json: bool) -> None:
+def command(run: Path, out: Path | None, trust_code: bool, force: bool, as_json: bool) -> None:
     """Write a page about a run: one self-contained report.html, and its pictures as PNG.
 
     A run that is not finished is shown as far as it came. An earlier report is replaced.
@@ -27,7 +28,7 @@ def command(run: Path, out: Path | None, force: bool, as_json: bool) -> None:
     """
     from slimnet.pipeline.report import write_report
 
-    report = write_report(run, out, force=force)
+    report = write_report(run, out, force=force, trust_code=trust_code)
     for reason in report.left_out:
         say(f"left out: {reason}")
     if as_json:

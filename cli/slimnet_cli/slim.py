@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from slimnet_cli._emit import emit_json, emit_table, number, say
-from slimnet_cli._options import align, as_json, existing, folder_out, force, network
+from slimnet_cli._options import align, as_json, existing, folder_out, force, network, time_limit
 
 
 @click.command("slim")
@@ -18,6 +18,7 @@ from slimnet_cli._options import align, as_json, existing, folder_out, force, ne
 @click.option("--expand", is_flag=True, help="Compute only live rows of layers that add to a stream (concatenate and gather).")
 @click.option("--tolerance", type=float, default=0.0, help="Filters of at most this share of the largest norm count as zero.")
 @folder_out
+@time_limit
 @force
 @as_json
 def command(checkpoint: Path, out: Path, force: bool, as_json: bool, **options: Any) -> None:

@@ -9,12 +9,12 @@ from typing import Any
 import click
 
 from slimnet_cli._emit import emit_json, emit_table, percent
-from slimnet_cli._options import as_json, folder_out, force, take_target, target_options, together
+from slimnet_cli._options import as_json, folder_out, force, take_target, target_options, together, trust_code
 from slimnet_cli._recipe import recipe_option, with_recipe
 from slimnet_cli._settings import divide, method_of, read_sets, set_option
 
 DATA_OPTIONS = ("drop_leaked", "skip_bad_rows")
-METHODS = "asfp, asrfp, dense, dsd, fpgm, fsdp, network-slimming, sfp, srfp, stages, structured-dsd"
+METHODS = "asfp, asrfp, dense, dsd, fpgm, fsdp, network-slimming, one-shot, sfp, srfp, stages, structured-dsd"
 METHOD_FIELDS = (
     *("rate", "rate_norm", "rate_cs", "rate_gm", "sparsity", "tau", "attenuation"),
     *("couple", "faithful", "finetune_epochs"),
@@ -66,6 +66,9 @@ optimisation = together(
     click.option("--ema", type=float, metavar="DECAY", help="Keep the running average of the weights, e.g. 0.999."),
     click.option("--mixup", type=float, metavar="ALPHA", help="Mix images in pairs."),
     click.option("--cutmix", type=float, metavar="ALPHA", help="Paste rectangles of one image into another."),
+    click.option(
+        "--cut", metavar="settled|never", help="Train the cut network on once the selection is final.  [default: settled]"
+    ),
     click.option("--precision", metavar="auto|fp32|bf16", help="auto takes what is faster on the device."),
     click.option("--compile", is_flag=True, default=None, help="Use torch.compile."),
     click.option("--device", help="auto, cpu, cuda …"),
@@ -84,6 +87,7 @@ optimisation = together(
 @set_option
 @folder_out
 @click.option("--resume", is_flag=True, help="Go on with the run in the output folder.")
+@trust_code
 @force
 @click.option("--quiet", is_flag=True, help="No progress on stderr.")
 @as_json

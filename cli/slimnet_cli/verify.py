@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from slimnet_cli._emit import emit_json, emit_table, say
-from slimnet_cli._options import BundlePath, as_json
+from slimnet_cli._options import BundlePath, as_json, time_limit, trust_code
 
 LOOKED_AT = {
     "model.json": "it is JSON of a version that is known",
@@ -25,8 +25,10 @@ LOOKED_AT = {
 @click.command("verify")
 @click.argument("bundle", type=BundlePath())
 @click.option("--parity/--no-parity", default=True, show_default=True, help="Run the networks; without it no torch is needed.")
+@time_limit
+@trust_code
 @as_json
-def command(bundle: Path, parity: bool, as_json: bool) -> int:
+def command(bundle: Path, parity: bool, trust_code: bool, as_json: bool) -> int:
     """Look for all that may be wrong with BUNDLE: a line for each fault, and exit status 1.
 
     BUNDLE is a folder, or the name of a bundle that slimnet ships. Of a compact one the network is run, and cannot be rebuilt.
@@ -36,7 +38,7 @@ def command(bundle: Path, parity: bool, as_json: bool) -> int:
     """
     from slimnet.pipeline.verify import verify_bundle
 
-    report = verify_bundle(bundle, parity=parity)
+    report = verify_bundle(bundle, parity=parity, trust_code=trust_code)
     if as_json:
         emit_json(report.as_dict())
     elif report.passed:

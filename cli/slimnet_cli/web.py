@@ -47,7 +47,7 @@ def command(bundle: Path, out: Path, serve: int | None, as_json: bool, **options
     else:
         _table(site)
     if serve is not None:
-        _serve(site.path, serve)
+        _serve(site, serve)
 
 
 def _table(site: Any) -> None:
@@ -60,12 +60,11 @@ def _table(site: Any) -> None:
     click.echo(str(site.path))
 
 
-def _serve(folder: Path, port: int) -> None:
-    from functools import partial
-    from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+def _serve(site: Any, port: int) -> None:
+    from slimnet.web import SiteServer
 
-    with ThreadingHTTPServer(("127.0.0.1", port), partial(SimpleHTTPRequestHandler, directory=str(folder))) as server:
-        say(f"http://127.0.0.1:{server.server_address[1]}/ (Ctrl-C ends it)")
+    with SiteServer(site.path, site.files, port) as server:
+        say(f"{server.url} (Ctrl-C ends it)")
         try:
             server.serve_forever()
         except KeyboardInterrupt:

@@ -1,5 +1,6 @@
 """Criteria: weights or statistics in, one score a filter out. The lowest score is pruned first."""
 
+from slimnet.criteria.branches import branch_order
 from slimnet.criteria.groups import (
     CRITERIA,
     Criterion,
@@ -17,6 +18,7 @@ __all__ = [
     "ClassStatistics",
     "Criterion",
     "Ranking",
+    "branch_order",
     "class_separability",
     "collect_class_statistics",
     "criterion_names",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from slimnet.data.balance import class_weights
 from slimnet.data.batches import Batches
+from slimnet.data.classes import match_classes, natural_order, with_classes
 from slimnet.data.dataset import Augment, Dataset, Split
 from slimnet.data.duplicates import Duplicates, duplicates
 from slimnet.data.ferplus import FERPLUS_CLASSES, ferplus_targets, ferplus_votes
@@ -25,6 +26,9 @@ __all__ = [
     "ferplus_targets",
     "ferplus_votes",
     "load_data",
+    "match_classes",
+    "natural_order",
     "read_image",
     "stratified_indices",
+    "with_classes",
 ]

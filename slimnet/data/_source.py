@@ -39,7 +39,7 @@ class Source:
         classes: names of the classes.
         train: all training data.
         test: the test data.
-        mean: of the training data, a value a channel, in units where 255 is 1.
+        mean: of each channel, in units where 255 is 1; None: that of the training images once validation is held out.
         std: likewise.
         flip: whether a mirrored image still shows its class.
         val: the validation data, where it comes apart from the training data.
@@ -51,8 +51,8 @@ class Source:
     classes: tuple[str, ...]
     train: Split
     test: Split
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
     flip: bool = True
     val: Split | None = None
     normalise: str = "dataset"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Generator
 
-from slimnet.data._source import Request, Source, channel_statistics, resized
+from slimnet.data._source import Request, Source, resized
 from slimnet.data.dataset import Split
 from slimnet.data.strata import stratified_indices
 from slimnet.errors import ArgumentError
@@ -36,6 +36,5 @@ def load(request: Request) -> Source:
     kept = torch.ones(len(everything), dtype=torch.bool)
     kept[held] = False
     train = everything.subset(kept.nonzero().flatten())
-    mean, std = channel_statistics(train)
     classes = tuple(str(digit) for digit in range(10))
-    return Source(classes, train, everything.subset(held), mean, std, flip=False)
+    return Source(classes, train, everything.subset(held), flip=False)

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import torch
 
-from slimnet.data._source import Request, Source, channel_statistics
+from slimnet.data._source import Request, Source
+from slimnet.data.classes import natural_order
 from slimnet.data.dataset import Split
 from slimnet.data.images import SUFFIXES, ImageFiles, read_header
 from slimnet.errors import DataError
@@ -16,7 +17,7 @@ _VALIDATION = ("val", "valid", "validation")
 
 
 def load(request: Request) -> Source:
-    """Load a folder. Classes are the names of the sub-folders of ``train``, sorted.
+    """Load a folder. Classes are the names of the sub-folders of ``train``, sorted; numbers by their value.
 
     Images become RGB, or grey if every training image is grey. Without ``image_size`` all must have one size.
 
@@ -34,14 +35,13 @@ def load(request: Request) -> Source:
     resident = len(paths) * channels * size[0] * size[1] <= request.resident_bytes
     splits = {part: _split(ImageFiles(tuple(f), channels, size), lab, resident) for part, (f, lab) in found.items()}
     train = splits[root / "train"]
-    mean, std = channel_statistics(train)
-    return Source(classes, train, splits[root / "test"], mean, std, val=splits.get(validation) if validation else None)
+    return Source(classes, train, splits[root / "test"], val=splits.get(validation) if validation else None)
 
 
 def _classes(folder: Path) -> tuple[str, ...]:
     if not folder.is_dir():
         raise DataError(f"{folder} does not exist: the data folder must hold train and test, a folder a class in each.")
-    names = tuple(sorted(p.name for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".")))
+    names = tuple(natural_order([p.name for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".")]))
     if len(names) < 2:
         raise DataError(f"{folder} must hold at least two folders, one a class; it holds {len(names)}.")
     return names

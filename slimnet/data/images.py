@@ -15,11 +15,12 @@ from torch import Generator, Tensor
 from torch.utils.data import DataLoader
 
 from slimnet.errors import DataError
-from slimnet.preprocess import converted, depth_fault, fitted, is_deep_grey, orientation
+from slimnet.preprocess import converted, depth_fault, fitted, is_deep_grey, orientation, size_fault
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".ppm", ".pgm", ".tif", ".tiff", ".webp"})
 _LYING = 5  # EXIF orientations from here on swap height and width
-_BROKEN = (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError)
+_BOMBS = (Image.DecompressionBombError, Image.DecompressionBombWarning)
+_BROKEN = (OSError, ValueError, SyntaxError, EOFError, *_BOMBS)
 
 
 @dataclass(frozen=True)
@@ -96,11 +97,12 @@ def read_image(path: Path, *, channels: int, size: tuple[int, int] | None = None
         uint8 (channels, H, W).
 
     Raises:
-        DataError: if the file is missing, not an image, truncated, or has 32 bits a value.
+        DataError: if the file is missing, not an image, truncated, too large, or has 32 bits a value.
     """
     try:
         with path.open("rb") as file, Image.open(file) as image:  # no path: Pillow would map a TIFF, and garble a turned one
             check_depth(image, path)
+            _check_size(image, path, size)
             right = converted(image, channels)
             pixels = np.array(right if size is None else fitted(right, size))
     except _BROKEN as error:
@@ -117,6 +119,7 @@ def read_header(path: Path) -> tuple[int, tuple[int, int]]:
     try:
         with path.open("rb") as file, Image.open(file) as image:
             check_depth(image, path)
+            _check_size(image, path)
             lying = "exif" in image.info and orientation(image) >= _LYING
             grey = image.mode in ("1", "L") or is_deep_grey(image)
             return 1 if grey else 3, image.size if lying else (image.height, image.width)
@@ -130,7 +133,15 @@ def check_depth(image: Image.Image, path: Path) -> None:
         raise DataError(f"{path} {fault}")
 
 
+def _check_size(image: Image.Image, path: Path, size: tuple[int, int] | None = None) -> None:
+    """Refuse an image before it is decoded that is too large, or would be once it covers the size."""
+    if (fault := size_fault(image.size, size)) is not None:
+        raise DataError(f"{path} {fault}")
+
+
 def _unreadable(path: Path, error: Exception) -> DataError:
+    if isinstance(error, _BOMBS):
+        return DataError(f"{path} has more pixels than are decoded ({Image.MAX_IMAGE_PIXELS:,}): make it smaller first.")
     reason = "it does not exist" if isinstance(error, FileNotFoundError) else "it may be truncated or no image"
     return DataError(f"{path} cannot be read as an image: {reason}.")
 

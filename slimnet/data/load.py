@@ -12,7 +12,7 @@ from typing import Literal
 import torch
 from torch import Generator
 
-from slimnet.data._source import Request, Source
+from slimnet.data._source import Request, Source, channel_statistics
 from slimnet.data.dataset import Augment, Dataset, Split
 from slimnet.data.strata import stratified_indices
 from slimnet.errors import ArgumentError, DataError
@@ -48,6 +48,7 @@ def load_data(
     normalise: Normalise | None = None,
     resident_bytes: int = 2 * 2**30,
     data_options: Mapping[str, bool] | None = None,
+    train_fraction: float = 1.0,
 ) -> Dataset:
     """Load a data set.
 
@@ -70,6 +71,8 @@ def load_data(
         resident_bytes: a folder larger than this, decoded, is not held in memory but streamed from its files.
         data_options: for FER2013 and FER+: ``drop_leaked`` leaves training images out that also stand in validation or
             test; ``skip_bad_rows`` leaves malformed rows out, and counts them, instead of stopping at the first.
+        train_fraction: share of the training split that is kept once validation is held out, in (0, 1], the same of each class,
+            as a function of ``seed``.
 
     Returns:
         The data set, on the CPU.
@@ -84,6 +87,8 @@ def load_data(
         raise DataError(f"Unknown data set {name!r}.{hint} Known: {', '.join(LOADERS)}.")
     if not 0 < val_fraction < 1:
         raise ArgumentError(f"`val_fraction` must be in (0, 1), got {val_fraction}.")
+    if not 0 < train_fraction <= 1:
+        raise ArgumentError(f"`train_fraction` must be in (0, 1], got {train_fraction}.")
     if image_size is not None and image_size < 1:
         raise ArgumentError(f"`image_size` must be at least 1, got {image_size}.")
     loader = importlib.import_module(LOADERS[name])
@@ -91,7 +96,9 @@ def load_data(
     folder = Path(data_dir) if data_dir is not None else None
     source: Source = loader.load(Request(name, folder, download, image_size, resident_bytes, options))
     train, val = (source.train, source.val) if source.val is not None else _hold_out(name, source.train, val_fraction, seed)
-    mean, std = _statistics(source, normalise or source.normalise)
+    mean, std = _statistics(source, train, normalise or source.normalise)
+    if train_fraction < 1:
+        train = _part(train, train_fraction, seed)
     augment = source.augment or Augment(crop_padding=min(source.train.images.shape[2:]) // 8, flip=source.flip)
     return Dataset(name, source.classes, train, val, source.test, mean, std, augment, source.notes)
 
@@ -117,11 +124,17 @@ def _hold_out(name: str, data: Split, fraction: float, seed: int) -> tuple[Split
     return data.subset(kept.nonzero().flatten()), data.subset(held)
 
 
-def _statistics(source: Source, normalise: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def _part(split: Split, fraction: float, seed: int) -> Split:
+    """A share of a split, the same of each class."""
+    count = max(1, round(len(split) * fraction))
+    return split.subset(stratified_indices(split.labels, count, Generator().manual_seed(seed)))
+
+
+def _statistics(source: Source, train: Split, normalise: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
     if normalise == "dataset":
-        return source.mean, source.std
+        return (source.mean, source.std) if source.mean and source.std else channel_statistics(train)
     if normalise != "imagenet":
         raise ArgumentError(f"`normalise` must be 'dataset' or 'imagenet', got {normalise!r}.")
-    if len(source.mean) != 3:
-        raise ArgumentError(f"`normalise='imagenet'` needs 3 channels, the images have {len(source.mean)}.")
+    if train.images.shape[1] != 3:
+        raise ArgumentError(f"`normalise='imagenet'` needs 3 channels, the images have {train.images.shape[1]}.")
     return IMAGENET

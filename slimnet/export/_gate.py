@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING
 
-import onnxruntime
 import torch
 from torch import Tensor, nn
 
-from slimnet.errors import ArgumentError, ExportError
+from slimnet._foreign import no_exit
+from slimnet.errors import ArgumentError, ExportError, MeasureError, TimeLimitError
 from slimnet.export.parity import (
     DOUBLE_TOLERANCE,
     MODEL_REFERENCE,
@@ -20,6 +20,7 @@ from slimnet.export.parity import (
     ParityReport,
     compare,
 )
+from slimnet.measure.timed import one_line
 
 if TYPE_CHECKING:
     from slimnet.export.parity import Run
@@ -89,13 +90,16 @@ def check_reference(
     return ParityReport(compare(right, candidate, batches, pair=pair, tolerance=tolerance))
 
 
-def check_onnx(data: bytes, networks: Mapping[str, nn.Module], examples: Examples) -> ParityReport:
+def check_onnx(
+    data: bytes, networks: Mapping[str, nn.Module], examples: Examples, *, name: str = "the exported network"
+) -> ParityReport:
     """Compare ONNX Runtime with PyTorch, in float32.
 
     Args:
         data: bytes of the ONNX file.
         networks: name of the pair → network that the file should equal.
         examples: what to run.
+        name: what an error calls the file.
 
     Returns:
         All checks, passed or not.
@@ -104,7 +108,7 @@ def check_onnx(data: bytes, networks: Mapping[str, nn.Module], examples: Example
         ParityError: if an output is not finite or has another shape.
         ExportError: if a network or the file does not run.
     """
-    exported, batches = onnx_run(data), list(examples.batches())
+    exported, batches = onnx_run(data, name), list(examples.batches())
     checks = [
         compare(_torch(network, torch.float32), exported, batches, pair=pair, tolerance=SINGLE_TOLERANCE)
         for pair, network in networks.items()
@@ -119,7 +123,7 @@ def _torch(model: nn.Module, dtype: torch.dtype) -> Run:
     def run(inputs: Inputs) -> Tensor:
         cast = tuple(x.to(dtype) if x.is_floating_point() else x for x in inputs)
         try:
-            with torch.no_grad():
+            with torch.no_grad(), no_exit(type(model).__name__):
                 output: Tensor = network(*cast)
         except Exception as error:
             line = (str(error).splitlines() or [type(error).__name__])[0]
@@ -129,23 +133,32 @@ def _torch(model: nn.Module, dtype: torch.dtype) -> Run:
     return run
 
 
-def onnx_run(data: bytes) -> Run:
-    """ONNX Runtime on the CPU, as a user gets it by default."""
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
-    try:
-        session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime's errors share no base class
-        raise ExportError(f"ONNX Runtime does not load the exported network: {error}".splitlines()[0]) from error
-    names = [spec.name for spec in session.get_inputs()]
+def onnx_run(data: bytes, name: str = "the exported network") -> Run:
+    """ONNX Runtime on the CPU, as a user gets it by default.
+
+    Args:
+        data: bytes of the ONNX file.
+        name: what an error calls it.
+
+    Raises:
+        FileFormatError: if it cannot be opened; the function that is returned raises ExportError where the network does not run.
+    """
+    from slimnet.measure.runtime import open_session
+
+    session = open_session(data, name=name)
+    names = [spec.name for spec in session.inputs]
 
     def run(inputs: Inputs) -> Tensor:
-        feed = dict(zip(names, (x.numpy() for x in inputs), strict=True))
+        if len(names) != len(inputs) or not session.outputs:
+            counts = f"takes {len(names)} inputs and gives {len(session.outputs)} outputs"
+            raise ExportError(f"{name} {counts}: it was to take {len(inputs)}.")
         try:
-            return torch.from_numpy(session.run(None, feed)[0])
-        except Exception as error:
-            line = str(error).splitlines()[0]
-            raise ExportError(f"ONNX Runtime does not run batch {len(inputs[0])}: {line}") from error
+            found = session.run(dict(zip(names, (x.numpy() for x in inputs), strict=True)))[0]
+            return torch.from_numpy(found)
+        except TimeLimitError:
+            raise
+        except (MeasureError, TypeError) as error:  # TypeError: what it gives is no tensor, or one of text
+            raise ExportError(f"{name} does not run on batch {len(inputs[0])}: {one_line(error)}") from None
 
     return run
 

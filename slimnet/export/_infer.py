@@ -34,18 +34,30 @@ def prepare(path: str, size: list[int], channels: int, mean: list[float], std: l
     return ((pixels.reshape(height, width, channels) / 255 - mean) / std).transpose(2, 0, 1)[None].astype(np.float32)
 
 
+def complain(what: str, error: Exception) -> int:
+    """Say on one line what went wrong; 1."""
+    print(f"infer.py: {what}: {' '.join(str(error).split())}", file=sys.stderr)
+    return 1
+
+
 def main(paths: list[str]) -> int:
-    """Print the three likeliest labels of each picture, the likeliest first; 1 if a picture cannot be read."""
+    """Print the three likeliest labels of each picture, the likeliest first; 1 if one cannot be read, or the network fails."""
     rule, failed = {key: MODEL["preprocessing"][key] for key in ("size", "channels", "mean", "std")}, 0
     network = HERE / next(iter(MODEL["precisions"].values()))["file"]
-    session = onnxruntime.InferenceSession(str(network), providers=["CPUExecutionProvider"])
+    try:
+        session = onnxruntime.InferenceSession(str(network), providers=["CPUExecutionProvider"])
+    except Exception as error:
+        return complain(f"{network} cannot be opened", error)
     for path in paths:
         try:
-            logits = session.run(None, {MODEL["inputs"][0]["name"]: prepare(path, **rule)})[0][0]
+            picture = prepare(path, **rule)
         except Exception as error:
-            print(f"infer.py: {path} cannot be read as an image: {error}", file=sys.stderr)
-            failed = 1
+            failed = complain(f"{path} cannot be read as an image", error)
             continue
+        try:
+            logits = session.run(None, {MODEL["inputs"][0]["name"]: picture})[0][0]
+        except Exception as error:
+            return complain(f"{network} does not run", error)
         share = np.exp(logits - logits.max()) / np.exp(logits - logits.max()).sum()
         best = [f"{MODEL['labels'][i]} {share[i]:.4f}" for i in np.argsort(-share, kind="stable")[:3]]
         print(path, *best, sep="\t")

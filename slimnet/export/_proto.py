@@ -9,6 +9,7 @@ from typing import Any
 import onnx
 
 from slimnet.errors import FileFormatError
+from slimnet.measure.onnx_bounds import read_network
 
 PREFIX = "slimnet."
 
@@ -21,12 +22,12 @@ def parse(data: bytes, name: str) -> onnx.ModelProto:
         name: what an error calls it.
 
     Raises:
-        FileFormatError: if it is not valid ONNX.
+        FileFormatError: if it is not valid ONNX, or asks for more than `slimnet.measure.onnx_bounds` allows.
     """
+    proto = read_network(data, name)
     try:
-        proto = onnx.load_from_string(data)
         onnx.checker.check_model(proto, full_check=True)
-    except Exception as error:  # protobuf's, the checker's and shape inference's errors share no base class
+    except Exception as error:  # the checker's and shape inference's errors share no base class
         reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise FileFormatError(f"{name} is not valid ONNX ({reason}): it may be truncated.") from None
     return proto
@@ -35,7 +36,7 @@ def parse(data: bytes, name: str) -> onnx.ModelProto:
 def interface(proto: onnx.ModelProto) -> dict[str, Any]:
     """Opset, inputs and outputs as the file has them."""
     return {
-        "opset": max(entry.version for entry in proto.opset_import if entry.domain in ("", "ai.onnx")),
+        "opset": max((entry.version for entry in proto.opset_import if entry.domain in ("", "ai.onnx")), default=0),
         "inputs": [_value(value) for value in proto.graph.input],
         "outputs": [_value(value) for value in proto.graph.output],
     }
@@ -65,6 +66,9 @@ def _text(value: Any) -> str:
 
 
 def _value(value: onnx.ValueInfoProto) -> dict[str, Any]:
+    kind = value.type.WhichOneof("value")
+    if kind != "tensor_type":
+        return {"name": value.name, "dtype": str(kind).removesuffix("_type"), "shape": []}
     tensor = value.type.tensor_type
     dims = [d.dim_param or d.dim_value for d in tensor.shape.dim]
     dtype = str(onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type))

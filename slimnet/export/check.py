@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from slimnet._files import read_json
+from slimnet._folder import holds, member, refuse_links
 from slimnet.errors import FileFormatError
 from slimnet.export import _proto, _seal, manifest
 from slimnet.export.parity import ParityReport
@@ -20,13 +21,14 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     """``model.json`` of a bundle.
 
     Raises:
-        FileFormatError: if the folder is none, or the file is missing, not JSON, or of another format or schema.
+        FileFormatError: if the folder is none, or holds a link; or the file is missing, not JSON, or of another format or schema.
     """
     if not folder.is_dir():
         reason = "is not a folder" if folder.exists() else "does not exist"
         raise FileFormatError(f"{folder} {reason}: give a bundle that `slimnet export` has written.")
     path = folder / _seal.MANIFEST
-    if not path.is_file():
+    refuse_links(folder)
+    if not holds(folder, _seal.MANIFEST):
         raise FileFormatError(f"{folder} is not a bundle: it holds no model.json. `slimnet export` makes one from a run.")
     model = read_json(path)
     found, wanted = f"{model.get('format')} {model.get('schema')}", f"{manifest.FORMAT} {manifest.SCHEMA}"
@@ -41,7 +43,7 @@ def read_report(folder: Path) -> tuple[dict[str, Any], ParityReport, dict[str, C
     Raises:
         FileFormatError: if it is missing, not JSON, or lacks something.
     """
-    report = read_json(folder / "report.json")
+    report = read_json(member(folder, "report.json"))
     try:
         parity = ParityReport.from_dict(report["parity"]["slim"])
         costs = {name: Cost.from_dict(report["cost"][name]) for name in ("dense", "slim")}
@@ -50,10 +52,10 @@ def read_report(folder: Path) -> tuple[dict[str, Any], ParityReport, dict[str, C
     return report, parity, costs
 
 
-def file_faults(folder: Path, model: Model) -> Iterator[str]:
-    """Files that are missing, were changed, or are not listed."""
+def file_faults(folder: Path, model: Model, *, installed: bool = False) -> Iterator[str]:
+    """Files that are missing, were changed, or are not listed (``installed``: see :func:`slimnet.export._seal.unlisted`)."""
     yield from _seal.faults(folder, model)
-    for name in _seal.unlisted(folder, model):
+    for name in _seal.unlisted(folder, model, installed=installed):
         yield f"{folder / name} is not listed in model.json: it is no part of the bundle, take it out."
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 from slimnet._files import atomic_folder, claims_folder, read_json
+from slimnet._folder import member
 from slimnet.errors import ArgumentError
 from slimnet.export import _proto, _seal, manifest
 from slimnet.export.bundle import Bundle, read_bundle
@@ -41,11 +41,11 @@ def compact_bundle(bundle: Path | str, out: Path | str, *, precision: str | None
     opset = _proto.interface(_proto.parse(files[chosen].read_bytes(), str(files[chosen])))["opset"]
     told = {key: value for key, value in whole.model.items() if key != "embedded"}
     model = told | {"compact": True, "opset": opset, "precisions": {chosen: whole.model["precisions"][chosen]}}
-    card = model_card(model, whole.report, read_json(whole.path / "config.json"))
+    card = model_card(model, whole.report, read_json(member(whole.path, "config.json")))
     with atomic_folder(out, force=force, ours=manifest.ALL_FILES) as folder:
         for name in (files[chosen].name, *KEPT):
-            if (whole.path / name).is_file():
-                shutil.copyfile(whole.path / name, folder / name)
+            if _seal.lists(name, whole.model):
+                (folder / name).write_bytes(_seal.verified(whole.path, name, whole.model))
         (folder / "MODEL_CARD.md").write_bytes(card.encode())
         (folder / "model.json").write_bytes(_seal.sealed({**model, "files": _seal.file_entries(folder)}))
     return read_bundle(out)

@@ -1,6 +1,7 @@
 """Channel groups of any PyTorch model."""
 
 from slimnet.graph.analysis import Analysis, MovesChannels, Reader, Summand, analyse
+from slimnet.graph.branches import residual_branches
 from slimnet.graph.capture import ExampleInputs, as_inputs, check_model
 from slimnet.graph.groups import ChannelGroup, Couple, Rows, channel_groups, not_ignored, prunable, stream_groups
 from slimnet.graph.modes import in_eval_mode
@@ -21,5 +22,6 @@ __all__ = [
     "in_eval_mode",
     "not_ignored",
     "prunable",
+    "residual_branches",
     "stream_groups",
 ]

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.fx import Node
 
+from slimnet._foreign import no_exit
 from slimnet.errors import ArgumentError, GraphError
 from slimnet.graph.modes import in_eval_mode
 
@@ -79,7 +80,8 @@ def capture(model: nn.Module, example_inputs: ExampleInputs) -> Program:
     with in_eval_mode(model), torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            exported = torch.export.export(model, inputs)
+            with no_exit(type(model).__name__):
+                exported = torch.export.export(model, inputs)
         except Exception as error:
             first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             raise GraphError(

@@ -59,6 +59,7 @@ class ChannelGroup:
         normed: names of those weights and biases in ``filters`` whose output goes straight into a norm, and nowhere else.
         others: entries of parameters used element by element (PReLU slopes, layer scales).
         pinned: why these channels may not be removed ("" where they may), e.g. "output of the network".
+        inside: of a residual branch (see :func:`slimnet.graph.residual_branches`): the modules that serve it alone.
         roots: the analysis' labels of the channels.
     """
 
@@ -72,12 +73,18 @@ class ChannelGroup:
     buffers: frozenset[str] = frozenset()
     normed: frozenset[str] = frozenset()
     pinned: str = ""
+    inside: tuple[str, ...] = ()
     roots: tuple[int, ...] = field(default=(), repr=False)
 
     @property
     def weights(self) -> tuple[Rows, ...]:
         """The members of ``filters`` that are weights: parameters, and not biases."""
         return tuple(rows for rows in self.filters if rows.name not in self.biases | self.buffers)
+
+    @property
+    def is_branch(self) -> bool:
+        """Whether this is a residual branch, closed as a whole."""
+        return bool(self.inside)
 
     @property
     def is_stream(self) -> bool:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from slimnet.measure.cost import Cost
     from slimnet.measure.flops import count
     from slimnet.measure.latency import LatencyReport, Variant, compare_latency
+    from slimnet.measure.limits import time_limit
     from slimnet.measure.memory import peak_memory
     from slimnet.measure.paper import LayerCost, PaperCost, paper_flops
     from slimnet.measure.timed import Setting
@@ -30,6 +31,7 @@ __all__ = [
     "count",
     "paper_flops",
     "peak_memory",
+    "time_limit",
 ]
 
 _HOME = {
@@ -39,6 +41,7 @@ _HOME = {
     "LatencyReport": "latency",
     "Variant": "latency",
     "peak_memory": "memory",
+    "time_limit": "limits",
     "Setting": "timed",
     "TorchNetwork": "torch_sessions",
     "LayerCost": "paper",

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from slimnet._foreign import no_exit
 from slimnet.errors import ArgumentError, MeasureError
 from slimnet.measure.cost import Cost
 
@@ -115,7 +116,8 @@ def count(model: nn.Module, example_inputs: Tensor | tuple[Tensor, ...]) -> Cost
             analysis._op_handles.pop(f"aten::{name}", None)
         analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
         try:
-            by_module = {name: int(flops) for name, flops in analysis.by_module().items()}
+            with no_exit(type(model).__name__):
+                by_module = {name: int(flops) for name, flops in analysis.by_module().items()}
             unknown = {name: int(times) for name, times in analysis.unsupported_ops().items()}
         except Exception as error:
             raise MeasureError(f"{type(model).__name__} does not run on the example: {_line(error)}") from error

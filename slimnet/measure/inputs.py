@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
+from zipfile import BadZipFile, ZipFile, is_zipfile
 
 import numpy as np
 
@@ -66,6 +66,10 @@ def _cycled(spec: InputSpec, given: Array, batch: int) -> Array:
     return np.ascontiguousarray(given[rows], dtype=spec.dtype)
 
 
+MOST_UNPACKED, TIMES = 1 << 30, 10
+"""Bytes that a .npz file may unfold to in any case, and how many times its length."""
+
+
 def read_inputs(path: Path) -> Inputs:
     """Real input from a file: the array of a .npy file or of a .npz file with one; else the arrays of the .npz file by name.
 
@@ -75,13 +79,22 @@ def read_inputs(path: Path) -> Inputs:
     if not path.is_file():
         raise FileFormatError(f"{path} does not exist: give a .npy or .npz file of inputs.")
     try:
+        if is_zipfile(path):
+            _check_unpacked(path)
         loaded = np.load(path, allow_pickle=False)
         if isinstance(loaded, np.ndarray):
             return loaded
         with loaded:
             arrays = {name: loaded[name] for name in loaded.files}
-    except (OSError, ValueError, EOFError, BadZipFile) as error:
+    except (OSError, ValueError, EOFError, BadZipFile, MemoryError) as error:
         raise FileFormatError(f"{path} is not a readable .npy or .npz file: {error}") from None
     if not arrays:
         raise FileFormatError(f"{path} holds no array.")
     return next(iter(arrays.values())) if len(arrays) == 1 else arrays
+
+
+def _check_unpacked(path: Path) -> None:
+    with ZipFile(path) as archive:
+        found, size = sum(entry.file_size for entry in archive.infolist()), path.stat().st_size
+    if found > max(MOST_UNPACKED, TIMES * size):
+        raise FileFormatError(f"{path} unfolds to {found:,} bytes and is {size:,} long: give fewer inputs.")

@@ -12,6 +12,20 @@ from typing import Any
 
 import numpy as np
 
+CPUINFO = Path("/proc/cpuinfo")
+_LEVELS = {
+    "amx_int8": "amx_int8",
+    "avx512_vnni": "avx512_vnni",
+    "avx512": "avx512f",
+    "avx_vnni": "avx_vnni",
+    "avx2": "avx2",
+    "avx": "avx",
+    "i8mm": "i8mm",
+    "asimddp": "asimddp",
+    "asimd": "asimd",
+}
+"""Instruction set, the widest first, and the flag of a processor that has it."""
+
 
 def processors() -> int:
     """Processors that this process may use."""
@@ -69,6 +83,7 @@ def environment() -> dict[str, Any]:
 
     return {
         "cpu": cpu_model(),
+        "instructions": instructions(),
         "processors": processors(),
         "governor": _first_line(Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")) or None,
         "system": platform.platform(),
@@ -82,13 +97,40 @@ def environment() -> dict[str, Any]:
 
 def cpu_model() -> str:
     """The processor, by its name."""
+    return _cpuinfo("model name", CPUINFO) or platform.processor() or platform.machine()
+
+
+def processor_flags(path: Path | None = None) -> frozenset[str]:
+    """The flags of the first processor; empty where the system does not tell.
+
+    Args:
+        path: what Linux says of the processors; default: /proc/cpuinfo.
+    """
+    path = path or CPUINFO
+    return frozenset((_cpuinfo("flags", path) or _cpuinfo("Features", path)).split())
+
+
+def instructions(flags: frozenset[str] | None = None) -> str:
+    """The widest set of vector instructions that the processor has: a speed is one of that set, not of the name alone.
+
+    Args:
+        flags: of the processor; default: :func:`processor_flags`.
+
+    Returns:
+        ``"amx_int8"``, ``"avx512_vnni"``, ``"avx512"``, ``"avx_vnni"``, ``"avx2"`` … (each includes those after it); where the
+        flags tell nothing, the architecture.
+    """
+    flags = processor_flags() if flags is None else flags
+    return next((name for name, flag in _LEVELS.items() if flag in flags), platform.machine())
+
+
+def _cpuinfo(field: str, path: Path) -> str:
+    """The first value of a field; empty where there is none."""
     try:
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
+        lines = path.read_text(encoding="utf-8").splitlines()
     except OSError:
-        pass
-    return platform.processor() or platform.machine()
+        return ""
+    return next((value.strip() for name, _, value in (line.partition(":") for line in lines) if name.strip() == field), "")
 
 
 def _first_line(path: Path) -> str:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from slimnet.errors import MeasureError, SlimnetError
+from slimnet.measure.sessions import OnnxFile
 from slimnet.measure.timed import Network, Setting, one_line
 
 RUNS = 5
@@ -37,6 +38,7 @@ def peak_memory(network: Network, how: Setting) -> int | None:
         SlimnetError: what opening it raises.
         MeasureError: if the process does not come to its end.
     """
+    network = network.checked() if isinstance(network, OnnxFile) else network
     try:
         ForkingPickler.dumps((network, how))
     except Exception as error:  # whatever the class of a network raises

@@ -9,8 +9,12 @@ from typing import Any
 
 import onnx
 
+from slimnet.measure.onnx_bounds import MAX_RANK, read_network
+
 Shape = tuple[int, ...]
 
+MAX_PROPAGATED = 1 << 20
+"""Values of a tensor that shapes are computed from; where there may be more, they are not followed."""
 OPAQUE = frozenset("Attention DeformConv Einsum GRU If LSTM Loop RNN Scan".split())
 """Operators that may multiply and add, and are not counted: a file that has one has no figure."""
 
@@ -51,7 +55,7 @@ def linear_reads(path: Path) -> list[int]:
     Args:
         path: an ONNX file.
     """
-    graph = onnx.load(str(path), load_external_data=False).graph
+    graph = read_network(path).graph
     stored = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
     layers = [node for node in graph.node if node.op_type == "Gemm" and node.input[1] in stored]
     turned = [any(item.name == "transB" and item.i for item in node.attribute) for node in layers]
@@ -67,16 +71,16 @@ def onnx_flops(path: Path) -> int | None:
         path: an ONNX file.
     """
     try:
-        model = onnx.load(str(path), load_external_data=False)
+        model = read_network(path)
+        if model.functions or any(node.domain not in ("", "ai.onnx") or node.op_type in OPAQUE for node in model.graph.node):
+            return None
         batch = _with_batch(model)
-        model = onnx.shape_inference.infer_shapes(model, data_prop=True)
-    except Exception:  # protobuf and onnx raise what they like; whether the file runs is not decided here
+        model = onnx.shape_inference.infer_shapes(model, data_prop=_propagated(model.graph) <= MAX_PROPAGATED)
+    except Exception:  # onnx raises what it likes; whether the file runs is not decided here
         return None
     shapes = _shapes(model.graph)
     total = 0
     for node in model.graph.node:
-        if node.domain not in ("", "ai.onnx") or node.op_type in OPAQUE:
-            return None
         if node.op_type in _COUNTS:
             count, factors = _COUNTS[node.op_type]
             known = [shapes.get(name) for name in (*(node.input[i] for i in factors), node.output[0])]
@@ -85,6 +89,19 @@ def onnx_flops(path: Path) -> int | None:
                 return None
             total += count(found[:2], found[2], node)
     return None if total % batch else total // batch
+
+
+def _propagated(graph: Any) -> int:
+    """At most how many values onnx follows through the graph for one tensor: with each ``Concat`` of a tensor with itself twice
+    as many."""
+    sizes = {item.name: max(item.dims, default=1) for item in graph.initializer}
+    most = 1
+    for node in graph.node:
+        read = [sizes.get(name, MAX_RANK) for name in node.input if name]
+        size = 1 if node.op_type in _COUNTS else sum(read) if node.op_type == "Concat" else max(read, default=MAX_RANK)
+        most = max(most, size)
+        sizes.update(dict.fromkeys(node.output, size))
+    return most
 
 
 def _with_batch(model: Any) -> int:

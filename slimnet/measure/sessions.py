@@ -1,18 +1,20 @@
-"""ONNX Runtime sessions made to be timed against each other. The façade over onnxruntime for measuring."""
+"""ONNX files that are timed against each other in ONNX Runtime."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from slimnet.errors import FileFormatError, MeasureError
+from slimnet.errors import MeasureError, TimeLimitError
 from slimnet.measure.inputs import InputSpec, make_input
-from slimnet.measure.providers import CPU, ON_GPU, check_provider, provider_options
+from slimnet.measure.onnx_bounds import read_network
+from slimnet.measure.providers import ON_GPU
+from slimnet.measure.runtime import open_session
 from slimnet.measure.timed import Array, Setting, Timed, generator, one_line
 
 _DTYPES = {
@@ -32,9 +34,21 @@ class OnnxFile:
 
     Attributes:
         path: the file.
+        is_checked: what it asks for was looked at already.
     """
 
     path: Path
+    is_checked: bool = False
+
+    def checked(self) -> OnnxFile:
+        """The same, once its bounds were looked at: to look costs memory, which is not to be measured.
+
+        Raises:
+            FileFormatError: as :func:`slimnet.measure.onnx_bounds.read_network`.
+        """
+        if not self.is_checked:
+            read_network(self.path)
+        return replace(self, is_checked=True)
 
     def prepare(self) -> tuple[OnnxFile, int]:
         """Import ONNX Runtime; the network, which holds nothing yet."""
@@ -49,21 +63,24 @@ class OnnxFile:
             FileFormatError: if the file is missing or is not an ONNX model.
             ArgumentError: if the model does not take this batch, or ``inputs`` do not fit it.
             MeasureError: if the model does not run, or not on this provider.
+            TimeLimitError: if it takes longer than the setting allows.
         """
+        self.checked()
         start = time.perf_counter_ns()
-        session = open_session(self.path, threads=how.threads, provider=how.provider)
+        session = open_session(self.path, threads=how.threads, provider=how.provider, limit=how.time_limit, is_checked=True)
         created = time.perf_counter_ns()
         rng = generator(how)
-        feed = {spec.name: make_input(self._spec(spec), how, rng) for spec in session.get_inputs()}
-        outputs = [output.name for output in session.get_outputs()]
+        feed = {spec.name: make_input(self._spec(spec), how, rng) for spec in session.inputs}
+        outputs = [output.name for output in session.outputs]
         begin = time.perf_counter_ns()
         try:
-            run = _bound(session, outputs, feed) if how.provider in ON_GPU else _fed(session, outputs, feed)
-            run()
+            run, close = session.timed((_bound if how.provider in ON_GPU else _fed)(session.raw, outputs, feed))
+        except TimeLimitError:
+            raise
         except Exception as error:  # onnxruntime's errors share no base class
             raise MeasureError(f"{self.path} does not run at batch {how.batch}: {one_line(error)}") from None
         first = time.perf_counter_ns() - begin
-        return Timed(name, "onnxruntime", self.path, (created - start) / 1e6, first / 1e6, _clock(run))
+        return Timed(name, "onnxruntime", self.path, (created - start) / 1e6, first / 1e6, _clock(run), close)
 
     def _spec(self, spec: Any) -> InputSpec:
         if spec.type not in _DTYPES:
@@ -72,49 +89,11 @@ class OnnxFile:
         return InputSpec(str(self.path), spec.name, spec.shape, np.dtype(_DTYPES[spec.type]))
 
 
-def open_session(path: Path | bytes, *, threads: int, provider: str = "cpu", profile: Path | None = None) -> Any:
-    """A sequential session with that many threads, of a file or of its content.
-
-    With ``profile``, the runtime keeps the times of all nodes, to be written to a file whose name begins so.
-
-    Threads stop spinning when a run ends: with several sessions in one process they would slow the next one down.
-
-    Raises:
-        FileFormatError: if the file is missing or is not an ONNX model.
-        MeasureError: if ONNX Runtime lacks the provider, or does not use it.
-    """
-    import onnxruntime
-
-    if isinstance(path, Path) and not path.is_file():
-        reason = "is a folder" if path.is_dir() else "does not exist"
-        raise FileFormatError(f"{path} {reason}: give an ONNX file.")
-    providers = provider_options(provider, threads)
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
-    options.log_severity_level = 4
-    options.add_session_config_entry("session.force_spinning_stop", "1")
-    if profile is not None:
-        options.enable_profiling = True
-        options.profile_file_prefix = str(profile)
-    content = str(path) if isinstance(path, Path) else path
-    name = str(path) if isinstance(path, Path) else "the network"
-    try:
-        session = onnxruntime.InferenceSession(content, options, providers=providers)
-    except Exception as error:  # onnxruntime's errors share no base class
-        if providers[0][0] != CPU:
-            raise MeasureError(f"{name} cannot be opened with {providers[0][0]}: {one_line(error)}") from None
-        raise FileFormatError(f"{name} is not a readable ONNX file: {one_line(error)}") from None
-    check_provider(session, provider, name)
-    return session
+def _fed(session: Any, outputs: list[str], feed: dict[str, Array]) -> Callable[[Any], object]:
+    return lambda options: session.run(outputs, feed, options)
 
 
-def _fed(session: Any, outputs: list[str], feed: dict[str, Array]) -> Callable[[], object]:
-    return lambda: session.run(outputs, feed)
-
-
-def _bound(session: Any, outputs: list[str], feed: dict[str, Array]) -> Callable[[], object]:
+def _bound(session: Any, outputs: list[str], feed: dict[str, Array]) -> Callable[[Any], object]:
     """A run whose inputs and outputs stay on the GPU; it returns when the GPU has finished."""
     import onnxruntime
 
@@ -124,8 +103,8 @@ def _bound(session: Any, outputs: list[str], feed: dict[str, Array]) -> Callable
     for name in outputs:
         binding.bind_output(name, "cuda")
 
-    def run() -> None:
-        session.run_with_iobinding(binding)
+    def run(options: Any) -> None:
+        session.run_with_iobinding(binding, options)
         binding.synchronize_outputs()
 
     return run

@@ -10,6 +10,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from slimnet.measure.limits import current_limit
+
 Array = NDArray[Any]
 Inputs = Array | Mapping[str, Array] | None
 
@@ -24,6 +26,7 @@ class Setting:
         provider: ``"cpu"``, ``"cuda"``, ``"tensorrt"`` or ``"openvino"``.
         inputs: real input, or None for random input.
         seed: of random input.
+        time_limit: seconds that each may take to be opened, and for a run; see `slimnet.measure.limits`.
     """
 
     threads: int = 1
@@ -31,6 +34,7 @@ class Setting:
     provider: str = "cpu"
     inputs: Inputs = None
     seed: int = 0
+    time_limit: float = field(default_factory=current_limit)
 
 
 def _nothing() -> None:

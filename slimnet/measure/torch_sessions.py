@@ -8,6 +8,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from slimnet._foreign import no_exit
 from slimnet.errors import ArgumentError, MeasureError
 from slimnet.measure.inputs import InputSpec, make_input
 from slimnet.measure.timed import Setting, Timed, generator, one_line
@@ -82,7 +83,7 @@ class TorchNetwork:
         clock = cuda_clock(run, inputs) if how.provider == "cuda" else _cpu_clock(run, inputs)
         begin = time.perf_counter_ns()
         try:
-            with _compiling_alone() if self.compiled else nullcontext():
+            with _compiling_alone() if self.compiled else nullcontext(), no_exit(name):
                 clock()
         except Exception as error:  # a module or its compiler may raise anything
             raise MeasureError(_reason(name, self.compiled, how, error)) from None

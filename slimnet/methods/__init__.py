@@ -6,6 +6,7 @@ from slimnet.methods.dsd import DSD
 from slimnet.methods.fpgm import FPGM
 from slimnet.methods.fsdp import FSDP
 from slimnet.methods.network_slimming import NetworkSlimming
+from slimnet.methods.one_shot import OneShot
 from slimnet.methods.sfp import ASFP, SFP
 from slimnet.methods.soft import SoftMethod
 from slimnet.methods.srfp import ASRFP, SRFP
@@ -23,6 +24,7 @@ __all__ = [
     "Dense",
     "Method",
     "NetworkSlimming",
+    "OneShot",
     "Pruner",
     "SoftMethod",
     "Stages",

@@ -24,6 +24,41 @@ def checked_pairs(pairs: Any) -> Sequence[tuple[str, int]]:
     return tuple((name, width) for name, width in pairs)
 
 
+def checked_names(names: Any) -> tuple[str, ...]:
+    """``branches`` as given, once they are different names.
+
+    Raises:
+        ArgumentError: if one is not a name, or stands twice.
+    """
+    found = () if isinstance(names, str) else tuple(names)
+    if isinstance(names, str) or not all(isinstance(name, str) and name for name in found) or len(set(found)) < len(found):
+        raise ArgumentError(f"`branches` must be different names of residual branches, got {names!r}.")
+    return found
+
+
+def named_branches(names: Sequence[str], groups: Sequence[ChannelGroup]) -> dict[str, ChannelGroup]:
+    """The branches of these names, in this order.
+
+    Raises:
+        ArgumentError: if a name is no branch.
+    """
+    known = {group.name: group for group in groups if group.is_branch}
+    for name in names:
+        if name not in known:
+            raise ArgumentError(
+                f"`branches` names {name!r}, which is no residual branch; there are: {', '.join(known) or 'none'}."
+            )
+    return {name: known[name] for name in names}
+
+
+def branches_around(shut: Sequence[str], groups: Sequence[ChannelGroup]) -> dict[str, ChannelGroup]:
+    """Group that closes whole → the residual branch that it lies in; without those that lie in none."""
+    makers = {group.name: {rows.module for rows in group.weights} for group in groups if group.name in shut}
+    return {
+        name: branch for name, modules in makers.items() for branch in groups if branch.is_branch and modules <= {*branch.inside}
+    }
+
+
 def narrower(widths: Sequence[tuple[str, int]], groups: Sequence[ChannelGroup]) -> tuple[ChannelGroup, ...]:
     """The groups that are to keep fewer channels than they have.
 

@@ -25,10 +25,13 @@ _METHODS: dict[str, type[Method]] = {}
 class Pruner(ABC):
     """The state of one run. The engine calls the hooks in the order in which they stand here.
 
-    An epoch: learning rate → ``before_epoch`` → steps (backward, ``after_backward``, optimiser,
-    ``after_step``) → ``after_epoch`` → validation (the epoch may be "best" where ``is_closed``) →
-    checkpoint.
+    A run: ``begin``, then its epochs. An epoch: learning rate → ``before_epoch`` → steps (backward, ``after_backward``,
+    optimiser, ``after_step``) → ``after_epoch`` → the cut, where ``is_settled``, then ``release`` → validation (the epoch may be
+    "best" where ``is_closed``) → checkpoint.
     """
+
+    def begin(self, statistics: Statistics) -> None:  # noqa: B027  # a hook: most methods select later
+        """Before the first step of a run, not of a resumed one: close, in place, what is closed from the start."""
 
     @abstractmethod
     def before_epoch(self, epoch: int) -> None:
@@ -49,6 +52,16 @@ class Pruner(ABC):
     @abstractmethod
     def is_closed(self) -> bool:
         """Whether pruning is complete and every masked filter exactly zero since ``after_epoch``."""
+
+    def is_settled(self) -> bool:
+        """Whether what is closed stays closed, emits exactly 0, and is all that the method will close.
+
+        The closed channels can then be cut out, and training goes on with the smaller network as if they were masked.
+        """
+        return False
+
+    def release(self) -> None:  # noqa: B027  # only what can be settled is ever released
+        """Leave the network alone from now on: what was closed has been cut out of it."""
 
     @abstractmethod
     def log(self) -> dict[str, float]:
@@ -80,6 +93,12 @@ class Method(ABC):
     """Whether it masks channel groups at all: a method that does not goes with any ``couple``."""
     takes_widths: ClassVar[bool] = False
     """Whether each group may be given a width of its own."""
+
+    @property
+    def closes_branches(self) -> bool:
+        """Whether it closes residual branches, and wants them among the groups."""
+        return False
+
     couple: Couple = "stream"
     statistics_share: float = 1.0
 

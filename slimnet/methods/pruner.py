@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -14,13 +15,15 @@ from slimnet.criteria.statistics import ClassStatistics
 from slimnet.errors import ArgumentError
 from slimnet.graph.groups import ChannelGroup, not_ignored, prunable
 from slimnet.masks import SoftMask
-from slimnet.methods._widths import narrower, of_width
+from slimnet.methods._widths import branches_around, named_branches, narrower, of_width
 from slimnet.methods.base import Pruner, Statistics
 
 if TYPE_CHECKING:
     from slimnet.methods.soft import SoftMethod
 
 TINY = torch.finfo(torch.float32).tiny
+EVERY = torch.zeros(1, dtype=torch.int64)
+"""The indices of a branch's one channel."""
 RELEASE_ABOVE = 0.25
 """A selected filter may be released while ζ is at least this; then the selection only grows."""
 
@@ -32,6 +35,8 @@ class SoftPruner(Pruner):
         mask: ζ of every channel.
         groups: the groups that are pruned, by name.
         shut: names of the groups that close whole.
+        branches: the residual branches that are closed, in order, by name; ``around``: group that closes whole → the branch that
+            goes with it.
         methods: what each group is pruned by: the method, or with ``widths`` the method at a rate of its own, which leaves a
             channel at least: the last one of a group that closes whole goes with the one before.
         selected: group name → indices selected after the last epoch, in the order of selection.
@@ -47,7 +52,9 @@ class SoftPruner(Pruner):
         self.groups = {group.name: group for group in chosen}
         self.shut = {name for name, width in method.widths if width == 0}
         self.methods = {group.name: of_width(method, group) for group in chosen}
-        self.mask = SoftMask(model, chosen, mask_norm=method.mask_norm)
+        self.branches = named_branches(method.branches, groups)
+        self.around = {name: branch for name, branch in branches_around(tuple(self.shut), groups).items() if method.mask_norm}
+        self.mask = self.make_mask(mask_norm=method.mask_norm)
         self.last_epoch = method.last_epoch(epochs)
         self.rate = method.rate_schedule(self.last_epoch)
         self.scale = method.scale_schedule(self.last_epoch)
@@ -55,6 +62,12 @@ class SoftPruner(Pruner):
         self._epoch = -1
         self._optimizer: Optimizer | None = None
         self._is_adaptive = False
+        self._is_released = False
+
+    def make_mask(self, *, mask_norm: bool) -> SoftMask:
+        """A mask, all open, over the groups and the branches."""
+        branches = {branch.name: branch for branch in (*self.branches.values(), *self.around.values())}
+        return SoftMask(self.model, (*self.groups.values(), *branches.values()), mask_norm=mask_norm)
 
     @property
     def is_frozen(self) -> bool:
@@ -66,7 +79,7 @@ class SoftPruner(Pruner):
 
     def after_backward(self) -> None:
         """Scale the gradients, or keep the weights to scale the update by, in place."""
-        if not (self.method.mask_gradients or self.is_frozen):
+        if self._is_released or not (self.method.mask_gradients or self.is_frozen):
             return
         if self._is_adaptive and self.method.mask_momentum:
             self.mask.hold()
@@ -77,6 +90,8 @@ class SoftPruner(Pruner):
         """Scale the update, keep closed filters at zero once the selection is frozen, in place."""
         self._optimizer = optimizer
         self._is_adaptive = not isinstance(optimizer, SGD)
+        if self._is_released:
+            return
         self.mask.mask_update()
         if self.is_frozen:
             self.mask.enforce()
@@ -90,9 +105,18 @@ class SoftPruner(Pruner):
         self.selected = {name: self._to_the_last(name, indices) for name, indices in chosen.items()}
         for name, indices in self.selected.items():
             self._set(name, indices, self._zeta(epoch, name))
+            if name in self.around and len(indices) == self.groups[name].size:
+                self._set(self.around[name].name, EVERY, self._zeta(epoch, name))
+        for name in list(self.branches)[: self._branch_count(epoch)]:
+            self._set(name, EVERY, self.scale(epoch))
         self.mask.apply()
         if self.method.mask_momentum and self._optimizer is not None and not self._is_adaptive:
             self.mask.mask_momentum(self._optimizer)
+
+    def _branch_count(self, epoch: int) -> int:
+        """How many of the branches fade after an epoch: as many as θ(e) is of θ, rounded up."""
+        share = self.rate(epoch) / self.method.final_rate if self.method.final_rate else 1.0
+        return math.ceil(len(self.branches) * min(share, 1.0) - 1e-9)
 
     def select(self, epoch: int, statistics: Statistics) -> dict[str, Tensor]:
         """Group name → indices of the channels to scale after this epoch: the lowest scores."""
@@ -130,15 +154,28 @@ class SoftPruner(Pruner):
         done = self._epoch >= 0 and self.rate(epoch) >= self.method.final_rate and self.scale(epoch) == 0
         return done and all(bool(((scale == 0) | (scale == 1)).all()) for scale in self.mask.scale.values())
 
+    def is_settled(self) -> bool:
+        """Whether the selection is frozen and closed, with norms that close too: what is closed emits exactly 0."""
+        done = self.is_frozen and self.mask.mask_norm and not self._is_released
+        scales = list(self.mask.scale.values())
+        return done and all(bool(((s == 0) | (s == 1)).all()) for s in scales) and any(bool((s == 0).any()) for s in scales)
+
+    def release(self) -> None:
+        """Leave the network alone from now on; the mask goes on saying what was closed."""
+        self._is_released = True
+
     def log(self) -> dict[str, float]:
         """Rate θ, scale ζ, and the shares of channels selected and closed."""
         epoch = min(max(self._epoch, 0), self.last_epoch)
-        closed = sum(int(gone.sum()) for gone in self.mask.closed().values())
+        gone = self.mask.closed()
+        closed = sum(int(gone[name].sum()) for name in self.groups)
+        final = self.method.final_rate
         return {
-            "rate": self.rate(epoch) / self.method.final_rate * self._final_rate(),
+            "rate": (self.rate(epoch) / final if final else 1.0) * self._final_rate(),
             "zeta": self.scale(epoch),
             "selected_share": sum(len(indices) for indices in self.selected.values()) / self._total,
             "closed_share": closed / self._total,
+            **({"closed_branches": sum(int(gone[name].sum()) for name in self.branches)} if self.branches else {}),
         }
 
     def _final_rate(self) -> float:
@@ -180,7 +217,7 @@ class SoftPruner(Pruner):
 
     def _set(self, name: str, indices: Tensor, zeta: float) -> None:
         """What becomes of a group whose channels ``indices`` are selected at ζ."""
-        target = torch.ones(self.groups[name].size)
+        target = torch.ones(len(self.mask.scale[name]))
         target[indices] = zeta
         if not self.method.reversible:
             self.mask.set(name, target)
@@ -190,6 +227,8 @@ class SoftPruner(Pruner):
 
     def _check(self, groups: Sequence[ChannelGroup], chosen: Sequence[ChannelGroup]) -> None:
         rate = self.method.final_rate
+        if self.method.branches:
+            return
         if not chosen:
             reasons = sorted({group.pinned for group in groups if group.pinned})
             raise ArgumentError(f"no channel group of this network may be pruned ({'; '.join(reasons) or 'none found'}).")

@@ -11,7 +11,6 @@ from torch import nn
 
 from slimnet.errors import ArgumentError
 from slimnet.graph.groups import ChannelGroup
-from slimnet.masks import SoftMask
 from slimnet.methods.base import Pruner, Statistics
 from slimnet.methods.pruner import SoftPruner
 from slimnet.methods.soft import PUBLISHED, SoftMethod
@@ -71,7 +70,7 @@ class RegrowPruner(SoftPruner):
     def __init__(self, method: RegrowMethod, model: nn.Module, groups: Sequence[ChannelGroup], *, epochs: int) -> None:
         super().__init__(method, model, groups, epochs=epochs)
         self.clips = method.clip_regrowth and not method.mask_gradients
-        self.mask = SoftMask(model, self.groups.values(), mask_norm=False)
+        self.mask = self.make_mask(mask_norm=False)
 
     def after_backward(self) -> None:
         """Hold the gradients of regrowing filters to those of the others, in place; mask them once frozen."""
@@ -101,7 +100,7 @@ class RegrowPruner(SoftPruner):
         """Mask norms too from now on, where the method asks for it; scales stay."""
         if self.method.mask_norm:
             scale = self.mask.state_dict()
-            self.mask = SoftMask(self.model, self.groups.values(), mask_norm=True)
+            self.mask = self.make_mask(mask_norm=True)
             self.mask.load_state_dict(scale)
 
     @torch.no_grad()

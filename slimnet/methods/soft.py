@@ -17,7 +17,7 @@ from torch import nn
 from slimnet.criteria import exact_count
 from slimnet.errors import ArgumentError
 from slimnet.graph.groups import ChannelGroup, Couple
-from slimnet.methods._widths import checked_pairs
+from slimnet.methods._widths import checked_names, checked_pairs
 from slimnet.methods.base import Method, Pruner
 from slimnet.methods.pruner import SoftPruner
 from slimnet.schedules import Schedule, asymptotic, constant
@@ -53,6 +53,8 @@ class SoftMethod(Method):
         widths: (group, channels) pairs: how many channels each group keeps, instead of the same rate for all (see
             `slimnet.allocation`). The schedule stays, in proportion; groups that are not named are left alone. 0 closes a group
             whole, which is for groups inside a residual branch: surgery then shuts the branch.
+        branches: names of residual branches to close (see :func:`slimnet.graph.residual_branches`), the cheapest loss first. They
+            fade as filters do, one after another, by γ and β of the norm that ends them, and surgery removes them whole.
         faithful: the published recipe, weak points included: sets every field named in ``published``.
     """
 
@@ -73,6 +75,7 @@ class SoftMethod(Method):
     convolutions_only: bool = False
     ignore: tuple[str, ...] = ()
     widths: tuple[tuple[str, int], ...] = ()
+    branches: tuple[str, ...] = ()
     faithful: bool = False
 
     def __post_init__(self) -> None:
@@ -80,11 +83,17 @@ class SoftMethod(Method):
         for name, value in self.published.items() if self.faithful else ():
             object.__setattr__(self, name, value)
         object.__setattr__(self, "ignore", tuple(self.ignore))
+        object.__setattr__(self, "branches", checked_names(self.branches))
         object.__setattr__(self, "widths", tuple((str(name), width) for name, width in checked_pairs(self.widths)))
         if self.couple not in ("stream", "none"):
             raise ArgumentError(f"`couple` must be 'stream' or 'none', got {self.couple!r}.")
         if self.finetune_epochs is not None and self.finetune_epochs < 0:
             raise ArgumentError(f"`finetune_epochs` must be at least 0, got {self.finetune_epochs}.")
+
+    @property
+    def closes_branches(self) -> bool:
+        """Whether branches are named, or a width of 0, which takes the branch around the group along."""
+        return bool(self.branches) or any(width == 0 for _, width in self.widths)
 
     @property
     @abstractmethod

@@ -52,6 +52,11 @@ class Stages(Method):
         asking = [method.statistics_share for method, _ in pairs if "statistics_share" in method.hyper_parameters()]
         object.__setattr__(self, "statistics_share", max(asking, default=1.0))
 
+    @property
+    def closes_branches(self) -> bool:
+        """Whether a stage does."""
+        return any(method.closes_branches for method, _ in self.stages)
+
     def check(self, *, epochs: int) -> None:
         """Refuse a run that is too short for one of the stages (see :meth:`Method.check`)."""
         for (method, _), length in zip(self.stages, self.lengths(epochs), strict=True):
@@ -136,6 +141,14 @@ class StagesPruner(Pruner):
     def is_closed(self) -> bool:
         """Whether the last stage has begun and is complete."""
         return self.stage == len(self.pruners) - 1 and self.current.is_closed()
+
+    def is_settled(self) -> bool:
+        """Whether the last stage has begun and is settled."""
+        return self.stage == len(self.pruners) - 1 and self.current.is_settled()
+
+    def release(self) -> None:
+        """The last stage's own (see :meth:`Pruner.release`)."""
+        self.current.release()
 
     def log(self) -> dict[str, float]:
         """Number of the stage, and what it says itself."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from slimnet.models.build import build_model, check_model, model_names
 from slimnet.models.resnet import BasicBlock, CifarResNet, PadShortcut
+from slimnet.models.trust import Trust, check_trusted
 from slimnet.models.vgg import CifarVGG16, FaceVGG13
 from slimnet.models.vgg_face import VGGFace, VGGFaceGap
 from slimnet.models.weights import check_file, load_weights
@@ -14,11 +15,13 @@ __all__ = [
     "CifarVGG16",
     "FaceVGG13",
     "PadShortcut",
+    "Trust",
     "VGGFace",
     "VGGFaceGap",
     "build_model",
     "check_file",
     "check_model",
+    "check_trusted",
     "load_weights",
     "model_names",
 ]

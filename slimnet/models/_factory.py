@@ -1,4 +1,4 @@
-"""Networks from the user's own code: ``package.module:function``."""
+"""Networks from the user's own code: ``package.module:function``. To build one runs that code; see `slimnet.models.trust`."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Any
 
 from torch import nn
 
+from slimnet._foreign import no_exit
 from slimnet.errors import ModelError
 
 
@@ -23,13 +24,14 @@ def build(name: str, *, num_classes: int, in_channels: int) -> nn.Module:
             ``in_channels`` and a number other than 3 was asked for.
     """
     factory = find(name)
-    with _current_directory_first():
+    with _current_directory_last():
         arguments = {"num_classes": num_classes, "in_channels": in_channels}
         taken = _taken(factory, arguments)
         if in_channels != 3 and "in_channels" not in taken:
             raise ModelError(f"{name} takes no `in_channels`: it cannot be built for {in_channels} input channels.")
         try:
-            model = factory(**taken)
+            with no_exit(name):
+                model = factory(**taken)
         except Exception as error:
             raise ModelError(f"{name} failed: {_line(error)}") from error
     if not isinstance(model, nn.Module):
@@ -43,7 +45,7 @@ def find(name: str) -> Callable[..., Any]:
     Raises:
         ModelError: if there is none.
     """
-    with _current_directory_first():
+    with _current_directory_last():
         return _find(name)
 
 
@@ -52,7 +54,8 @@ def _find(name: str) -> Callable[..., Any]:
     if not module_name or not function_name or module_name.startswith("."):
         raise ModelError(f"{name!r} is not of the form package.module:function.")
     try:
-        found = importlib.import_module(module_name)
+        with no_exit(module_name):
+            found = importlib.import_module(module_name)
     except Exception as error:
         raise ModelError(f"Cannot import {module_name} for the model {name!r}: {_line(error)}") from error
     factory = getattr(found, function_name, None)
@@ -70,9 +73,13 @@ def _taken(factory: Callable[..., Any], arguments: dict[str, int]) -> dict[str, 
 
 
 @contextmanager
-def _current_directory_first() -> Iterator[None]:
+def _current_directory_last() -> Iterator[None]:
+    """Modules may lie in the current directory, but none there takes the place of an installed one."""
     here = str(Path.cwd())
-    sys.path.insert(0, here)
+    if here in sys.path:
+        yield
+        return
+    sys.path.append(here)
     try:
         yield
     finally:

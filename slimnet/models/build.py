@@ -12,6 +12,7 @@ from torch import nn
 from slimnet.errors import ArgumentError, ModelError
 from slimnet.models import _factory, _torchvision
 from slimnet.models.resnet import CifarResNet
+from slimnet.models.trust import is_factory
 from slimnet.models.vgg import CifarVGG16, FaceVGG9, FaceVGG13
 from slimnet.models.vgg_face import VGGFace, VGGFaceGap
 from slimnet.models.weights import load_weights
@@ -37,7 +38,8 @@ def build_model(name: str, *, num_classes: int, in_channels: int = 3, weights: s
 
     Args:
         name: one of `model_names`, or ``package.module:function``, a factory of your own that returns an
-            ``nn.Module``. Its module may lie in the current directory. It is called with ``num_classes`` and
+            ``nn.Module``: its code is run. Its module may lie in the current directory, under a name that no installed module
+            has. It is called with ``num_classes`` and
             ``in_channels``, each only where it takes an argument of that name.
         num_classes: number of outputs.
         in_channels: channels of the input image. Where this is not 3, a torchvision network gets a new first
@@ -73,7 +75,7 @@ def check_model(name: str) -> None:
     Raises:
         ModelError: if the name is unknown, or there is no such factory.
     """
-    if ":" in name:
+    if is_factory(name):
         _factory.find(name)
     elif name not in OWN and name not in _torchvision.names():
         raise _unknown(name)
@@ -82,7 +84,7 @@ def check_model(name: str) -> None:
 def _build(name: str, *, num_classes: int, in_channels: int) -> nn.Module:
     if name in OWN:
         return OWN[name](num_classes=num_classes, in_channels=in_channels)
-    if ":" in name:
+    if is_factory(name):
         return _factory.build(name, num_classes=num_classes, in_channels=in_channels)
     if name in _torchvision.names():
         return _torchvision.build(name, num_classes=num_classes, in_channels=in_channels)

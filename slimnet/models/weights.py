@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from slimnet._files import read_tensors
 from slimnet.errors import FileFormatError, ModelError
+from slimnet.models._bounds import check_archive, check_tensors
 from slimnet.models._fitting import by_order, folded_to_grey, with_new_head
 
 SUFFIXES = (".safetensors", ".pth", ".th", ".pt")
@@ -83,7 +84,7 @@ def check_file(path: str | Path) -> None:
 
 
 def read_state_dict(path: Path) -> dict[str, Tensor]:
-    """Read the tensors of a file of weights, by name, on the CPU.
+    """Read the tensors of a file of weights, by name, on the CPU. They take about as much memory as the file is long.
 
     Raises:
         FileFormatError: as in `load_weights`.
@@ -91,6 +92,7 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     check_file(path)
     if path.suffix == ".safetensors":
         return read_tensors(path)
+    check_archive(path)
     value = _torch_load(path)
     for key in _NESTED:
         if isinstance(value, Mapping) and isinstance(value.get(key), Mapping):
@@ -100,7 +102,9 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     other = [f"{name} ({type(entry).__name__})" for name, entry in value.items() if not isinstance(entry, Tensor)]
     if other:
         raise FileFormatError(f"{path} is not a plain state dict: not tensors are {_few(other)}.")
-    return {str(name): tensor for name, tensor in value.items()}
+    tensors = {str(name): tensor for name, tensor in value.items()}
+    check_tensors(path, tensors)
+    return tensors
 
 
 def _torch_load(path: Path) -> Any:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from slimnet.export import Bundle
     from slimnet.measure import Cost, LatencyReport
     from slimnet.measure.timed import Network
+    from slimnet.models import Trust
 
 RUNTIMES = ("onnxruntime", "torch", "torch-compile")
 
@@ -48,7 +49,12 @@ class BenchReport:
 
 
 def bench_bundle(
-    path: Path | str, *, runtimes: Sequence[str] = RUNTIMES[:1], memory: bool = False, **settings: Any
+    path: Path | str,
+    *,
+    runtimes: Sequence[str] = RUNTIMES[:1],
+    memory: bool = False,
+    trust_code: Trust = False,
+    **settings: Any,
 ) -> BenchReport:
     """Compare the dense and the slim network of a bundle, the latter in each precision that it holds.
 
@@ -57,10 +63,12 @@ def bench_bundle(
         runtimes: what runs them, ``"onnxruntime"``, ``"torch"`` or ``"torch-compile"``; several are compared with each other,
             and the dense network in the first is the baseline. The dense network in PyTorch has fresh weights.
         memory: measure peak memory as well, in a process for each variant.
+        trust_code: in PyTorch, let the networks be built by a factory that ``config.json`` names (see `slimnet.models.trust`).
         **settings: of :func:`slimnet.measure.compare_latency`; ``inputs`` may be a .npy or .npz file.
 
     Raises:
         FileFormatError: if the bundle is incomplete or corrupt.
+        ModelError: if a factory is to build a network that is not trusted.
     """
     from slimnet.export import read_bundle
 
@@ -76,7 +84,7 @@ def bench_bundle(
     for runtime in dict.fromkeys(runtimes):
         for which in _variants(bundle, runtime):
             name = which if list(runtimes) == ["onnxruntime"] else f"{which} ({runtime})"
-            networks[name] = _network(bundle, which, runtime)
+            networks[name] = _network(bundle, which, runtime, trust_code)
             cost = bundle.cost_dense if which == "dense" else bundle.cost_slim
             trained = which != "dense" or runtime == "onnxruntime"
             rows.append(_row(name, networks[name], cost, accuracy.get(which) if trained else None))
@@ -118,7 +126,7 @@ def bench_files(paths: Mapping[str, Path], *, memory: bool = False, **settings: 
     return BenchReport(tuple(rows), latency)
 
 
-def _network(bundle: Bundle, which: str, runtime: str) -> Path | Network:
+def _network(bundle: Bundle, which: str, runtime: str, trust_code: Trust) -> Path | Network:
     if runtime == "onnxruntime":
         files = {"dense": bundle.dense_onnx, "slim": bundle.onnx, **_further(bundle)}
         return cast("Path", files[which])
@@ -126,7 +134,7 @@ def _network(bundle: Bundle, which: str, runtime: str) -> Path | Network:
 
     from slimnet.measure import TorchNetwork
 
-    make = partial(load_dense_shape if which == "dense" else load_slim, bundle.path)
+    make = partial(load_dense_shape if which == "dense" else load_slim, bundle.path, trust_code=trust_code)
     example = torch.zeros(1, *bundle.model["inputs"][0]["shape"][1:])
     return TorchNetwork(make, example, compiled=runtime == "torch-compile")
 

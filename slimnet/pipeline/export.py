@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from slimnet.data import Dataset, Split
     from slimnet.export import Bundle
     from slimnet.export.steps import Mode
+    from slimnet.models import Trust
     from slimnet.pipeline.precisions import PrecisionSettings
     from slimnet.surgery import Plan, SlimResult
     from slimnet.training import Evaluation, Run
@@ -46,6 +47,7 @@ def export_run(
     optimise: Mode = "safe",
     force: bool = False,
     say: Say = silent,
+    trust_code: Trust = False,
 ) -> Bundle:
     """Cut the closed channels of a run out, export, pass the parity gate, and write a bundle: all or nothing.
 
@@ -63,6 +65,7 @@ def export_run(
         optimise: steps that make both graphs faster: ``none``, ``safe``, or ``measured``: each timed, kept only if it pays here.
         force: replace an existing bundle (and nothing but a bundle).
         say: told what is being done.
+        trust_code: let a factory of the user's own that ``config.json`` names build the networks (see `slimnet.models.trust`).
 
     Returns:
         The bundle; its report holds surgery, parity, cost (dense, realised, paper accounting) and test accuracy.
@@ -70,6 +73,7 @@ def export_run(
     Raises:
         ArgumentError: if ``out`` exists and ``force`` is not set.
         FileFormatError: if the run is not finished or corrupt.
+        ModelError: if a factory is to build a network that is not trusted.
         VerificationError: if the slim model computes something else than the masked one.
         ParityError: if ONNX Runtime does.
     """
@@ -80,10 +84,10 @@ def export_run(
     from slimnet.training import Run
 
     chosen_opset(opset)
-    run = Run.open(run_dir)
+    run = Run.open(run_dir, trust_code=trust_code)
     masked = run.load_model()
     baseline, source = _dense_model(run, dense)
-    data = load_run_data(run.config.as_dict(), data_dir=data_dir)
+    data = load_run_data(run.config.as_dict(), data_dir=data_dir, recorded=run.data, who=f"the run {run.path}")
     step = PrecisionStep(data, precisions, say) if precisions and precisions.further else None
     if source == MASKED:
         say(f"the run started from scratch, or with a new head: the dense baseline is {MASKED} (--dense names a trained one)")
@@ -161,7 +165,8 @@ def network_config(run: Run) -> dict[str, Any]:
         "image_shape": list(run.image_shape),
         "mean": list(run.mean),
         "std": list(run.std),
-        **{name: settings[name] for name in DATA_SETTINGS if name != "data_dir"},
+        **{name: settings[name] for name in DATA_SETTINGS if name not in ("data_dir", "train_fraction")},
+        **({"train_fraction": run.config.train_fraction} if run.config.train_fraction < 1 else {}),
     }
 
 
@@ -178,7 +183,7 @@ def _dense_model(run: Run, dense: Path | str | None) -> tuple[nn.Module, str]:
     from slimnet.training import Run
 
     if dense is not None and Path(dense).is_dir():
-        other = Run.open(dense)
+        other = Run.open(dense, trust_code=run.trust_code)
         if (other.config.model, other.image_shape, other.classes) != (run.config.model, run.image_shape, run.classes):
             raise ArgumentError(f"{dense} trained another network than {run.path}: give a dense run of the same.")
         return other.load_model(), "run"

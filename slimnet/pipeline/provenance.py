@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING, Any
 
+from slimnet._folder import member
+
 if TYPE_CHECKING:
     from slimnet.training import Run
 
@@ -19,7 +21,7 @@ def provenance(run: Run) -> dict[str, Any]:
         "data": run.data.get("name", run.config.data),
         "epochs": run.config.epochs,
         "seed": run.config.seed,
-        "run_config_sha256": hashlib.sha256((run.path / "config.json").read_bytes()).hexdigest(),
+        "run_config_sha256": hashlib.sha256(member(run.path, "config.json").read_bytes()).hexdigest(),
     }
 
 

@@ -11,29 +11,38 @@ from slimnet.errors import ArgumentError, FileFormatError, ModelError, SurgeryEr
 if TYPE_CHECKING:
     from torch import nn
 
+    from slimnet.models import Trust
 
-def load_slim(path: Path | str) -> nn.Module:
+
+def load_slim(path: Path | str, *, trust_code: Trust = False) -> nn.Module:
     """Build the small network of a bundle again in PyTorch, without pickle.
 
     Args:
         path: a bundle, or any folder with ``config.json``, ``plan.json`` and ``slim.safetensors``.
+        trust_code: True, or ``"package.module:function"``: let a factory of the user's own that ``config.json`` names build the
+            network, any or this one alone. Without it, only networks of slimnet and torchvision are built.
 
     Returns:
         The slim model in eval mode, on the CPU.
 
     Raises:
-        FileFormatError: if a file is missing, corrupt, or does not fit the others.
+        FileFormatError: if a file is missing, corrupt, or does not fit the others; or if the folder holds a link.
+        ModelError: if a factory is to build the network that is not trusted.
     """
     from slimnet._files import read_json, read_tensors
+    from slimnet._folder import holds, member, refuse_links
     from slimnet.export.manifest import is_compact
     from slimnet.surgery import Plan
 
     folder = Path(path)
-    if (folder / "model.json").is_file() and is_compact(read_json(folder / "model.json")):
+    if folder.is_dir():
+        refuse_links(folder)
+    if holds(folder, "model.json") and is_compact(read_json(member(folder, "model.json"))):
         raise FileFormatError(f"{folder} is compact: it holds no weights for PyTorch. Run its ONNX file, or export all of it.")
-    config, tensors = read_json(folder / "config.json"), read_tensors(folder / "slim.safetensors")
-    model = _bare_model(folder / "config.json", config)
-    described = read_json(folder / "plan.json")
+    files = {name: member(folder, name) for name in ("config.json", "slim.safetensors", "plan.json")}
+    config, tensors = read_json(files["config.json"]), read_tensors(files["slim.safetensors"])
+    model = _bare_model(files["config.json"], config, trust_code)
+    described = read_json(files["plan.json"])
     try:
         Plan.from_dict(described).apply(model)
     except (FileFormatError, SurgeryError, LookupError, TypeError, ValueError, RuntimeError) as error:
@@ -46,38 +55,42 @@ def load_slim(path: Path | str) -> nn.Module:
     return model.eval()
 
 
-def load_dense_shape(path: Path | str) -> nn.Module:
+def load_dense_shape(path: Path | str, *, trust_code: Trust = False) -> nn.Module:
     """The dense network of a bundle in PyTorch with fresh weights, the same every time: for its cost, not for its answers.
 
     A bundle holds the dense network's trained weights only inside ``dense.onnx``.
 
     Args:
         path: a bundle, or any folder with ``config.json``.
+        trust_code: as for :func:`load_slim`.
 
     Raises:
         FileFormatError: if the file is missing or does not describe a network.
+        ModelError: if a factory is to build it that is not trusted.
     """
     import torch
 
     from slimnet._files import read_json
+    from slimnet._folder import member
 
-    file = Path(path) / "config.json"
+    file = member(Path(path), "config.json")
     config = read_json(file)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return _bare_model(file, config, device="cpu").eval()
+        return _bare_model(file, config, trust_code, device="cpu").eval()
 
 
-def _bare_model(file: Path, config: Mapping[str, Any], device: str = "meta") -> nn.Module:
+def _bare_model(file: Path, config: Mapping[str, Any], trust_code: Trust, device: str = "meta") -> nn.Module:
     """The network that ``config.json`` describes: without weights, or on another device with fresh ones."""
     import torch
 
-    from slimnet.models import build_model
+    from slimnet.models import build_model, check_trusted
 
     kinds = {"model": str, "num_classes": int, "in_channels": int}
     wrong = [name for name, kind in kinds.items() if not isinstance(config.get(name), kind)]
     if wrong:
         raise FileFormatError(f"{file} does not describe a network: `{wrong[0]}` is missing or malformed.")
+    check_trusted(config["model"], file, trust_code)
     try:
         with torch.device(device):
             return build_model(config["model"], num_classes=config["num_classes"], in_channels=config["in_channels"])

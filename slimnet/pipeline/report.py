@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from slimnet.errors import FileFormatError, SlimnetError
 
 if TYPE_CHECKING:
+    from slimnet.models import Trust
     from slimnet.report import ClassScores, RunContents
     from slimnet.report.churn import Selection
     from slimnet.training import Run
@@ -41,7 +42,9 @@ class Report:
         return {"path": str(self.path), "files": files, "headline": self.headline, "left_out": list(self.left_out)}
 
 
-def write_report(run_path: Path | str, out: Path | str | None = None, *, force: bool = False) -> Report:
+def write_report(
+    run_path: Path | str, out: Path | str | None = None, *, force: bool = False, trust_code: Trust = False
+) -> Report:
     """Write ``report.html``, one self-contained page, and its pictures as PNG.
 
     An earlier report is replaced. A run that is not finished is shown as far as it came.
@@ -50,10 +53,12 @@ def write_report(run_path: Path | str, out: Path | str | None = None, *, force: 
         run_path: directory of a run.
         out: folder to write; default: ``report`` in the run.
         force: replace a folder that holds parts of a report but no ``report.html``. One with other files is never replaced.
+        trust_code: let a factory of the user's own that ``config.json`` names build the network (see `slimnet.models.trust`).
 
     Raises:
         FileFormatError: if it is no run, has no epoch yet, or a file of it is damaged.
         ArgumentError: if ``out`` holds something else.
+        ModelError: if a factory is to build the network that is not trusted.
         SlimnetError: if matplotlib is not installed.
     """
     from slimnet._files import atomic_folder
@@ -61,7 +66,7 @@ def write_report(run_path: Path | str, out: Path | str | None = None, *, force: 
 
     folder = Path(run_path)
     target = folder / FOLDER if out is None else Path(out)
-    run = open_run(folder)
+    run = open_run(folder, trust_code=trust_code)
     with atomic_folder(target, force=force or (target / FILES[0]).is_file(), ours=FILES) as made:
         contents = read_contents(run)
         write_pages(contents, made, version=version("slimnet"))
@@ -69,8 +74,8 @@ def write_report(run_path: Path | str, out: Path | str | None = None, *, force: 
     return Report(target / FILES[0], files, contents.headline(), contents.left_out)
 
 
-def open_run(folder: Path) -> Run:
-    """A run, finished or not: without a result, its ``result`` is empty.
+def open_run(folder: Path, *, trust_code: Trust = False) -> Run:
+    """A run, finished or not: without a result, its ``result`` is empty. ``trust_code``: see :meth:`Run.open`.
 
     Raises:
         FileFormatError: if it is no run, or damaged.
@@ -81,11 +86,12 @@ def open_run(folder: Path) -> Run:
 
     record = read_record(folder)
     if is_finished(folder):
-        return Run.open(folder)
+        return Run.open(folder, trust_code=trust_code)
     lines = [line for line in read_metrics(folder) if not line.get("final")]
     if not isinstance(record["data"], dict) or not record["data"].keys() >= {"classes", "image_shape"}:
         raise FileFormatError(f"{folder / CONFIG} does not describe the data of a run.")
-    return Run(folder, read_config(folder, record), record["data"], record["environment"], lines, {})
+    config = read_config(folder, record)
+    return Run(folder, config, record["data"], record["environment"], lines, {}, trust_code=trust_code)
 
 
 def read_contents(run: Run) -> RunContents:
@@ -171,10 +177,11 @@ def _slim(run: Run, left_out: list[str]) -> tuple[list[dict[str, Any]], dict[str
 
 def _selection(run: Run, left_out: list[str]) -> Selection:
     """What each epoch ended with selected; an epoch without a record has nothing selected."""
+    from slimnet._folder import holds
     from slimnet.training.metrics import SELECTION, read_selection
 
     path = run.path / SELECTION
-    if not path.exists():
+    if not holds(run.path, SELECTION):
         if any(epoch.get("rate") for epoch in run.metrics):
             left_out.append("Selected filters: this run was trained by a version that did not record them.")
         return ()

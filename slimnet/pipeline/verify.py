@@ -7,11 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from slimnet._folder import member
 from slimnet.errors import FileFormatError, SlimnetError
 from slimnet.export.manifest import is_compact
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from slimnet.models import Trust
 
 CHECKS = ("model.json", "files", "schema", "labels", "report", "onnx", "parity", "precisions")
 ALIKE = 0.5
@@ -60,7 +63,7 @@ class VerifyReport:
         }
 
 
-def verify_bundle(path: Path | str, *, parity: bool = True) -> VerifyReport:
+def verify_bundle(path: Path | str, *, parity: bool = True, trust_code: Trust = False) -> VerifyReport:
     """Look for everything that may be wrong with a bundle: damage, not malice, since nothing is signed.
 
     Args:
@@ -68,6 +71,8 @@ def verify_bundle(path: Path | str, *, parity: bool = True) -> VerifyReport:
         parity: also build the slim network again in PyTorch and compare ``model.onnx`` with it on random input, and run every
             other ONNX file. Without it torch is not needed. A compact bundle holds nothing to build it from: its network is
             only run.
+        trust_code: let the network be built by a factory of the user's own that ``config.json`` names (see
+            `slimnet.models.trust`). Without it, such a bundle has the fault that its parity cannot be checked.
 
     Returns:
         The report; where all is well it has no ``faults``.
@@ -77,24 +82,25 @@ def verify_bundle(path: Path | str, *, parity: bool = True) -> VerifyReport:
     """
     from slimnet.export import check
     from slimnet.export.schema import schema_faults
+    from slimnet.ready import is_ready
 
     folder, checks, figures = Path(path), dict[str, tuple[str, ...]](), dict[str, float]()
     try:
         model = check.read_manifest(folder)
     except FileFormatError as error:
-        if not (folder / "model.json").is_file():
+        if not (folder / "model.json").is_file():  # no bundle at all
             raise
         return VerifyReport(folder, {"model.json": (str(error),)}, figures)
     checks["model.json"] = ()
-    checks["files"] = tuple(check.file_faults(folder, model))
+    checks["files"] = tuple(_collected(check.file_faults(folder, model, installed=is_ready(folder))))
     checks["schema"] = tuple(f"{folder / 'model.json'} breaks its schema at {fault}" for fault in schema_faults(model))
     if not checks["schema"]:
         checks["labels"] = tuple(check.label_faults(folder, model))
         checks["report"] = tuple(check.report_faults(folder, model))
-        checks["onnx"] = tuple(check.onnx_faults(folder, model))
+        checks["onnx"] = tuple(_collected(check.onnx_faults(folder, model)))
     if parity and not any(checks.get(name, ("unknown",)) for name in ("files", "onnx")):
         if not is_compact(model):
-            checks["parity"] = tuple(_collected(_parity_faults(folder, model, figures)))
+            checks["parity"] = tuple(_collected(_parity_faults(folder, model, figures, trust_code)))
         checks["precisions"] = tuple(_collected(_precision_faults(folder, model, figures)))
     return VerifyReport(folder, checks, figures)
 
@@ -107,14 +113,15 @@ def _collected(faults: Iterator[str]) -> Iterator[str]:
         yield " ".join(str(error).split())
 
 
-def _parity_faults(folder: Path, model: Mapping[str, Any], figures: dict[str, float]) -> Iterator[str]:
+def _parity_faults(folder: Path, model: Mapping[str, Any], figures: dict[str, float], trust_code: Trust) -> Iterator[str]:
     """``model.onnx`` computes something else than the network of ``config.json``, ``plan.json`` and ``slim.safetensors``."""
     from slimnet.export._gate import Examples, check_onnx
     from slimnet.export.parity import ONNX_MODEL
     from slimnet.pipeline.rebuild import load_slim
 
-    file = folder / "model.onnx"
-    report = check_onnx(file.read_bytes(), {ONNX_MODEL: load_slim(folder)}, Examples.of(_random(model, 1)))
+    file = member(folder, "model.onnx")
+    small = load_slim(folder, trust_code=trust_code)
+    report = check_onnx(file.read_bytes(), {ONNX_MODEL: small}, Examples.of(_random(model, 1)), name=str(file))
     figures["parity"] = report.worst.relative
     if not report.passed:
         yield f"{file} computes something else than slim.safetensors: {report.worst}."
@@ -126,7 +133,8 @@ def _precision_faults(folder: Path, model: Mapping[str, Any], figures: dict[str,
     from slimnet.export.embed import check_embedded
 
     inputs = _random(model, _SAMPLES)
-    logits = {name: onnx_run((folder / file).read_bytes())((inputs,)) for name, file in _files(model).items()}
+    files = {name: member(folder, file) for name, file in _files(model).items()}
+    logits = {name: onnx_run(file.read_bytes(), str(file))((inputs,)) for name, file in files.items()}
     for name, file in _files(model).items():
         if logits[name].shape != (_SAMPLES, len(model["labels"])) or not bool(logits[name].isfinite().all()):
             yield f"{folder / file} does not give finite logits of {len(model['labels'])} classes on random input."
@@ -136,11 +144,11 @@ def _precision_faults(folder: Path, model: Mapping[str, Any], figures: dict[str,
             if alike < ALIKE:
                 yield f"{folder / file} is unlike model.onnx: correlation {alike:.2f} on random input, at least {ALIKE} expected."
     if "embedded" in model:
-        file = folder / model["embedded"]["file"]
-        report = check_embedded((folder / "model.onnx").read_bytes(), file.read_bytes(), model["preprocessing"], None)
+        embedded = member(folder, model["embedded"]["file"])
+        report = check_embedded(member(folder, "model.onnx").read_bytes(), embedded.read_bytes(), model["preprocessing"], None)
         figures["parity of embedded"] = report.worst.relative
         if not report.passed:
-            yield f"{file} computes something else than model.onnx: {report.worst}."
+            yield f"{embedded} computes something else than model.onnx: {report.worst}."
 
 
 def _correlation(one: Tensor, other: Tensor) -> float:

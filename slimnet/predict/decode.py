@@ -87,11 +87,8 @@ def check_shape(name: str, given: tuple[int, int], size: tuple[int, int]) -> Non
     Raises:
         FileFormatError: if so.
     """
-    width, height = given
-    scale = max(1.0, size[0] / height, size[1] / width)
-    if scale**2 * width * height > _limit():
-        what = f"is {width:,}×{height:,} pixels: too narrow to be brought to {size[1]}×{size[0]}; crop it first."
-        raise FileFormatError(f"{name} {what}")
+    if (fault := preprocess.size_fault(given, size)) is not None:
+        raise FileFormatError(f"{name} {fault}")
 
 
 def _file(source: Source) -> BinaryIO:
@@ -139,17 +136,9 @@ def _formats() -> tuple[str, ...]:
     return tuple(name for name in FORMATS if name in Image.OPEN)
 
 
-def _limit() -> int:
-    return Image.MAX_IMAGE_PIXELS or 1 << 62
-
-
 def _check_size(image: Image.Image) -> None:
-    if image.width * image.height > _limit():
-        raise FileFormatError(_too_large(image.width * image.height))
-
-
-def _too_large(pixels: int) -> str:
-    return f"has {pixels:,} pixels: at most {_limit():,} are decoded. Make it smaller first."
+    if (fault := preprocess.size_fault(image.size)) is not None:
+        raise FileFormatError(fault)
 
 
 def _check_depth(image: Image.Image) -> None:
@@ -194,7 +183,7 @@ def _reason(error: Exception) -> str:
         return "does not exist."
     if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
         found = re.search(r"\d+", str(error))
-        return _too_large(int(found[0])) if found else "is too large to be decoded."
+        return (preprocess.size_fault((int(found[0]), 1)) if found else None) or "is too large to be decoded."
     if isinstance(error, UnidentifiedImageError):
         return f"is no picture that can be read: known are {', '.join(_formats())}."
     if isinstance(error, OSError) and error.strerror:

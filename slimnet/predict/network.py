@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slimnet import preprocess
-from slimnet.errors import ArgumentError, FileFormatError
+from slimnet.errors import ArgumentError, FileFormatError, MeasureError
 from slimnet.export import Bundle
-from slimnet.measure.sessions import open_session
+from slimnet.measure.classifier import Classifier
 from slimnet.predict.results import Candidate
 
 Array = NDArray[np.float32]
@@ -38,13 +38,10 @@ class Network:
     def __init__(self, bundle: Bundle, file: Path, *, threads: int, top: int) -> None:
         self.labels, self.rule = _described(bundle)
         self._top = min(top, len(self.labels))
-        self._session = open_session(file, threads=threads)
-        (given,), (output,) = self._session.get_inputs(), self._session.get_outputs()
-        self._input, self._output = given.name, output.name
-        if output.shape[1:] != [len(self.labels)]:
-            raise FileFormatError(
-                f"{bundle.path / 'model.json'} has {len(self.labels)} labels, the network gives {output.shape}."
-            )
+        self._network = Classifier(file, threads=threads)
+        shape = self._network.output.shape
+        if shape[1:] != [len(self.labels)]:
+            raise FileFormatError(f"{bundle.path / 'model.json'} has {len(self.labels)} labels, the network gives {shape}.")
 
     def assembled(self, pixels: Sequence[bytes]) -> Array:
         """Pixels of N pictures, each (H, W, C) of the right size, as (N, C, H, W)."""
@@ -52,8 +49,15 @@ class Network:
         return preprocess.normalised_batch(np.frombuffer(b"".join(pixels), np.uint8).reshape(shape), self.rule)
 
     def run(self, inputs: Array) -> Array:
-        """Logits (N, classes) of (N, C, H, W)."""
-        (logits,) = self._session.run([self._output], {self._input: inputs})
+        """Logits (N, classes) of (N, C, H, W).
+
+        Raises:
+            MeasureError: if the network does not run, or gives another number of classes.
+            TimeLimitError: if it takes too long.
+        """
+        logits = self._network.run(inputs)
+        if logits.shape[1] != len(self.labels):
+            raise MeasureError(f"{self._network.name} gives {logits.shape[1]} classes, there are {len(self.labels)} labels.")
         return np.asarray(logits, np.float32)
 
     def best(self, logits: Array) -> list[tuple[Candidate, ...]]:

@@ -18,6 +18,11 @@ def ready_names() -> tuple[str, ...]:
     return tuple(sorted(path.parent.name for path in _HERE.glob("*/model.json")))
 
 
+def is_ready(folder: Path) -> bool:
+    """Whether a folder is a bundle that is shipped, where it was installed."""
+    return folder.resolve().parent == _HERE.resolve()
+
+
 def ready_bundle(name: str) -> Path:
     """The folder of a shipped bundle.
 

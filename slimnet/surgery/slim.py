@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from slimnet._foreign import no_exit
 from slimnet.errors import ArgumentError, SurgeryError, VerificationError
 from slimnet.graph import ExampleInputs, as_inputs, check_model, in_eval_mode
 from slimnet.surgery.bake import baked_copy, shared_copy, unshare
@@ -169,7 +170,8 @@ def _problem(model: nn.Module, example_inputs: ExampleInputs, plan: Plan) -> str
     small = plan.apply(shared_copy(model))
     with in_eval_mode(small), torch.no_grad():
         try:
-            small(*as_inputs(example_inputs))
+            with no_exit(type(small).__name__):
+                small(*as_inputs(example_inputs))
         except Exception as error:
             return " ".join(str(error).split())[:120] or type(error).__name__
     return ""

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from slimnet._files import read_json, read_tensors, write_json, write_tensors
+from slimnet._folder import holds, member
 from slimnet.errors import FileFormatError
 from slimnet.training.state import State
 
@@ -42,7 +43,7 @@ def load_checkpoint(folder: Path, state: State) -> None:
     """
     path = folder / TENSORS
     try:
-        tensors = read_tensors(path)
+        tensors = read_tensors(member(folder, TENSORS))
         values = _values(path)
         if checksum(tensors) != values.get("checksum"):
             raise FileFormatError(f"{path} is corrupt: its checksum does not match.")
@@ -80,5 +81,5 @@ def _values(path: Path) -> dict[str, Any]:
 
 def _check_companion(folder: Path) -> None:
     """A ``checkpoint.json`` that cannot be read is a sign of a damaged disk: do not go on in silence."""
-    if (folder / VALUES).exists():
-        read_json(folder / VALUES)
+    if holds(folder, VALUES):
+        read_json(member(folder, VALUES))

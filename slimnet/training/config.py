@@ -68,6 +68,8 @@ class TrainConfig:
         data_options: options of the data set's own, e.g. ``{"drop_leaked": True}`` (see `slimnet.data.load_data`).
         augment: changes to the data set's customary augmentation, e.g. ``{"erase": 0.25, "flip": False}`` (see
             `slimnet.data.Augment`).
+        cut: ``"settled"``: as soon as the selection is final, closed channels are cut out and the smaller network is trained on,
+            where that gives the same; ``"never"``: the masked network is trained to the end.
         device: ``"auto"``, ``"cpu"``, ``"cuda"`` ….
         num_workers: loader processes for data that streams from disk; None: one a core, up to 8.
         sync_bn: whether batch statistics are shared between processes.
@@ -114,6 +116,7 @@ class TrainConfig:
     normalise: Literal["dataset", "imagenet"] | None = None
     data_options: Mapping[str, bool] = field(default_factory=dict)
     augment: Mapping[str, float] = field(default_factory=dict)
+    cut: str = "settled"
     device: str = "auto"
     num_workers: int | None = None
     sync_bn: bool = True

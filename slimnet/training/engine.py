@@ -8,13 +8,17 @@ from pathlib import Path
 from typing import Any
 
 from slimnet._files import atomic_file, check_free, check_output, claim_run, json_bytes
+from slimnet._folder import holds
+from slimnet._foreign import no_exit
 from slimnet.errors import ArgumentError, FileFormatError
 from slimnet.methods.soft import SoftMethod
+from slimnet.models import Trust, check_trusted
 from slimnet.training.average import make_average
 from slimnet.training.checkpoint import TENSORS, VALUES, load_checkpoint
 from slimnet.training.config import TrainConfig, check_names
 from slimnet.training.distributed import Team, join_team
 from slimnet.training.finish import finish
+from slimnet.training.live_flops import LiveFlops
 from slimnet.training.loop import Loop
 from slimnet.training.metrics import METRICS, SELECTION, keep_epochs
 from slimnet.training.optim import make_optimizer
@@ -36,17 +40,20 @@ def train(
     resume: bool = False,
     force: bool = False,
     progress: Progress | bool | None = None,
+    trust_code: bool = False,
     **settings: Any,
 ) -> Run:
     """Train a network, with or without pruning, and leave a run directory.
 
     Args:
         out: the run directory.
-        model: name of a model, or ``"package.module:function"``.
+        model: name of a model, or ``"package.module:function"``, a factory of your own: it is named here, so its code is run.
         data: name of a data set; ``"digits"`` if left out.
         resume: go on with the run in ``out``. Its own settings hold; those given again must be the same.
         force: overwrite the run in ``out``.
         progress: None writes progress to stderr, False writes nothing; or a :class:`Progress` of your own.
+        trust_code: let a factory of the user's own that a ``config.json`` names build the network of a run that is resumed,
+            or of a teacher. Without it, only the one that ``model`` names does.
         **settings: the other fields of :class:`~slimnet.training.TrainConfig`, e.g. ``method``, ``epochs``,
             ``lr``.
 
@@ -57,7 +64,8 @@ def train(
         ArgumentError: if a setting is unknown or out of its range, ``out`` exists or is being written by another
             process, or a setting contradicts the run.
         DataError: if the data is missing or malformed.
-        ModelError: if the model is unknown, or does not fit the data or the initial weights.
+        ModelError: if the model is unknown, or does not fit the data or the initial weights; or a run names a factory that is not
+            trusted.
         FileFormatError: if the run to be resumed is missing or corrupt.
         TrainingError: if the loss is not a number.
         WriteError: if a file of the run cannot be written; the last checkpoint stands.
@@ -66,16 +74,18 @@ def train(
     folder = Path(out)
     given = {name: value for name, value in (("model", model), ("data", data)) if value is not None} | settings
     check_names(given)
-    config = _resumed(folder, given) if resume else _fresh(folder, given, force=force)
+    config = _resumed(folder, given, trust_code or model or False) if resume else _fresh(folder, given, force=force)
+    trust: Trust = trust_code or config.model  # the network is named by the caller, or was checked
     if resume and is_finished(folder):
-        return Run.open(folder)
+        return Run.open(folder, trust_code=trust)
     crew = join_team(config.device)
     shown = progress if isinstance(progress, Progress) else Progress(quiet=progress is False)
-    with claim_run(folder) if crew.is_main else nullcontext():
+    with claim_run(folder) if crew.is_main else nullcontext(), no_exit(config.model):
         if crew.is_main and not resume:
             check_output(folder, force=force)  # another process may have been faster
-        _train(config, crew, folder, resume=resume, progress=shown if crew.is_main else Progress(quiet=True))
-    return Run.open(folder)
+        shown = shown if crew.is_main else Progress(quiet=True)
+        _train(config, crew, folder, resume=resume, progress=shown, trust_code=trust)
+    return Run.open(folder, trust_code=trust)
 
 
 def _fresh(folder: Path, given: dict[str, Any], *, force: bool) -> TrainConfig:
@@ -88,7 +98,7 @@ def _fresh(folder: Path, given: dict[str, Any], *, force: bool) -> TrainConfig:
     return config
 
 
-def _resumed(folder: Path, given: dict[str, Any]) -> TrainConfig:
+def _resumed(folder: Path, given: dict[str, Any], trust_code: Trust) -> TrainConfig:
     check_free(folder)
     try:
         config = read_config(folder, read_record(folder))
@@ -102,13 +112,16 @@ def _resumed(folder: Path, given: dict[str, Any]) -> TrainConfig:
             had = replace(had, widths=())
         if value != had and not (name in AUTO and value == "auto"):
             raise ArgumentError(f"`{name}` was {had!r} when the run in {folder} began, got {value!r}: leave it out.")
+    check_trusted(config.model, folder / CONFIG, trust_code)
     return config
 
 
-def _train(config: TrainConfig, crew: Team, folder: Path, *, resume: bool, progress: Progress) -> None:
-    has_checkpoint = resume and (folder / TENSORS).is_file()
-    job = prepare(config, crew, weights=not has_checkpoint, say=progress.say)
+def _train(config: TrainConfig, crew: Team, folder: Path, *, resume: bool, progress: Progress, trust_code: Trust) -> None:
+    has_checkpoint = resume and holds(folder, TENSORS)
+    recorded = read_record(folder)["data"] if resume else None
+    job = prepare(config, crew, weights=not has_checkpoint, say=progress.say, trust_code=trust_code, recorded=recorded)
     state = start_state(job)
+    flops = LiveFlops(job.model, job.groups, job.example.to(crew.device))  # of the network at full size
     if has_checkpoint:
         load_checkpoint(folder, state)
     if crew.is_main:
@@ -116,8 +129,9 @@ def _train(config: TrainConfig, crew: Team, folder: Path, *, resume: bool, progr
     crew.wait()
     synced = synced_norms(job.model, enabled=config.sync_bn and crew.world_size > 1)
     with synced, SignalWatch() as watch:  # before and after, there is nothing to save: a signal just ends the process
-        loop = Loop(job, state, folder, watch, progress)
+        loop = Loop(job, state, folder, watch, progress, flops)
         if not has_checkpoint:
+            loop.begin()
             loop.save()
         loop.run()
     if crew.is_main:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from slimnet._foreign import no_exit
 from slimnet.data import Batches, Split
-from slimnet.errors import DataError, FileFormatError
+from slimnet.errors import DataError, MeasureError, TimeLimitError
+from slimnet.graph import in_eval_mode
 from slimnet.training.f1 import f1_scores, macro_f1
 from slimnet.training.precision import widened
 from slimnet.training.views import Views, averaged
@@ -94,10 +96,13 @@ def evaluate(
         DataError: if the split has no images, images that the network does not take, or labels that it has no
             output for.
     """
-    predict = _guarded(_module(model, device)) if isinstance(model, nn.Module) else onnx_predictor(Path(model))
-    where = device if isinstance(model, nn.Module) else "cpu"
-    batches = Batches(split, batch_size, mean=mean, std=std, device=where)
-    confusion, loss = tally(averaged(predict, views), batches.epoch(0))
+    if not isinstance(model, nn.Module):
+        batches = Batches(split, batch_size, mean=mean, std=std, device="cpu")
+        confusion, loss = tally(averaged(onnx_predictor(Path(model)), views), batches.epoch(0))
+        return replace(summarise(confusion, loss), views=views)
+    batches = Batches(split, batch_size, mean=mean, std=std, device=device)
+    with in_eval_mode(model), on_device(model, device):
+        confusion, loss = tally(averaged(_guarded(_module(model)), views), batches.epoch(0))
     return replace(summarise(confusion, loss), views=views)
 
 
@@ -166,52 +171,52 @@ def _guarded(predict: Predict) -> Predict:
     return guarded
 
 
-def _module(model: nn.Module, device: torch.device | str) -> Predict:
+def _module(model: nn.Module) -> Predict:
     def predict(images: Tensor) -> Tensor:
-        was_training = model.training
-        try:
-            logits: Tensor = model.eval()(images)
-            return logits
-        finally:
-            model.train(was_training)
+        with no_exit(type(model).__name__):
+            logits: Tensor = model(images)
+        return logits
 
-    model.to(device)
     return predict
+
+
+@contextmanager
+def on_device(model: nn.Module, device: torch.device | str) -> Iterator[None]:
+    """Inside, ``model`` is on ``device``; on leaving, every parameter and buffer is where it was."""
+    names = [*dict(model.named_parameters()), *dict(model.named_buffers())]
+    places = {name: _tensor(model, name).device for name in names}
+    model.to(device)
+    try:
+        yield
+    finally:
+        for name, place in places.items():
+            tensor = _tensor(model, name)
+            if tensor.device != place:
+                tensor.data = tensor.data.to(place)
+
+
+def _tensor(model: nn.Module, name: str) -> Tensor:
+    owner, _, entry = name.rpartition(".")
+    tensor: Tensor = getattr(model.get_submodule(owner), entry)
+    return tensor
 
 
 def onnx_predictor(path: Path | bytes) -> Predict:
     """A function that runs an ONNX file, or the contents of one, on the CPU: images in, logits out.
 
     Raises:
-        FileFormatError: if the file is missing or corrupt.
+        FileFormatError: if the file is missing or corrupt, or no classifier of images.
     """
-    import onnxruntime
+    from slimnet.measure.classifier import Classifier
 
-    if isinstance(path, Path) and not path.is_file():
-        raise FileFormatError(f"{path} does not exist.")
-    content, name = (str(path), str(path)) if isinstance(path, Path) else (path, "the network")
-    try:
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 4  # what goes wrong is said once, in the error
-        session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime raises a family of its own without a common public base
-        reason = str(error).strip().partition("\n")[0]
-        raise FileFormatError(f"{name} is not a readable ONNX file ({reason}): it may be truncated.") from None
-    entries = session.get_inputs()
-    if len(entries) != 1:
-        raise FileFormatError(f"{name} takes {len(entries)} inputs: only a classifier of images can be evaluated.")
-    key, fixed = entries[0].name, entries[0].shape[0] if entries[0].shape else None
+    network = Classifier(path)
 
     def predict(images: Tensor) -> Tensor:
-        array = np.ascontiguousarray(images.cpu().numpy())
-        parts = _of_size(array, fixed) if isinstance(fixed, int) else [array]
-        outputs = [session.run(None, {key: part})[0] for part in parts]
-        return torch.from_numpy(np.concatenate(outputs)[: len(array)])
+        try:
+            return torch.from_numpy(network.run(images.cpu().numpy()))
+        except TimeLimitError:
+            raise
+        except MeasureError as error:
+            raise DataError(f"the network cannot take images of shape {tuple(images.shape[1:])}: {error}") from None
 
-    return _guarded(predict)
-
-
-def _of_size(array: Any, size: int) -> list[Any]:
-    """Batches of exactly ``size``, for a file whose batch is fixed; the last one starts over where rows are missing."""
-    rows = np.arange(-(-len(array) // size) * size) % len(array)
-    return np.split(array[rows], len(rows) // size)
+    return predict

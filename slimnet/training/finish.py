@@ -10,6 +10,7 @@ from slimnet._files import write_tensors
 from slimnet.data import Batches
 from slimnet.errors import TrainingError
 from slimnet.methods import Dense
+from slimnet.training.cutting import full_size
 from slimnet.training.evaluate import Evaluation, summarise, tally
 from slimnet.training.metrics import append_metrics
 from slimnet.training.norms import reestimate_norms
@@ -48,7 +49,7 @@ def finish(job: Job, state: State, folder: Path) -> None:
         "norms_reestimated": renewed,
     }
     append_metrics(folder, line)
-    write_tensors(folder / MODEL, job.model.state_dict(), metadata={"format": "pt", "model": job.config.model})
+    write_tensors(folder / MODEL, full_size(job, state), metadata={"format": "pt", "model": job.config.model})
 
 
 def _best(state: State) -> Best:

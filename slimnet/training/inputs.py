@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Generator, Tensor, nn
+from torch import Tensor, nn
 
-from slimnet.data import Augment, Batches, Dataset, Split, load_data, stratified_indices
+from slimnet.data import Augment, Batches, Dataset, load_data, with_classes
+from slimnet.errors import DataError
 from slimnet.models import build_model
 from slimnet.training.config import TrainConfig
 
@@ -29,9 +31,8 @@ def load_config_data(config: TrainConfig) -> Dataset:
         image_size=config.image_size,
         normalise=config.normalise,
         data_options=config.data_options,
+        train_fraction=config.train_fraction,
     )
-    if config.train_fraction < 1:
-        dataset = replace(dataset, train=_part(dataset.train, config.train_fraction, config.seed))
     if not config.augment:
         return dataset
     return replace(
@@ -39,10 +40,25 @@ def load_config_data(config: TrainConfig) -> Dataset:
     )
 
 
-def _part(split: Split, fraction: float, seed: int) -> Split:
-    """A share of a split, the same of each class."""
-    count = max(1, round(len(split) * fraction))
-    return split.subset(stratified_indices(split.labels, count, Generator().manual_seed(seed)))
+def as_recorded(dataset: Dataset, recorded: Mapping[str, Any], *, who: str) -> Dataset:
+    """A data set as a network was trained on it: its order of classes, its mean and deviation.
+
+    Args:
+        dataset: as it was loaded now.
+        recorded: ``classes``, ``mean`` and ``std``, each only where it is known.
+        who: the network, for errors.
+
+    Raises:
+        DataError: if the classes are not the same, or there are other channels.
+    """
+    if recorded.get("classes"):
+        dataset = with_classes(dataset, recorded["classes"], who=who)
+    mean, std = recorded.get("mean"), recorded.get("std")
+    if mean is None or std is None:
+        return dataset
+    if len(mean) != len(dataset.mean):
+        raise DataError(f"{who} takes images of {len(mean)} channels, those of {dataset.name} have {len(dataset.mean)}.")
+    return replace(dataset, mean=tuple(mean), std=tuple(std))
 
 
 def build_config_model(config: TrainConfig, dataset: Dataset) -> nn.Module:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from slimnet.graph.groups import ChannelGroup
+from slimnet.graph.modes import in_eval_mode
 
 _Layer = nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.Linear
 
@@ -38,6 +39,11 @@ class LiveFlops:
         gone: dict[tuple[str, int], set[int]] = {}
         for name, mask in closed.items():
             group = self._groups[name]
+            if group.is_branch:
+                for module in group.inside if bool(mask.all()) else ():
+                    rows_of = self._shapes.get(f"{module}.weight", (0, 0))[0]
+                    gone.setdefault((f"{module}.weight", 0), set()).update(range(rows_of))
+                continue
             for rows in (*group.filters, *group.inputs):
                 index = rows.index[mask.to(rows.index.device)].reshape(-1)
                 gone.setdefault((rows.name, rows.dim), set()).update(index.tolist())
@@ -67,12 +73,10 @@ def _dense_flops(model: nn.Module, example: Tensor) -> tuple[dict[str, float], d
 
     layers = [(f"{name}.weight", module) for name, module in model.named_modules() if isinstance(module, _Layer)]
     handles = [module.register_forward_hook(note(name)) for name, module in layers]  # type: ignore[arg-type]
-    was_training = model.training
     try:
-        with torch.no_grad():
-            model.eval()(example)
+        with torch.no_grad(), in_eval_mode(model):
+            model(example)
     finally:
         for handle in handles:
             handle.remove()
-        model.train(was_training)
     return flops, shapes

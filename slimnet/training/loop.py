@@ -16,6 +16,7 @@ from slimnet.masks import SoftMask
 from slimnet.methods import Pruner
 from slimnet.training.average import close_average
 from slimnet.training.checkpoint import save_checkpoint
+from slimnet.training.cutting import settled_plan
 from slimnet.training.live_flops import LiveFlops
 from slimnet.training.metrics import append_metrics, append_selection
 from slimnet.training.objective import Objective, right_answers
@@ -33,12 +34,12 @@ CHECK_EVERY = 10  # steps between looks at the loss and at other processes on a 
 class Loop:
     """Takes a run from where its state stands to the end of its last epoch."""
 
-    def __init__(self, job: Job, state: State, folder: Path, watch: SignalWatch, progress: Progress) -> None:
-        self.job, self.state, self.folder, self.watch, self.progress = job, state, folder, watch, progress
+    def __init__(self, job: Job, state: State, folder: Path, watch: SignalWatch, progress: Progress, flops: LiveFlops) -> None:
+        self.job, self.state, self.folder, self.watch, self.progress, self.flops = job, state, folder, watch, progress, flops
         self.forward, self.statistics = wrap(job), Statistics(job)
-        self.flops = LiveFlops(job.model, job.groups, job.example.to(job.team.device))
         self.objective = Objective(job)
         self.steps = len(job.train_batches)
+        self._may_cut = True
 
     def run(self) -> None:
         """Train until the last epoch is over.
@@ -51,6 +52,11 @@ class Loop:
             set_rng(self.state.rng, self.job.team)
         while self.state.epoch < self.job.config.epochs:
             self.run_epoch()
+
+    def begin(self) -> None:
+        """Before the first step of a run that was not resumed: close what is closed from the start, and cut it out."""
+        self.state.pruner.begin(self.statistics)
+        self._cut_if_settled()
 
     def save(self) -> None:
         """Write a checkpoint of this moment (every process takes part)."""
@@ -72,7 +78,7 @@ class Loop:
         if self.job.team.is_main:
             append_metrics(self.folder, numbers)
             if (mask := mask_of(state.pruner)) is not None:
-                append_selection(self.folder, state.epoch, mask.selected())
+                append_selection(self.folder, state.epoch, filters_of(mask))
         state.epoch, state.step, state.totals = state.epoch + 1, 0, Totals.zero(self.job.team.device)
         self.save()
         self.progress.epoch(state.epoch, self.job.config.epochs, numbers)
@@ -154,6 +160,7 @@ class Loop:
         state.pruner.after_epoch(state.epoch, self.statistics)
         if state.average is not None:
             close_average(state.average, job.model)
+        self._cut_if_settled()
         val = validate(job, state.shown, state.epoch)
         is_closed = state.pruner.is_closed()
         if is_closed:
@@ -171,6 +178,20 @@ class Loop:
             "data_share": state.totals.data_seconds / spent if spent else 0.0,
         }
 
+    def _cut_if_settled(self) -> None:
+        """Go on with the cut network, where that trains like the masked one."""
+        job, state = self.job, self.state
+        if job.config.cut == "never" or state.plan is not None or not self._may_cut or not state.pruner.is_settled():
+            return
+        plan = settled_plan(job, state)
+        if isinstance(plan, str):
+            self._may_cut = False
+            self.progress.say(f"training goes on with the masked network: {plan}")
+            return
+        state.cut(plan)
+        self.forward = wrap(job)
+        self.progress.say("the selection is settled: training goes on with the cut network")
+
     def _show(self) -> None:
         if not self.progress.is_due():
             return
@@ -185,3 +206,8 @@ def mask_of(pruner: Pruner) -> SoftMask | None:
     """The mask of a method's state; None for a method without one."""
     mask = getattr(pruner, "mask", None)
     return mask if isinstance(mask, SoftMask) else None
+
+
+def filters_of(mask: SoftMask) -> dict[str, Tensor]:
+    """Group name → (size,) bool, the filters that are selected; residual branches are no filters."""
+    return {name: chosen for name, chosen in mask.selected().items() if not mask.groups[name].is_branch}

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from slimnet._files import append_line, write_bytes
+from slimnet._folder import holds
 from slimnet.errors import FileFormatError
 
 METRICS, SELECTION = "metrics.jsonl", "selection.jsonl"
@@ -46,7 +47,7 @@ def read_selection(folder: Path, sizes: Mapping[str, int]) -> list[dict[str, NDA
         FileFormatError: if a line is damaged, or of other groups.
     """
     path = folder / SELECTION
-    lines = _parsed(path, path.read_bytes().splitlines()) if path.exists() else []
+    lines = _parsed(path, path.read_bytes().splitlines()) if holds(folder, SELECTION) else []
     return [_unpacked(path, number, line, sizes) for number, line in enumerate(lines, 1)]
 
 
@@ -74,7 +75,7 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
         FileFormatError: if a line is not a JSON object.
     """
     path = folder / METRICS
-    if not path.exists():
+    if not holds(folder, METRICS):
         return []
     return _parsed(path, path.read_bytes().splitlines())
 
@@ -108,11 +109,11 @@ def keep_epochs(folder: Path, count: int) -> None:
 
 
 def _first_lines(path: Path, count: int) -> list[bytes]:
-    return path.read_bytes().splitlines()[:count] if path.exists() else []
+    return path.read_bytes().splitlines()[:count] if holds(path.parent, path.name) else []
 
 
 def _rewrite(path: Path, texts: list[bytes]) -> None:
-    if path.exists():
+    if holds(path.parent, path.name):
         write_bytes(path, b"".join(text + b"\n" for text in texts))
 
 

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from itertools import islice
+from itertools import chain, islice
 
 import torch
 from torch import Tensor, nn
 
+from slimnet.graph import in_eval_mode
+
 
 def reestimate_norms(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], *, limit: int = 64) -> None:
-    """Replace the running statistics of every batch norm by plain averages over some batches, in place.
+    """Replace the running statistics of every batch norm by averages over some batches, in place.
+
+    A batch counts by its images, so that a short last one weighs less. The mean is that of all the images; the variance is the
+    average of the (unbiased) variances within the batches, which is what the network was trained with. Batches of a single image
+    have no variance and are left out; where there are no others the statistics stay as they are.
 
     Weights, γ and β are not touched, so a closed channel stays exactly zero. Give batches of training images
     *without*
@@ -26,25 +32,29 @@ def reestimate_norms(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]],
     norms = [norm for norm in norms if norm.track_running_stats]
     if not norms:
         return
+    usable = (images for images, _ in islice(batches, limit) if len(images) > 1)
+    first = next(usable, None)
+    if first is None:
+        return
     with _averaging(model, norms), torch.no_grad():
-        for images, _ in islice(batches, limit):
+        seen = 0
+        for images in chain([first], usable):
+            seen += len(images)
+            for norm in norms:
+                norm.momentum = len(images) / seen
             model(images)
 
 
 @contextmanager
 def _averaging(model: nn.Module, norms: list[nn.modules.batchnorm._BatchNorm]) -> Iterator[None]:
-    """Inside: ``norms`` gather cumulative averages from zero, everything else is in eval mode."""
-    modes = [(module, module.training) for module in model.modules()]
+    """Inside: ``norms`` gather averages from zero, everything else is in eval mode."""
     momenta = [norm.momentum for norm in norms]
-    model.eval()
-    for norm in norms:
-        norm.reset_running_stats()
-        norm.momentum = None
-        norm.train()
-    try:
-        yield
-    finally:
-        for norm, momentum in zip(norms, momenta, strict=True):
-            norm.momentum = momentum
-        for module, mode in modes:
-            module.training = mode
+    with in_eval_mode(model):
+        for norm in norms:
+            norm.reset_running_stats()
+            norm.train()
+        try:
+            yield
+        finally:
+            for norm, momentum in zip(norms, momenta, strict=True):
+                norm.momentum = momentum

@@ -14,6 +14,7 @@ from slimnet.methods import Method
 OPTIMIZERS = ("sgd", "adamw")
 SCHEDULES = ("step", "cosine", "constant")
 PRECISIONS = ("auto", "fp32", "bf16")
+CUTS = ("settled", "never")
 NORMALISATIONS = (None, "dataset", "imagenet")
 FLAGS = ("download", "soft_labels", "decay_norm", "compile", "sync_bn", "reestimate_norm", "shut_branches")
 
@@ -100,4 +101,5 @@ CHOICES = {
     "schedule": SCHEDULES,
     "precision": PRECISIONS,
     "normalise": NORMALISATIONS,
+    "cut": CUTS,
 }

@@ -11,13 +11,14 @@ import torch
 from torch import Tensor, nn
 
 from slimnet._files import read_json, read_tensors
+from slimnet._folder import holds, member, refuse_links
 from slimnet.data import Dataset
 from slimnet.errors import ArgumentError, FileFormatError, ModelError
 from slimnet.graph import ChannelGroup, channel_groups, prunable
 from slimnet.methods import Method
-from slimnet.models import build_model
+from slimnet.models import Trust, build_model, check_trusted
 from slimnet.training.config import TrainConfig
-from slimnet.training.inputs import load_config_data
+from slimnet.training.inputs import as_recorded, load_config_data
 from slimnet.training.metrics import METRICS, read_metrics
 
 CONFIG, MODEL = "config.json", "model.safetensors"
@@ -38,6 +39,7 @@ class Run:
         metrics: one dictionary an epoch.
         result: the last line: best epoch (from 0), accuracy and loss on the validation and the test split.
         target: what the widths were chosen for, and what was predicted of them; None without a target.
+        trust_code: which factory of the user's own may be run to build the network (see `slimnet.models.trust`).
     """
 
     path: Path
@@ -47,10 +49,16 @@ class Run:
     metrics: list[dict[str, Any]]
     result: dict[str, Any]
     target: dict[str, Any] | None = None
+    trust_code: Trust = False
 
     @classmethod
-    def open(cls, path: str | Path) -> Run:
-        """Open a run directory.
+    def open(cls, path: str | Path, *, trust_code: Trust = False) -> Run:
+        """Open a run directory. No code is run.
+
+        Args:
+            path: the directory.
+            trust_code: True, or ``"package.module:function"``: let a factory of the user's own that ``config.json`` names build
+                the network, any or this one alone. Without it, only networks of slimnet and torchvision are built.
 
         Raises:
             FileFormatError: if it is no run, or the run did not finish.
@@ -65,7 +73,8 @@ class Run:
             raise FileFormatError(f"{folder / CONFIG} does not describe the data of a run.")
         if len(lines) - 1 != config.epochs or not lines[-1].keys() >= RESULT:
             raise FileFormatError(f"{folder / METRICS} lacks lines of the {config.epochs} epochs or the result: it was changed.")
-        return cls(folder, config, record["data"], record["environment"], lines[:-1], lines[-1], record.get("target"))
+        found = (config, record["data"], record["environment"], lines[:-1], lines[-1], record.get("target"))
+        return cls(folder, *found, trust_code=trust_code)
 
     @property
     def method(self) -> Method:
@@ -99,7 +108,12 @@ class Run:
         return tuple(self.data["std"])
 
     def build_model(self) -> nn.Module:
-        """The network with fresh weights, on the CPU."""
+        """The network with fresh weights, on the CPU.
+
+        Raises:
+            ModelError: if a factory is to build it that is not trusted.
+        """
+        check_trusted(self.config.model, self.path / CONFIG, self.trust_code)
         return build_model(self.config.model, num_classes=len(self.classes), in_channels=self.image_shape[0])
 
     def load_model(self) -> nn.Module:
@@ -107,8 +121,9 @@ class Run:
 
         Raises:
             FileFormatError: if ``model.safetensors`` is corrupt or does not fit.
+            ModelError: if a factory is to build it that is not trusted.
         """
-        path = self.path / MODEL
+        path = member(self.path, MODEL)
         model, tensors = self.build_model(), read_tensors(path)
         try:
             model.load_state_dict(tensors)
@@ -118,8 +133,12 @@ class Run:
         return model.eval()
 
     def dataset(self) -> Dataset:
-        """The data set of the run, with the same splits."""
-        return load_config_data(self.config)
+        """The data set of the run: the same splits, classes in the order of the outputs, the mean and deviation of training.
+
+        Raises:
+            DataError: if it is missing now, or has other classes.
+        """
+        return as_recorded(load_config_data(self.config), self.data, who=f"the run {self.path}")
 
     def example_input(self, count: int = 2) -> Tensor:
         """Random images (count, C, H, W) of the right shape; the same every time."""
@@ -132,7 +151,7 @@ class Run:
 
     def masks(self) -> dict[str, Tensor]:
         """Closed channels of the result: group name → (size,) bool, true where all filters are exactly 0."""
-        tensors = read_tensors(self.path / MODEL)
+        tensors = read_tensors(member(self.path, MODEL))
         return {group.name: _closed(group, tensors) for group in self.groups}
 
 
@@ -147,20 +166,22 @@ def _closed(group: ChannelGroup, tensors: dict[str, Tensor]) -> Tensor:
 
 def is_finished(folder: Path) -> bool:
     """Whether the run in ``folder`` came to its end: its result is written last."""
-    return (folder / MODEL).is_file() and (folder / METRICS).is_file()
+    return holds(folder, MODEL) and holds(folder, METRICS)
 
 
 def read_record(folder: Path) -> dict[str, Any]:
     """``config.json`` of a run.
 
     Raises:
-        FileFormatError: if it is missing, corrupt, or of something else.
+        FileFormatError: if it is missing, corrupt, or of something else; or if the folder holds a link.
     """
-    if not (folder / CONFIG).is_file():
+    if folder.is_dir():
+        refuse_links(folder)
+    if not holds(folder, CONFIG):
         reasons = {"it holds no config.json": folder.is_dir(), "it is a file": folder.is_file()}
         reason = next((reason for reason, holds in reasons.items() if holds), "there is no such folder")
         raise FileFormatError(f"{folder} is not a run: {reason}.")
-    record = read_json(folder / CONFIG)
+    record = read_json(member(folder, CONFIG))
     if not {"train", "data", "environment"} <= record.keys():
         raise FileFormatError(f"{folder / CONFIG} does not describe a run.")
     return record

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib.metadata import version
@@ -12,14 +13,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from slimnet._foreign import no_exit
 from slimnet._say import Say
 from slimnet.data import Batches, Dataset, Split
 from slimnet.errors import ArgumentError, FileFormatError, ModelError
-from slimnet.graph import ChannelGroup, channel_groups, in_eval_mode
-from slimnet.models import check_file, check_model, load_weights
+from slimnet.graph import ChannelGroup, channel_groups, in_eval_mode, residual_branches
+from slimnet.models import Trust, check_file, check_model, load_weights
 from slimnet.training.config import TrainConfig
 from slimnet.training.distributed import Team
-from slimnet.training.inputs import build_config_model, example_images, load_config_data
+from slimnet.training.inputs import as_recorded, build_config_model, example_images, load_config_data
 from slimnet.training.precision import Precision, resolve_precision
 from slimnet.training.target import with_target
 from slimnet.training.teacher import Teacher, load_teacher
@@ -116,14 +118,24 @@ def environment(team: Team) -> dict[str, Any]:
     }
 
 
-def prepare(config: TrainConfig, team: Team, *, weights: bool = True, say: Say = print) -> Job:
+def prepare(
+    config: TrainConfig,
+    team: Team,
+    *,
+    weights: bool = True,
+    say: Say = print,
+    trust_code: Trust = False,
+    recorded: Mapping[str, Any] | None = None,
+) -> Job:
     """Load the data, build the network, find its channel groups, settle the precision.
 
     Args:
-        config: the settings.
+        config: the settings; the network that they name is trusted.
         team: the processes.
         weights: whether to read the initial weights (not when a checkpoint will replace them).
         say: told, in a line, what takes a while.
+        trust_code: which factory the teacher may be built by.
+        recorded: of a run that is resumed: classes, mean and deviation that it began with.
 
     Raises:
         SlimnetError: if anything does not fit; nothing has been written then.
@@ -133,7 +145,7 @@ def prepare(config: TrainConfig, team: Team, *, weights: bool = True, say: Say =
         check_file(config.init)
     if config.teacher and not Path(config.teacher).exists():
         raise FileFormatError(f"the teacher {config.teacher} does not exist: give a finished run, or a file of weights.")
-    dataset = load_config_data(config)
+    dataset = as_recorded(load_config_data(config), recorded or {}, who="the run")
     for note in dataset.notes:
         say(note)
     _check_batch(config, dataset, team)
@@ -147,8 +159,10 @@ def prepare(config: TrainConfig, team: Team, *, weights: bool = True, say: Say =
     example = example_images(dataset)
     _check_output(model, example, dataset, config)
     groups = channel_groups(model, example, couple=config.method.couple)
-    teacher = load_teacher(config, dataset, team.device)
+    teacher = load_teacher(config, dataset, team.device, trust_code=trust_code)
     config, target = with_target(config, model, example, groups, team, say)
+    if config.method.closes_branches:
+        groups += residual_branches(model, example)
     job = Job(config, team, dataset, model.to(team.device), groups, example, teacher, target)
     if "auto" in (config.precision, config.channels_last):
         say("measuring which precision is faster")
@@ -171,7 +185,7 @@ def _check_batch(config: TrainConfig, dataset: Dataset, team: Team) -> None:
 def _check_output(model: nn.Module, example: Tensor, dataset: Dataset, config: TrainConfig) -> None:
     shape = tuple(example.shape[1:])
     try:
-        with in_eval_mode(model), torch.no_grad():
+        with in_eval_mode(model), torch.no_grad(), no_exit(config.model):
             logits = model(example)
     except Exception as error:  # a network may raise anything on images it was not made for
         reason = " ".join(str(error).split())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,6 +13,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from slimnet.errors import FileFormatError
 from slimnet.methods import Pruner
+from slimnet.surgery import Plan, move_optimizer
 from slimnet.training.distributed import Team
 
 
@@ -61,6 +63,8 @@ class State:
     Attributes:
         epoch: the epoch at hand, from 0; equal to the number of epochs once all are over.
         step: steps of that epoch already done.
+        plan: how the network was cut; None as long as it has its full size. After the cut ``model``, ``average``, ``best``
+            and the optimiser are those of the cut network.
     """
 
     model: nn.Module
@@ -72,11 +76,29 @@ class State:
     best: Best | None = None
     rng: Tensor = field(default_factory=lambda: torch.empty(0))
     average: AveragedModel | None = None
+    plan: Plan | None = None
 
     @property
     def shown(self) -> nn.Module:
         """The network that is validated and kept: the running average of the weights where there is one."""
         return self.model if self.average is None else self.average.module
+
+    def cut(self, plan: Plan) -> None:
+        """Cut the network, its running average and the optimiser along with them, in place.
+
+        Raises:
+            SurgeryError: if the plan was made for another network.
+        """
+        tensors = (*self.model.parameters(), *self.model.buffers())
+        before = copy.deepcopy(self.model, {id(tensor): tensor for tensor in tensors})  # the same tensors, in modules of its own
+        _apply(plan, self.model)
+        move_optimizer(self.optimizer, before, self.model, plan)
+        for parameter, entries in self.optimizer.state.items():
+            entries.update({key: _laid_out_like(parameter, value) for key, value in entries.items() if isinstance(value, Tensor)})
+        if self.average is not None:
+            _apply(plan, self.average.module)
+        self.pruner.release()
+        self.plan = plan
 
     def note_best(self, accuracy: float, loss: float) -> None:
         """Keep the weights of this epoch if it is the best so far."""
@@ -111,6 +133,7 @@ class State:
             "seconds": [self.totals.data_seconds, self.totals.step_seconds],
             "best": best,
             "pruner": self.pruner.state_dict()["values"],
+            **({"plan": self.plan.as_dict()} if self.plan else {}),
         }
 
     def load(self, tensors: dict[str, Tensor], values: dict[str, Any]) -> None:
@@ -127,6 +150,8 @@ class State:
 
     def _load(self, tensors: dict[str, Tensor], values: dict[str, Any]) -> None:
         device = self.totals.sums.device
+        if "plan" in values:
+            self.cut(Plan.from_dict(values["plan"]))
         self.model.load_state_dict(_part(tensors, "model"))
         if self.average is not None:
             self.average.load_state_dict(_part(tensors, "average"))
@@ -137,6 +162,16 @@ class State:
         if values["best"] is not None:
             weights = {name: tensor.to(device) for name, tensor in _part(tensors, "best").items()}
             self.best = Best(weights=weights, **values["best"])
+
+
+def _apply(plan: Plan, model: nn.Module) -> None:
+    """Cut ``model`` in place, and keep its memory format."""
+    last = [
+        p.is_contiguous(memory_format=torch.channels_last) and not p.is_contiguous() for p in model.parameters() if p.dim() == 4
+    ]
+    plan.apply(model)
+    if any(last):
+        model.to(memory_format=torch.channels_last)
 
 
 def _part(tensors: dict[str, Tensor], part: str) -> dict[str, Tensor]:
@@ -160,6 +195,10 @@ def _load_optimizer(optimizer: Optimizer, tensors: dict[str, Tensor]) -> None:
     for name, tensor in tensors.items():
         number, _, key = name.partition("/")
         parameter = parameters[int(number)]
-        like_parameter = tensor.shape == parameter.shape and tensor.dim() > 0
-        value = torch.empty_like(parameter).copy_(tensor) if like_parameter else tensor
-        optimizer.state[parameter][key] = value.detach()
+        optimizer.state[parameter][key] = _laid_out_like(parameter, tensor)
+
+
+def _laid_out_like(parameter: Tensor, tensor: Tensor) -> Tensor:
+    """A tensor of the optimiser's state in the memory format of its parameter, where it has its shape."""
+    like_parameter = tensor.shape == parameter.shape and tensor.dim() > 0
+    return (torch.empty_like(parameter).copy_(tensor) if like_parameter else tensor).detach()

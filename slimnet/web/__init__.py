@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from slimnet.web.runtime import VERSION, fetch_runtime
+from slimnet.web.serve import SiteServer
 from slimnet.web.site import Site, build_site
 
-__all__ = ["VERSION", "Site", "build_site", "fetch_runtime"]
+__all__ = ["VERSION", "Site", "SiteServer", "build_site", "fetch_runtime"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
@@ -15,9 +14,10 @@ from slimnet import preprocess
 from slimnet._files import atomic_folder, check_output, claims_folder, read_json, write_json
 from slimnet._say import Say, silent
 from slimnet.errors import ArgumentError, FileFormatError
-from slimnet.export import Bundle, read_bundle
+from slimnet.export import Bundle, _seal, read_bundle
 from slimnet.web.examples import copy_examples, example_names
 from slimnet.web.runtime import VERSION, fetch_runtime, unpack_runtime
+from slimnet.web.serve import POLICY
 
 FORMAT = "slimnet-site"
 PAGE = (
@@ -102,8 +102,11 @@ def build_site(
     networks = _networks(source)
     with atomic_folder(out, force=force, ours=_names_in(out)) as folder:
         for name in ("model.json", *(network["file"] for network in networks)):
-            shutil.copyfile(source.path / name, folder / name)
-        _write_page(folder, title, card=_copy_card(source, folder))
+            _copy(source, name, folder)
+        card = _seal.lists(CARD, source.model)
+        if card:
+            _copy(source, CARD, folder)
+        _write_page(folder, title, card=card)
         (folder / "runtime").mkdir()
         unpack_runtime(archive, folder / "runtime", webgpu=webgpu)
         shown = copy_examples(example_files, folder)
@@ -144,15 +147,13 @@ def _write_page(folder: Path, title: str, *, card: bool) -> None:
         (folder / name).write_bytes(static.joinpath(name).read_bytes())
     page = Template(static.joinpath("index.html").read_text(encoding="utf-8"))
     link = f' <a href="{CARD}">About the networks</a>.' if card else ""
-    text = page.substitute(title=escape(title), version=VERSION, card=link)
+    text = page.substitute(title=escape(title), version=VERSION, card=link, policy=POLICY)
     (folder / "index.html").write_text(text, encoding="utf-8")
 
 
-def _copy_card(bundle: Bundle, folder: Path) -> bool:
-    card = bundle.path / CARD
-    if card.is_file():
-        shutil.copyfile(card, folder / CARD)
-    return card.is_file()
+def _copy(bundle: Bundle, name: str, folder: Path) -> None:
+    """What is published is what the bundle lists, byte for byte."""
+    (folder / name).write_bytes(_seal.verified(bundle.path, name, bundle.model))
 
 
 def _check_old_site(out: Path, *, force: bool) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import platform
-from pathlib import Path
+
+from slimnet.measure.machine import processor_flags
 
 VNNI = frozenset({"avx512_vnni", "avx_vnni"})
 """Flags of processors with instructions that sum products of bytes in 32 bits."""
@@ -22,12 +23,3 @@ def needs_reduced_range(flags: frozenset[str] | None = None, *, machine: str | N
     if (machine or platform.machine()).lower() not in _X86:
         return False
     return not VNNI & (processor_flags() if flags is None else flags)
-
-
-def processor_flags(path: Path = Path("/proc/cpuinfo")) -> frozenset[str]:
-    """The flags of the first processor; empty where the system does not tell."""
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return frozenset()
-    return next((frozenset(line.partition(":")[2].split()) for line in lines if line.startswith("flags")), frozenset())

@@ -15,7 +15,7 @@ import numpy as np
 from slimnet._files import scratch_folder
 from slimnet.errors import MeasureError
 from slimnet.measure.costs.store import Target
-from slimnet.measure.sessions import open_session
+from slimnet.measure.runtime import Session, open_session
 
 WARM_UP, LEAST = 3, 5
 ENOUGH = 10.0
@@ -70,7 +70,7 @@ def profile_nodes(model: Path | bytes, target: Target, *, runs: int = 20) -> Nod
     with scratch_folder("profile") as folder:
         session = open_session(model, threads=target.threads, profile=folder / "profile")
         _walls([session], target, runs)
-        return NodeTimes(tuple(_nodes(_events(Path(session.end_profiling())))))
+        return NodeTimes(tuple(_nodes(_events(Path(session.raw.end_profiling())))))
 
 
 def profile_network(model: Path | bytes, target: Target, *, runs: int = 20) -> tuple[NodeTimes, float]:
@@ -94,16 +94,16 @@ def profile_network(model: Path | bytes, target: Target, *, runs: int = 20) -> t
     with scratch_folder("profile") as folder:
         session = open_session(model, threads=target.threads, profile=folder / "profile")
         walls = _walls([session, open_session(model, threads=target.threads)], target, runs)[1]
-        events = _events(Path(session.end_profiling()))
+        events = _events(Path(session.raw.end_profiling()))
     inside = _by_name(events)
     totals = np.sum([times[WARM_UP:] for times in inside.values()], axis=0)
     return NodeTimes(tuple(_nodes(events))), max(float(np.median(np.asarray(walls) / 1e3 - totals)), 0.0)
 
 
-def _walls(sessions: Sequence[Any], target: Target, runs: int) -> list[list[int]]:
+def _walls(sessions: Sequence[Session], target: Target, runs: int) -> list[list[int]]:
     """Nanoseconds of each run of each session, in turns, after those that warm up."""
     rng = np.random.default_rng(0)
-    feed = {spec.name: _random(spec, target, rng) for spec in sessions[0].get_inputs()}
+    feed = {spec.name: _random(spec, target, rng) for spec in sessions[0].inputs}
     walls: list[list[int]] = [[] for _ in sessions]
     try:
         begun = time.monotonic()
@@ -112,7 +112,7 @@ def _walls(sessions: Sequence[Any], target: Target, runs: int) -> list[list[int]
                 break
             for times, session in zip(walls, sessions, strict=True):
                 start = time.perf_counter_ns()
-                session.run(None, feed)
+                session.raw.run(None, feed)
                 times.append(time.perf_counter_ns() - start)
     except Exception as error:  # onnxruntime's errors share no base class
         raise MeasureError(f"the network does not run: {' '.join(str(error).split())}") from None

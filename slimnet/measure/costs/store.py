@@ -16,7 +16,7 @@ from slimnet.errors import ArgumentError
 from slimnet.measure.machine import environment
 
 FORMAT = "slimnet-costs/2"
-_IDENTITY = ("cpu", "system", "onnxruntime")
+_IDENTITY = ("cpu", "instructions", "system", "onnxruntime")
 
 
 def _machine() -> dict[str, Any]:
@@ -32,7 +32,7 @@ class Target:
         threads: of a session.
         batch: images a run.
         precision: ``"fp32"``.
-        machine: processor, system and version of the runtime; this one's.
+        machine: processor, its instruction set, system and version of the runtime; this one's.
 
     Raises:
         ArgumentError: if a number is below 1.

@@ -1,0 +1,142 @@
+"""Accuracy at equal milliseconds: the networks of the campaign against the shallower dense ones that a user would take instead.
+
+    SLIMNET_DATA=DATA python benchmarks/frontier.py make [--work runs/campaign]    # bundles and accuracies; nothing is timed
+    python benchmarks/frontier.py time [--seconds 60]                              # paired timings, on an idle machine
+
+Dense: ResNet-20, -32, -44 and -56. The weights of 20 and 56 are evaluated here on all 10,000 test images; those of 32 and 44 are
+not at hand, so their accuracy is the one that their authors publish, which the row says; they are timed with random weights.
+Slim: each finished row of the campaign, in fp32 and int8, evaluated on all test images as ONNX. All are timed in one run, one
+thread, batch 1, ONNX Runtime. Writes results/frontier.json: ``rows``, each with the instruction set that it was timed on; a rerun
+on another kind of processor adds its rows.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from _results import RESULTS, data_dir
+
+import slimnet
+from slimnet._files import read_json, write_json
+from slimnet.data import load_data
+from slimnet.measure import compare_latency, count
+from slimnet.measure.machine import cpu_model, instructions
+from slimnet.pipeline import PrecisionSettings, export_run
+from slimnet.training import evaluate
+from slimnet.training.run import is_finished
+
+OUT = Path("build/frontier")
+PUBLISHED = {"resnet32": 0.9263, "resnet44": 0.9310}
+"""Test accuracies that the authors of the weights publish (Idelbayev's ResNets for CIFAR-10)."""
+LADDER = ("resnet20", "resnet32", "resnet44", "resnet56")
+GOALS = (("resnet32", 1.0, 0.932), ("resnet20", 1.0, 0.922), ("resnet20", 0.5, 0.905))
+"""Accuracy to be had in a share of the time of a dense network."""
+
+
+def make(work: Path) -> None:
+    """Export what is to be timed, and note its accuracy in build/frontier/made.json."""
+    OUT.mkdir(parents=True, exist_ok=True)
+    rows = [dense(name) for name in LADDER]
+    for folder in sorted(path for path in work.iterdir() if path.is_dir() and is_finished(path)):
+        rows += slim(folder)
+        print(json.dumps(rows[-2:]), flush=True)
+    write_json(OUT / "made.json", {"rows": rows})
+
+
+def dense(name: str) -> dict[str, Any]:
+    file = data_dir() / "weights" / f"{name}_cifar10.th"
+    model = slimnet.build_model(name, num_classes=10, weights=file if file.is_file() else None).eval()
+    example = torch.randn(2, 3, 32, 32)
+    slimnet.export_onnx(model, example, OUT / f"{name}.onnx")
+    accuracy, source = PUBLISHED.get(name), "published, not measured here"
+    if file.is_file():
+        data = load_data("cifar10", data_dir=data_dir())
+        accuracy, source = evaluate(OUT / f"{name}.onnx", data.test, mean=data.mean, std=data.std).accuracy, "measured"
+    flops = count(model, example[:1]).flops
+    return {"name": name, "kind": "dense", "precision": "fp32", "accuracy": accuracy, "source": source, "flops": flops,
+            "file": f"{name}.onnx"}  # fmt: skip
+
+
+def slim(folder: Path) -> list[dict[str, Any]]:
+    """A finished run in fp32 and int8."""
+    run = slimnet.Run.open(folder)
+    out = OUT / folder.name
+    bundle = export_run(run.path, out, force=True, precisions=PrecisionSettings(("int8",)), say=print)
+    data = run.dataset()
+    rows = []
+    for precision in ("fp32", "int8"):
+        file = out / ("model.onnx" if precision == "fp32" else f"model.{precision}.onnx")
+        if not file.is_file():
+            continue
+        found = evaluate(file, data.test, mean=data.mean, std=data.std)
+        rows.append(
+            {
+                "name": folder.name, "kind": "slim", "precision": precision, "accuracy": found.accuracy, "source": "measured",
+                "flops": bundle.cost_slim.flops, "bytes": file.stat().st_size, "epochs": run.config.epochs,
+                "seed": run.config.seed, "start": run.config.model, "method": run.method.name,
+                "file": f"{folder.name}/{file.name}",
+            }
+        )  # fmt: skip
+    return rows
+
+
+def measure(seconds: float) -> None:
+    """Time everything that was made in one run, and write the rows."""
+    made = read_json(OUT / "made.json")["rows"]
+    names = {f"{row['name']} {row['precision']}": OUT / row["file"] for row in made}
+    names = {"resnet56 fp32": names["resnet56 fp32"], **names}  # the first is what the others are held against
+    report = compare_latency(names, seconds=seconds)
+    timed = {variant.name: variant for variant in report.variants}
+    where = {
+        "instructions": instructions(),
+        "device": cpu_model(),
+        "date": datetime.datetime.now(tz=datetime.UTC).date().isoformat(),
+    }
+    rows = []
+    for row in made:
+        variant = timed[f"{row['name']} {row['precision']}"]
+        times = {"ms": variant.median_ms, "speedup": variant.speedup, "interval": list(variant.interval)}
+        rows.append({key: value for key, value in row.items() if key != "file"} | times | where)
+    path = RESULTS / "frontier.json"
+    before = json.loads(path.read_text(encoding="utf-8"))["rows"] if path.is_file() else []
+    kept = [row for row in before if row["instructions"] != where["instructions"]]
+    control = {"speedup": report.control.speedup, "interval": list(report.control.interval)}
+    write_json(path, {"rows": [*rows, *kept], "goals": goals(rows), "control": control, "flags": report.flags})
+    print(path)
+
+
+def goals(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """For every goal the best slim network that is as fast, or None."""
+    dense_ms = {row["name"]: row["ms"] for row in rows if row["kind"] == "dense"}
+    found = []
+    for name, share, accuracy in GOALS:
+        limit = share * dense_ms[name]
+        fits = [row for row in rows if row["kind"] == "slim" and row["ms"] <= 1.02 * limit]
+        best = max(fits, key=lambda row: row["accuracy"], default=None)
+        reached = {key: best[key] for key in ("name", "precision", "ms", "accuracy")} if best else None
+        found.append({"time_of": name, "share": share, "ms": limit, "goal": accuracy, "reached": reached})
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("what", choices=("make", "time"))
+    parser.add_argument("--work", default="runs/campaign", help="where the campaign's runs lie")
+    parser.add_argument("--seconds", type=float, default=60.0)
+    args = parser.parse_args()
+    if args.what == "time":
+        if not (OUT / "made.json").is_file():
+            sys.exit("there is nothing to time: run `frontier.py make` first.")
+        measure(args.seconds)
+    else:
+        make(Path(args.work))
+
+
+if __name__ == "__main__":
+    main()

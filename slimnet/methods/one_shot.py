@@ -1,0 +1,115 @@
+"""One-shot: close filters and branches before the first step, then train what is left."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import KW_ONLY, dataclass, replace
+from typing import ClassVar, Self
+
+from torch import Tensor, nn
+
+from slimnet.criteria import exact_count, get_criterion, lowest, statistics_modules
+from slimnet.errors import ArgumentError
+from slimnet.graph.groups import ChannelGroup
+from slimnet.methods.base import Pruner, Statistics
+from slimnet.methods.pruner import SoftPruner
+from slimnet.methods.soft import SoftMethod
+from slimnet.schedules import Schedule, constant
+
+SOURCES = ("weights", "norms", "statistics")
+
+
+@dataclass(frozen=True)
+class OneShot(SoftMethod):
+    """Close the filters of lowest score, and the named branches, before the first step; train what is left.
+
+    With ``cut="settled"`` every step then trains the cut network, at its own, lower cost.
+
+    Attributes:
+        rate: share of filters closed, in [0, 1): 0 where only ``branches`` go, or ``widths`` say how many.
+        score: the criterion: ``"l1"``, ``"l2"``, ``"gm"``, ``"norm-scale"`` or ``"cs"``.
+
+    Raises:
+        ArgumentError: if a hyper-parameter is out of its range, or nothing would be closed.
+
+    Example:
+        >>> OneShot(0.5).last_epoch(30)
+        -1
+
+    References:
+        Li et al., *Pruning Filters for Efficient ConvNets*, ICLR 2017.
+        Le & Hua, *Network Pruning That Matters: A Case Study on Retraining Variants*, ICLR 2021.
+    """
+
+    name: ClassVar[str] = "one-shot"
+
+    rate: float = 0.0
+    _: KW_ONLY
+    score: str = "l2"
+    reversible: bool = False
+
+    def __post_init__(self) -> None:
+        """Check the hyper-parameters."""
+        super().__post_init__()
+        if not 0 <= self.rate < 1:
+            raise ArgumentError(f"`rate` must be in [0, 1), got {self.rate}.")
+        if get_criterion(self.score).source not in SOURCES:
+            raise ArgumentError(
+                f"`score` {self.score!r} needs gradients: close filters with `slimnet prune`, then train with --init."
+            )
+        if not (self.rate or self.branches or self.widths):
+            raise ArgumentError("nothing would be closed: give a `rate`, `widths` or `branches`.")
+
+    @property
+    def final_rate(self) -> float:
+        """The share of filters closed."""
+        return self.rate
+
+    @property
+    def criterion(self) -> str:
+        """Name of the criterion."""
+        return self.score
+
+    def rate_schedule(self, last_epoch: int) -> Schedule:
+        """θ(e) = θ."""
+        return constant(self.rate)
+
+    def scale_schedule(self, last_epoch: int) -> Schedule:
+        """ζ(e) = 0."""
+        return constant(0.0)
+
+    def last_epoch(self, epochs: int) -> int:
+        """−1: the selection is final before the first epoch."""
+        return -1
+
+    def closing(self, size: int, closed: int) -> Self:
+        """This method at the rate that closes just so many of ``size`` channels."""
+        return replace(self, widths=(), branches=(), rate=closed / size)
+
+    def start(self, model: nn.Module, groups: Sequence[ChannelGroup], *, epochs: int) -> Pruner:
+        """Begin a run (see :meth:`Method.start`)."""
+        return OneShotPruner(self, model, groups, epochs=epochs)
+
+
+class OneShotPruner(SoftPruner):
+    """Selects once, when the run begins."""
+
+    def begin(self, statistics: Statistics) -> None:
+        """Select and close, in place."""
+        self.after_epoch(self.last_epoch, statistics)
+
+    def select(self, epoch: int, statistics: Statistics) -> dict[str, Tensor]:
+        """Group name → indices of the channels of lowest score."""
+        counts = {name: exact_count(group.size, self.methods[name].final_rate) for name, group in self.groups.items()}
+        groups = [self.groups[name] for name, count in counts.items() if count]
+        needs = get_criterion(self.method.criterion).source == "statistics" and groups
+        modules = dict.fromkeys(module for group in groups for module in statistics_modules(group))
+        found = statistics(list(modules)) if needs else None
+        return {
+            group.name: lowest(self.scores(group, self.method.criterion, statistics=found), counts[group.name])
+            for group in groups
+        }
+
+    def is_closed(self) -> bool:
+        """Whether the selection has been made: it is exactly zero from then on."""
+        return any(bool((scale == 0).any()) for scale in self.mask.scale.values())

@@ -1,0 +1,114 @@
+"""A site on this computer, for this computer alone."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from http import HTTPStatus
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+POLICY = (
+    "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+    "worker-src 'self'; base-uri 'none'; form-action 'none'"
+)
+"""Content-Security-Policy of a page: everything comes from the site itself. Pictures and camera are drawn, not loaded."""
+HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "Content-Security-Policy": f"{POLICY}; frame-ancestors 'none'",
+    "Referrer-Policy": "no-referrer",
+}
+ADDRESS = "127.0.0.1"
+HOSTS = (ADDRESS, "localhost", "[::1]")
+_INDEX = "index.html"
+_TYPES = {
+    ".css": "text/css; charset=utf-8",
+    ".html": "text/html; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".json": "application/json",
+    ".md": "text/plain; charset=utf-8",
+    ".svg": "image/svg+xml",
+    ".txt": "text/plain; charset=utf-8",
+    ".wasm": "application/wasm",
+    ".jpg": "image/jpeg",
+    **{f".{kind}": f"image/{kind}" for kind in ("png", "gif", "webp", "bmp")},
+}
+"""Not from the system's tables, which may be wrong: a browser does not run a script that is said to be something else."""
+_SECONDS = 60  # without a byte
+
+
+class SiteServer(ThreadingHTTPServer):
+    """Serves the files of a site, and nothing else, to browsers on this computer.
+
+    A page of somebody else's that has a name of its own lead here (DNS rebinding) is refused by the name that its browser sends.
+
+    Args:
+        folder: of the site.
+        names: its files, relative to the folder.
+        port: 0 is any that is free.
+
+    Raises:
+        OSError: if the port is taken.
+    """
+
+    def __init__(self, folder: Path, names: tuple[str, ...], port: int) -> None:
+        self.folder, self.names = folder.resolve(), frozenset(names)
+        super().__init__((ADDRESS, port), _Handler)
+
+    @property
+    def url(self) -> str:
+        """Where the page is."""
+        return f"http://{ADDRESS}:{self.server_port}/"
+
+    def file_of(self, target: str) -> Path | None:
+        """The file that a request asks for; None where the site has none of that name, or a link leads elsewhere."""
+        name = unquote(re.split("[?#]", target, maxsplit=1)[0]).removeprefix("/") or _INDEX
+        path = self.folder / name
+        return path if name in self.names and path.is_file() and path.resolve() == path else None
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A browser that hangs up is no error."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
+
+
+class _Handler(SimpleHTTPRequestHandler):
+    server: SiteServer
+    timeout = _SECONDS
+    _file: Path
+
+    def send_head(self) -> Any:
+        """The head of an answer, and what is to follow it."""
+        if not self._is_asked_here():
+            self.send_error(HTTPStatus.MISDIRECTED_REQUEST, "this computer alone is served, by its own name")
+            return None
+        file = self.server.file_of(self.path)
+        if file is None:
+            self.send_error(HTTPStatus.NOT_FOUND)
+            return None
+        self._file = file
+        return super().send_head()
+
+    def translate_path(self, path: str) -> str:
+        """The file that was found; the library would look for folders, too."""
+        return str(self._file)
+
+    def guess_type(self, path: str | os.PathLike[str]) -> str:
+        """By the suffix alone."""
+        return _TYPES.get(Path(path).suffix, "application/octet-stream")
+
+    def end_headers(self) -> None:
+        """The same for every answer, errors too."""
+        for name, value in HEADERS.items():
+            self.send_header(name, value)
+        super().end_headers()
+
+    def _is_asked_here(self) -> bool:
+        """Whether the request is for a name of this computer, and this port."""
+        port = self.server.server_port
+        known = {f"{host}:{port}" for host in HOSTS} | (set(HOSTS) if port == 80 else set())
+        given = self.headers.get_all("Host", [])
+        return len(given) == 1 and given[0].strip().lower() in known
