@@ -50,9 +50,10 @@ def claim_folder(path: Path, *, ours: Collection[str] | None, force: bool = Fals
     and of the new one, the old one is put back.
 
     Raises:
-        ArgumentError: as :func:`check_output`.
+        ArgumentError: as :func:`check_output`; or if another process is writing it.
         WriteError: if the system refuses.
     """
+    check_free(path)
     check_output(path, force=force, ours=ours)
     full = path.resolve()
     with _held(path, full.parent, _lock_beside(full)):
@@ -121,10 +122,9 @@ def check_output(path: Path, *, force: bool = False, ours: Collection[str] | Non
         ours: the names that a folder to be overwritten may hold; None for any.
 
     Raises:
-        ArgumentError: if ``path`` is a file or cannot be written, or another process is writing it; if it holds something and
-            ``force`` is not set; or if it holds anything but ``ours``.
+        ArgumentError: if ``path`` is a file or cannot be written; if it holds something and ``force`` is not set; or if it
+            holds anything but ``ours``.
     """
-    check_free(path)
     if path.exists() and not path.is_dir():
         raise ArgumentError(f"{path} is a file, not a folder: choose another output.")
     held = sorted(entry.name for entry in path.iterdir() if not entry.name.startswith(OURS)) if path.is_dir() else []

@@ -18,7 +18,7 @@ from PIL import Image
 import slimnet
 from command import slimnet_cli
 from slimnet import _folders
-from slimnet._files import check_output
+from slimnet._files import check_free
 from slimnet.errors import ArgumentError
 from slimnet.training import Run
 from slimnet.training.loop import Loop
@@ -196,9 +196,9 @@ def test_resume_waits_for_nobody_either(made: Path, here: Path, hold: Any) -> No
 CHECK = """
 import sys
 from pathlib import Path
-from slimnet._files import check_output
+from slimnet._files import check_free
 try:
-    check_output(Path(sys.argv[1]), force=True)
+    check_free(Path(sys.argv[1]))
 except Exception as error:
     print(error)
 """
@@ -239,9 +239,9 @@ def test_a_thread_may_claim_again_what_it_holds_and_another_may_not(tmp_path: Pa
 
     out = tmp_path / "new" / "o"
     with _folders.claim_folder(out, ours=None), _folders.claim_folder(out, ours=None):
-        check_output(out)
+        check_free(out)
         with ThreadPoolExecutor(1) as pool, pytest.raises(ArgumentError, match=busy(os.getpid())):
-            pool.submit(check_output, out).result()
+            pool.submit(check_free, out).result()
     assert list(tmp_path.iterdir()) == []
 
 
@@ -267,7 +267,7 @@ def test_a_lock_does_not_outlive_its_process_in_a_fork(tmp_path: Path) -> None:
         assert process.wait() == -signal.SIGKILL
         os.kill(fork, 0)  # it lives on
         try:
-            check_output(tmp_path / "o")
+            check_free(tmp_path / "o")
         finally:
             os.kill(fork, signal.SIGKILL)
 

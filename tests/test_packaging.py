@@ -21,6 +21,8 @@ ARROWS = {
     "errors": set(),
     "_say": set(),
     "_lazy": set(),
+    "_foreign": {"errors"},
+    "_folder": {"errors"},
     "_locks": {"errors"},
     "_writing": {"_locks", "errors"},
     "_folders": {"_locks", "_writing", "errors"},

@@ -126,7 +126,10 @@ test_resume.start(out)
 def test_kill_9_and_resume_is_bit_for_bit(where: str, whole: dict[str, Run], tmp_path: Path) -> None:
     """SIGKILL in the middle of epoch 1, or between the two files of a checkpoint."""
     out = tmp_path / "run"
-    environment = os.environ | {"PYTHONPATH": str(TESTS), "OMP_NUM_THREADS": "1"}
+    environment = os.environ | {
+        "PYTHONPATH": os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")]),
+        "OMP_NUM_THREADS": "1",
+    }
     command = [sys.executable, "-c", KILLED, where, str(out)]
     child = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert child.returncode == -signal.SIGKILL, child.stderr

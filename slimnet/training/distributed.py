@@ -84,6 +84,11 @@ class Team:
         return DistributedDataParallel(model, **options)
 
 
+def is_main_process() -> bool:
+    """Whether this process is alone, or the first of those that ``torchrun`` started."""
+    return int(os.environ.get("RANK", "0")) == 0
+
+
 def join_team(device: str = "auto") -> Team:
     """Join the processes that ``torchrun`` started, until this one ends; alone outside ``torchrun``.
 

@@ -16,7 +16,7 @@ from slimnet.models import Trust, check_trusted
 from slimnet.training.average import make_average
 from slimnet.training.checkpoint import TENSORS, VALUES, load_checkpoint
 from slimnet.training.config import TrainConfig, check_names
-from slimnet.training.distributed import Team, join_team
+from slimnet.training.distributed import Team, is_main_process, join_team
 from slimnet.training.finish import finish
 from slimnet.training.live_flops import LiveFlops
 from slimnet.training.loop import Loop
@@ -74,11 +74,14 @@ def train(
     folder = Path(out)
     given = {name: value for name, value in (("model", model), ("data", data)) if value is not None} | settings
     check_names(given)
+    if is_main_process():  # what the others see may be the lock of their own first one
+        check_free(folder)
     config = _resumed(folder, given, trust_code or model or False) if resume else _fresh(folder, given, force=force)
     trust: Trust = trust_code or config.model  # the network is named by the caller, or was checked
     if resume and is_finished(folder):
         return Run.open(folder, trust_code=trust)
     crew = join_team(config.device)
+    crew.wait()  # until all of them have looked into the folder
     shown = progress if isinstance(progress, Progress) else Progress(quiet=progress is False)
     with claim_run(folder) if crew.is_main else nullcontext(), no_exit(config.model):
         if crew.is_main and not resume:
@@ -99,7 +102,6 @@ def _fresh(folder: Path, given: dict[str, Any], *, force: bool) -> TrainConfig:
 
 
 def _resumed(folder: Path, given: dict[str, Any], trust_code: Trust) -> TrainConfig:
-    check_free(folder)
     try:
         record = read_record(folder)
         config = read_config(folder, record)
