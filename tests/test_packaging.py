@@ -30,8 +30,6 @@ ARROWS = {
     "_json": {"errors"},
     "_files": {"_folders", "_json", "_writing", "errors"},
     "_modes": set(),
-    "_folder": {"errors"},
-    "_foreign": {"errors"},
     "_checksum": set(),
     "schedules": {"errors"},
     "preprocess": {"errors"},
