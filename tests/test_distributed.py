@@ -114,8 +114,8 @@ def pairs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Run, Run]
     assert done.returncode == 0, done.stderr[-4000:]
     assert done.stdout == ""
     one = tmp_path_factory.mktemp("one")
-    runs = {case: (start(one / case, case), Run.open(folder / case)) for case in CASES}
-    return runs | {"resumed": (runs["unsynced"][1], Run.open(folder / "resumed"))}
+    runs = {case: (start(one / case, case), Run.open(folder / case, trust_code=True)) for case in CASES}
+    return runs | {"resumed": (runs["unsynced"][1], Run.open(folder / "resumed", trust_code=True))}
 
 
 def weights(run: Run) -> dict[str, Tensor]:
