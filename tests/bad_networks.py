@@ -66,6 +66,13 @@ def honest(shape: Shape) -> onnx.ModelProto:
     return parts.model()
 
 
+def without_answer(shape: Shape) -> onnx.ModelProto:
+    """NaN for pictures that are darker than the mean."""
+    parts = Parts(shape)
+    parts.node("Sqrt", [parts.classify("x", "sums")], "y")
+    return parts.model()
+
+
 def integer_input(shape: Shape) -> onnx.ModelProto:
     parts = Parts(shape)
     parts.inputs = [helper.make_tensor_value_info("x", INT64, ["batch", 1, shape.side, shape.side])]

@@ -166,6 +166,23 @@ def test_predict_and_verify_say_it_in_one_line(name: str, bundle: Bundle, there:
     assert any("model.onnx" in line or "link.bin" in line for line in done.err.splitlines()), done.err
 
 
+def test_an_answer_of_nan_is_an_error_of_its_picture(bundle: Bundle, there: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(there.parent)
+    (there / "link.bin").unlink()
+    Image.new("L", (16, 16), 0).save("dark.png")
+    Image.new("L", (16, 16), 255).save("bright.png")
+    exchanged(bundle, there, bad.without_answer(HALVES).SerializeToString())
+    done = slimnet_cli("predict", "folder", "dark.png", "bright.png", "--json")
+    dark, bright = (json.loads(line) for line in done.out.splitlines())
+    assert done.status == 1
+    assert (
+        dark["predictions"] == [] and dark["error"] == "dark.png cannot be classified: the network gives NaN or infinity for it."
+    )
+    assert bright["error"] is None and bright["predictions"]
+    bad.saved(bad.without_answer, there.parent / "x.onnx", DIGITS)
+    expect("evaluate x.onnx --data digits", "the network gives NaN or infinite logits for [0-9]+ of 256 images")
+
+
 @pytest.mark.parametrize("name", [name for name in {**FAILING, **REFUSED} if name != "an endless loop"])
 def test_no_figure_of_what_is_refused(name: str, there: Path) -> None:
     onnx_flops(bad.saved(ROWS[name][0], there / "x.onnx", DIGITS))  # it comes to an end

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
-from slimnet_cli._clean import clean
+from slimnet_cli._clean import clean, shown_json
 from slimnet_cli._emit import emit_table, say
 
 
@@ -30,3 +32,10 @@ def test_lines_and_tables_are_clean(capsys: pytest.CaptureFixture[str]) -> None:
     out, err = capsys.readouterr()
     assert "\x1b" not in out + err
     assert len(out.splitlines()) == 3 and len(err.splitlines()) == 1
+
+
+@pytest.mark.parametrize("text", ["plain é 日本", "\x1b[31m\x9b0m\x7f", '\u202e\u2028\n\t"', "\U000e0001 tag"])
+def test_json_keeps_what_it_says_and_moves_no_cursor(text: str) -> None:
+    shown = shown_json(json.dumps({"label": text}, indent=2, ensure_ascii=False))
+    assert json.loads(shown) == {"label": text}
+    assert all(character == "\n" or character.isprintable() for character in shown)

@@ -198,6 +198,8 @@ MISFITS: list[tuple[Callable[[dict[str, Tensor]], dict[str, Tensor]], str]] = [
     (lambda s: {"a": s["conv1.weight"]}, r"\d\d missing: .* and \d\d more; 1 unexpected: a\."),
     (lambda s: s | {"bn1.bias": torch.full((16,), float("nan"))}, r"NaN or infinite in bn1\.bias"),
     (lambda s: s | {"bn1.bias": torch.full((16,), float("inf"))}, r"NaN or infinite in bn1\.bias"),
+    (lambda s: s | {"bn1.bias": torch.full((16,), float("nan")).to(torch.float8_e5m2)}, r"NaN or infinite in bn1\.bias"),
+    (lambda s: s | {"bn1.bias": torch.full((16,), float("nan")).to(torch.float8_e4m3fn)}, r"NaN or infinite in bn1\.bias"),
     (
         lambda s: s | {"linear.weight": torch.zeros(7, 64), "linear.bias": torch.zeros(7)},
         r"trained for 7 classes, the model has 10",

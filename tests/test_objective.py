@@ -241,7 +241,7 @@ def test_augmentation_is_changed_in_part() -> None:
     assert changed.augment == replace(plain.augment, erase=0.25, crop_padding=0)
     with pytest.raises(ArgumentError, match="`erase` must be from 0 to 1"):
         load_config_data(TrainConfig(model="resnet8", augment={"erase": 2}))
-    for wrong in ({"flip": 1}, {"crop_padding": 1.5}):
+    for wrong in ({"flip": 1}, {"crop_padding": 1.5}, {"crop_padding": 10**9}):
         with pytest.raises(ArgumentError, match="must be"):
             load_config_data(TrainConfig(model="resnet8", augment=wrong))
     assert Augment() == Augment(4, True, 0.0, 0.0, 0.0)

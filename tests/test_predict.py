@@ -215,7 +215,7 @@ def test_broken_pictures_get_one_line_and_do_not_stop_the_rest(case: str, bundle
     assert both.lines[1]["predictions"][0]["label"] == "top"
     first, last = both.err.splitlines()
     assert first.startswith(f"slimnet: {message}")
-    assert last == f"slimnet: error: 1 of 2 images could not be read: {name}."
+    assert last == f"slimnet: error: 1 of 2 images could not be classified: {name}."
 
 
 def test_one_bad_file_among_a_thousand(bundle: Bundle, here: Path) -> None:
@@ -228,7 +228,7 @@ def test_one_bad_file_among_a_thousand(bundle: Bundle, here: Path) -> None:
     assert [line["image"] for line in done.lines] == [str(here / f"{number:03}.png") for number in range(1000)]
     assert [line["image"] for line in done.lines if line["error"]] == [str(here / "700.png")]
     assert sum(line["predictions"][0]["label"] == "top" for line in done.lines if not line["error"]) == 999
-    assert done.err.splitlines()[-1] == f"slimnet: error: 1 of 1,000 images could not be read: {here / '700.png'}."
+    assert done.err.splitlines()[-1] == f"slimnet: error: 1 of 1,000 images could not be classified: {here / '700.png'}."
 
 
 def test_a_file_that_may_not_be_read(bundle: Bundle, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -410,8 +410,8 @@ def test_bad_arguments(arguments: str, status: int, message: str, bundle: Bundle
 
 DAMAGE: list[tuple[dict[str, Any], str]] = [
     ({"labels": ["a", "b"]}, r"model.json has 2 labels, the network gives \['batch', 4\]"),
-    ({"labels": None}, "model.json lacks labels or preprocessing"),
-    ({"preprocessing": {}}, "model.json: `preprocessing` lacks size"),
+    ({"labels": None}, "model.json: `labels` must be a list, got null"),
+    ({"preprocessing": {}}, "model.json: `preprocessing` lacks `size`"),
     ({"schema": 99}, "model.json is slimnet-bundle 99, not slimnet-bundle 2"),
 ]
 

@@ -82,7 +82,7 @@ def test_every_table_can_be_made_and_names_the_instruction_set_beside_the_proces
     devices = {(run["device"], run.get("instructions", "not recorded")) for run in runs}
     for name, make in importlib.import_module("tables").TABLES.items():
         text = make().replace("instruction set not recorded", "not recorded")
-        assert "| --- |" in text, name
+        assert "| --- |" in text or text.startswith("(Not "), name
         for device in {device for device, _ in devices}:  # never without its instruction set
             named = sum(text.count(f"{device}, {found}") for of, found in devices if of == device)
             assert text.count(device) == named, name

@@ -258,7 +258,7 @@ def test_other_preprocessing_is_refused(tmp_path: Path, bundle: Path, runtime: P
     model = json.loads((other / "model.json").read_text(encoding="utf-8"))
     model["preprocessing"]["alpha"] = "white"
     (other / "model.json").write_bytes(sealed(model))
-    with pytest.raises(ArgumentError, match="`alpha` of `preprocessing` must be dropped"):
+    with pytest.raises(FileFormatError, match=r"`preprocessing.alpha` must be \"dropped\", got \"white\""):
         build_site(other, tmp_path / "site", runtime=runtime)
 
 

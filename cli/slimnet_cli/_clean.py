@@ -10,9 +10,23 @@ from typing import Any
 
 import click
 
-from slimnet._clean import clean
 
-__all__ = ["clean", "echo"]
+def clean(text: Any) -> str:
+    """See :func:`slimnet._clean.clean`: the library says the same of what it prints itself."""
+    from slimnet._clean import clean
+
+    return clean(text)
+
+
+def shown_json(text: str) -> str:
+    """The same JSON with escapes for characters that a terminal would obey: those stand inside strings alone."""
+    units = (character.encode("utf-16-be") for character in text)
+    return "".join(
+        character
+        if character == "\n" or clean(character) == character
+        else "".join(f"\\u{unit[i : i + 2].hex()}" for i in range(0, len(unit), 2))
+        for character, unit in zip(text, units, strict=True)
+    )
 
 
 def echo(text: Any = "", *, err: bool = False) -> None:

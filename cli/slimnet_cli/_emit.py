@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from slimnet_cli._clean import clean, echo
+from slimnet_cli._clean import clean, echo, shown_json
 
 
 def say(message: str) -> None:
@@ -24,7 +24,7 @@ def emit_json(value: Mapping[str, Any]) -> None:
         text = encode(value, indent=2)
     except ValueError as error:
         raise MeasureError(f"the result holds a number that JSON does not have, NaN or an infinity ({error}).") from None
-    click.echo(text)
+    click.echo(shown_json(text))
 
 
 def emit_table(rows: Sequence[Sequence[str]]) -> None:

@@ -7,7 +7,7 @@ import time
 
 import click
 
-from slimnet._clean import clean
+from slimnet_cli._clean import clean
 
 _LIVE, _LINES = 0.5, 10.0  # seconds between two updates: on a terminal, elsewhere
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from slimnet_cli._clean import echo
+from slimnet_cli._clean import echo, shown_json
 from slimnet_cli._emit import percent, say
 from slimnet_cli._numbers import COUNT, THREADS, WORKERS
 from slimnet_cli._options import BundlePath, force, time_limit
@@ -107,7 +107,7 @@ def _finish(count: int, failed: list[Any], found: int) -> None:
     if failed:
         names = ", ".join(result.image for result in failed[:NAMED])
         more = f" and {len(failed) - NAMED:,} more" if len(failed) > NAMED else ""
-        raise DataError(f"{len(failed):,} of {count:,} images could not be read: {names}{more}.")
+        raise DataError(f"{len(failed):,} of {count:,} images could not be classified: {names}{more}.")
     if found == 0:
         raise DataError("no face was found." if count == 1 else f"no face was found in any of {count:,} images.")
 
@@ -164,7 +164,7 @@ def _names(images: tuple[str, ...], listed: str | None) -> list[str]:
 
 def _emit_json(value: dict[str, Any]) -> None:
     """Odd file names are escaped: a line is always UTF-8, and always JSON."""
-    click.echo(_encode(value).encode("utf-8", "backslashreplace").decode())
+    click.echo(shown_json(_encode(value).encode("utf-8", "backslashreplace").decode()))
 
 
 def _emit_line(value: dict[str, Any]) -> None:

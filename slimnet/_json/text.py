@@ -13,7 +13,7 @@ from typing import Any
 from slimnet.errors import FileFormatError
 
 MOST_BYTES, MOST_DEPTH, MOST_DIGITS = 1 << 26, 64, 40
-_STRING = re.compile(rb'"(?:[^"\\]|\\.)*"?', re.DOTALL)
+_STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
 _NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 _STEP = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
 

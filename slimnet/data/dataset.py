@@ -13,6 +13,8 @@ from torch import Tensor
 from slimnet.data.images import ImageFiles
 from slimnet.errors import ArgumentError, DataError
 
+MOST_PADDING = 1024
+
 
 @dataclass(frozen=True)
 class Augment:
@@ -33,8 +35,9 @@ class Augment:
     erase: float = 0.0
 
     def __post_init__(self) -> None:
-        if not isinstance(self.crop_padding, int) or isinstance(self.crop_padding, bool) or self.crop_padding < 0:
-            raise ArgumentError(f"`crop_padding` must be a whole number of at least 0, got {self.crop_padding}.")
+        is_whole = isinstance(self.crop_padding, int) and not isinstance(self.crop_padding, bool)
+        if not is_whole or not 0 <= self.crop_padding <= MOST_PADDING:
+            raise ArgumentError(f"`crop_padding` must be a whole number from 0 to {MOST_PADDING}, got {self.crop_padding}.")
         if not isinstance(self.flip, bool):
             raise ArgumentError(f"`flip` must be true or false, got {self.flip}.")
         for name, value, most in (("rotate", self.rotate, 180), ("scale", self.scale, 0.9), ("erase", self.erase, 1)):

@@ -47,6 +47,6 @@ def _numbers(value: Any) -> tuple[float, float] | None:
     """``"0,0.1"`` → (0.0, 0.1)."""
     try:
         mean, std = map(float, value.split(","))
-    except (AttributeError, ValueError):
+    except (AttributeError, TypeError, ValueError):
         return None
     return (mean, std) if math.isfinite(mean) and 0 < std < math.inf else None

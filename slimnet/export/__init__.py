@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from slimnet._lazy import lazy
 
 if TYPE_CHECKING:
-    from slimnet.export._proto import onnx_labels
+    from slimnet.export._proto import onnx_labels, onnx_statistics
     from slimnet.export.bundle import Bundle, PrecisionFile, read_bundle
     from slimnet.export.compact import compact_bundle
     from slimnet.export.onnx import export_onnx
@@ -28,6 +28,7 @@ __all__ = [
     "compare",
     "export_onnx",
     "onnx_labels",
+    "onnx_statistics",
     "read_bundle",
     "write_bundle",
 ]
@@ -40,6 +41,7 @@ _HOME = {
     "compact_bundle": "compact",
     "bundle_schema": "schema",
     "onnx_labels": "_proto",
+    "onnx_statistics": "_proto",
     "export_onnx": "onnx",
     "ParityCheck": "parity",
     "ParityReport": "parity",

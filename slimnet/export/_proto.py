@@ -69,6 +69,28 @@ def onnx_labels(path: Path) -> tuple[str, ...] | None:
     return tuple(names)
 
 
+def onnx_statistics(path: Path) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
+    """Mean and deviation that a network of a bundle wants of its pictures, from the metadata of its file; None where it has none.
+
+    Raises:
+        FileFormatError: if the file is missing or no ONNX, or its metadata is damaged.
+    """
+    text = metadata(read_network(path)).get(f"{PREFIX}preprocessing")
+    if text is None:
+        return None
+    found = decode(text, f"`{PREFIX}preprocessing` of {path}")
+    parts = [found.get(name) if isinstance(found, dict) else None for name in ("mean", "std")]
+    for part in parts:
+        if not isinstance(part, list) or not all(
+            isinstance(value, int | float) and not isinstance(value, bool) for value in part
+        ):
+            raise FileFormatError(
+                f"{path}: `{PREFIX}preprocessing` in its metadata must hold lists of numbers, `mean` and `std`."
+            )
+    mean, std = (tuple(map(float, part)) for part in parts if part is not None)
+    return mean, std
+
+
 def stamped(data: bytes, entries: Mapping[str, str]) -> bytes:
     """The same valid ONNX file with these entries in its metadata."""
     proto = onnx.load_from_string(data)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -74,6 +75,7 @@ class Session:
         except BaseException:
             alarm.close()
             raise
+        weakref.finalize(again, alarm.close)  # of whoever forgets
         return again, alarm.close
 
     @property

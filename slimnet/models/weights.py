@@ -51,11 +51,16 @@ def load_weights(model: nn.Module, path: str | Path, *, new_head: bool = False) 
     problem = _misfit(model, state)
     if problem:
         raise ModelError(f"{path} does not fit the model: {problem}.")
-    bad = [name for name, tensor in state.items() if tensor.is_floating_point() and not tensor.isfinite().all()]
+    bad = [name for name, tensor in state.items() if tensor.is_floating_point() and not _is_finite(tensor)]
     if bad:
         raise ModelError(f"{path} holds values that are NaN or infinite in {_few(bad)}.")
     model.load_state_dict(state)
     return tuple(f"{path.name}: {note}" for note in notes)
+
+
+def _is_finite(tensor: Tensor) -> bool:
+    wide = tensor.float() if tensor.itemsize == 1 else tensor  # torch asks this of no number of 8 bits
+    return bool(wide.isfinite().all())
 
 
 def first_and_last(path: Path) -> tuple[int, int]:

@@ -102,7 +102,7 @@ def _subject(path: Path, data: str | None, trust_code: Trust) -> _Subject:
     from slimnet._files import read_json
     from slimnet._folder import holds, member, refuse_links
     from slimnet.data import recorded_classes
-    from slimnet.export import onnx_labels, read_bundle
+    from slimnet.export import onnx_labels, onnx_statistics, read_bundle
     from slimnet.training import Run
 
     if not path.exists():
@@ -112,7 +112,7 @@ def _subject(path: Path, data: str | None, trust_code: Trust) -> _Subject:
             raise FileFormatError(f"{path} is neither a run, a bundle, nor an ONNX file (.onnx).")
         if data is None:
             raise ArgumentError(f"{path} does not know its data set: name it with --data.")
-        return _Subject(path, onnx_labels(path))
+        return _Subject(path, onnx_labels(path), statistics=onnx_statistics(path))
     refuse_links(path)
     if holds(path, "plan.json") or holds(path, "model.json"):
         bundle = read_bundle(path) if holds(path, "model.json") else None  # its files are the ones that were exported

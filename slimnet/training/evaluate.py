@@ -93,16 +93,16 @@ def evaluate(
         ArgumentError: if ``views`` is unknown.
         FileFormatError: if the ONNX file is missing or corrupt.
         DataError: if the split has no images, images that the network does not take, or labels that it has no
-            output for.
+            output for; or if the network gives logits that are NaN or infinite.
     """
     where = device if isinstance(model, nn.Module) else "cpu"
     batches = Batches(split, batch_size, mean=mean, std=std, device=where)
     if isinstance(model, nn.Module):
-        predict = averaged(_guarded(model), views)
+        predict = averaged(_finite(_guarded(model)), views)
         with no_exit(type(model).__name__), on_device(model, device), in_eval_mode(model):
             confusion, loss = tally(predict, batches.epoch(0))
     else:
-        confusion, loss = tally(averaged(onnx_predictor(Path(model)), views), batches.epoch(0))
+        confusion, loss = tally(averaged(_finite(onnx_predictor(Path(model))), views), batches.epoch(0))
     return replace(summarise(confusion, loss), views=views)
 
 
@@ -169,6 +169,21 @@ def _guarded(predict: Predict) -> Predict:
         return logits
 
     return guarded
+
+
+def _finite(predict: Predict) -> Predict:
+    """``predict``, which refuses answers that are none: the largest of NaN is no class."""
+
+    def checked(images: Tensor) -> Tensor:
+        logits = predict(images)
+        bad = int((~torch.isfinite(logits).all(dim=1)).sum())
+        if bad:
+            raise DataError(
+                f"the network gives NaN or infinite logits for {bad} of {len(images)} images: it cannot be evaluated."
+            )
+        return logits
+
+    return checked
 
 
 def onnx_predictor(path: Path | bytes) -> Predict:

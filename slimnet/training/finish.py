@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 from torch import Tensor, nn
@@ -89,4 +90,7 @@ def _evaluate(model: nn.Module, batches: Batches) -> Evaluation:
         return logits
 
     with in_eval_mode(model):
-        return summarise(*tally(predict, batches.epoch(0)))
+        found = summarise(*tally(predict, batches.epoch(0)))
+    if not math.isfinite(found.loss):
+        raise TrainingError("the best epoch gives logits that are NaN or infinite on a whole split: lower `lr`, and train again.")
+    return found

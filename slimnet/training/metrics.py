@@ -92,10 +92,7 @@ def read_lines(path: Path, kind: str) -> list[dict[str, Any]]:
 def _parsed(path: Path, texts: list[bytes], kind: str) -> list[dict[str, Any]]:
     lines = []
     for number, text in enumerate(texts, 1):
-        try:
-            line = decode(text, str(path))
-        except FileFormatError:
-            line = None
+        line = decode(text, f"{path}, line {number},")
         if not isinstance(line, dict):
             raise FileFormatError(f"{path}, line {number}, is not a JSON object: it may be truncated.")
         check(line, kind, f"{path}, line {number}")
