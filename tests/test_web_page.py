@@ -431,4 +431,4 @@ def test_file_on_disk_says_to_serve_it(browser: Browser, site: Path) -> None:
     page = browser.page()
     page.open((site / "index.html").as_uri())
     page.wait("getComputedStyle(document.getElementById('unserved')).visibility === 'visible'")
-    assert "python -m http.server" in page.evaluate("document.getElementById('unserved').innerText")
+    page.wait("document.getElementById('unserved').innerText.includes('python -m http.server')")  # once it is laid out
