@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 import torch
 
-from slimnet import FSDP, SFP, Dense, Stages, build_model, channel_groups, prune, slim, train
-from slimnet.allocation import Budget, Layer, NetworkCost, allocate, network_layers, padded_widths, slim_aligned
+from slimnet import FSDP, SFP, Dense, OneShot, Stages, build_model, channel_groups, prune, slim, train
+from slimnet.allocation import Budget, Layer, NetworkCost, Sensitivity, allocate, network_layers, padded_widths, slim_aligned
 from slimnet.allocation import cost as cost_module
-from slimnet.allocation.choose import widths
+from slimnet.allocation.choose import _Search, widths
 from slimnet.allocation.cost import LOAD_RATE, as_exported, branches_of, places
 from slimnet.allocation.exchange import Bound, exchange
 from slimnet.checkpoints import prune_checkpoint
@@ -448,6 +448,40 @@ def test_branches_are_shut_where_that_is_allowed(imagined: object, tmp_path: Pat
     }
 
 
+def measured(scores: Mapping[str, torch.Tensor], free: str) -> Sensitivity:
+    """Every group loses in proportion to what it gives up, one nothing."""
+    ladders = {name: range(0 if "conv1" in name else 1, len(values) + 1) for name, values in scores.items()}
+    rises = {
+        name: [(width, 0.0 if name == free else len(scores[name]) - width) for width in ladder] for name, ladder in ladders.items()
+    }
+    return Sensitivity(0.0, {}, rises)
+
+
+@pytest.mark.parametrize("budget", TARGETS, ids=lambda budget: budget.name)
+def test_measured_losses_choose_the_widths(budget: Budget, imagined: object, tmp_path: Path) -> None:
+    cost, scores = network(tmp_path)
+    free = "layer3.1.conv1"
+    loss = measured(scores, free)
+    found = allocate(cost, scores, budget, BLOCKS, shut_branches=True, sensitivity=loss)
+    assert found.kept[free] == 0
+    assert found.loss == pytest.approx(sum(len(scores[name]) - kept for name, kept in found.kept.items() if name != free))
+    used = {"speedup": found.predicted_speedup, "flops": found.flops, "params": found.params, "ms": found.predicted_ms}
+    value = used[budget.name]
+    assert value >= budget.value * (1 - 1e-6) if budget.name == "speedup" else value <= budget.value * (1 + 1e-6)
+    blind = allocate(cost, scores, budget, BLOCKS, shut_branches=True)
+    assert found.loss < loss.total(blind.kept) and blind.loss is None
+    search = _Search(cost, scores, budget, BLOCKS, None, shut_branches=True, sensitivity=loss)
+    assert found.loss <= min(search.losses(search.run()), search.losses(search.knapsack(found.kept))) + 1e-9
+
+
+def test_a_shut_branch_costs_nothing(imagined: object, tmp_path: Path) -> None:
+    cost, _ = network(tmp_path)
+    inside = [layer for layer in cost.layers if layer.name.startswith("layer3.1.")]
+    assert len(inside) == 2 and sum(cost.layer_milliseconds(layer, {"layer3.1.conv1": 0}) for layer in inside) == 0
+    saved = cost.dense_ms - cost.milliseconds({"layer3.1.conv1": 0})
+    assert saved == pytest.approx(sum(cost.layer_milliseconds(layer, {}) for layer in inside))
+
+
 def test_a_shut_branch_is_cut_away() -> None:
     torch.manual_seed(0)
     model, x = build_model("resnet20", num_classes=10).eval(), torch.randn(2, 3, 16, 16)
@@ -558,6 +592,27 @@ def test_training_shuts_branches(imagined: object, tmp_path: Path, monkeypatch: 
     assert (again.config, again.result) == (run.config, run.result)
     with pytest.raises(ArgumentError, match="`shut_branches` was True"):
         train(out=run.path, resume=True, shut_branches=False, progress=False)
+
+
+def test_training_from_weights_is_allocated_by_loss(imagined: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    settings = {"model": "resnet8", "data": "digits", "train_fraction": 0.1, "batch_size": 32, "precision": "fp32",
+                "channels_last": False, "device": "cpu", "progress": False, "epochs": 2}  # fmt: skip
+    first = train(out=tmp_path / "first", method=Dense(), **settings)
+    weights = first.path / "model.safetensors"
+    settings |= {"method": OneShot(rate=0.1), "target": {"speedup": 2.0}, "shut_branches": True, "init": str(weights)}
+    runs = {by: train(out=tmp_path / by, allocate_by=by, **settings) for by in ("auto", "energy")}
+    loss = {by: (run.target or {})["predicted"].get("loss") for by, run in runs.items()}
+    assert loss["energy"] is None and loss["auto"] > 0
+    assert 0 in dict(runs["auto"].method.widths).values()
+    with pytest.raises(ArgumentError, match="`allocate_by` must be one of auto, energy, loss"):
+        train(out=tmp_path / "odd", allocate_by="luck", **settings)
+    report = prune_checkpoint(
+        weights, tmp_path / "pruned", model="resnet8", image_size=8, target={"speedup": 2.0}, shut_branches=True, data="digits"
+    )
+    assert report["allocation"]["predicted"]["loss"] > 0
+    with pytest.raises(ArgumentError, match="`allocate_by` 'loss' is for a target, and needs data"):
+        prune_checkpoint(weights, tmp_path / "no", model="resnet8", target={"speedup": 2.0}, allocate_by="loss")
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ selection = together(
                  help="Close residual streams as a whole, or each layer for itself."),
     click.option("--mask-norm/--no-mask-norm", default=True, show_default=True, help="Close the norms too."),
     click.option("--ignore", multiple=True, metavar="PATTERN", help="Leave groups whose name matches alone (repeat)."),
-    click.option("--data", metavar="NAME", help="Data set for cs and taylor."),
+    click.option("--data", metavar="NAME", help="Training data, for cs, taylor and --allocate-by loss."),
     click.option("--data-dir", metavar="DIR", help="Where the data set lies."),
 )  # fmt: skip
 
@@ -46,7 +46,7 @@ def command(checkpoint: Path, out: Path, force: bool, as_json: bool, **options: 
     if [options["rate"], options["flops"], target or None].count(None) != 2:
         raise click.UsageError("give one of --rate, --flops and --target-….")
     given = {name: options.pop(f"target_{name}") for name in ("threads", "batch")}
-    given["shut_branches"] = options.pop("shut_branches")
+    given |= {name: options.pop(name) for name in ("shut_branches", "allocate_by")}
     options |= {name: value for name, value in given.items() if value is not None} | ({"target": target} if target else {})
     from slimnet.checkpoints import prune_checkpoint
 

@@ -9,16 +9,20 @@ from slimnet.allocation.cost import NetworkCost, branches_of
 from slimnet.allocation.fit import fit_padding, fit_widths, telling
 from slimnet.allocation.layers import Layer, network_layers
 from slimnet.allocation.pad import padded_widths
+from slimnet.allocation.sensitivity import LossByWidth, Sensitivity, measure_sensitivity
 
 __all__ = [
     "Allocation",
     "Budget",
     "Layer",
+    "LossByWidth",
     "NetworkCost",
+    "Sensitivity",
     "allocate",
     "branches_of",
     "fit_padding",
     "fit_widths",
+    "measure_sensitivity",
     "network_layers",
     "padded_widths",
     "slim_aligned",

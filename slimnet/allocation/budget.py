@@ -49,6 +49,27 @@ class Budget:
         """What it is set to."""
         return next(iter(self._given().values()))
 
+    def eased(self, part: float, dense_ms: float) -> Budget:
+        """A target on the way to this one: after ``part`` of the way each part has shrunk by the same factor.
+
+        Args:
+            part: in (0, 1]; 1 is the target itself.
+            dense_ms: milliseconds of the dense network.
+        """
+        if part == 1:
+            return self
+        whole = dense_ms if self.name == "ms" else 1.0
+        return Budget(**{self.name: whole * (self.value / whole) ** part})
+
+    def factor(self, dense_ms: float) -> float:
+        """How many times less it asks for than the dense network takes: at most 1 where that meets it.
+
+        Args:
+            dense_ms: milliseconds of the dense network.
+        """
+        whole = dense_ms if self.name == "ms" else 1.0
+        return self.value if self.name == "speedup" else whole / self.value
+
     def as_dict(self) -> dict[str, float]:
         """What is set, as a JSON value."""
         return self._given()

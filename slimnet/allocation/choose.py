@@ -14,6 +14,9 @@ from torch import Tensor
 from slimnet.allocation.budget import Budget
 from slimnet.allocation.cost import NetworkCost
 from slimnet.allocation.exchange import Bound, exchange
+from slimnet.allocation.knapsack import least_loss
+from slimnet.allocation.layers import Layer
+from slimnet.allocation.sensitivity import Sensitivity
 from slimnet.errors import ArgumentError
 from slimnet.measure.costs.grid import Layout
 
@@ -25,6 +28,8 @@ UNKNOWN_SHARE = 0.05
 """A target in time is refused where more of the multiply-adds than this is in layers that the cost table does not know."""
 RUNGS = 3
 """So many narrower widths of a group are tried in each step: a single one may save nothing."""
+TIGHTER, EXACT = 5, 1e-6
+"""The solver tries so often to keep within a target, to so much of it."""
 PIECES = 32
 """Where all widths suit the kernels, a group's width changes in so many steps."""
 
@@ -39,6 +44,7 @@ class Allocation:
         dense_ms, predicted_ms: milliseconds of a batch.
         flops, params: shares of the dense network's multiply-adds and weights that stay.
         energy: group name → share of its scores' squares that stays.
+        loss: how far the answers move, as measured (see :class:`slimnet.criteria.ClosedLoss`), where groups were valued by it.
     """
 
     kept: dict[str, int]
@@ -48,6 +54,7 @@ class Allocation:
     flops: float
     params: float
     energy: dict[str, float]
+    loss: float | None = None
 
     @property
     def predicted_speedup(self) -> float:
@@ -60,7 +67,7 @@ class Allocation:
             "target": self.budget.as_dict(),
             "predicted": {
                 "ms": self.predicted_ms, "dense_ms": self.dense_ms, "speedup": self.predicted_speedup,
-                "flops_left": self.flops, "params_left": self.params,
+                "flops_left": self.flops, "params_left": self.params, **({} if self.loss is None else {"loss": self.loss}),
             },
             "kept": self.kept,
             "energy": self.energy,
@@ -75,6 +82,7 @@ def allocate(
     *,
     align: int | None = None,
     shut_branches: bool = False,
+    sensitivity: Sensitivity | None = None,
 ) -> Allocation:
     r"""Choose how many channels each group keeps, so that the target is met and least is lost.
 
@@ -92,6 +100,9 @@ def allocate(
     layer (concatenated, or a stream and the channels that a later stage adds) may be narrowed together, so that their sum stays
     friendly.
 
+    With a ``sensitivity`` the loss of an assignment is instead the sum of the rises that were measured, and what the search finds
+    gives way to the solution of the knapsack (:func:`slimnet.allocation.knapsack.least_loss`) where that loses less.
+
     Args:
         cost: of the network on the target machine.
         scores: group name → (size,) scores, at least 0; the highest stay.
@@ -99,7 +110,8 @@ def allocate(
         layout: how the machine's kernels take channels.
         align: the widths to choose from: multiples of this. None: those that fill the kernels of the machine.
         shut_branches: let the inner groups of residual branches (:attr:`NetworkCost.branches`) go to 0 channels, which shuts the
-            branch; its loss is that of a group left with half the energy of its best channel.
+            branch; its loss is that of a group left with half the energy of its best channel, where it is not measured.
+        sensitivity: how the loss rises with each group narrowed, as it was measured; None: by the scores' energy.
 
     Raises:
         ArgumentError: if the target cannot be met (the message says where shut branches are left to try), or is a time and the
@@ -111,8 +123,10 @@ def allocate(
             f"{share:.0%} of the multiply-adds are in layers whose time cannot be predicted yet, such as {stranger}: give a "
             "target of `flops` or `params` instead."
         )
-    search = _Search(cost, scores, budget, layout, align, shut_branches=shut_branches)
+    search = _Search(cost, scores, budget, layout, align, shut_branches=shut_branches, sensitivity=sensitivity)
     kept = search.run()
+    if sensitivity is not None:
+        kept = min((kept, search.knapsack(kept)), key=search.losses)
     dense = {name: len(values) for name, values in scores.items()}
     return Allocation(
         kept=kept,
@@ -121,10 +135,21 @@ def allocate(
         predicted_ms=cost.milliseconds(kept),
         flops=cost.flops(kept) / cost.flops(dense),
         params=cost.params(kept) / cost.params(dense),
-        energy={
-            name: math.exp(-search.loss(name, width) / search.makers[name]) if width else 0.0 for name, width in kept.items()
-        },
+        energy={name: search.energy(name, width) if width else 0.0 for name, width in kept.items()},
+        loss=sensitivity.base + sensitivity.total(kept) if sensitivity is not None else None,
     )
+
+
+def width_ladders(
+    cost: NetworkCost, scores: Mapping[str, Tensor], layout: Layout, align: int | None = None, *, shut_branches: bool = False
+) -> dict[str, list[int]]:
+    """Group name → the widths to choose from, falling (see :func:`widths`); 0 too where that may shut a branch.
+
+    Args:
+        cost, scores, layout, align, shut_branches: see :func:`allocate`.
+    """
+    shut = cost.branches if shut_branches else ()
+    return {name: widths(len(values), layout, align) + [0] * (name in shut) for name, values in scores.items()}
 
 
 def widths(size: int, layout: Layout, align: int | None = None) -> list[int]:
@@ -142,14 +167,18 @@ def widths(size: int, layout: Layout, align: int | None = None) -> list[int]:
     return [size, *friendly, *small] if size > 1 else [size]
 
 
-def _measure_of(cost: NetworkCost, budget: Budget) -> tuple[Callable[[Mapping[str, int]], float], float]:
-    """What the target limits, and the limit."""
+_Used = Callable[[Mapping[str, int]], float]
+_UsedBy = Callable[[Layer, Mapping[str, int]], float]
+
+
+def _measure_of(cost: NetworkCost, budget: Budget) -> tuple[_Used, _UsedBy, float]:
+    """What the target limits, a layer's part of it, and the limit."""
     if budget.flops is not None:
-        return cost.flops, budget.flops * cost.flops({})
+        return cost.flops, Layer.flops, budget.flops * cost.flops({})
     if budget.params is not None:
-        return cost.params, budget.params * cost.params({})
+        return cost.params, Layer.params, budget.params * cost.params({})
     limit = budget.ms if budget.ms is not None else cost.dense_ms / (budget.speedup or 1.0)
-    return cost.milliseconds, limit
+    return cost.milliseconds, cost.layer_milliseconds, limit
 
 
 class _Search:
@@ -164,16 +193,14 @@ class _Search:
         align: int | None,
         *,
         shut_branches: bool = False,
+        sensitivity: Sensitivity | None = None,
     ) -> None:
-        self.cost, self.layout = cost, layout
-        self.used, self.limit = _measure_of(cost, budget)
+        self.cost, self.layout, self.sensitivity = cost, layout, sensitivity
+        self.used, self.used_by, self.limit = _measure_of(cost, budget)
         self.timed = budget.name in ("speedup", "ms")
         self.sizes = {name: len(values) for name, values in scores.items()}
-        self.ladders = {name: widths(size, layout, align) for name, size in self.sizes.items()}
-        branches = [name for name in cost.branches if name in self.ladders]
-        for name in branches if shut_branches else ():
-            self.ladders[name].append(0)
-        self.untried = [] if shut_branches else branches
+        self.ladders = width_ladders(cost, scores, layout, align, shut_branches=shut_branches)
+        self.untried = [] if shut_branches else [name for name in cost.branches if name in self.ladders]
         self.step = align or layout.block
         counts = Counter(group for layer in cost.layers for group, *_ in layer.made_for)
         self.makers = {name: max(counts[name], 1) for name in scores}
@@ -181,10 +208,31 @@ class _Search:
         sides = {(parts, size) for layer in cost.layers for parts, size in layer.sides if len(parts) > 1}
         self._joined = sorted(side for side in sides if all(group in scores for group, *_ in side[0]))
 
+    def energy(self, name: str, width: int) -> float:
+        """The share of the squared scores that a width leaves."""
+        return self._energy[name][width - 1] if width else SHUT * self._energy[name][0]
+
     def loss(self, name: str, width: int) -> float:
-        """−log of the energy that a width leaves, for each layer that makes the channels."""
-        energy = self._energy[name][width - 1] if width else SHUT * self._energy[name][0]
-        return -self.makers[name] * math.log(energy)
+        """The measured rise, or −log of the energy that a width leaves, for each layer that makes the channels."""
+        if self.sensitivity is not None:
+            return self.sensitivity.rise(name, width)
+        return -self.makers[name] * math.log(self.energy(name, width))
+
+    def knapsack(self, around: dict[str, int]) -> dict[str, int]:
+        """What the solver finds; ``around`` where that is nothing within the target.
+
+        Layers that touch more than two groups are linear to the solver: where it spends too much for that, it is given less.
+        """
+        fixed = self.used({}) - sum(self.used_by(layer, {}) for layer in self.cost.layers)
+        limit = self.limit - fixed
+        for _ in range(TIGHTER):
+            found = least_loss(self.cost.layers, self.ladders, self.loss, self.used_by, limit, around)
+            if found is None:
+                break
+            if self.used(found) <= self.limit * (1 + EXACT):
+                return found
+            limit -= self.used(found) - self.limit
+        return around
 
     def run(self) -> dict[str, int]:
         """Narrow until the target is met; then widen again where it allows that, the greatest loss first.

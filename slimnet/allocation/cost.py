@@ -52,7 +52,9 @@ class NetworkCost:
         self._memo: dict[tuple[Site, int, int], float] = {}
         inside = profile.total(*LAYER_OPS)
         self._rest, self._run = profile.total() - inside, beside
-        known, self._loaded = self._layers_at({}), self._loads({})
+        known = sum(layer.calls * self._time(layer.site, layer.reads, layer.makes) for layer in self.layers if layer.site)
+        self._loaded = sum(_loads(layer, {}) for layer in self.layers)
+        self._maps = sum(layer.positions * layer.makes for layer in self.layers)
         if not known:
             raise ModelError("the network has no convolution or linear layer whose cost could be measured.")
         self.load = min(max(inside - known, 0.0), self._loaded / LOAD_RATE)
@@ -104,8 +106,22 @@ class NetworkCost:
 
     def milliseconds(self, kept: Mapping[str, int]) -> float:
         """Predicted time of a batch when groups keep so many channels; groups that are not named keep all."""
-        load = self.load * self._loads(kept) / self._loaded if self._loaded else 0.0
-        return (self._run + self._rest * self._share(kept) + load + self.factor * self._layers_at(kept)) / 1e3
+        return self._run / 1e3 + sum(self.layer_milliseconds(layer, kept) for layer in self.layers)
+
+    def layer_milliseconds(self, layer: Layer, kept: Mapping[str, int]) -> float:
+        """A layer's part of the predicted time, of which only what a run costs beside its nodes is left out.
+
+        Args:
+            layer: one of :attr:`layers`.
+            kept: group name → channels; only the groups of the layer matter.
+        """
+        reads, makes = layer.widths(kept)
+        if not reads:
+            return 0.0  # surgery shuts the branch: the layer, and the addition behind it
+        alone = layer.calls * self._time(layer.site, reads, makes) if layer.site else 0.0
+        rest = self._rest * layer.positions * makes / self._maps
+        load = self.load * _loads(layer, kept) / self._loaded if self._loaded else 0.0
+        return (rest + load + self.factor * alone) / 1e3
 
     def flops(self, kept: Mapping[str, int]) -> int:
         """Multiply-adds of the layers, for one image."""
@@ -115,24 +131,17 @@ class NetworkCost:
         """Weights of the layers."""
         return sum(layer.params(kept) for layer in self.layers)
 
-    def _layers_at(self, kept: Mapping[str, int]) -> float:
-        return sum(layer.calls * self._time(layer.site, *layer.widths(kept)) for layer in self.layers if layer.site)
-
-    def _loads(self, kept: Mapping[str, int]) -> int:
-        """Bytes of the weights that have to be loaded anew for each run."""
-        sizes = (FLOAT * layer.params(kept) for layer in self.layers)
-        return sum(size for size in sizes if size <= INNER_CACHE)
-
     def _time(self, site: Site, reads: int, makes: int) -> float:
         key = (site, reads, makes)
         if key not in self._memo:
             self._memo[key] = self._table.microseconds(*key)
         return self._memo[key]
 
-    def _share(self, kept: Mapping[str, int]) -> float:
-        """How much of the dense network's maps is left."""
-        dense = sum(layer.positions * layer.makes for layer in self.layers)
-        return sum(layer.positions * layer.widths(kept)[1] for layer in self.layers) / dense
+
+def _loads(layer: Layer, kept: Mapping[str, int]) -> int:
+    """Bytes of the weights of a layer that have to be loaded anew for each run."""
+    size = FLOAT * layer.params(kept)
+    return size if size <= INNER_CACHE else 0
 
 
 def branches_of(layers: Iterable[Layer]) -> tuple[str, ...]:

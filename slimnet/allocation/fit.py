@@ -2,27 +2,40 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 
 from torch import Tensor, nn
 
 from slimnet._say import Say, quarters
 from slimnet.allocation.budget import Budget
-from slimnet.allocation.choose import Allocation, allocate
+from slimnet.allocation.choose import Allocation, allocate, width_ladders
 from slimnet.allocation.cost import NetworkCost
 from slimnet.allocation.pad import padded_widths
-from slimnet.graph import ChannelGroup
+from slimnet.allocation.sensitivity import LossByWidth, measure_sensitivity, number_of_trials
+from slimnet.criteria import ClosedLoss
+from slimnet.graph import ChannelGroup, residual_branches
 from slimnet.measure.costs import CostTable, Target
 from slimnet.measure.costs.table import Progress
 
+ROUND = 1.25
+"""Losses are measured anew whenever the network has become so many times as cheap, on the way to a target."""
+MOST_ROUNDS = 10
+MOST_SECONDS = 600.0
+"""Fewer images are looked at where measuring losses would take longer."""
 
-def telling(say: Say) -> Progress:
+
+def telling(say: Say, what: str = "measuring what layers cost on this machine") -> Progress:
     """Progress of the measurements in words: how many are to be made, and every quarter that is done.
 
     Args:
         say: told a line at a time.
+        what: is being done.
     """
-    progress = quarters(lambda done: say(f"measuring what layers cost on this machine: {25 * done} %"))
+    progress = quarters(lambda done: say(f"{what}: {25 * done} %"))
     return lambda done, total: progress(done / total)
 
 
@@ -37,9 +50,15 @@ def fit_widths(
     batch: int = 1,
     align: int | None = None,
     shut_branches: bool = False,
+    loss: ClosedLoss | None = None,
     progress: Progress | None = None,
+    measuring: Progress | None = None,
 ) -> Allocation:
     """Measure what layers cost on this machine, and choose how many channels each group keeps.
+
+    With a ``loss`` groups are valued by how it rises when they are narrowed, and branches when they close, instead of by their
+    scores alone. It is measured in rounds, each from where the one before has led on the way to the target, because what one
+    group loses depends on what the others have lost.
 
     Args:
         model: the network; left as it was.
@@ -50,7 +69,9 @@ def fit_widths(
         threads, batch: of the ONNX Runtime session that the target is for.
         shut_branches: let residual branches go as a whole, see :func:`allocate`.
         align: choose from multiples of this; None: from the widths that fill the kernels of this machine.
+        loss: of the network on training images, to value groups by.
         progress: called with the number of times measured and to be measured.
+        measuring: likewise with the number of losses, over all rounds.
 
     Raises:
         ArgumentError: if a number is below 1, or the target cannot be met.
@@ -59,7 +80,33 @@ def fit_widths(
     """
     table = CostTable(Target(threads=threads, batch=batch))
     cost = NetworkCost.measure(model, example, groups, table, progress=progress)
-    return allocate(cost, scores, budget, table.layout, align=align, shut_branches=shut_branches)
+    if loss is None:
+        return allocate(cost, scores, budget, table.layout, align=align, shut_branches=shut_branches)
+    ladders = width_ladders(cost, scores, table.layout, align, shut_branches=shut_branches)
+    branches = residual_branches(model, example) if shut_branches else ()
+    others = [group for group in groups if not group.is_branch]
+    rounds = min(max(1, math.ceil(math.log(budget.factor(cost.dense_ms)) / math.log(ROUND))), MOST_ROUNDS)
+    valued = LossByWidth(_affordable(loss, rounds * number_of_trials(ladders)), [*others, *branches], scores)
+    found: Allocation | None = None
+    for number in range(rounds):
+        told = None if measuring is None else partial(_told, measuring, number, rounds)
+        sensitivity = measure_sensitivity(valued, ladders, found.kept if found else None, progress=told)
+        part = budget.eased((number + 1) / rounds, cost.dense_ms)
+        found = allocate(cost, scores, part, table.layout, align=align, shut_branches=shut_branches, sensitivity=sensitivity)
+    assert found is not None
+    return replace(found, loss=valued(found.kept))  # measured: what several rounds predict is a sum of many
+
+
+def _told(measuring: Progress, number: int, rounds: int, done: int, total: int) -> None:
+    measuring(number * total + done, rounds * total)
+
+
+def _affordable(loss: ClosedLoss, trials: int) -> ClosedLoss:
+    """The loss on so few images that many trials take no longer than :data:`MOST_SECONDS`, but on one batch at least."""
+    start = time.perf_counter()
+    loss.on_first(1)([])
+    one = time.perf_counter() - start
+    return loss.on_first(min(len(loss.batches), max(1, int(MOST_SECONDS / (one * trials)))))
 
 
 def fit_padding(

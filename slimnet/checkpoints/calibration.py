@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -16,7 +16,23 @@ from slimnet.graph import Couple, channel_groups, prunable
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from slimnet.data import Dataset
+
 CALIBRATION_IMAGES = 1000
+
+
+def load_images_for(example: Tensor, data: str | None, data_dir: str | None) -> Dataset:
+    """The data set, in the size of the network's input.
+
+    Raises:
+        DataError: if it is missing or malformed, or has other channels.
+    """
+    from slimnet.data import load_data
+
+    loaded = load_data(str(data), data_dir=data_dir, image_size=example.shape[-1])
+    if loaded.image_shape[0] != example.shape[1]:
+        raise DataError(f"{data} has images of {loaded.image_shape[0]} channels, the network takes {example.shape[1]}.")
+    return loaded
 
 
 def calibrate(
@@ -38,12 +54,10 @@ def calibrate(
     Raises:
         DataError: if the data is missing or malformed, or does not fit the network.
     """
-    from slimnet.data import load_data, match_classes, match_count
+    from slimnet.data import calibration_batches, match_classes, match_count
 
-    loaded = load_data(str(data), data_dir=data_dir, image_size=example.shape[-1])
-    if loaded.image_shape[0] != example.shape[1]:
-        raise DataError(f"{data} has images of {loaded.image_shape[0]} channels, the network takes {example.shape[1]}.")
-    batches = list(_batches(loaded))
+    loaded = load_images_for(example, data, data_dir)
+    batches = list(calibration_batches(loaded, CALIBRATION_IMAGES, 100))
     if source == "statistics":
         groups = prunable(channel_groups(model, example, couple=couple))
         modules = list(dict.fromkeys(module for group in groups for module in statistics_modules(group)))
@@ -61,10 +75,3 @@ def calibrate(
         for images, labels in batches:
             torch.nn.functional.cross_entropy(model(images), outputs[labels]).backward()  # type: ignore[no-untyped-call]
     return None
-
-
-def _batches(loaded: Any) -> Iterator[tuple[Tensor, Tensor]]:
-    from slimnet.data import Batches, stratified_indices
-
-    chosen = stratified_indices(loaded.train.labels, min(CALIBRATION_IMAGES, len(loaded.train)), torch.Generator().manual_seed(0))
-    return Batches(loaded.train.subset(chosen), 100, mean=loaded.mean, std=loaded.std).epoch(0)

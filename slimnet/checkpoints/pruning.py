@@ -5,14 +5,14 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from slimnet._files import atomic_folder, claims_folder, write_json, write_tensors
 from slimnet._say import Say, silent
 from slimnet.allocation import Allocation, Budget, fit_widths, telling
-from slimnet.checkpoints.calibration import calibrate
+from slimnet.checkpoints.calibration import calibrate, load_images_for
 from slimnet.checkpoints.opening import open_checkpoint
-from slimnet.criteria import Ranking, get_criterion, group_scores
+from slimnet.criteria import LOSS_IMAGES, ClosedLoss, Ranking, get_criterion, group_scores
 from slimnet.errors import ArgumentError
 from slimnet.graph import Couple, channel_groups, not_ignored, prunable
 from slimnet.measure import count
@@ -39,6 +39,7 @@ def prune_checkpoint(
     threads: int = 1,
     batch: int = 1,
     shut_branches: bool = False,
+    allocate_by: Literal["auto", "energy", "loss"] = "auto",
     ranking: Ranking = "group",
     couple: Couple = "stream",
     mask_norm: bool = True,
@@ -60,8 +61,10 @@ def prune_checkpoint(
             `slimnet.allocation.Budget`): widths are chosen group by group from measured costs.
         threads, batch: that the target is for.
         shut_branches: for a target, let residual branches go as a whole.
+        allocate_by: what the widths for a target are chosen by: ``"loss"``, how far the answers move on training images when a
+            group is narrowed; ``"energy"``, the scores; ``"auto"``, the loss where ``data`` is given.
         criterion, ranking, couple, mask_norm, ignore: see :func:`slimnet.prune`.
-        data, data_dir: training data for ``"cs"`` and ``"taylor"``.
+        data, data_dir: training data for ``"cs"``, ``"taylor"`` and ``allocate_by="loss"``.
         force: replace an existing folder.
         say: told what takes a while.
         **network: see :func:`open_checkpoint`.
@@ -80,6 +83,10 @@ def prune_checkpoint(
     source = get_criterion(criterion).source
     if source in ("statistics", "gradients") and data is None:
         raise ArgumentError(f"criterion {criterion!r} needs data: name a data set with --data.")
+    if allocate_by not in ("auto", "energy", "loss"):
+        raise ArgumentError(f"`allocate_by` must be 'auto', 'energy' or 'loss', got {allocate_by!r}.")
+    if allocate_by == "loss" and (budget is None or data is None):
+        raise ArgumentError("`allocate_by` 'loss' is for a target, and needs data: name a data set with --data.")
     model, example, config = open_checkpoint(checkpoint, **network)
     statistics, names = None, config.get("classes")
     if data is not None:
@@ -89,7 +96,14 @@ def prune_checkpoint(
     if budget is not None:
         machine = {"threads": threads, "batch": batch}
         scored = {"criterion": criterion, "statistics": statistics}
-        fitted = _fitted(model, example, budget, scored, ignore, shut_branches=shut_branches, progress=telling(say), **machine)
+        loss = None
+        if data is not None and allocate_by != "energy":
+            from slimnet.data import calibration_batches
+
+            images = calibration_batches(load_images_for(example, data, data_dir), *LOSS_IMAGES)
+            loss = ClosedLoss.of_answers(model, images)
+        told = {"progress": telling(say), "measuring": telling(say, "measuring what groups are worth")}
+        fitted = _fitted(model, example, budget, scored, ignore, shut_branches=shut_branches, loss=loss, **told, **machine)
         found = {**fitted.as_dict(), **machine}
         how: dict[str, Any] = {"widths": found["kept"]}
     else:

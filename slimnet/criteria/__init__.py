@@ -9,13 +9,16 @@ from slimnet.criteria.groups import (
     group_scores,
     statistics_modules,
 )
+from slimnet.criteria.losses import LOSS_IMAGES, ClosedLoss
 from slimnet.criteria.scores import class_separability, geometric_median, l1, l2, norm_scale, taylor
 from slimnet.criteria.selection import Ranking, exact_count, lowest, magnitude_mask, select
 from slimnet.criteria.statistics import ClassStatistics, collect_class_statistics
 
 __all__ = [
     "CRITERIA",
+    "LOSS_IMAGES",
     "ClassStatistics",
+    "ClosedLoss",
     "Criterion",
     "Ranking",
     "branch_order",

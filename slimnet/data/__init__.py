@@ -10,7 +10,7 @@ from slimnet.data.duplicates import Duplicates, duplicates
 from slimnet.data.ferplus import FERPLUS_CLASSES, ferplus_targets, ferplus_votes
 from slimnet.data.images import ImageFiles, read_image
 from slimnet.data.load import data_names, load_data
-from slimnet.data.strata import stratified_indices
+from slimnet.data.strata import calibration_batches, stratified_indices
 
 __all__ = [
     "FERPLUS_CLASSES",
@@ -21,6 +21,7 @@ __all__ = [
     "Duplicates",
     "ImageFiles",
     "Split",
+    "calibration_batches",
     "class_weights",
     "data_names",
     "duplicates",

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Generator, Tensor
 
+from slimnet.data.batches import Batches
+from slimnet.data.dataset import Dataset
 from slimnet.errors import ArgumentError
 
 
@@ -37,6 +41,22 @@ def stratified_indices(labels: Tensor, count: int, generator: Generator) -> Tens
     quotas = _quotas(torch.bincount(labels).tolist(), count)
     members = [shuffled[labels[shuffled] == label] for label in range(len(quotas))]
     return torch.cat([member[:quota] for member, quota in zip(members, quotas, strict=True)]).sort().values
+
+
+def calibration_batches(dataset: Dataset, count: int, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Some training images without augmentation, always the same, each class with its share, on the CPU.
+
+    Args:
+        dataset: what they are of.
+        count: how many; all where there are fewer.
+        batch_size: images a batch.
+
+    Returns:
+        Normalised float images (N, C, H, W) and labels (N,).
+    """
+    most = min(count, len(dataset.train))
+    chosen = stratified_indices(dataset.train.labels, most, Generator().manual_seed(0))
+    return Batches(dataset.train.subset(chosen), min(batch_size, most), mean=dataset.mean, std=dataset.std).epoch(0)
 
 
 def _quotas(sizes: list[int], count: int) -> list[int]:

@@ -2,7 +2,7 @@
 
 from slimnet._modes import in_eval_mode
 from slimnet.graph.analysis import Analysis, MovesChannels, Reader, Summand, analyse
-from slimnet.graph.branches import residual_branches
+from slimnet.graph.branches import branches_around, residual_branches
 from slimnet.graph.capture import ExampleInputs, as_inputs, check_model
 from slimnet.graph.groups import ChannelGroup, Couple, Rows, channel_groups, not_ignored, prunable, stream_groups
 
@@ -17,6 +17,7 @@ __all__ = [
     "Summand",
     "analyse",
     "as_inputs",
+    "branches_around",
     "channel_groups",
     "check_model",
     "in_eval_mode",

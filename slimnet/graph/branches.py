@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import nn
 
@@ -51,3 +53,11 @@ def _as_group(summand: Summand, last: nn.Module) -> ChannelGroup:
         biases=frozenset(names),
         inside=summand.shuts,
     )
+
+
+def branches_around(shut: Sequence[str], groups: Sequence[ChannelGroup]) -> dict[str, ChannelGroup]:
+    """Group that closes whole → the residual branch that it lies in; without those that lie in none."""
+    makers = {group.name: {rows.module for rows in group.weights} for group in groups if group.name in shut}
+    return {
+        name: branch for name, modules in makers.items() for branch in groups if branch.is_branch and modules <= {*branch.inside}
+    }

@@ -57,14 +57,6 @@ def named_branches(names: Sequence[str], groups: Sequence[ChannelGroup]) -> dict
     return {name: known[name] for name in names}
 
 
-def branches_around(shut: Sequence[str], groups: Sequence[ChannelGroup]) -> dict[str, ChannelGroup]:
-    """Group that closes whole → the residual branch that it lies in; without those that lie in none."""
-    makers = {group.name: {rows.module for rows in group.weights} for group in groups if group.name in shut}
-    return {
-        name: branch for name, modules in makers.items() for branch in groups if branch.is_branch and modules <= {*branch.inside}
-    }
-
-
 def narrower(widths: Sequence[tuple[str, int]], groups: Sequence[ChannelGroup]) -> tuple[ChannelGroup, ...]:
     """The groups that are to keep fewer channels than they have.
 

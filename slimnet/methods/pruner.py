@@ -13,9 +13,10 @@ from torch.optim import SGD, Optimizer
 from slimnet.criteria import exact_count, group_scores, lowest
 from slimnet.criteria.statistics import ClassStatistics
 from slimnet.errors import ArgumentError
+from slimnet.graph.branches import branches_around
 from slimnet.graph.groups import ChannelGroup, not_ignored, prunable
 from slimnet.masks import SoftMask
-from slimnet.methods._widths import branches_around, named_branches, narrower, of_width
+from slimnet.methods._widths import named_branches, narrower, of_width
 from slimnet.methods.base import Pruner, Statistics
 
 if TYPE_CHECKING:

@@ -33,6 +33,9 @@ class TrainConfig:
         target_threads: threads of the ONNX Runtime session that ``target`` is for.
         target_batch: images a run that ``target`` is for.
         shut_branches: for a target, let residual branches go as a whole.
+        allocate_by: what the widths for a target are chosen by: ``"loss"``, how far the answers of the initial network move on
+            training images when a group is narrowed; ``"energy"``, the norms of its filters; ``"auto"``, the loss where there are
+            initial weights (``init``).
         epochs: passes over the training split.
         batch_size: images a step, over all processes together.
         optimizer: ``"sgd"`` (Nesterov) or ``"adamw"``.
@@ -88,6 +91,7 @@ class TrainConfig:
     target_threads: int = 1
     target_batch: int = 1
     shut_branches: bool = False
+    allocate_by: str = "auto"
     epochs: int = 30
     batch_size: int = 128
     optimizer: str = "sgd"

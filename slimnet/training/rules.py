@@ -14,6 +14,7 @@ from slimnet.methods import Method
 OPTIMIZERS = ("sgd", "adamw")
 SCHEDULES = ("step", "cosine", "constant")
 PRECISIONS = ("auto", "fp32", "bf16")
+ALLOCATE_BY = ("auto", "energy", "loss")
 CUTS = ("settled", "never")
 FLAGS = ("download", "soft_labels", "decay_norm", "compile", "sync_bn", "reestimate_norm", "shut_branches")
 
@@ -118,6 +119,7 @@ CHOICES = {
     "schedule": SCHEDULES,
     "precision": PRECISIONS,
     "cut": CUTS,
+    "allocate_by": ALLOCATE_BY,
 }
 MOST = {
     "epochs": 1_000_000,

@@ -168,7 +168,7 @@ def prepare(
         order_head(model, config.init, dataset.classes, example, whose=dataset.name, say=say)
     groups = channel_groups(model, example, couple=config.method.couple)
     teacher = load_teacher(config, dataset, team.device, say, trust_code=trust_code)
-    config, target = with_target(config, model, example, groups, team, say)
+    config, target = with_target(config, model, example, groups, dataset, team, say)
     if config.method.closes_branches:
         groups += residual_branches(model, example)
     job = Job(config, team, dataset, model.to(team.device), groups, example, teacher, target)

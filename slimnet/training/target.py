@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from slimnet._say import Say
 from slimnet.allocation import Budget, branches_of, fit_widths, network_layers, telling
-from slimnet.criteria import group_scores
+from slimnet.criteria import LOSS_IMAGES, ClosedLoss, group_scores
+from slimnet.data import Dataset, calibration_batches
 from slimnet.errors import ArgumentError
 from slimnet.graph import ChannelGroup
 from slimnet.measure.machine import cpu_model
@@ -23,13 +24,20 @@ CRITERION = "l2"
 
 
 def with_target(
-    config: TrainConfig, model: nn.Module, example: Tensor, groups: Sequence[ChannelGroup], team: Team, say: Say
+    config: TrainConfig,
+    model: nn.Module,
+    example: Tensor,
+    groups: Sequence[ChannelGroup],
+    dataset: Dataset,
+    team: Team,
+    say: Say,
 ) -> tuple[TrainConfig, dict[str, Any] | None]:
     """The settings with the widths that their target asks for, and what is predicted of them.
 
     The settings are as they were, and the prediction is None, where there is no target, or widths were chosen before.
 
-    Filters are valued by their L2 norms in the initial weights; costs are measured on this machine, by rank 0.
+    Filters are valued by their L2 norms in the initial weights, groups by ``allocate_by``; costs are measured on this machine, by
+    rank 0.
 
     Raises:
         ArgumentError: if the target cannot be met, the dense network meets it, or given widths close a group that is no branch.
@@ -41,7 +49,7 @@ def with_target(
             _check_shut(part, model, example, groups)
     if not config.target or not isinstance(method, SoftMethod) or method.widths:
         return config, None
-    chosen, predicted = team.share(_widths(config, method, model, example, groups, say) if team.is_main else None)
+    chosen, predicted = team.share(_widths(config, method, model, example, groups, dataset, say) if team.is_main else None)
     return replace(config, method=replace(method, widths=tuple(chosen))), predicted
 
 
@@ -63,10 +71,12 @@ def _widths(
     model: nn.Module,
     example: Tensor,
     groups: Sequence[ChannelGroup],
+    dataset: Dataset,
     say: Say,
 ) -> tuple[list[tuple[str, int]], dict[str, Any]]:
     scores = {group.name: group_scores(model, group, CRITERION) for group in chosen_groups(method, model, groups)}
     budget, threads, batch = Budget(**config.target), config.target_threads, config.target_batch
+    by_loss = config.allocate_by == "loss" or (config.allocate_by == "auto" and config.init is not None)
     found = fit_widths(
         model,
         example,
@@ -76,13 +86,16 @@ def _widths(
         threads=threads,
         batch=batch,
         shut_branches=config.shut_branches,
+        loss=ClosedLoss.of_answers(model, calibration_batches(dataset, *LOSS_IMAGES)) if by_loss else None,
         progress=telling(say),
+        measuring=telling(say, "measuring what groups are worth"),
     )
     shut = sum(width == 0 for width in found.kept.values())
     say(
         f"target {found.budget.name} {found.budget.value:g}: {found.flops:.1%} of the FLOPs, predicted "
         f"{found.predicted_ms:.3g} ms of {found.dense_ms:.3g} ms, {found.predicted_speedup:.2f}×"
         + (f", {shut} residual branches shut" if shut else "")
+        + ("" if found.loss is None else f", answers moved by {found.loss:.3g}")
     )
     narrower = [(name, width) for name, width in found.kept.items() if width < len(scores[name])]
     if not narrower:
