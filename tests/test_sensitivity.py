@@ -117,7 +117,9 @@ def test_the_knapsack_finds_what_trying_all_finds(seed: int) -> None:
     ladders = {"s": [32, 24, 16], "a": [16, 8, 4, 0], "b": [24, 12, 0], "c": [12, 6, 3]}
     pairs = [(None, "s"), ("s", "a"), ("a", "s"), ("s", "b"), ("b", "s"), ("s", "c"), ("c", None)]
     layers = [layer(f"{one}→{two}", *((name, sizes[name]) if name else None for name in (one, two))) for one, two in pairs]
-    rises = {(name, width): 0.0 if width == ladder[0] else rng.uniform(0, 3) for name, ladder in ladders.items() for width in ladder}
+    rises = {
+        (name, width): 0.0 if width == ladder[0] else rng.uniform(0, 3) for name, ladder in ladders.items() for width in ladder
+    }
     whole = sum(part.flops({}) for part in layers)
     everything = [dict(zip(ladders, chosen, strict=True)) for chosen in itertools.product(*ladders.values())]
 

@@ -6,7 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -83,6 +83,7 @@ def allocate(
     align: int | None = None,
     shut_branches: bool = False,
     sensitivity: Sensitivity | None = None,
+    solver: Literal["both", "search"] = "both",
 ) -> Allocation:
     r"""Choose how many channels each group keeps, so that the target is met and least is lost.
 
@@ -112,6 +113,7 @@ def allocate(
         shut_branches: let the inner groups of residual branches (:attr:`NetworkCost.branches`) go to 0 channels, which shuts the
             branch; its loss is that of a group left with half the energy of its best channel, where it is not measured.
         sensitivity: how the loss rises with each group narrowed, as it was measured; None: by the scores' energy.
+        solver: ``"search"`` leaves the knapsack out, to compare.
 
     Raises:
         ArgumentError: if the target cannot be met (the message says where shut branches are left to try), or is a time and the
@@ -125,7 +127,7 @@ def allocate(
         )
     search = _Search(cost, scores, budget, layout, align, shut_branches=shut_branches, sensitivity=sensitivity)
     kept = search.run()
-    if sensitivity is not None:
+    if sensitivity is not None and solver == "both":
         kept = min((kept, search.knapsack(kept)), key=search.losses)
     dense = {name: len(values) for name, values in scores.items()}
     return Allocation(
