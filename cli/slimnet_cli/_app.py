@@ -62,6 +62,9 @@ def run_process() -> None:
 
 
 def _run(arguments: list[str]) -> int:
+    from slimnet._foreign import Process
+
+    Process.is_ours = True
     try:
         result = cli.main(arguments, prog_name="slimnet", standalone_mode=False)
     except click.ClickException as error:
