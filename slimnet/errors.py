@@ -28,14 +28,14 @@ import os
 from slimnet._clean import clean
 
 
-class _OneLineError(Exception):
+class _OneLine(Exception):  # noqa: N818 – a part of others, warnings too
     """Shown on one line, as text."""
 
     def __str__(self) -> str:
         return clean(super().__str__())
 
 
-class SlimnetError(_OneLineError):
+class SlimnetError(_OneLine):
     """What a user of slimnet may want to catch; the command line prints it on one line and exits with 1."""
 
 
@@ -104,5 +104,5 @@ class TimeLimitError(MeasureError):
     """A network that does not come to an end in the time that it is given."""
 
 
-class SlimnetWarning(_OneLineError, UserWarning):
+class SlimnetWarning(_OneLine, UserWarning):
     """Work goes on without something that it can do without; the command line prints it on one line."""
