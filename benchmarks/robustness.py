@@ -242,6 +242,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--summary", type=Path, metavar="FILE", help="write the summary there (default: results/robustness.json)")
     options = parser.parse_args(arguments)
     parts, limits = options.part or list(PARTS), Limits(seconds=options.seconds)
+    options.folder.parent.mkdir(parents=True, exist_ok=True)
     lock = options.folder.with_suffix(".lock").open("w")
     fcntl.flock(lock, fcntl.LOCK_EX)  # until this process ends
     given = prepare(options.folder, options.seed, parts)

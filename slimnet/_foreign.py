@@ -8,6 +8,17 @@ from contextlib import contextmanager
 from slimnet.errors import ModelError
 
 
+class Process:
+    """What this process is, as far as it matters to libraries.
+
+    Attributes:
+        is_ours: it runs slimnet's command line and nothing else, so that settings of libraries that hold for a whole process are
+            slimnet's to make.
+    """
+
+    is_ours: bool = False
+
+
 @contextmanager
 def no_exit(what: str) -> Iterator[None]:
     """Code of a user's network may raise what it likes, but it does not end the program.

@@ -17,15 +17,25 @@
     └── MeasureError       a measurement that cannot be made, a network that does not run
         └── TimeLimitError      a network that does not come to an end
 
-A message is one line: it names the thing, shows the value, and says what to do.
+A message is one line: it names the thing, shows the value, and says what to do. What it shows may come from data, so control
+characters in it are escaped (``\\x1b``) wherever it is printed, in a traceback too.
 """
 
 from __future__ import annotations
 
 import os
 
+from slimnet._clean import clean
 
-class SlimnetError(Exception):
+
+class _OneLine(Exception):  # noqa: N818 – a part of others, warnings too
+    """Shown on one line, as text."""
+
+    def __str__(self) -> str:
+        return clean(super().__str__())
+
+
+class SlimnetError(_OneLine):
     """What a user of slimnet may want to catch; the command line prints it on one line and exits with 1."""
 
 
@@ -59,7 +69,7 @@ class WriteError(SlimnetError, OSError):
         self.strerror = None if number is None else os.strerror(number)
 
     def __str__(self) -> str:
-        return str(self.args[0])
+        return clean(self.args[0])
 
 
 class TrainingError(SlimnetError):
@@ -94,5 +104,5 @@ class TimeLimitError(MeasureError):
     """A network that does not come to an end in the time that it is given."""
 
 
-class SlimnetWarning(UserWarning):
+class SlimnetWarning(_OneLine, UserWarning):
     """Work goes on without something that it can do without; the command line prints it on one line."""

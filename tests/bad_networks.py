@@ -159,6 +159,14 @@ def huge_allocation(shape: Shape) -> onnx.ModelProto:
     return parts.model()
 
 
+def overflowing_allocation(shape: Shape) -> onnx.ModelProto:
+    """More bytes than a number of 64 bits counts: the runtime tells its own log first."""
+    parts = Parts(shape)
+    total = parts.node("ReduceSum", [parts.node("ConstantOfShape", [parts.constant("size", [2**62])])], keepdims=0)
+    parts.classify(parts.node("Add", ["x", total]))
+    return parts.model()
+
+
 def unknown_operator(shape: Shape) -> onnx.ModelProto:
     parts = Parts(shape)
     parts.classify(parts.node("NoSuchOperator", ["x"]))

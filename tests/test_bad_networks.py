@@ -138,6 +138,25 @@ def test_evaluate_and_bench_say_it_in_one_line(name: str, there: Path, monkeypat
     expect(f"bench x.onnx --rounds 1 --seconds 0 --time-limit {SECONDS}", benching)
 
 
+def test_the_runtimes_own_log_stays_off_the_terminal(
+    there: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(there)
+    bad.saved(bad.overflowing_allocation, there / "x.onnx", DIGITS)
+    expect(f"evaluate x.onnx --data digits --time-limit {SECONDS}", "x.onnx does not run on float32")
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("ours", [True, False])
+def test_only_the_command_line_sets_what_holds_for_the_process(ours: bool, there: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    severities: list[int] = []
+    monkeypatch.setattr("onnxruntime.set_default_logger_severity", severities.append)
+    monkeypatch.setattr("slimnet._foreign.Process.is_ours", ours)
+    bad.saved(bad.honest, there / "x.onnx", DIGITS)
+    open_session(there / "x.onnx")
+    assert severities == [4] * ours
+
+
 def exchanged(bundle: Bundle, folder: Path, data: bytes) -> None:
     """A copy of the bundle with another network, as if it had been exported so."""
     shutil.copytree(bundle.path, folder, dirs_exist_ok=True)

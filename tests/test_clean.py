@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+import traceback
+from pathlib import Path
 
 import pytest
 
+import slimnet
+from slimnet.errors import ArgumentError, FileFormatError, SlimnetError, SlimnetWarning, WriteError
 from slimnet_cli._clean import clean, shown_json
 from slimnet_cli._emit import emit_table, say
 
@@ -39,3 +43,17 @@ def test_json_keeps_what_it_says_and_moves_no_cursor(text: str) -> None:
     shown = shown_json(json.dumps({"label": text}, indent=2, ensure_ascii=False))
     assert json.loads(shown) == {"label": text}
     assert all(character == "\n" or character.isprintable() for character in shown)
+
+
+@pytest.mark.parametrize("kind", [SlimnetError, ArgumentError, FileFormatError, WriteError, SlimnetWarning])
+def test_an_error_of_pythons_own_traceback_is_one_line_of_text(kind: type[Exception]) -> None:
+    error = kind("x/config.json: got '\x9b31m\nforged \u202e'.")
+    assert str(error) == "x/config.json: got '\\x9b31m\\nforged \\u202e'."
+    assert traceback.format_exception_only(error)[-1] == f"slimnet.errors.{kind.__name__}: {error}\n"
+
+
+def test_a_file_that_is_read_from_python_moves_no_cursor(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"image_shape": ["\\u009b31m", 8, 8]}')
+    with pytest.raises(SlimnetError) as found:
+        slimnet.load_slim(tmp_path)
+    assert str(found.value).isprintable()

@@ -562,3 +562,17 @@ def test_drawings_are_the_same_every_time(run: Path, tmp_path: Path) -> None:
     shutil.rmtree(run / "report", ignore_errors=True)
     second = write_report(run, tmp_path / "b")
     assert [file.read_bytes() for file in first.files] == [file.read_bytes() for file in second.files]
+
+
+ODD_NAMES = ["a$\\frac{b$", "\0nul", "\x1b[31m", "\u202eleft", "日本", "plain"]
+
+
+@pytest.mark.parametrize("ending", ["svg", "png"])
+def test_names_from_data_are_drawn_as_they_are(ending: str, tmp_path: Path) -> None:
+    """No formula, no control character, and no warning of a letter that the font lacks."""
+    path = tmp_path / f"picture.{ending}"
+    plot_confusion(np.eye(6, dtype=int).tolist(), ODD_NAMES, path)
+    plot_widths([{"name": name, "size": 4, "kept": 2} for name in ODD_NAMES], path)
+    if ending == "svg":
+        text = path.read_text(encoding="utf-8")
+        assert not any(character in text for character in ("\0", "\x1b", "\u202e"))

@@ -246,6 +246,7 @@ def _child(sandbox: Sandbox, command: Command, limits: Limits, files: dict[str, 
     try:
         os.setsid()
         _enter(sandbox, command, limits, files)
+        _renew_threads()
         log = os.open(files["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         modules = command.modules - set(sys.modules)
         note_events(log, root=f"{sandbox.case}/", modules=modules, known=KNOWN)
@@ -292,6 +293,12 @@ def _enter(sandbox: Sandbox, command: Command, limits: Limits, files: dict[str, 
     resource.setrlimit(resource.RLIMIT_FSIZE, (limits.file,) * 2)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+
+
+def _renew_threads() -> None:
+    """Torch makes its pool of threads anew behind a fork: two threads that ask for it at once abort the process."""
+    if torch := sys.modules.get("torch"):
+        torch.set_num_threads(torch.get_num_threads())
 
 
 def _main(command: Command) -> int:

@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from slimnet_cli import bench, evaluate, export, inspect, predict, prune, recipes, report, slim, train, verify, web
-from slimnet_cli._clean import echo
+from slimnet_cli._clean import clean, echo
 from slimnet_cli._interrupt import STATUS, interrupts
 
 _python_shows = warnings.showwarning
@@ -62,6 +62,9 @@ def run_process() -> None:
 
 
 def _run(arguments: list[str]) -> int:
+    from slimnet._foreign import Process
+
+    Process.is_ours = True
     try:
         result = cli.main(arguments, prog_name="slimnet", standalone_mode=False)
     except click.ClickException as error:
@@ -132,4 +135,4 @@ def _show_warning(message: Warning | str, category: type[Warning], *where: Any, 
     if issubclass(category, SlimnetWarning):
         echo(f"slimnet: warning: {' '.join(str(message).split())}", err=True)
     else:
-        _python_shows(message, category, *where, **more)
+        _python_shows(clean(message), category, *where, **more)

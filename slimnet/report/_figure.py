@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import io
 import textwrap
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from slimnet._clean import clean
 from slimnet._files import write_bytes
 from slimnet.errors import ArgumentError, SlimnetError
 
@@ -164,7 +167,36 @@ def rgb(colour: str) -> tuple[float, ...]:
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Write a figure, in the format that its ending says."""
+    """Write a figure, in the format that its ending says. Text is drawn as it is: no formulas, control characters escaped."""
+    _as_it_is(figure)
     drawn = io.BytesIO()
-    figure.savefig(drawn, format=path.suffix[1:], dpi=DPI)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph ", category=UserWarning)  # a box stands for what the font lacks
+        figure.savefig(drawn, format=path.suffix[1:], dpi=DPI)
     write_bytes(path, drawn.getvalue(), parents=True)
+
+
+def _as_it_is(figure: Figure) -> None:
+    """Names come from data; between two ``$`` matplotlib would read a formula. Those of a logarithmic axis are its own."""
+    from matplotlib.text import Text
+    from matplotlib.ticker import FuncFormatter
+
+    for axis in (axis for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)):
+        formatter = axis.get_major_formatter()
+        if isinstance(formatter, FuncFormatter):  # given labels
+            formatter.func = partial(_shown_tick, formatter.func)
+            for label in axis.get_ticklabels():
+                label.set_parse_math(False)
+    for text in figure.findobj(Text):
+        assert isinstance(text, Text)
+        if not text.get_text().startswith("$\\mathdefault"):
+            text.set_text(_shown(text.get_text()))
+            text.set_parse_math(False)
+
+
+def _shown_tick(label: Callable[[float, int | None], str], value: float, place: int | None = None) -> str:
+    return _shown(label(value, place))
+
+
+def _shown(text: str) -> str:
+    return "\n".join(map(clean, text.split("\n")))
