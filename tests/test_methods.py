@@ -188,6 +188,24 @@ def test_cs_goes_before_gm_and_they_are_disjoint():
         before = dict(pruner.selected)
 
 
+@pytest.mark.parametrize("criterion", ["l1", "l2", "norm-scale"])
+def test_another_criterion_goes_before_gm_and_asks_for_no_data(criterion):
+    method = FSDP(rate_cs=0.3, rate_gm=0.4, first=criterion, cs_from_start=True, tau=2, finetune_epochs=0)
+    _, pruner, _, statistics = start(method, epochs=12)
+    for epoch in range(12):
+        if pruner.scale(epoch) < RELEASE_ABOVE:
+            break
+        scores = {name: pruner.scores(group, criterion) for name, group in pruner.groups.items()}
+        pruner.after_epoch(epoch, statistics)
+        for name, chosen in pruner.selected.items():
+            by_first, by_gm = method.counts(pruner.groups[name].size, epoch=epoch, last_epoch=11)
+            order = scores[name].sort(stable=True).indices
+            assert len(chosen) == by_first + by_gm
+            assert chosen[:by_first].tolist() == order[:by_first].tolist()
+    assert epoch > 3 and statistics.asked == []
+    assert FSDP(first=criterion, faithful=True).first == "cs"
+
+
 @pytest.mark.parametrize(("every", "expected"), [(1, [1, 2, 3, 4, 5]), (2, [1, 2, 4]), (3, [1, 3])])
 def test_class_statistics_are_asked_for_only_when_they_are_due(every, expected):
     method = FSDP(rate_cs=0.4, rate_gm=0.2, cs_every=every, finetune_epochs=2)
@@ -398,6 +416,7 @@ def test_the_last_fifth_fine_tunes_what_was_selected(epochs, finetune, last):
         ({"attenuation": 1.1}, r"`attenuation` must be in \(0, 1\], got 1.1"),
         ({"couple": "all"}, "`couple` must be 'stream' or 'none', got 'all'"),
         ({"finetune_epochs": -1}, "`finetune_epochs` must be at least 0, got -1"),
+        ({"first": "gm"}, "`first` must be one of cs, l2, l1, norm-scale, got 'gm'"),
         ({"cs_every": 0}, "`cs_every` must be at least 1, got 0"),
         ({"statistics_share": 0.0}, r"`statistics_share` must be in \(0, 1\], got 0.0"),
     ],

@@ -18,6 +18,8 @@ from slimnet.methods.pruner import SoftPruner, others, with_prefix
 from slimnet.methods.soft import PUBLISHED, SoftMethod, rising
 from slimnet.schedules import Schedule, check_attenuation, check_tau, fading
 
+FIRST = ("cs", "l2", "l1", "norm-scale")
+
 
 @dataclass(frozen=True)
 class FSDP(SoftMethod):
@@ -38,6 +40,8 @@ class FSDP(SoftMethod):
         rate_gm: share θ_GM closed by the geometric median, in [0, 1); the sum must be in (0, 1).
         tau: ¾ of the sum is selected after 1/τ of the epochs; more than 4/3.
         attenuation: the factor a of ζ, in (0, 1]: 1 for CIFAR-10, 0.2 for ImageNet32.
+        first: the criterion of the first share, θ_CS: ``"cs"``, class separability, as published; or one of weights or norms
+            alone: ``"l2"``, ``"l1"``, ``"norm-scale"``.
         cs_every: class statistics are taken every so many epochs; the scores are reused in between.
         cs_from_start: take them from epoch 0 on, when nothing is selected yet, as published; without it as soon as one is needed.
         statistics_share: the part of the training set that they are taken over, in (0, 1].
@@ -65,12 +69,14 @@ class FSDP(SoftMethod):
         "exact_counts": False,
         "statistics_share": 1.0,
         "cs_from_start": True,
+        "first": "cs",
     }
 
     rate_cs: float = 0.1
     rate_gm: float = 0.4
     tau: float = 10.0
     attenuation: float = 1.0
+    first: str = "cs"
     cs_every: int = 2
     cs_from_start: bool = False
     statistics_share: float = 0.1
@@ -86,6 +92,8 @@ class FSDP(SoftMethod):
             raise ArgumentError(f"`rate_cs` + `rate_gm` must be in (0, 1), got {self.final_rate}.")
         check_tau(self.tau)
         check_attenuation(self.attenuation)
+        if self.first not in FIRST:
+            raise ArgumentError(f"`first` must be one of {', '.join(FIRST)}, got {self.first!r}.")
         if self.cs_every < 1:
             raise ArgumentError(f"`cs_every` must be at least 1, got {self.cs_every}.")
         if not 0 < self.statistics_share <= 1:
@@ -126,7 +134,7 @@ class FSDP(SoftMethod):
 
 
 class FSDPPruner(SoftPruner):
-    """FSDP's selection: class separability first, the geometric median among the rest."""
+    """FSDP's selection: class separability (or ``first``) first, the geometric median among the rest."""
 
     def __init__(self, method: FSDP, model: nn.Module, groups: Sequence[ChannelGroup], *, epochs: int) -> None:
         super().__init__(method, model, groups, epochs=epochs)
@@ -137,7 +145,8 @@ class FSDPPruner(SoftPruner):
         """Group name → selected indices, those by class separability first."""
         counts = {name: self._counts(name, epoch) for name in self.groups}
         early = self.fsdp.cs_from_start and self.fsdp.rate_cs > 0
-        self._update_cs([name for name, (by_cs, _) in counts.items() if by_cs or early], epoch, statistics)
+        if self.fsdp.first == "cs":
+            self._update_cs([name for name, (by_cs, _) in counts.items() if by_cs or early], epoch, statistics)
         return {name: self._select(name, epoch, *counts[name]) for name in self.groups}
 
     def state_dict(self) -> dict[str, Any]:
@@ -175,7 +184,8 @@ class FSDPPruner(SoftPruner):
         by_cs = min(max(0, by_cs - had), total - len(before))
         first = before
         if by_cs > 0:
-            scores = self.cs_scores[name].clone()
+            by_class = self.fsdp.first == "cs"
+            scores = self.cs_scores[name].clone() if by_class else self.scores(self.groups[name], self.fsdp.first)
             scores[before] = torch.inf
             first = torch.cat([before, lowest(scores, by_cs)])
         more = total - len(first)
