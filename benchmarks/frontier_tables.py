@@ -1,8 +1,9 @@
-"""The table of accuracy at equal milliseconds."""
+"""The tables of accuracy at equal milliseconds, and of what leads there."""
 
 from __future__ import annotations
 
-from _tables import Result, load, percent, table
+from _results import read_runs
+from _tables import PROCESSOR, Result, load, percent, processor, table, when
 
 
 def frontier_table() -> str:
@@ -35,3 +36,47 @@ def _goal(goal: Result) -> str:
         if best
         else f"{asked} nothing is as fast yet."
     )
+
+
+def allocation_table() -> str:
+    """Rank correlations, and what plans lose before training, by the way they are chosen."""
+    found = load("allocation")
+    if not found:
+        return "(Not measured yet.)"
+    ranks = found["rank_correlation"]
+    names = {"answers": "how far the answers move", "labels": "cross-entropy of the labels"}
+    pairs = [(*map(names.__getitem__, pair.split(" → ")), f"{value:.2f}") for pair, value in ranks.items()]
+    rows = [
+        (
+            *(f"{row['target']:g}×", row["way"], f"{row['speedup']:.2f}×", str(row["shut"])),
+            *(f"{row['measured'][name]:.2f}" for name in names),
+            f"{row['seconds']:.0f} s",
+        )
+        for row in found["targets"]
+    ]
+    head = ("target", "groups valued by", "predicted", "branches shut", "answers moved", "cross-entropy", "took")
+    plans = f"{len(found['plans'])} random plans"
+    note = (
+        f"ResNet-56 on {found['images']} training images of CIFAR-10, before any training; the dense network's cross-entropy there "
+        f"is near 0. {when([found])}."
+    )
+    ranking = table(("sum over the groups of", "measured of the whole plan", f"Spearman's ρ, {plans}"), pairs)
+    return f"{ranking}\n\n{table(head, rows)}\n\n{note}"
+
+
+def cut_table() -> str:
+    """An epoch masked and cut."""
+    runs = read_runs("cut_training")
+    if not runs:
+        return "(Not measured yet.)"
+    rows = [
+        (
+            *(row["network"], row["what"], f"{row['flops_ratio']:.2f}"),
+            f"{row['ratio']:.2f} ({row['ratios'][0]:.2f}–{row['ratios'][1]:.2f})",
+            *(f"{row['follows']:.2f}", row["precision"], processor(run)),
+        )
+        for run in runs
+        for row in run["rows"]
+    ]
+    head = ("network", "closed", "multiply-adds ÷", "an epoch ÷", "follows", "precision", PROCESSOR)
+    return table(head, rows) + f"\n\nMasked over cut, by turns; range of {runs[0]['rounds']} rounds. {when(runs)}."

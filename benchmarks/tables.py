@@ -16,7 +16,7 @@ from pathlib import Path
 from _results import read_runs
 from _tables import PROCESSOR, ROOT, Result, load, measured, parity, percent, processor, speedup, table, when
 from export_tables import precisions_table, predict_table, steps_table
-from frontier_tables import frontier_table
+from frontier_tables import allocation_table, cut_table, frontier_table
 from runtime_tables import runtimes_table
 from security_tables import robustness_table
 from speed_tables import clock_table, peer_table, target_table, widths_table
@@ -225,6 +225,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "runtimes": runtimes_table,
     "robustness": robustness_table,
     "frontier": frontier_table,
+    "allocation": allocation_table,
+    "cut": cut_table,
 }
 
 

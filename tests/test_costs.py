@@ -30,7 +30,7 @@ from slimnet.measure.costs.grid import PROBED, Layout, Span, layout_of, points
 from slimnet.measure.costs.probe import probe_model
 from slimnet.measure.costs.profile import Node
 from slimnet.measure.onnx_flops import linear_reads
-from slimnet.pipeline import export_run
+from slimnet.pipeline import export_run, write_report
 
 CONV = Site("conv", size=(8, 8), kernel=(3, 3), padding=(1, 1))
 BLOCKS = Layout(step=4, block=16)
@@ -621,6 +621,10 @@ def test_training_from_weights_is_allocated_by_loss(imagined: object, tmp_path: 
         data="digits",
     )
     assert report["allocation"]["predicted"]["loss"] > 0
+    layers = report["allocation"]["layers"]
+    assert [layer["name"] for layer in layers if not layer["reads_kept"]]  # the second layers of shut branches
+    write_report(runs["auto"].path)
+    assert (runs["auto"].path / "report" / "plan.png").is_file() and not (first.path / "report").exists()
     with pytest.raises(ArgumentError, match="`allocate_by` 'loss' is for a target, and needs data"):
         prune_checkpoint(
             weights, tmp_path / "no", model="resnet8", num_classes=10, in_channels=1, target={"ms": 2.0}, allocate_by="loss"
@@ -653,6 +657,11 @@ def test_prune_a_checkpoint_to_a_target(imagined: object, tmp_path: Path, monkey
     found = report["allocation"]
     assert found["target"] == {"params": 0.5} and found["predicted"]["params_left"] <= 0.5
     assert {g["name"]: g["size"] - g["closed"] for g in report["groups"]} == found["kept"]
+    whole = sum(layer["ms"] for layer in found["layers"])
+    assert 0.8 * found["predicted"]["ms"] < whole <= found["predicted"]["ms"]
+    assert sum(9 * layer["reads_kept"] * layer["makes_kept"] for layer in found["layers"][:-1]) < 0.55 * sum(
+        9 * layer["reads"] * layer["makes"] for layer in found["layers"][:-1]
+    )
     with pytest.raises(ArgumentError, match="`shut_branches` is for a target"):
         prune_checkpoint(weights, tmp_path / "no", model="resnet8", num_classes=10, in_channels=3, image_size=16,
                          rate=0.5, shut_branches=True)  # fmt: skip

@@ -36,6 +36,7 @@ from slimnet.report import (
     plot_flops,
     plot_learning_rate,
     plot_loss,
+    plot_plan,
     plot_schedule,
     plot_selection,
     plot_widths,
@@ -506,6 +507,13 @@ SCORES = ClassScores(
     f1=(0.842, 0.857, None),
     macro_f1=0.85,
 )
+PLAN = {
+    "predicted": {"ms": 1.5, "dense_ms": 4.0, "loss": 0.25},
+    "layers": [
+        {"name": name, "reads": 8, "makes": 8, "reads_kept": reads, "makes_kept": makes, "dense_ms": 1.0, "ms": reads / 8}
+        for name, reads, makes in (("stem", 8, 8), ("narrow", 8, 4), ("reader", 4, 8), ("shut", 0, 8))
+    ],
+}
 TITLES: list[tuple[Callable[[Path], Any], str]] = [
     (lambda path: plot_loss(METRICS, path), "Validation loss: last 0.6, lowest 0.6 in epoch 5"),
     (lambda path: plot_accuracy(METRICS, path, best=3), "Validation accuracy: 70.0 % in epoch 4, whose weights are the result"),
@@ -525,6 +533,8 @@ TITLES: list[tuple[Callable[[Path], Any], str]] = [
      "Confusion: 0 of 40 images are wrong, no confusion"),
     (lambda path: plot_class_scores(SCORES, path), "F1 by class: macro-F1 0.850; a is lowest, 0.842"),
     (lambda path: plot_widths([{"name": "g", "size": 8, "kept": 6}], path), "Channel groups: 6 of 8 channels stay"),
+    (lambda path: plot_plan(PLAN, path), "Plan: 1.5 of 4 ms, 1 layers shut, 1 narrower, answers moved by 0.25"),
+    (lambda path: plot_plan({"layers": PLAN["layers"]}, path), "Plan, 1 layers shut, 1 narrower"),
 ]  # fmt: skip
 
 
@@ -545,6 +555,7 @@ NOTHING: list[tuple[Callable[[Path], Any], str]] = [
     (lambda path: plot_churn(selection([1]), path), "no change of selection"),
     (lambda path: plot_confusion([[1, 2]], ["a", "b"], path), "square"),
     (lambda path: plot_widths([], path), "no channel groups"),
+    (lambda path: plot_plan({"predicted": {}}, path), "no plan to draw"),
     (lambda path: plot_loss(METRICS, path.with_suffix(".jpg")), r"must end in \.png, \.svg or \.pdf"),
     (lambda path: plot_selection([*selection([1]), *selection([1], size=9)], path), "group g has 8 filters .* and 9"),
 ]

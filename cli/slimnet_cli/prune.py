@@ -31,10 +31,11 @@ selection = together(
 @network
 @selection
 @target_options
+@click.option("--plot", type=click.Path(path_type=Path), metavar="FILE", help="Draw the plan for a target (.png, .svg, .pdf).")
 @folder_out
 @force
 @as_json
-def command(checkpoint: Path, out: Path, force: bool, as_json: bool, **options: Any) -> None:
+def command(checkpoint: Path, out: Path, plot: Path | None, force: bool, as_json: bool, **options: Any) -> None:
     """Close filters of a trained network at once; `slimnet slim` then removes them.
 
     \b
@@ -45,12 +46,22 @@ def command(checkpoint: Path, out: Path, force: bool, as_json: bool, **options: 
     target = take_target(options)
     if [options["rate"], options["flops"], target or None].count(None) != 2:
         raise click.UsageError("give one of --rate, --flops and --target-….")
+    if plot is not None:
+        if not target:
+            raise click.UsageError("--plot draws the plan for a target: give one.")
+        from slimnet.report import check_picture
+
+        check_picture(plot)
     given = {name: options.pop(f"target_{name}") for name in ("threads", "batch")}
     given |= {name: options.pop(name) for name in ("shut_branches", "allocate_by")}
     options |= {name: value for name, value in given.items() if value is not None} | ({"target": target} if target else {})
     from slimnet.checkpoints import prune_checkpoint
 
     report = prune_checkpoint(checkpoint, out, force=force, say=say, **options)
+    if plot is not None:
+        from slimnet.report import plot_plan
+
+        plot_plan(report["allocation"], plot)
     if as_json:
         emit_json(report)
         return

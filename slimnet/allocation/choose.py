@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import torch
@@ -35,6 +35,26 @@ PIECES = 32
 
 
 @dataclass(frozen=True)
+class PlannedLayer:
+    """What is planned for one layer.
+
+    Attributes:
+        name: of the module.
+        reads, makes: channels now.
+        reads_kept, makes_kept: channels that stay; 0 read: its branch is shut.
+        dense_ms, ms: its part of the predicted time, now and then.
+    """
+
+    name: str
+    reads: int
+    makes: int
+    reads_kept: int
+    makes_kept: int
+    dense_ms: float
+    ms: float
+
+
+@dataclass(frozen=True)
 class Allocation:
     """How many channels each group keeps, and what that is predicted to cost.
 
@@ -45,6 +65,7 @@ class Allocation:
         flops, params: shares of the dense network's multiply-adds and weights that stay.
         energy: group name → share of its scores' squares that stays.
         loss: how far the answers move, as measured (see :class:`slimnet.criteria.ClosedLoss`), where groups were valued by it.
+        layers: what is planned for each.
     """
 
     kept: dict[str, int]
@@ -55,6 +76,7 @@ class Allocation:
     params: float
     energy: dict[str, float]
     loss: float | None = None
+    layers: tuple[PlannedLayer, ...] = ()
 
     @property
     def predicted_speedup(self) -> float:
@@ -71,6 +93,7 @@ class Allocation:
             },
             "kept": self.kept,
             "energy": self.energy,
+            "layers": [asdict(layer) for layer in self.layers],
         }  # fmt: skip
 
 
@@ -139,7 +162,13 @@ def allocate(
         params=cost.params(kept) / cost.params(dense),
         energy={name: search.energy(name, width) if width else 0.0 for name, width in kept.items()},
         loss=sensitivity.base + sensitivity.total(kept) if sensitivity is not None else None,
+        layers=tuple(_planned(cost, layer, kept) for layer in cost.layers),
     )
+
+
+def _planned(cost: NetworkCost, layer: Layer, kept: Mapping[str, int]) -> PlannedLayer:
+    times = cost.layer_milliseconds(layer, {}), cost.layer_milliseconds(layer, kept)
+    return PlannedLayer(layer.name, layer.reads, layer.makes, *layer.widths(kept), *times)
 
 
 def width_ladders(

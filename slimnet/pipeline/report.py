@@ -88,7 +88,7 @@ def open_run(folder: Path, *, trust_code: Trust = False) -> Run:
         return Run.open(folder, trust_code=trust_code)
     lines = [line for line in read_metrics(folder) if not line.get("final")]
     config = read_config(folder, record)
-    return Run(folder, config, record["data"], record["environment"], lines, {}, trust_code=trust_code)
+    return Run(folder, config, record["data"], record["environment"], lines, {}, record.get("target"), trust_code=trust_code)
 
 
 def read_contents(run: Run) -> RunContents:
@@ -121,6 +121,7 @@ def read_contents(run: Run) -> RunContents:
         groups=groups,
         cost=cost,
         selection=_selection(run, left_out),
+        plan=run.target,
         left_out=tuple(left_out),
     )
 

@@ -32,6 +32,7 @@ class RunContents:
         scores: of the classes of the test split.
         groups: channel groups (name, size, kept, closed) once the closed channels are cut out; empty where not known.
         cost: ``flops`` and ``params``, each (dense, slim); empty where not known.
+        plan: what was planned for a target, layer by layer; None without one.
         selection: which filters were selected, one mapping an epoch.
         left_out: what the report has to do without, and why: a sentence each.
     """
@@ -48,6 +49,7 @@ class RunContents:
     groups: Sequence[Mapping[str, Any]] = ()
     cost: Mapping[str, tuple[int, int]]
     selection: Selection = ()
+    plan: Mapping[str, Any] | None = None
     left_out: tuple[str, ...] = ()
 
     @property

@@ -10,6 +10,7 @@ from slimnet.report.churn import churn, plot_churn
 from slimnet.report.confusion import plot_class_scores, plot_confusion
 from slimnet.report.contents import RunContents
 from slimnet.report.curves import has, plot_accuracy, plot_loss, series
+from slimnet.report.plan import plot_plan
 from slimnet.report.schedule import plot_flops, plot_learning_rate, plot_schedule
 from slimnet.report.selection import plot_selection
 from slimnet.report.widths import plot_widths
@@ -18,7 +19,7 @@ SECTIONS = {
     "Classes": ("confusion.png", "classes.png"),
     "Training": ("accuracy.png", "loss.png"),
     "Schedule": ("schedule.png", "flops.png", "churn.png", "learning_rate.png"),
-    "Filters": ("selection.png", "widths.png"),
+    "Filters": ("selection.png", "plan.png", "widths.png"),
 }
 """Heading → the pictures below it."""
 
@@ -69,6 +70,8 @@ def _filters(run: RunContents) -> dict[str, Draw]:
         found["selection.png"] = lambda path: plot_selection(run.selection, path)
     if any(value >= 0 for values in churn(run.selection) for value in values):
         found["churn.png"] = lambda path: plot_churn(run.selection, path)
+    if (plan := run.plan) is not None and plan.get("layers"):
+        found["plan.png"] = lambda path: plot_plan(plan, path)
     if run.groups:
         found["widths.png"] = lambda path: plot_widths(run.groups, path)
     return found

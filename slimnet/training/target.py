@@ -105,4 +105,4 @@ def _widths(
         )
     named = found.as_dict()
     where = {"threads": threads, "batch": batch, "cpu": cpu_model()}
-    return narrower, {"target": named["target"], "predicted": named["predicted"], **where}
+    return narrower, {**{name: named[name] for name in ("target", "predicted", "layers")}, **where}

@@ -1,0 +1,113 @@
+"""What an epoch costs when closed filters are cut out, against the same masked, and against the multiply-adds.
+
+    SLIMNET_DATA=DATA OMP_NUM_THREADS=1 python benchmarks/cut_training.py [--rounds 3] [--fraction 0.04]
+
+Networks on CIFAR-10, filters or branches closed before the first step: trained masked at full size (``--cut never``) and cut
+(``--cut settled``), by turns, in the precision that is faster here. A time is an epoch's, with its validation, the first epoch
+of each run left out; a ratio is of neighbouring turns. *Follows* is the ratio of times over the ratio of multiply-adds: the goal
+is 0.8. Also: how far the final validation losses are apart. About 10 minutes on one hyperthread with AVX-512 bf16.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import statistics
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from _results import data_dir, write_result
+
+import slimnet
+from slimnet.measure import count
+
+OUT = Path("build/cut_training")
+EPOCHS = 3
+
+
+@dataclass(frozen=True)
+class Case:
+    """A network, and what is closed of it."""
+
+    network: str
+    what: str
+    method: slimnet.OneShot
+
+
+def branches(network: str, keep: int) -> tuple[str, ...]:
+    """All residual branches that keep the size of their stream, but the first ``keep`` of each stage."""
+    blocks = {"resnet20": 3, "resnet56": 9}[network]
+    return tuple(f"layer{stage}.{block}.bn2" for stage in (1, 2, 3) for block in range(keep, blocks))
+
+
+CASES = (
+    Case("resnet56", "30 % of every group", slimnet.OneShot(0.3)),
+    Case("resnet56", "50 % of every group", slimnet.OneShot(0.5)),
+    Case("resnet56", "18 of 27 branches", slimnet.OneShot(branches=branches("resnet56", 3))),
+    Case("resnet20", "50 % of every group", slimnet.OneShot(0.5)),
+)
+
+
+def epochs(case: Case, cut: str, fraction: float) -> tuple[list[float], float, slimnet.Run]:
+    """Seconds of the epochs behind the first, and the last validation loss."""
+    out = OUT / f"{case.network}-{cut}"
+    shutil.rmtree(out, ignore_errors=True)
+    run = slimnet.train(
+        model=case.network,
+        data="cifar10",
+        data_dir=str(data_dir()),
+        init=str(data_dir() / "weights" / f"{case.network}_cifar10.th"),
+        method=case.method,
+        cut=cut,
+        epochs=EPOCHS,
+        train_fraction=fraction,
+        val_fraction=0.02,
+        lr=0.01,
+        out=out,
+        progress=False,
+    )
+    return [line["seconds"] for line in run.metrics[1:]], run.metrics[-1]["val_loss"], run
+
+
+def measured(case: Case, rounds: int, fraction: float) -> dict[str, Any]:
+    seconds: dict[str, list[float]] = {"never": [], "settled": []}
+    ratios, losses = [], {}
+    for number in range(rounds):
+        order = ("never", "settled") if number % 2 == 0 else ("settled", "never")
+        for cut in order:
+            found, losses[cut], run = epochs(case, cut, fraction)
+            seconds[cut].append(statistics.median(found))
+        ratios.append(seconds["never"][-1] / seconds["settled"][-1])
+        print(case, seconds, flush=True)
+    example = run.example_input()
+    flops = {
+        "masked": count(run.build_model(), example[:1]).flops,
+        "cut": count(slimnet.slim(run.load_model(), example).model, example[:1]).flops,
+    }
+    times, saved = statistics.median(ratios), flops["masked"] / flops["cut"]
+    return {
+        "network": case.network,
+        "what": case.what,
+        "flops": flops,
+        "flops_ratio": saved,
+        "seconds": {cut: statistics.median(values) for cut, values in seconds.items()},
+        "ratio": times,
+        "ratios": [min(ratios), max(ratios)],
+        "follows": times / saved,
+        "val_loss": losses,
+        "precision": run.config.precision,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--fraction", type=float, default=0.04)
+    args = parser.parse_args()
+    rows = [measured(case, args.rounds, args.fraction) for case in CASES]
+    write_result("cut_training", {"epochs": EPOCHS, "fraction": args.fraction, "rounds": args.rounds, "rows": rows})
+
+
+if __name__ == "__main__":
+    main()
