@@ -57,8 +57,8 @@ def allocation_table() -> str:
     head = ("target", "groups valued by", "predicted", "branches shut", "answers moved", "cross-entropy", "took")
     plans = f"{len(found['plans'])} random plans"
     note = (
-        f"ResNet-56 on {found['images']} training images of CIFAR-10, before any training; the dense network's cross-entropy there "
-        f"is near 0. {when([found])}."
+        f"ResNet-56 on {found['images']} training images of CIFAR-10, before any training; the dense network's cross-entropy "
+        f"there is near 0. {when([found])}."
     )
     ranking = table(("sum over the groups of", "measured of the whole plan", f"Spearman's ρ, {plans}"), pairs)
     return f"{ranking}\n\n{table(head, rows)}\n\n{note}"

@@ -12,6 +12,7 @@ from slimnet.criteria import branch_order
 from slimnet.errors import ArgumentError
 from slimnet.graph import channel_groups, residual_branches
 from slimnet.methods import ASFP, FPGM, FSDP, SFP, OneShot, Stages
+from slimnet.training import TrainConfig
 from slimnet.training.live_flops import LiveFlops
 
 IMAGES = torch.randn(4, 1, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -133,7 +134,8 @@ def test_live_flops_are_those_of_the_cut_network():
         (lambda: OneShot(branches=(FIRST, FIRST)), "`branches` must be different names"),
         (lambda: OneShot(branches=FIRST), "`branches` must be different names"),
         (lambda: OneShot(0.4, branches=(3,)), "`branches` must be different names"),
-        (OneShot, "nothing would be closed: give a `rate`, `widths` or `branches`"),
+        (lambda: begun(OneShot()), "nothing would be closed: give a `rate`, `widths`, `branches` or a target"),
+        (lambda: TrainConfig(model="resnet8", method=OneShot()), "nothing would be closed: give a `rate`"),
         (lambda: OneShot(1.0), "`rate` must be in [0, 1), got 1.0"),
         (lambda: OneShot(0.5, score="taylor"), "`score` 'taylor' needs gradients"),
         (lambda: OneShot(0.5, score="nosuch"), "unknown `criterion` 'nosuch'"),

@@ -602,7 +602,7 @@ def test_training_from_weights_is_allocated_by_loss(imagined: object, tmp_path: 
                 "channels_last": False, "device": "cpu", "progress": False, "epochs": 2}  # fmt: skip
     first = train(out=tmp_path / "first", method=Dense(), **settings)
     weights = first.path / "model.safetensors"
-    settings |= {"method": OneShot(rate=0.1), "target": {"speedup": 1.3}, "shut_branches": True, "init": str(weights)}
+    settings |= {"method": OneShot(), "target": {"speedup": 1.3}, "shut_branches": True, "init": str(weights)}
     runs = {by: train(out=tmp_path / by, allocate_by=by, **settings) for by in ("auto", "energy")}
     loss = {by: (run.target or {})["predicted"].get("loss") for by, run in runs.items()}
     assert loss["energy"] is None and loss["auto"] > 0

@@ -107,6 +107,11 @@ class Method(ABC):
         if "name" in cls.__dict__:
             _METHODS[cls.name] = cls
 
+    @property
+    def closes_anything(self) -> bool:
+        """Whether the hyper-parameters close something without a run's target."""
+        return True
+
     @abstractmethod
     def start(self, model: nn.Module, groups: Sequence[ChannelGroup], *, epochs: int) -> Pruner:
         """Begin a run.

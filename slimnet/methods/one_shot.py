@@ -16,6 +16,7 @@ from slimnet.methods.pruner import SoftPruner
 from slimnet.methods.soft import SoftMethod
 from slimnet.schedules import Schedule, constant
 
+NOTHING = "nothing would be closed: give a `rate`, `widths`, `branches` or a target."
 SOURCES = ("weights", "norms", "statistics")
 
 
@@ -26,11 +27,11 @@ class OneShot(SoftMethod):
     With ``cut="settled"`` every step then trains the cut network, at its own, lower cost.
 
     Attributes:
-        rate: share of filters closed, in [0, 1): 0 where only ``branches`` go, or ``widths`` say how many.
+        rate: share of filters closed, in [0, 1): 0 where only ``branches`` go, or ``widths`` or a run's target say how many.
         score: the criterion: ``"l1"``, ``"l2"``, ``"gm"``, ``"norm-scale"`` or ``"cs"``.
 
     Raises:
-        ArgumentError: if a hyper-parameter is out of its range, or nothing would be closed.
+        ArgumentError: if a hyper-parameter is out of its range; in a run without a target, if nothing would be closed.
 
     Example:
         >>> OneShot(0.5).last_epoch(30)
@@ -57,8 +58,11 @@ class OneShot(SoftMethod):
             raise ArgumentError(
                 f"`score` {self.score!r} needs gradients: close filters with `slimnet prune`, then train with --init."
             )
-        if not (self.rate or self.branches or self.widths):
-            raise ArgumentError("nothing would be closed: give a `rate`, `widths` or `branches`.")
+
+    @property
+    def closes_anything(self) -> bool:
+        """Whether a rate, widths or branches say what."""
+        return bool(self.rate or self.branches or self.widths)
 
     @property
     def final_rate(self) -> float:
@@ -88,6 +92,8 @@ class OneShot(SoftMethod):
 
     def start(self, model: nn.Module, groups: Sequence[ChannelGroup], *, epochs: int) -> Pruner:
         """Begin a run (see :meth:`Method.start`)."""
+        if not self.closes_anything:
+            raise ArgumentError(NOTHING)
         return OneShotPruner(self, model, groups, epochs=epochs)
 
 

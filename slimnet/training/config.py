@@ -150,6 +150,8 @@ class TrainConfig:
         elif self.shut_branches:
             raise ArgumentError("`shut_branches` is for a target: give one, or leave it out.")
         self.method.check(epochs=self.epochs)
+        if not self.target and not self.method.closes_anything:
+            raise ArgumentError("nothing would be closed: give a `rate`, `widths`, `branches` or a target.")
 
     def _check_target(self) -> None:
         Budget(**self.target)
