@@ -53,30 +53,52 @@ class Row:
 
     Attributes:
         name: of the row.
-        start: the trained network that it begins with.
-        blocks: how many residual branches are left of it.
+        start: the trained network that it begins with, which is also the teacher.
         epochs: passes over the training images.
-        teacher: the network that is learnt from.
-        settings: changes to the recipe.
+        blocks: how many residual branches are left of it; None where a target says what goes.
+        settings: changes to the recipe, such as a ``target``.
         seed: of the run.
     """
 
     name: str
     start: str
-    blocks: int
     epochs: int
-    teacher: str = "resnet56"
+    blocks: int | None = None
     settings: dict[str, Any] = field(default_factory=dict)
     seed: int = 0
 
+    @property
+    def run(self) -> str:
+        """Name of its run."""
+        return f"{self.name}-{self.seed}"
+
+
+def compared(seed: int) -> tuple[Row, ...]:
+    """Branches and widths against widths alone, at the same predicted times: short trainings."""
+    short = {"train_fraction": 0.25}
+    return tuple(
+        Row(
+            f"resnet56-{speedup:g}x-{what}",
+            "resnet56",
+            8,
+            None,
+            short | {"target": {"speedup": speedup}, "shut_branches": shut},
+            seed,
+        )
+        for speedup in (1.8, 2.5)
+        for what, shut in (("branches", True), ("widths", False))
+    )
+
 
 ROWS = (
-    Row("resnet56-9-blocks", "resnet56", 9, 24),
-    Row("resnet56-4-blocks", "resnet56", 4, 24),
-    Row("resnet56-15-blocks", "resnet56", 15, 20),
+    Row("resnet56-9-blocks", "resnet56", 24, 9),
+    Row("resnet56-4-blocks", "resnet56", 24, 4),
+    Row("resnet56-15-blocks", "resnet56", 20, 15),
+    *(row for seed in (0, 1) for row in compared(seed)),
     Row("resnet56-20-blocks", "resnet56", 20, 20),
-    Row("resnet20-6-blocks", "resnet20", 6, 24),
-    Row("resnet20-4-blocks", "resnet20", 4, 24),
+    Row("resnet20-6-blocks", "resnet20", 24, 6),
+    Row("resnet20-4-blocks", "resnet20", 24, 4),
+    *(Row(f"resnet56-{blocks}-blocks", "resnet56", 24, blocks, seed=seed) for seed in (1, 2) for blocks in (9, 4)),
 )
 
 
@@ -86,6 +108,8 @@ def weights(network: str) -> Path:
 
 def closed_branches(row: Row, work: Path, device: str) -> tuple[str, ...]:
     """The branches of a row's network that cost least, in order; found once for each network and kept in the work folder."""
+    if row.blocks is None:
+        return ()
     kept = work / f"branches-{row.start}.json"
     if not kept.is_file():
         write_json(kept, {"start": row.start, "images": ORDER_IMAGES, "order": _order(row.start, device)})
@@ -110,14 +134,14 @@ def _order(network: str, device: str) -> list[tuple[str, float]]:
 def train(row: Row, work: Path, device: str) -> None:
     """Train a row, or go on with it, and note its result."""
     work.mkdir(parents=True, exist_ok=True)
-    out = work / f"{row.name}-{row.seed}"
+    out = work / row.run
     branches = closed_branches(row, work, device)
     run = slimnet.train(
         model=row.start,
         data="cifar10",
         data_dir=str(data_dir()),
         init=str(weights(row.start)),
-        teacher=str(weights(row.teacher)) if row.teacher == row.start else str(teacher_run(row.teacher, work)),
+        teacher=str(weights(row.start)),
         method=slimnet.OneShot(branches=branches),
         epochs=row.epochs,
         seed=row.seed,
@@ -133,14 +157,16 @@ def train(row: Row, work: Path, device: str) -> None:
 
 def described(row: Row, run: slimnet.Run, flops: int, branches: tuple[str, ...]) -> dict[str, Any]:
     return {
-        "name": f"{row.name}-{row.seed}",
+        "name": row.run,
         "start": row.start,
         "blocks": row.blocks,
         "epochs": row.epochs,
         "seed": row.seed,
         "settings": row.settings,
-        "teacher": row.teacher,
+        "teacher": row.start,
         "branches": list(branches),
+        "widths": [list(pair) for pair in run.method.widths] if isinstance(run.method, slimnet.OneShot) else [],
+        "predicted": (run.target or {}).get("predicted"),
         "flops": {"dense": count(run.build_model(), run.example_input()[:1]).flops, "realised": flops},
         "val_accuracy": run.result["val_accuracy"],
         "test_accuracy": run.result["test_accuracy"],
@@ -149,14 +175,9 @@ def described(row: Row, run: slimnet.Run, flops: int, branches: tuple[str, ...])
     }
 
 
-def teacher_run(network: str, work: Path) -> Path:
-    """A run folder that holds trained weights of another network, so that it can teach."""
-    raise SystemExit(f"the teacher {network} is not the network that the row begins with: not supported yet.")
-
-
 def is_finished(row: Row) -> bool:
     rows = [done for run in read_runs(NAME) for done in run["networks"]]
-    return any(done["name"] == f"{row.name}-{row.seed}" and done["epochs"] == row.epochs for done in rows)
+    return any(done["name"] == row.run and done["epochs"] == row.epochs for done in rows)
 
 
 def run_rows(rows: list[Row], args: argparse.Namespace) -> None:
@@ -172,13 +193,13 @@ def run_rows(rows: list[Row], args: argparse.Namespace) -> None:
                     sys.executable,
                     __file__,
                     "--one",
-                    f"{row.name}-{row.seed}",
+                    row.run,
                     "--device",
                     args.device,
                     "--work",
                     args.work,
                 ]
-                running[row.name] = subprocess.Popen(command, env=env)
+                running[row.run] = subprocess.Popen(command, env=env)
             time.sleep(1)
             for name in [name for name, process in running.items() if process.poll() is not None]:
                 print(name, "ended with", running.pop(name).returncode, flush=True)
@@ -199,7 +220,7 @@ def main() -> None:
     parser.add_argument("--list", action="store_true", help="say which rows there are, and which are finished")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     args = parser.parse_args()
-    by_name = {f"{row.name}-{row.seed}": row for row in ROWS}
+    by_name = {row.run: row for row in ROWS}
     if args.one:
         try:
             train(by_name[args.one], Path(args.work), args.device)
@@ -212,7 +233,7 @@ def main() -> None:
     rows = [by_name[name] for name in args.rows] if args.rows else list(ROWS)
     if args.list:
         for row in rows:
-            print(f"{row.name}-{row.seed}", "finished" if is_finished(row) else "open")
+            print(row.run, "finished" if is_finished(row) else "open")
         return
     run_rows(rows, args)
 
