@@ -7,7 +7,7 @@
 Every case runs in a process forked from a warm one, in folders of its own, with limits on time, memory and file size.
 Audit events tell of code that runs, programs and sockets, and of files that are opened elsewhere; inotify tells of native code.
  Expected: no fault of any kind; about 40 minutes on two hyperthreads. Linux only. Results go to FOLDER/results.jsonl and are
-summed up in results/robustness.json (docs/security.md shows it); with other sources of slimnet or another seed they begin anew.
+summed up in results/robustness.json (docs/security.md shows it); with other sources or another seed a part begins anew.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import shutil
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -64,15 +64,28 @@ SLIMNET = ("slimnet/**/*.py", "slimnet/**/*.json", "cli/**/*.py")
 CASES = (*SLIMNET, "benchmarks/hostile/*.py")
 
 
+def sources(part: str) -> str:
+    """Of slimnet, and of what makes and judges the cases of a part."""
+    names, left = {"sandbox", "judge"}, {PARTS[part].__module__.rpartition(".")[2]}
+    while left:
+        name = left.pop()
+        names.add(name)
+        text = (ROOT / "benchmarks" / "hostile" / f"{name}.py").read_text(encoding="utf-8")
+        found = re.findall(r"^from hostile(?:\.(\w+))? import (.+)$", text, re.MULTILINE)
+        listed = [word for module, things in found for word in ([module] if module else re.findall(r"\w+", things))]
+        left |= {word for word in listed if (ROOT / "benchmarks" / "hostile" / f"{word}.py").is_file()} - names
+    return fingerprint(*SLIMNET, *(f"benchmarks/hostile/{name}.py" for name in names))
+
+
 def prepare(folder: Path, seed: int, parts: Sequence[str]) -> Given:
     """The honest files, and the warm process; what was found with other sources goes."""
     made = {"made": fingerprint(*SLIMNET, "benchmarks/hostile/given.py")}
-    state, now = folder / "state.json", {"seed": seed, "sources": fingerprint(*CASES)}
+    state, now = folder / "state.json", {"seed": seed, **{part: sources(part) for part in PARTS}}
     before = json.loads(state.read_text()) if state.is_file() else {}
     if {**before, **made} != before:
         shutil.rmtree(folder, ignore_errors=True)
-    elif {**before, **now} != before:
-        (folder / "results.jsonl").unlink(missing_ok=True)
+    else:
+        _forget(folder, {part for part in PARTS if before.get("seed") != seed or before.get(part) != now[part]})
     folder.mkdir(parents=True, exist_ok=True)
     warm(WARM)
     given = make(folder / "given", folder / "scratch")
@@ -87,6 +100,12 @@ def prepare(folder: Path, seed: int, parts: Sequence[str]) -> Given:
         sandbox.close()
         given.write()
     return given
+
+
+def _forget(folder: Path, parts: Collection[str]) -> None:
+    """Drop what was found of parts that are made otherwise now."""
+    kept = [each for each in read_results(folder) if each["part"] not in parts]
+    (folder / "results.jsonl").write_text("".join(json.dumps(each) + "\n" for each in kept), encoding="utf-8")
 
 
 def all_tasks(parts: Sequence[str], seed: int, given: Given, limit: int | None) -> list[Task]:

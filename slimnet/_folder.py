@@ -2,10 +2,24 @@
 
 from __future__ import annotations
 
+import io
+import os
 import stat
 from pathlib import Path
 
 from slimnet.errors import FileFormatError
+
+
+def open_at_once(path: Path) -> io.FileIO:
+    """A file to be read, unbuffered. A named pipe that nobody writes to is empty, instead of making the reader wait for ever.
+
+    Raises:
+        OSError: as ``open``.
+    """
+    file = io.FileIO(path, opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NONBLOCK", 0)))
+    if hasattr(os, "O_NONBLOCK"):
+        os.set_blocking(file.fileno(), True)
+    return file
 
 
 def member(folder: Path, name: str) -> Path:

@@ -18,6 +18,8 @@ from slimnet.errors import ArgumentError
 
 COLORS = {1: "grey", 3: "rgb"}
 _MODES = {1: "L", 3: "RGB"}
+_CONVERTED = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "HSV"}
+"""Modes that Pillow brings to grey and RGB."""
 _SHIFT = 8  # of 16 bits to 8: the upper byte, as Pillow does it in colour
 _LARGEST = 1e6  # of a side, a mean, a deviation
 _ORIENTATION = 0x0112  # the EXIF tag
@@ -153,8 +155,10 @@ def is_deep_grey(image: Image.Image) -> bool:
 
 def depth_fault(image: Image.Image) -> str | None:
     """Why a picture cannot be brought to 8 bits a channel; None if it can."""
-    if image.mode not in ("I", "F") or is_deep_grey(image):
+    if image.mode in _CONVERTED or is_deep_grey(image):
         return None
+    if image.mode not in ("I", "F"):
+        return f"has colours (mode {image.mode}) that cannot be brought to RGB here: convert it to RGB."
     return f"has 32 bits a value (mode {image.mode}), and nothing says which is white: convert it to 8 bits."
 
 

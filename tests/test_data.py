@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from PIL import Image
 from torch import Generator, Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from slimnet._folder import open_at_once
 from slimnet.data import (
     Augment,
     Batches,
@@ -498,3 +500,24 @@ def test_real_cifar10(data_dir: Path) -> None:
         values = cifar.train.images[::5, channel].double() / 255
         assert float(values.mean()) == pytest.approx(cifar.mean[channel], abs=2e-3)
         assert float(values.std()) == pytest.approx(cifar.std[channel], abs=2e-3)
+
+
+def test_a_pipe_among_images_is_an_error_not_a_wait(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+    Image.new("RGB", (8, 8)).save(tmp_path / "a" / "x.png")
+    os.mkfifo(tmp_path / "b" / "y.png")
+    with pytest.raises(DataError, match=r"y\.png"):
+        read_image(tmp_path / "b" / "y.png", channels=3)
+
+
+def test_a_pipe_that_is_written_to_is_read(tmp_path: Path) -> None:
+    pipe, heard = tmp_path / "pipe", list[bytes]()
+    os.mkfifo(pipe)
+    end = os.open(pipe, os.O_RDWR)
+    with open_at_once(pipe) as file:
+        os.write(end, b"later")
+        heard.append(file.read(5))
+        os.close(end)
+        heard.append(file.read())
+    assert heard == [b"later", b""]

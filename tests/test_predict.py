@@ -194,6 +194,12 @@ BROKEN: dict[str, tuple[str, Save, str]] = {
     "link to nothing": ("x.png", lambda p: p.symlink_to("gone.png"), "x.png is a link to gone.png, which does not exist."),
     "missing": ("x.png", lambda p: None, "x.png does not exist."),
     "folder without images": ("x", Path.mkdir, "x holds no image: known are .avif, .bmp, "),
+    "LAB": (
+        "x.tif",
+        lambda p: Image.new("LAB", (8, 8)).save(p),
+        "x.tif has colours (mode LAB) that cannot be brought to RGB here",
+    ),
+    "pipe": ("x.png", os.mkfifo, "x.png is empty."),
     "device": ("/dev/null", lambda p: None, "/dev/null is empty."),
 }
 

@@ -122,6 +122,17 @@ def test_damaged_exif_is_ignored():
         assert converted(image, 3).size == (12, 7)
 
 
+@pytest.mark.parametrize("mode", ["LAB", "La"])
+def test_colours_that_pillow_cannot_bring_to_rgb_are_refused(mode):
+    with pytest.raises(ArgumentError, match=rf"the picture has colours \(mode {mode}\) that cannot be brought to RGB here"):
+        prepare(Image.new(mode, (9, 6)), rule())
+
+
+@pytest.mark.parametrize("mode", ["HSV", "YCbCr", "PA", "RGBa", "RGBX"])
+def test_every_other_mode_is_brought_to_rgb(mode):
+    assert prepare(Image.new(mode, (9, 6)), rule()).shape == (3, *SIZE)
+
+
 @pytest.mark.parametrize("mode", ["I", "F"])
 def test_values_without_a_white_are_refused_not_clipped(mode):
     with pytest.raises(ArgumentError, match="the picture has 32 bits a value"):

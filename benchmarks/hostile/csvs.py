@@ -151,7 +151,7 @@ def _changes() -> Iterator[tuple[str, Change]]:
 
 def _flipped(text: bytes, rng: random.Random) -> bytes:
     data = bytearray(text)
-    data[rng.randrange(len(data))] ^= 1 << rng.randrange(12)
+    data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
     return bytes(data)
 
 

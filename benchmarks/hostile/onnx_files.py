@@ -231,12 +231,13 @@ CHANGES: dict[str, Callable[[Proto], None]] = {
     "no logits": _behind(helper.make_node("Shape", ["inner"], ["outer"])),
     "text out": _behind(helper.make_node("Cast", ["inner"], ["outer"], to=TensorProto.STRING)),
     **{f"an allocation of {shape}": _huge(shape) for shape in ((1 << 33,), (1 << 40,), (1 << 62,))},
-    "a long product": _behind(
-        helper.make_node("ConstantOfShape", ["shape"], ["made"], value=numpy_helper.from_array(np.ones(1, np.float32))),
+    "a long product": _behind(  # of whole numbers, which takes seconds and little memory
+        helper.make_node("ConstantOfShape", ["shape"], ["made"], value=numpy_helper.from_array(np.ones(1, np.int64))),
         *(helper.make_node("MatMul", [f"power{n}" if n else "made", "made"], [f"power{n + 1}"]) for n in range(40)),
-        helper.make_node("ReduceSum", ["power40"], ["total"], keepdims=0),
+        helper.make_node("ReduceSum", ["power40"], ["sum"], keepdims=0),
+        helper.make_node("Cast", ["sum"], ["total"], to=TensorProto.FLOAT),
         helper.make_node("Mul", ["inner", "total"], ["outer"]),
-        shape=np.array((3_000, 3_000), np.int64),
+        shape=np.array((1_000, 1_000), np.int64),
     ),
     "an unknown operator": _operator("Frobnicate"),
     "an unknown domain": _operator("Frobnicate", "com.example"),

@@ -29,6 +29,8 @@ def commands(file: str) -> tuple[Command, ...]:
         "resnet8",
         "--epochs",
         "1",
+        "--batch-size",
+        "32",
         "--train-fraction",
         "0.05",
         "--precision",
@@ -144,7 +146,7 @@ def _set(key: str, place: str, value: Any) -> Callable[[dict[str, Any]], dict[st
 
 
 def _named(name: str) -> Callable[[dict[str, Any]], dict[str, Any]]:
-    return lambda good: {**good, name: next(iter(good.values()))}
+    return lambda good: {**good, name: next(iter(good.values())).clone()}
 
 
 def _same(good: dict[str, Any]) -> dict[str, Any]:
@@ -214,7 +216,7 @@ def _pickles() -> Iterator[tuple[str, str, Write]]:
         "eval": _evil(eval, "open('CANARY', 'w')"),
         "exec": _evil(exec, "import pdb"),
         "torch.load": _evil(torch.load, "../outside/secret.bin"),
-        "getattr": _evil(getattr, os, "system"),
+        "getattr": _evil(getattr, _Code(__import__, "os"), "system"),
         "torch.hub.load": _evil(torch.hub.load, "a/b", "c"),
         "numpy.load": lambda canary: {"a": _Code(__import__("numpy").load, "../outside/secret.bin")},
         "os._exit": _evil(os._exit, 0),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -14,6 +15,7 @@ from PIL import Image
 from torch import Generator, Tensor
 from torch.utils.data import DataLoader
 
+from slimnet._folder import open_at_once
 from slimnet.errors import DataError
 from slimnet.preprocess import converted, depth_fault, fitted, is_deep_grey, orientation, size_fault
 
@@ -99,8 +101,8 @@ def read_image(path: Path, *, channels: int, size: tuple[int, int] | None = None
     Raises:
         DataError: if the file is missing, not an image, truncated, too large, or has 32 bits a value.
     """
-    try:
-        with path.open("rb") as file, Image.open(file) as image:  # no path: Pillow would map a TIFF, and garble a turned one
+    try:  # no path: Pillow would map a TIFF, and garble a turned one
+        with io.BufferedReader(open_at_once(path)) as file, Image.open(file) as image:
             check_depth(image, path)
             _check_size(image, path, size)
             right = converted(image, channels)
@@ -117,7 +119,7 @@ def read_header(path: Path) -> tuple[int, tuple[int, int]]:
         DataError: as in `read_image`.
     """
     try:
-        with path.open("rb") as file, Image.open(file) as image:
+        with io.BufferedReader(open_at_once(path)) as file, Image.open(file) as image:
             check_depth(image, path)
             _check_size(image, path)
             lying = "exif" in image.info and orientation(image) >= _LYING

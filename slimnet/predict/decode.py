@@ -16,6 +16,7 @@ from PIL import Image, UnidentifiedImageError
 from PIL.ImageFile import ImageFile
 
 from slimnet import preprocess
+from slimnet._folder import open_at_once
 from slimnet.errors import ArgumentError, FileFormatError
 from slimnet.predict.sources import MAX_BYTES, Source
 
@@ -112,7 +113,7 @@ def _read(file: io.FileIO) -> bytes:
 
 def _opened(path: Path) -> io.FileIO:
     try:
-        return io.FileIO(path)
+        return open_at_once(path)
     except OSError:
         if path.is_dir():
             raise FileFormatError("is a folder.") from None
