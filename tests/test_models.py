@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from slimnet.data import Batches, Split, load_data
 from slimnet.errors import ArgumentError, FileFormatError, ModelError, SlimnetError, SurgeryError
 from slimnet.models import PadShortcut, build_model, load_weights, model_names
+from slimnet.training import train
 
 # Numbers of parameters from table 6 of He et al. (in millions), and of convolutions and linear layers.
 DEPTHS = [(20, 0.27), (32, 0.46), (44, 0.66), (56, 0.85), (110, 1.7)]
@@ -267,3 +268,15 @@ def test_published_weights_reach_their_accuracy(data_dir: Path, name: str, at_le
         batches = Batches(part, 250, mean=cifar.mean, std=cifar.std).epoch(0)
         right = sum(int((model(images).argmax(1) == labels).sum()) for images, labels in batches)
     assert right / 1000 >= at_least
+
+
+def test_weights_of_nothing_and_weights_too_large_to_train(tmp_path: Path) -> None:
+    model = build_model("resnet8", num_classes=10, in_channels=1)
+    save_file({}, tmp_path / "none.safetensors")
+    large = {name: tensor * 0 + 3e38 if tensor.is_floating_point() else tensor for name, tensor in model.state_dict().items()}
+    save_file(large, tmp_path / "large.safetensors")
+    with pytest.raises(ModelError, match=r"none\.safetensors does not fit the model"):
+        load_weights(model, tmp_path / "none.safetensors")
+    with pytest.raises(ModelError, match=r"resnet8 answers NaN or infinity with the weights of .*large\.safetensors"):
+        train(model="resnet8", data="digits", init=tmp_path / "large.safetensors", out=tmp_path / "run", epochs=1, progress=False)
+    assert not (tmp_path / "run").exists()

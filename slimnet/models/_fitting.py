@@ -18,7 +18,7 @@ State = Mapping[str, Tensor]
 def by_order(model: nn.Module, state: State) -> tuple[State, tuple[str, ...]]:
     """The entries renamed by their order, where no name fits and every shape does (but for a new head's, and RGB)."""
     layout: tuple[str, ...] = getattr(model, "layout", ())
-    if len(state) != len(layout) or any(name in layout for name in state):
+    if not layout or len(state) != len(layout) or any(name in layout for name in state):
         return state, ()
     renamed = dict(zip(layout, state.values(), strict=True))
     heads = getattr(model, "new_head", ())

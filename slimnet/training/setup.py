@@ -163,7 +163,7 @@ def prepare(
     freeze(model, config.freeze)
     set_dropout(model, config.dropout)
     example = example_images(dataset)
-    _check_output(model, example, dataset, config)
+    _check_output(model, example, dataset, config, loaded=weights and config.init is not None)
     if weights and config.init:
         order_head(model, config.init, dataset.classes, example, whose=dataset.name, say=say)
     groups = channel_groups(model, example, couple=config.method.couple)
@@ -192,7 +192,7 @@ def _check_batch(config: TrainConfig, dataset: Dataset, team: Team) -> None:
         raise ArgumentError(f"`batch_size` must divide among {team.world_size} processes, got {size}.")
 
 
-def _check_output(model: nn.Module, example: Tensor, dataset: Dataset, config: TrainConfig) -> None:
+def _check_output(model: nn.Module, example: Tensor, dataset: Dataset, config: TrainConfig, *, loaded: bool) -> None:
     shape = tuple(example.shape[1:])
     try:
         with in_eval_mode(model), torch.no_grad(), no_exit(config.model):
@@ -204,3 +204,7 @@ def _check_output(model: nn.Module, example: Tensor, dataset: Dataset, config: T
     if not isinstance(logits, Tensor) or tuple(logits.shape) != wanted:
         got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
         raise ModelError(f"{config.model} must give logits of shape {wanted} for {dataset.name}, it gives {got}.")
+    if loaded and not bool(logits.isfinite().all()):
+        raise ModelError(
+            f"{config.model} answers NaN or infinity with the weights of {config.init}: they are too large to train."
+        )
