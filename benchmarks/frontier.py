@@ -2,6 +2,7 @@
 
     SLIMNET_DATA=DATA python benchmarks/frontier.py make [--work runs/campaign]    # bundles and accuracies; nothing is timed
     python benchmarks/frontier.py time [--seconds 60]                              # paired timings, on an idle machine
+    python benchmarks/frontier.py draw                                             # docs/images/frontier.svg
 
 Dense: ResNet-20, -32, -44 and -56. The weights of 20 and 56 are evaluated here on all 10,000 test images; those of 32 and 44 are
 not at hand, so their accuracy is the one that their authors publish, which the row says; they are timed with random weights.
@@ -28,10 +29,12 @@ from slimnet.data import load_data
 from slimnet.measure import compare_latency, count
 from slimnet.measure.machine import cpu_model, instructions
 from slimnet.pipeline import PrecisionSettings, export_run
+from slimnet.report._figure import BLUE, MUTED, ORANGE, new_figure, save
 from slimnet.training import evaluate
 from slimnet.training.run import is_finished
 
 OUT = Path("build/frontier")
+PICTURE = Path(__file__).parent.parent / "docs" / "images" / "frontier.svg"
 PUBLISHED = {"resnet32": 0.9263, "resnet44": 0.9310}
 """Test accuracies that the authors of the weights publish (Idelbayev's ResNets for CIFAR-10)."""
 LADDER = ("resnet20", "resnet32", "resnet44", "resnet56")
@@ -124,9 +127,32 @@ def goals(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return found
 
 
+def draw() -> None:
+    """The newest processor's rows as a picture: accuracy against milliseconds."""
+    rows = read_json(RESULTS / "frontier.json")["rows"]
+    rows = [row for row in rows if row["instructions"] == rows[0]["instructions"]]
+    figure, axes = new_figure(f"CIFAR-10 against milliseconds in ONNX Runtime ({rows[0]['instructions']})", height=3.6)
+    ladder = sorted((row["ms"], 100 * row["accuracy"], row["name"]) for row in rows if row["kind"] == "dense")
+    axes.plot([ms for ms, *_ in ladder], [accuracy for _, accuracy, _ in ladder], "o-", color=MUTED)
+    for ms, accuracy, name in ladder:
+        axes.annotate(name, (ms, accuracy), xytext=(6, -11), textcoords="offset points", fontsize=8, color=MUTED)
+    for row in (row for row in rows if row["kind"] == "slim"):
+        colour = BLUE if row["precision"] == "fp32" else ORANGE
+        axes.plot(row["ms"], 100 * row["accuracy"], "D", color=colour)
+        words = f"{row['name'].rsplit('-', 1)[0]}, {row['precision']}"
+        axes.annotate(
+            words, (row["ms"], 100 * row["accuracy"]), xytext=(6, 5), textcoords="offset points", fontsize=8, color=colour
+        )
+    axes.margins(x=0.2, y=0.15)
+    axes.set_xlabel("milliseconds, batch 1, one thread", fontsize=9, color=MUTED)
+    axes.set_ylabel("test accuracy, %", fontsize=9, color=MUTED)
+    save(figure, PICTURE)
+    print(PICTURE)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=("make", "time"))
+    parser.add_argument("what", choices=("make", "time", "draw"))
     parser.add_argument("--work", default="runs/campaign", help="where the campaign's runs lie")
     parser.add_argument("--seconds", type=float, default=60.0)
     args = parser.parse_args()
@@ -134,6 +160,9 @@ def main() -> None:
         if not (OUT / "made.json").is_file():
             sys.exit("there is nothing to time: run `frontier.py make` first.")
         measure(args.seconds)
+        draw()
+    elif args.what == "draw":
+        draw()
     else:
         make(Path(args.work))
 
