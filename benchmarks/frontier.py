@@ -4,11 +4,11 @@
     python benchmarks/frontier.py time [--seconds 60]                              # paired timings, on an idle machine
     python benchmarks/frontier.py draw                                             # docs/images/frontier.svg
 
-Dense: ResNet-20, -32, -44 and -56. The weights of 20 and 56 are evaluated here on all 10,000 test images; those of 32 and 44 are
-not at hand, so their accuracy is the one that their authors publish, which the row says; they are timed with random weights.
-Slim: each finished row of the campaign, in fp32 and int8, evaluated on all test images as ONNX. All are timed in one run, one
-thread, batch 1, ONNX Runtime. Writes results/frontier.json: ``rows``, each with the instruction set that it was timed on; a rerun
-on another kind of processor adds its rows.
+Dense: ResNet-20, -32, -44 and -56. The weights of 20 and 56 are evaluated here on all 10,000 test images, in fp32 and int8; those
+of 32 and 44 are not at hand, so their accuracy is the one that their authors publish, which the row says; they are timed with
+random weights. Slim: each finished row of the campaign, in fp32 and int8, evaluated on all test images as ONNX. All are timed in
+one run, one thread, batch 1, ONNX Runtime. Writes results/frontier.json: ``rows``, each with the instruction set that it was
+timed on; a rerun on another kind of processor adds its rows.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ from _results import RESULTS, data_dir
 
 import slimnet
 from slimnet._files import read_json, write_json
-from slimnet.data import load_data
+from slimnet.data import calibration_batches, load_data
+from slimnet.export.precision import to_int8
 from slimnet.measure import compare_latency, count
 from slimnet.measure.machine import cpu_model, instructions
 from slimnet.pipeline import PrecisionSettings, export_run
@@ -37,6 +38,7 @@ OUT = Path("build/frontier")
 PICTURE = Path(__file__).parent.parent / "docs" / "images" / "frontier.svg"
 PUBLISHED = {"resnet32": 0.9263, "resnet44": 0.9310}
 """Test accuracies that the authors of the weights publish (Idelbayev's ResNets for CIFAR-10)."""
+CALIBRATION = 256
 LADDER = ("resnet20", "resnet32", "resnet44", "resnet56")
 GOALS = (("resnet32", 1.0, 0.932), ("resnet20", 1.0, 0.922), ("resnet20", 0.5, 0.905))
 """Accuracy to be had in a share of the time of a dense network."""
@@ -45,25 +47,31 @@ GOALS = (("resnet32", 1.0, 0.932), ("resnet20", 1.0, 0.922), ("resnet20", 0.5, 0
 def make(work: Path) -> None:
     """Export what is to be timed, and note its accuracy in build/frontier/made.json."""
     OUT.mkdir(parents=True, exist_ok=True)
-    rows = [dense(name) for name in LADDER]
+    rows = [row for name in LADDER for row in dense(name)]
     for folder in sorted(path for path in work.iterdir() if path.is_dir() and is_finished(path)):
         rows += slim(folder)
         print(json.dumps(rows[-2:]), flush=True)
     write_json(OUT / "made.json", {"rows": rows})
 
 
-def dense(name: str) -> dict[str, Any]:
+def dense(name: str) -> list[dict[str, Any]]:
+    """A network of the ladder: evaluated in fp32 and int8 where its weights are at hand."""
     file = data_dir() / "weights" / f"{name}_cifar10.th"
     model = slimnet.build_model(name, num_classes=10, weights=file if file.is_file() else None).eval()
     example = torch.randn(2, 3, 32, 32)
     slimnet.export_onnx(model, example, OUT / f"{name}.onnx")
-    accuracy, source = PUBLISHED.get(name), "published, not measured here"
-    if file.is_file():
-        data = load_data("cifar10", data_dir=data_dir())
-        accuracy, source = evaluate(OUT / f"{name}.onnx", data.test, mean=data.mean, std=data.std).accuracy, "measured"
-    flops = count(model, example[:1]).flops
-    return {"name": name, "kind": "dense", "precision": "fp32", "accuracy": accuracy, "source": source, "flops": flops,
-            "file": f"{name}.onnx"}  # fmt: skip
+    row = {"name": name, "kind": "dense", "flops": count(model, example[:1]).flops}
+    if not file.is_file():
+        source = "published, not measured here"
+        return [row | {"precision": "fp32", "accuracy": PUBLISHED[name], "source": source, "file": f"{name}.onnx"}]
+    data = load_data("cifar10", data_dir=data_dir())
+    images = torch.cat([images for images, _ in calibration_batches(data, CALIBRATION, CALIBRATION)])
+    (OUT / f"{name}.int8.onnx").write_bytes(to_int8((OUT / f"{name}.onnx").read_bytes(), images.numpy()))
+    rows = []
+    for precision, path in (("fp32", f"{name}.onnx"), ("int8", f"{name}.int8.onnx")):
+        accuracy = evaluate(OUT / path, data.test, mean=data.mean, std=data.std).accuracy
+        rows.append(row | {"precision": precision, "accuracy": accuracy, "source": "measured", "file": path})
+    return rows
 
 
 def slim(folder: Path) -> list[dict[str, Any]]:
@@ -116,7 +124,7 @@ def measure(seconds: float) -> None:
 
 def goals(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """For every goal the best slim network that is as fast, or None."""
-    dense_ms = {row["name"]: row["ms"] for row in rows if row["kind"] == "dense"}
+    dense_ms = {row["name"]: row["ms"] for row in rows if row["kind"] == "dense" and row["precision"] == "fp32"}
     found = []
     for name, share, accuracy in GOALS:
         limit = share * dense_ms[name]
@@ -132,10 +140,13 @@ def draw() -> None:
     rows = read_json(RESULTS / "frontier.json")["rows"]
     rows = [row for row in rows if row["instructions"] == rows[0]["instructions"]]
     figure, axes = new_figure(f"CIFAR-10 against milliseconds in ONNX Runtime ({rows[0]['instructions']})", height=3.6)
-    ladder = sorted((row["ms"], 100 * row["accuracy"], row["name"]) for row in rows if row["kind"] == "dense")
-    axes.plot([ms for ms, *_ in ladder], [accuracy for _, accuracy, _ in ladder], "o-", color=MUTED)
-    for ms, accuracy, name in ladder:
-        axes.annotate(name, (ms, accuracy), xytext=(6, -11), textcoords="offset points", fontsize=8, color=MUTED)
+    for precision, line in (("fp32", "o-"), ("int8", "o--")):
+        dense_rows = (row for row in rows if (row["kind"], row["precision"]) == ("dense", precision))
+        ladder = sorted((row["ms"], 100 * row["accuracy"], row["name"]) for row in dense_rows)
+        axes.plot([ms for ms, *_ in ladder], [accuracy for _, accuracy, _ in ladder], line, color=MUTED)
+        for ms, accuracy, name in ladder:
+            words = name if precision == "fp32" else f"{name}, int8"
+            axes.annotate(words, (ms, accuracy), xytext=(6, -11), textcoords="offset points", fontsize=8, color=MUTED)
     for row in (row for row in rows if row["kind"] == "slim"):
         colour = BLUE if row["precision"] == "fp32" else ORANGE
         axes.plot(row["ms"], 100 * row["accuracy"], "D", color=colour)
