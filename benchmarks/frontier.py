@@ -118,7 +118,7 @@ def measure(seconds: float) -> None:
     before = json.loads(path.read_text(encoding="utf-8"))["rows"] if path.is_file() else []
     kept = [row for row in before if row["instructions"] != where["instructions"]]
     control = {"speedup": report.control.speedup, "interval": list(report.control.interval)}
-    write_json(path, {"rows": [*rows, *kept], "goals": goals(rows), "control": control, "flags": report.flags})
+    write_json(path, {**where, "rows": [*rows, *kept], "goals": goals(rows), "control": control, "flags": report.flags})
     print(path)
 
 

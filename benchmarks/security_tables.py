@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from _tables import Result, load, table
+from _tables import Result, load, measured, table
 
 NAMES = {
     "bundles": "broken and hostile bundles",
@@ -26,7 +26,7 @@ def robustness_table() -> str:
     rows = [_row(NAMES[name], part, kinds) for name, part in r["parts"].items()]
     meanings = "; ".join(f"*{kind}*: {meaning}" for kind, meaning in r["kinds"].items())
     limits = f"{r['limits']['seconds']:.0f} s and {r['limits']['memory_mib']:,} MiB a command"
-    return table(("input", "cases", "commands", *kinds), rows) + f"\n\n{meanings}. {limits}; {r['date']}, {r['device']}."
+    return table(("input", "cases", "commands", *kinds), rows) + f"\n\n{meanings}. {limits}; {measured(r)}."
 
 
 def _row(name: str, part: Result, kinds: list[str]) -> tuple[str, ...]:

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from slimnet.errors import ModelError
 
 
-class Process:
-    """What this process is, as far as it matters to libraries.
-
-    Attributes:
-        is_ours: it runs slimnet's command line and nothing else, so that settings of libraries that hold for a whole process are
-            slimnet's to make.
-    """
-
-    is_ours: bool = False
+def is_ours() -> bool:
+    """Whether the process is slimnet's command line, so that settings of libraries that hold for all of it are slimnet's to make."""
+    return bool(getattr(sys.modules.get("slimnet_cli._app"), "is_running", False))
 
 
 @contextmanager

@@ -151,7 +151,7 @@ def test_the_runtimes_own_log_stays_off_the_terminal(
 def test_only_the_command_line_sets_what_holds_for_the_process(ours: bool, there: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     severities: list[int] = []
     monkeypatch.setattr("onnxruntime.set_default_logger_severity", severities.append)
-    monkeypatch.setattr("slimnet._foreign.Process.is_ours", ours)
+    monkeypatch.setattr("slimnet.measure.runtime.is_ours", lambda: ours)
     bad.saved(bad.honest, there / "x.onnx", DIGITS)
     open_session(there / "x.onnx")
     assert severities == [4] * ours

@@ -204,7 +204,7 @@ assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
 
 def test_warnings_of_ours_stand_on_one_line(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     _app._show_warning(SlimnetWarning("a\nb"), SlimnetWarning, "table.py", 7)
-    assert capsys.readouterr().err == "slimnet: warning: a b\n"
+    assert capsys.readouterr().err == "slimnet: warning: a\\nb\n"
     shown: list[Any] = []
     monkeypatch.setattr(_app, "_python_shows", lambda *given: shown.append(given[2:]))
     _app._show_warning(UserWarning("a"), UserWarning, "table.py", 7)

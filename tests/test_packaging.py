@@ -18,7 +18,7 @@ SOURCE = ROOT / "slimnet"
 
 # part of slimnet → the parts that it may import beside itself (docs/architecture.md)
 ARROWS = {
-    "errors": set(),
+    "errors": {"_clean"},
     "_say": set(),
     "_lazy": set(),
     "_foreign": {"errors"},
@@ -35,17 +35,17 @@ ARROWS = {
     "preprocess": {"errors"},
     "ready": {"errors"},
     "measure": {"_foreign", "_files", "_json", "_lazy", "_modes", "errors"},
-    "report": {"_files", "_json", "errors"},
+    "report": {"_clean", "_files", "_json", "errors"},
     "graph": {"_foreign", "_modes", "errors"},
-    "data": {"_checksum", "_files", "_json", "errors", "preprocess"},
+    "data": {"_checksum", "_files", "_folder", "_json", "errors", "preprocess"},
     "models": {"_foreign", "_files", "errors"},
-    "criteria": {"_modes", "errors", "graph"},
+    "criteria": {"_modes", "errors", "graph", "masks"},
     "masks": {"errors", "graph"},
-    "allocation": {"_files", "_say", "errors", "export", "graph", "measure", "surgery"},
+    "allocation": {"_files", "_say", "criteria", "errors", "export", "graph", "measure", "surgery"},
     "surgery": {"_foreign", "_files", "_json", "errors", "graph"},
     "export": {"_folder", "_foreign", "_files", "_json", "_lazy", "errors", "measure", "preprocess"},
     "methods": {"criteria", "errors", "graph", "masks", "schedules"},
-    "predict": {"_files", "_lazy", "errors", "export", "measure", "preprocess"},
+    "predict": {"_files", "_folder", "_lazy", "errors", "export", "measure", "preprocess"},
     "oneshot": {"criteria", "errors", "graph", "masks"},
     "training": {
         "_clean",

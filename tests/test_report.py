@@ -179,8 +179,9 @@ def page_of(report: Report) -> Page:
 
 
 def test_report_is_a_page_and_its_pictures(written: Report) -> None:
-    assert [file.name for file in written.files] == list(FILES)
-    assert {file.name for file in written.path.parent.iterdir()} == set(FILES)
+    drawn = [name for name in FILES if name != "plan.png"]  # that is for runs with a target
+    assert [file.name for file in written.files] == drawn
+    assert {file.name for file in written.path.parent.iterdir()} == set(drawn)
     assert written.path.parent.name == "report"
     assert written.left_out == ()
 
@@ -191,7 +192,7 @@ def test_pictures_are_valid_and_inside_the_page(written: Report) -> None:
     inside = {base64.b64decode(source, validate=True) for source in sources}
     beside = {file.read_bytes() for file in written.files[1:]}
     assert inside == beside
-    assert len(inside) == len(FILES) - 1
+    assert len(inside) == len(FILES) - 2  # the page itself, and no plan without a target
     for file, image in zip(sorted(written.files[1:]), sorted(written.files[1:]), strict=True):
         with Image.open(file) as picture:
             picture.load()
@@ -307,7 +308,7 @@ MISSING = [
 def test_missing_parts_are_said(run: Path, change: Callable[[Path], object], gone: set[str], said: str) -> None:
     change(run)
     report = write_report(run)
-    assert set(FILES) - {file.name for file in report.files} == gone
+    assert set(FILES) - {file.name for file in report.files} == gone | {"plan.png"}
     (reason,) = report.left_out
     assert reason.startswith(said)
     assert reason in page_of(report).text
@@ -336,7 +337,7 @@ def test_run_without_masks_has_no_pruning(tmp_path: Path) -> None:
     write_tensors(run / "model.safetensors", state)
     report = write_report(run)
     assert {file.name for file in report.files} == set(FILES) - {
-        "schedule.png", "flops.png", "churn.png", "selection.png", "widths.png"
+        "schedule.png", "flops.png", "churn.png", "selection.png", "widths.png", "plan.png"
     }  # fmt: skip
     assert report.left_out == ("Widths of the slim network: no channel can be cut out of this one.",)
     assert report.headline["closed_share"] is None
@@ -348,7 +349,7 @@ def test_unfinished_run_is_shown_as_far_as_it_came(run: Path) -> None:
     write_lines(run / "selection.jsonl", read_lines(run / "selection.jsonl")[:3])
     report = write_report(run)
     names = {file.name for file in report.files}
-    assert names == set(FILES) - {"confusion.png", "classes.png", "widths.png", "flops.png"}
+    assert names == set(FILES) - {"confusion.png", "classes.png", "widths.png", "flops.png", "plan.png"}
     assert "This run is not finished: 3 of 5 epochs" in page_of(report).text
     assert report.headline["best_epoch"] is None
     assert report.headline["test_accuracy"] is None

@@ -16,6 +16,7 @@ from slimnet_cli._clean import clean, echo
 from slimnet_cli._interrupt import STATUS, interrupts
 
 _python_shows = warnings.showwarning
+is_running = False
 
 
 class _StoppedError(Exception):
@@ -62,9 +63,8 @@ def run_process() -> None:
 
 
 def _run(arguments: list[str]) -> int:
-    from slimnet._foreign import Process
-
-    Process.is_ours = True
+    global is_running  # `slimnet._foreign` looks at it
+    is_running = True
     try:
         result = cli.main(arguments, prog_name="slimnet", standalone_mode=False)
     except click.ClickException as error:

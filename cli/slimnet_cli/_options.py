@@ -118,7 +118,7 @@ target_options = together(
     click.option("--target-batch", type=int, help="Images a run that the target is for.  [default: 1]"),
     click.option("--shut-branches", is_flag=True, default=None, help="For a target: let residual branches go as a whole."),
     click.option(
-        "--allocate-by", metavar="auto|loss|energy", help="For a target: by the measured loss, or by norms.  [default: auto]"
+        "--allocate-by", metavar="auto|energy|loss", help="For a target: by the measured loss, or by norms.  [default: auto]"
     ),
 )
 

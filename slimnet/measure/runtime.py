@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from slimnet._foreign import Process
+from slimnet._foreign import is_ours
 from slimnet.errors import FileFormatError, MeasureError
 from slimnet.measure.limits import Alarm, current_limit, within
 from slimnet.measure.onnx_bounds import read_network
@@ -115,7 +115,7 @@ def open_session(
     """
     import onnxruntime
 
-    if Process.is_ours:  # its own log shows names from the file as they are, in colours
+    if is_ours():  # its own log shows names from the file as they are, in colours
         onnxruntime.set_default_logger_severity(_QUIET)
     name = name or (str(source) if isinstance(source, Path) else "the network")
     limit = current_limit() if limit is None else limit
