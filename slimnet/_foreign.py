@@ -10,8 +10,9 @@ from slimnet.errors import ModelError
 
 
 def is_ours() -> bool:
-    """Whether the process is slimnet's command line, so that settings of libraries that hold for all of it are slimnet's to make."""
-    return bool(getattr(sys.modules.get("slimnet_cli._app"), "is_running", False))
+    """Whether the process is slimnet's command line: what libraries set for all of a process is then slimnet's to set."""
+    app = sys.modules.get("slimnet_cli._app")
+    return bool(getattr(getattr(app, "cli", None), "runs_this_process", False))
 
 
 @contextmanager

@@ -16,7 +16,8 @@ from slimnet_cli._clean import clean, echo
 from slimnet_cli._interrupt import STATUS, interrupts
 
 _python_shows = warnings.showwarning
-is_running = False
+OURS = "runs_this_process"
+"""An attribute of :data:`cli`, at which `slimnet._foreign` looks."""
 
 
 class _StoppedError(Exception):
@@ -63,8 +64,7 @@ def run_process() -> None:
 
 
 def _run(arguments: list[str]) -> int:
-    global is_running  # `slimnet._foreign` looks at it
-    is_running = True
+    setattr(cli, OURS, True)
     try:
         result = cli.main(arguments, prog_name="slimnet", standalone_mode=False)
     except click.ClickException as error:
