@@ -64,9 +64,9 @@ SLIMNET = ("slimnet/**/*.py", "slimnet/**/*.json", "cli/**/*.py")
 CASES = (*SLIMNET, "benchmarks/hostile/*.py")
 
 
-def sources(part: str) -> str:
-    """Of slimnet, and of what makes and judges the cases of a part."""
-    names, left = {"sandbox", "judge"}, {PARTS[part].__module__.rpartition(".")[2]}
+def makers(part: str) -> set[str]:
+    """The modules of ``hostile`` that make and judge the cases of a part."""
+    names, left = set[str](), {"sandbox", "judge", PARTS[part].__module__.rpartition(".")[2]}
     while left:
         name = left.pop()
         names.add(name)
@@ -74,7 +74,12 @@ def sources(part: str) -> str:
         found = re.findall(r"^from hostile(?:\.(\w+))? import (.+)$", text, re.MULTILINE)
         listed = [word for module, things in found for word in ([module] if module else re.findall(r"\w+", things))]
         left |= {word for word in listed if (ROOT / "benchmarks" / "hostile" / f"{word}.py").is_file()} - names
-    return fingerprint(*SLIMNET, *(f"benchmarks/hostile/{name}.py" for name in names))
+    return names
+
+
+def sources(part: str) -> str:
+    """Of slimnet, and of what makes and judges the cases of a part."""
+    return fingerprint(*SLIMNET, *(f"benchmarks/hostile/{name}.py" for name in makers(part)))
 
 
 def prepare(folder: Path, seed: int, parts: Sequence[str]) -> Given:

@@ -11,8 +11,7 @@ from slimnet.errors import ModelError
 
 def is_ours() -> bool:
     """Whether the process is slimnet's command line: what libraries set for all of a process is then slimnet's to set."""
-    app = sys.modules.get("slimnet_cli._app")
-    return bool(getattr(getattr(app, "cli", None), "runs_this_process", False))
+    return "slimnet_cli._app" in sys.modules
 
 
 @contextmanager

@@ -635,6 +635,9 @@ CHECKPOINTS: list[Bad] = [
     (f"slim {WEIGHTS} --out . --force", r"\. holds x.safetensors, which is not ours to overwrite", weights),
     (f"prune {WEIGHTS} --rate 1 --out new", r"`rate` must be in \[0, 1\), got 1.0", weights),
     (f"prune {WEIGHTS} --rate 0.5 --out new --shut-branches", "`shut_branches` is for a target", weights),
+    (f"prune {WEIGHTS} --rate 0.5 --out new --allocate-by energy", "`allocate_by` is for a target", weights),
+    (f"prune {WEIGHTS} --target-ms 1 --out new --allocate-by loss", "needs data: name a data set with --data", weights),
+    (f"prune {WEIGHTS} --target-ms 1 --out new --plot plan.jpg", r"plan.jpg must end in .png, .svg or .pdf", weights),
     (f"prune {WEIGHTS} --target-ms 1 --out new --shut-branches --no-mask-norm", "leave `mask_norm` on", weights),
     (f"prune {WEIGHTS} --rate 0.5 --out new --criterion x", "unknown `criterion` 'x'; known: l1, l2, gm", weights),
     (f"prune {WEIGHTS} --rate 0.5 --out new --criterion cs", "'cs' needs data: name a data set with --data", weights),
@@ -664,6 +667,7 @@ def test_bad_input_gets_one_line_and_nothing_is_written(
 
 
 USAGE = [
+    ("prune x.pth --model resnet8 --rate 0.5 --out new --plot plan.svg", "--plot draws the plan for a target: give one"),
     ("", "Usage: slimnet"),
     ("frob", "No such command 'frob'"),
     ("train --out o", "Missing option '--model'"),

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from slimnet import FSDP, SFP, Dense, OneShot, Stages, build_model, channel_groups, prune, slim, train
-from slimnet.allocation import Budget, Layer, NetworkCost, Sensitivity, allocate, network_layers, padded_widths, slim_aligned
+from slimnet.allocation import Budget, Layer, NetworkCost, Sensitivity, allocate, fit, network_layers, padded_widths, slim_aligned
 from slimnet.allocation import cost as cost_module
 from slimnet.allocation.choose import _Search, widths
 from slimnet.allocation.cost import LOAD_RATE, as_exported, branches_of, places
@@ -473,6 +473,8 @@ def test_measured_losses_choose_the_widths(budget: Budget, imagined: object, tmp
     blind = allocate(cost, scores, budget, BLOCKS, shut_branches=True)
     assert found.loss < loss.total(blind.kept) and blind.loss is None
     search = _Search(cost, scores, budget, BLOCKS, None, shut_branches=True, sensitivity=loss)
+    with pytest.raises(ArgumentError, match="`solver` must be 'both' or 'search', got 'luck'"):
+        allocate(cost, scores, budget, BLOCKS, sensitivity=loss, solver="luck")
     assert found.loss <= min(search.losses(search.run()), search.losses(search.knapsack(found.kept))) + 1e-9
 
 
@@ -625,6 +627,11 @@ def test_training_from_weights_is_allocated_by_loss(imagined: object, tmp_path: 
     assert [layer["name"] for layer in layers if not layer["reads_kept"]]  # the second layers of shut branches
     write_report(runs["auto"].path)
     assert (runs["auto"].path / "report" / "plan.png").is_file() and not (first.path / "report").exists()
+    measured: list[object] = []
+    monkeypatch.setattr(fit, "measure_sensitivity", lambda *given, **how: measured.append(given))
+    with pytest.raises(ArgumentError, match="the target cannot be met"):
+        train(out=tmp_path / "far", **settings | {"target": {"speedup": 1e4}})
+    assert measured == [] and not (tmp_path / "far").exists()  # it is said before minutes of measuring
     with pytest.raises(ArgumentError, match="`allocate_by` 'loss' is for a target, and needs data"):
         prune_checkpoint(
             weights, tmp_path / "no", model="resnet8", num_classes=10, in_channels=1, target={"ms": 2.0}, allocate_by="loss"
@@ -635,6 +642,7 @@ def test_training_from_weights_is_allocated_by_loss(imagined: object, tmp_path: 
     ("odd", "message"),
     [
         ({"shut_branches": True}, "`shut_branches` is for a target"),
+        ({"allocate_by": "energy"}, "`allocate_by` is for a target"),
         ({"shut_branches": True, "target": {"flops": 0.4}, "method": FSDP(mask_norm=False)}, "leave `mask_norm` on"),
         ({"method": FSDP(widths=(("layer1", 0),))}, r"closes 'layer1' whole.*layer1\.0\.conv1"),
         ({"method": Stages((SFP(widths=(("layer1", 0),)), 1), (FSDP(), 1))}, "closes 'layer1' whole"),

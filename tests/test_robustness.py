@@ -98,3 +98,13 @@ def test_one_case_of_each_part(tmp_path: Path) -> None:
     parts = json.loads((tmp_path / "s.json").read_text())["parts"]
     assert len(parts) == 9
     assert sum(part["faults"]["case"] for part in parts.values()) == 0
+
+
+def test_a_part_begins_anew_with_what_makes_its_own_cases() -> None:
+    script = "import json, robustness as r; print(json.dumps({part: sorted(r.makers(part)) for part in r.PARTS}))"
+    path = os.pathsep.join([str(ROOT / "benchmarks"), str(ROOT), str(ROOT / "cli")])
+    env = {**os.environ, "PYTHONPATH": path}
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, env=env)
+    makers = {part: set(names) for part, names in json.loads(done.stdout).items()}
+    assert all({"sandbox", "judge", "watch", "given", "cases"} <= names for names in makers.values())
+    assert "onnx_files" in makers["bundles"] and not makers["weights"] & {"onnx_files", "pictures", "bundles"}

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import slimnet
-from slimnet.allocation import Budget, Layer, LossByWidth, Sensitivity, measure_sensitivity
+from slimnet.allocation import Budget, Layer, LossByWidth, Sensitivity, fit, measure_sensitivity
 from slimnet.allocation.knapsack import least_loss
 from slimnet.allocation.sensitivity import number_of_trials, telling_widths
 from slimnet.criteria import ClosedLoss, group_scores
@@ -152,3 +152,50 @@ def test_targets_on_the_way(budget: Budget, half: Budget, factor: float) -> None
     assert budget.eased(0.5, 8.0) == half
     assert budget.eased(1, 8.0) is budget
     assert budget.factor(8.0) == factor
+
+
+class Bare(nn.Module):
+    """A residual branch that no norm ends: nothing can close but the channels inside it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.inner, self.outer = (
+            nn.Conv2d(1, 8, 3, padding=1),
+            nn.Conv2d(8, 8, 3, padding=1),
+            nn.Conv2d(8, 8, 3, padding=1),
+        )
+        self.head = nn.Linear(8, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x).relu()
+        return self.head((x + self.outer(self.inner(x).relu())).mean((2, 3)))
+
+
+def test_a_branch_that_no_norm_ends_closes_by_its_channels() -> None:
+    torch.manual_seed(0)
+    model = Bare()
+    loss, _ = valued(model, temperature=4.0)
+    assert residual_branches(model, IMAGES) == ()
+    found = loss({"inner": 0})
+    nn.init.zeros_(model.inner.weight), nn.init.zeros_(model.inner.bias)
+    assert found > 0 and valued(model, temperature=4.0)[0]({}) == 0
+    assert loss({}) == pytest.approx(found, rel=1e-4)  # against the answers from before
+    with pytest.raises(ArgumentError, match="'stem' lies in no residual branch"):
+        loss({"stem": 0})
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected"),
+    [(600.0, (4, 6)), (24.0, (1, 6)), (12.0, (1, 3)), (0.1, (1, 1))],
+    ids=["all", "images", "rounds", "least"],
+)
+def test_fewer_images_then_fewer_rounds_where_time_is_short(
+    seconds: float, expected: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Trials of 0.04 s a batch, 100 a round, six rounds: 24 s of each batch."""
+    ticks = itertools.count(step=0.04)
+    monkeypatch.setattr(fit.time, "perf_counter", lambda: next(ticks))
+    monkeypatch.setattr(fit, "MOST_SECONDS", seconds)
+    loss = ClosedLoss(network(), batches() * 2, temperature=4.0)
+    fewer, rounds = fit._affordable(loss, 100, 6)
+    assert (len(fewer.batches), rounds) == expected

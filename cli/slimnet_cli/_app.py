@@ -16,8 +16,6 @@ from slimnet_cli._clean import clean, echo
 from slimnet_cli._interrupt import STATUS, interrupts
 
 _python_shows = warnings.showwarning
-OURS = "runs_this_process"
-"""An attribute of :data:`cli`, at which `slimnet._foreign` looks."""
 
 
 class _StoppedError(Exception):
@@ -64,7 +62,6 @@ def run_process() -> None:
 
 
 def _run(arguments: list[str]) -> int:
-    setattr(cli, OURS, True)
     try:
         result = cli.main(arguments, prog_name="slimnet", standalone_mode=False)
     except click.ClickException as error:

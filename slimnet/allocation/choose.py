@@ -142,6 +142,8 @@ def allocate(
         ArgumentError: if the target cannot be met (the message says where shut branches are left to try), or is a time and the
             network has layers that the cost table does not know.
     """
+    if solver not in ("both", "search"):
+        raise ArgumentError(f"`solver` must be 'both' or 'search', got {solver!r}.")
     share, stranger = cost.unknown
     if budget.name in ("speedup", "ms") and share > UNKNOWN_SHARE:
         raise ArgumentError(

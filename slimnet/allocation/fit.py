@@ -80,20 +80,23 @@ def fit_widths(
     """
     table = CostTable(Target(threads=threads, batch=batch))
     cost = NetworkCost.measure(model, example, groups, table, progress=progress)
-    if loss is None:
-        return allocate(cost, scores, budget, table.layout, align=align, shut_branches=shut_branches)
+    choose = partial(allocate, cost, scores, layout=table.layout, align=align, shut_branches=shut_branches)
+    found = choose(budget)  # before losses are measured, which takes minutes: a target out of reach is one at once
+    factor = budget.factor(cost.dense_ms)
+    if loss is None or factor <= 1:
+        return found
     ladders = width_ladders(cost, scores, table.layout, align, shut_branches=shut_branches)
     branches = residual_branches(model, example) if shut_branches else ()
     others = [group for group in groups if not group.is_branch]
-    rounds = min(max(1, math.ceil(math.log(budget.factor(cost.dense_ms)) / math.log(ROUND))), MOST_ROUNDS)
-    valued = LossByWidth(_affordable(loss, rounds * number_of_trials(ladders)), [*others, *branches], scores)
-    found: Allocation | None = None
+    wanted = min(math.ceil(math.log(factor) / math.log(ROUND)), MOST_ROUNDS)
+    loss, rounds = _affordable(loss, number_of_trials(ladders), wanted)
+    valued = LossByWidth(loss, [*others, *branches], scores)
+    kept: Mapping[str, int] | None = None
     for number in range(rounds):
         told = None if measuring is None else partial(_told, measuring, number, rounds)
-        sensitivity = measure_sensitivity(valued, ladders, found.kept if found else None, progress=told)
-        part = budget.eased((number + 1) / rounds, cost.dense_ms)
-        found = allocate(cost, scores, part, table.layout, align=align, shut_branches=shut_branches, sensitivity=sensitivity)
-    assert found is not None
+        sensitivity = measure_sensitivity(valued, ladders, kept, progress=told)
+        found = choose(budget.eased((number + 1) / rounds, cost.dense_ms), sensitivity=sensitivity)
+        kept = found.kept
     return replace(found, loss=valued(found.kept))  # measured: what several rounds predict is a sum of many
 
 
@@ -101,12 +104,13 @@ def _told(measuring: Progress, number: int, rounds: int, done: int, total: int) 
     measuring(number * total + done, rounds * total)
 
 
-def _affordable(loss: ClosedLoss, trials: int) -> ClosedLoss:
-    """The loss on so few images that many trials take no longer than :data:`MOST_SECONDS`, but on one batch at least."""
+def _affordable(loss: ClosedLoss, trials: int, rounds: int) -> tuple[ClosedLoss, int]:
+    """The loss on so few images, and so few rounds, that the trials take :data:`MOST_SECONDS`; one batch, one round at least."""
     start = time.perf_counter()
     loss.on_first(1)([])
-    one = time.perf_counter() - start
-    return loss.on_first(min(len(loss.batches), max(1, int(MOST_SECONDS / (one * trials)))))
+    batches = MOST_SECONDS / ((time.perf_counter() - start) * trials)  # of a single round
+    rounds = max(1, min(rounds, int(batches)))
+    return loss.on_first(min(len(loss.batches), max(1, int(batches / rounds)))), rounds
 
 
 def fit_padding(

@@ -62,20 +62,20 @@ class LossByWidth:
         self._around = branches_around(tuple(self._groups), groups)
 
     def __call__(self, kept: Mapping[str, int]) -> float:
-        """The loss when groups keep so many channels; at 0 the residual branch around the group closes.
+        """The loss when groups keep so many channels; at 0 the residual branch around the group closes, where a norm ends it.
 
         Raises:
-            ArgumentError: if a group outside a residual branch is to keep none.
+            ArgumentError: if a stream is to keep none: no other way leads past it.
         """
         return self._loss(list(self._closed(kept)))
 
     def _closed(self, kept: Mapping[str, int]) -> Iterator[Closed]:
         for name, width in kept.items():
             group = self._groups[name]
-            if width == 0:
-                if name not in self._around:
-                    raise ArgumentError(f"{name!r} lies in no residual branch: it keeps one channel at least.")
+            if width == 0 and name in self._around:
                 yield self._around[name], WHOLE
+            elif width == 0 and group.is_stream:
+                raise ArgumentError(f"{name!r} lies in no residual branch: it keeps one channel at least.")
             elif width < group.size:
                 yield group, lowest(self._scores[name], group.size - width)
 

@@ -80,28 +80,20 @@ def prune_checkpoint(
     if [rate, flops, target].count(None) != 2:
         raise ArgumentError("give one of `rate`, `flops` and `target`.")
     budget = _checked_budget(target, ranking, couple, mask_norm=mask_norm, shut_branches=shut_branches)
+    _check_allocate_by(allocate_by, budget, data)
     source = get_criterion(criterion).source
     if source in ("statistics", "gradients") and data is None:
         raise ArgumentError(f"criterion {criterion!r} needs data: name a data set with --data.")
-    if allocate_by not in ("auto", "energy", "loss"):
-        raise ArgumentError(f"`allocate_by` must be 'auto', 'energy' or 'loss', got {allocate_by!r}.")
-    if allocate_by == "loss" and (budget is None or data is None):
-        raise ArgumentError("`allocate_by` 'loss' is for a target, and needs data: name a data set with --data.")
     model, example, config = open_checkpoint(checkpoint, **network)
     statistics, names = None, config.get("classes")
-    if data is not None:
+    if source in ("statistics", "gradients"):
         statistics = calibrate(model, example, source, couple, data, data_dir, classes=names, say=say)
     options = {"criterion": criterion, "ranking": ranking, "couple": couple, "mask_norm": mask_norm, "ignore": tuple(ignore)}
     found: dict[str, Any] = {}
     if budget is not None:
         machine = {"threads": threads, "batch": batch}
         scored = {"criterion": criterion, "statistics": statistics}
-        loss = None
-        if data is not None and allocate_by != "energy":
-            from slimnet.data import calibration_batches
-
-            images = calibration_batches(load_images_for(example, data, data_dir), *LOSS_IMAGES)
-            loss = ClosedLoss.of_answers(model, images)
+        loss = None if data is None or allocate_by == "energy" else _loss(model, example, data, data_dir)
         told = {"progress": telling(say), "measuring": telling(say, "measuring what groups are worth")}
         fitted = _fitted(model, example, budget, scored, ignore, shut_branches=shut_branches, loss=loss, **told, **machine)
         found = {**fitted.as_dict(), **machine}
@@ -142,6 +134,23 @@ def _checked_budget(
     if shut_branches and not mask_norm:
         raise ArgumentError("`shut_branches` needs norms that close with their filters: leave `mask_norm` on.")
     return budget
+
+
+def _check_allocate_by(allocate_by: str, budget: Budget | None, data: str | None) -> None:
+    """Refuse a way of valuing groups that is none, or lacks a target or data."""
+    if allocate_by not in ("auto", "energy", "loss"):
+        raise ArgumentError(f"`allocate_by` must be 'auto', 'energy' or 'loss', got {allocate_by!r}.")
+    if allocate_by == "loss" and (budget is None or data is None):
+        raise ArgumentError("`allocate_by` 'loss' is for a target, and needs data: name a data set with --data.")
+    if allocate_by == "energy" and budget is None:
+        raise ArgumentError("`allocate_by` is for a target: give one, or leave it out.")
+
+
+def _loss(model: nn.Module, example: Tensor, data: str, data_dir: str | None) -> ClosedLoss:
+    """How far the answers move on training images."""
+    from slimnet.data import calibration_batches
+
+    return ClosedLoss.of_answers(model, calibration_batches(load_images_for(example, data, data_dir), *LOSS_IMAGES))
 
 
 def _fitted(

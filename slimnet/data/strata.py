@@ -43,20 +43,25 @@ def stratified_indices(labels: Tensor, count: int, generator: Generator) -> Tens
     return torch.cat([member[:quota] for member, quota in zip(members, quotas, strict=True)]).sort().values
 
 
-def calibration_batches(dataset: Dataset, count: int, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Some training images without augmentation, always the same, each class with its share, on the CPU.
+def calibration_batches(
+    dataset: Dataset, count: int, batch_size: int, *, device: torch.device | str = "cpu"
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Some training images without augmentation, always the same, each class with its share.
 
     Args:
         dataset: what they are of.
         count: how many; all where there are fewer.
         batch_size: images a batch.
+        device: where they are wanted.
 
     Returns:
         Normalised float images (N, C, H, W) and labels (N,).
     """
     most = min(count, len(dataset.train))
     chosen = stratified_indices(dataset.train.labels, most, Generator().manual_seed(0))
-    return Batches(dataset.train.subset(chosen), min(batch_size, most), mean=dataset.mean, std=dataset.std).epoch(0)
+    return Batches(dataset.train.subset(chosen), min(batch_size, most), mean=dataset.mean, std=dataset.std, device=device).epoch(
+        0
+    )
 
 
 def _quotas(sizes: list[int], count: int) -> list[int]:

@@ -60,10 +60,9 @@ def onnx_labels(path: Path) -> tuple[str, ...] | None:
     Raises:
         FileFormatError: if the file is missing or no ONNX, or its names are damaged.
     """
-    text = metadata(read_network(path)).get(f"{PREFIX}labels")
-    if text is None:
+    names = _entry(path, "labels")
+    if names is None:
         return None
-    names = decode(text, f"`{PREFIX}labels` of {path}")
     if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
         raise FileFormatError(f"{path}: `{PREFIX}labels` in its metadata must be a list of names.")
     return tuple(names)
@@ -75,10 +74,9 @@ def onnx_statistics(path: Path) -> tuple[tuple[float, ...], tuple[float, ...]] |
     Raises:
         FileFormatError: if the file is missing or no ONNX, or its metadata is damaged.
     """
-    text = metadata(read_network(path)).get(f"{PREFIX}preprocessing")
-    if text is None:
+    found = _entry(path, "preprocessing")
+    if found is None:
         return None
-    found = decode(text, f"`{PREFIX}preprocessing` of {path}")
     parts = [found.get(name) if isinstance(found, dict) else None for name in ("mean", "std")]
     for part in parts:
         if not isinstance(part, list) or not all(
@@ -89,6 +87,12 @@ def onnx_statistics(path: Path) -> tuple[tuple[float, ...], tuple[float, ...]] |
             )
     mean, std = (tuple(map(float, part)) for part in parts if part is not None)
     return mean, std
+
+
+def _entry(path: Path, key: str) -> Any:
+    """What the metadata of a file holds under a key, as JSON; None where there is none, or ``null``."""
+    text = metadata(read_network(path)).get(f"{PREFIX}{key}")
+    return None if text is None else decode(text, f"`{PREFIX}{key}` of {path}")
 
 
 def stamped(data: bytes, entries: Mapping[str, str]) -> bytes:

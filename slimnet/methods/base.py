@@ -19,6 +19,9 @@ from slimnet.methods._values import convert_all, shown
 Statistics = Callable[[Sequence[str]], ClassStatistics]
 """Module names in, class statistics behind these modules out; computed when it is called and not before."""
 
+CLOSES_NOTHING = "nothing would be closed: give a `rate`, `widths`, `branches` or a target."
+"""What is said of a method whose ``closes_anything`` is false, in a run without a target."""
+
 _METHODS: dict[str, type[Method]] = {}
 
 

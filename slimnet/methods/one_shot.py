@@ -11,12 +11,11 @@ from torch import Tensor, nn
 from slimnet.criteria import exact_count, get_criterion, lowest, statistics_modules
 from slimnet.errors import ArgumentError
 from slimnet.graph.groups import ChannelGroup
-from slimnet.methods.base import Pruner, Statistics
+from slimnet.methods.base import CLOSES_NOTHING, Pruner, Statistics
 from slimnet.methods.pruner import SoftPruner
 from slimnet.methods.soft import SoftMethod
 from slimnet.schedules import Schedule, constant
 
-NOTHING = "nothing would be closed: give a `rate`, `widths`, `branches` or a target."
 SOURCES = ("weights", "norms", "statistics")
 
 
@@ -93,7 +92,7 @@ class OneShot(SoftMethod):
     def start(self, model: nn.Module, groups: Sequence[ChannelGroup], *, epochs: int) -> Pruner:
         """Begin a run (see :meth:`Method.start`)."""
         if not self.closes_anything:
-            raise ArgumentError(NOTHING)
+            raise ArgumentError(CLOSES_NOTHING)
         return OneShotPruner(self, model, groups, epochs=epochs)
 
 

@@ -26,6 +26,7 @@ __all__ = [
     "Words",
     "by_epoch",
     "check_picture",
+    "draw_kept",
     "draw_line",
     "label_ends",
     "log_scale",
@@ -38,6 +39,7 @@ __all__ = [
 
 WIDTH = 4.5  # inches: legible on a phone, and side by side on a desk
 DPI = 200
+ROW_INCHES = 0.24  # of a bar
 TITLE_LETTERS = 51  # a line of the title
 ENDINGS = (".png", ".svg", ".pdf")
 INK, MUTED, GRID, PALE = "#1b2430", "#566070", "#e4e8ed", "#d9dde3"
@@ -159,6 +161,32 @@ def label_ends(axes: Axes, labels: Sequence[tuple[float, str, str]], *, gap: flo
     excess = max(0.0, heights[-1] - 1.0) if heights else 0.0
     for height, (_, text, colour) in zip(heights, placed, strict=True):
         axes.text(1.02, height - excess, text, transform=axes.transAxes, va="center", fontsize=9, color=colour)
+
+
+def draw_kept(
+    title: str, names: Sequence[str], whole: Sequence[float], kept: Sequence[float], beside: Sequence[tuple[str, str]], label: str
+) -> Figure:
+    """A figure of bars, one a row from above: pale the whole, blue what stays of it, words beside.
+
+    Args:
+        title: what is seen.
+        names: of the rows.
+        whole, kept: lengths.
+        beside: words and their colour, a row.
+        label: of the axis.
+    """
+    figure, axes = new_figure(title, height=1.2 + ROW_INCHES * len(names))
+    rows = range(len(names))
+    axes.barh(rows, whole, color=PALE)
+    axes.barh(rows, kept, color=BLUE, height=0.55)
+    for row, (words, colour) in enumerate(beside):
+        axes.text(whole[row], row, f" {words}", va="center", fontsize=8, color=colour)
+    axes.set_yticks(rows, names, fontsize=8)
+    axes.invert_yaxis()
+    axes.margins(x=0.2, y=0.01)
+    axes.set_xlabel(label, fontsize=9, color=MUTED)
+    axes.tick_params(axis="y", length=0)
+    return figure
 
 
 def rgb(colour: str) -> tuple[float, ...]:

@@ -7,9 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from slimnet.errors import ArgumentError
-from slimnet.report._figure import BLUE, INK, MUTED, ORANGE, PALE, Words, check_picture, new_figure, save
-
-ROW_INCHES = 0.2
+from slimnet.report._figure import INK, ORANGE, Words, check_picture, draw_kept, save
 
 
 def plot_plan(plan: Mapping[str, Any], path: Path | str) -> Words:
@@ -31,19 +29,10 @@ def plot_plan(plan: Mapping[str, Any], path: Path | str) -> Words:
     if not layers:
         raise ArgumentError("there is no plan to draw: no layers.")
     words = _words(layers, plan.get("predicted", {}))
-    figure, axes = new_figure(words.title, height=1.2 + ROW_INCHES * len(layers))
+    names = [str(layer["name"]) for layer in layers]
     before, after = ([float(layer[name]) for layer in layers] for name in ("dense_ms", "ms"))
-    axes.barh(range(len(layers)), before, color=PALE)
-    axes.barh(range(len(layers)), after, color=BLUE, height=0.55)
-    for row, layer in enumerate(layers):
-        shut = not layer["reads_kept"]
-        axes.text(before[row], row, f" {_change(layer)}", va="center", fontsize=7, color=ORANGE if shut else INK)
-    axes.set_yticks(range(len(layers)), [str(layer["name"]) for layer in layers], fontsize=7)
-    axes.invert_yaxis()
-    axes.margins(x=0.24, y=0.01)
-    axes.set_xlabel("predicted milliseconds (dark: what stays)", fontsize=9, color=MUTED)
-    axes.tick_params(axis="y", length=0)
-    save(figure, path)
+    beside = [(_change(layer), INK if layer["reads_kept"] else ORANGE) for layer in layers]
+    save(draw_kept(words.title, names, before, after, beside, "predicted milliseconds (dark: what stays)"), path)
     return words
 
 

@@ -7,9 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from slimnet.errors import ArgumentError
-from slimnet.report._figure import BLUE, INK, MUTED, PALE, Words, check_picture, new_figure, save
-
-ROW_INCHES = 0.24
+from slimnet.report._figure import INK, Words, check_picture, draw_kept, save
 
 
 def plot_widths(groups: Sequence[Mapping[str, Any]], path: Path | str) -> Words:
@@ -32,18 +30,8 @@ def plot_widths(groups: Sequence[Mapping[str, Any]], path: Path | str) -> Words:
     names = [str(group["name"]) for group in groups]
     sizes, kept = [int(group["size"]) for group in groups], [int(group["kept"]) for group in groups]
     words = _words(names, sizes, kept)
-    figure, axes = new_figure(words.title, height=1.2 + ROW_INCHES * len(groups))
-    rows = range(len(groups))
-    axes.barh(rows, sizes, color=PALE)
-    axes.barh(rows, kept, color=BLUE, height=0.55)
-    for row, (size, left) in enumerate(zip(sizes, kept, strict=True)):
-        axes.text(size, row, f" {left} of {size}", va="center", fontsize=8, color=INK)
-    axes.set_yticks(rows, names, fontsize=8)
-    axes.invert_yaxis()
-    axes.margins(x=0.16, y=0.01)
-    axes.set_xlabel("channels (dark: kept)", fontsize=9, color=MUTED)
-    axes.tick_params(axis="y", length=0)
-    save(figure, path)
+    beside = [(f"{left} of {size}", INK) for size, left in zip(sizes, kept, strict=True)]
+    save(draw_kept(words.title, names, sizes, kept, beside, "channels (dark: kept)"), path)
     return words
 
 

@@ -12,6 +12,7 @@ from slimnet.allocation.budget import Budget
 from slimnet.errors import ArgumentError, FileFormatError
 from slimnet.methods import Dense, Method
 from slimnet.methods._values import shown
+from slimnet.methods.base import CLOSES_NOTHING
 from slimnet.training.rules import CHOICES, MOST, RULES
 
 PATHS = ("data_dir", "init", "teacher")
@@ -147,11 +148,13 @@ class TrainConfig:
         object.__setattr__(self, "freeze", tuple(self.freeze))
         if self.target:
             self._check_target()
-        elif self.shut_branches:
-            raise ArgumentError("`shut_branches` is for a target: give one, or leave it out.")
+        else:
+            for name, given in (("shut_branches", self.shut_branches), ("allocate_by", self.allocate_by != "auto")):
+                if given:
+                    raise ArgumentError(f"`{name}` is for a target: give one, or leave it out.")
         self.method.check(epochs=self.epochs)
         if not self.target and not self.method.closes_anything:
-            raise ArgumentError("nothing would be closed: give a `rate`, `widths`, `branches` or a target.")
+            raise ArgumentError(CLOSES_NOTHING)
 
     def _check_target(self) -> None:
         Budget(**self.target)

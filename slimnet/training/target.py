@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from slimnet._say import Say
@@ -49,8 +51,15 @@ def with_target(
             _check_shut(part, model, example, groups)
     if not config.target or not isinstance(method, SoftMethod) or method.widths:
         return config, None
-    chosen, predicted = team.share(_widths(config, method, model, example, groups, dataset, say) if team.is_main else None)
+    chosen, predicted = team.share(
+        _widths(config, method, model, example, groups, dataset, team.device, say) if team.is_main else None
+    )
     return replace(config, method=replace(method, widths=tuple(chosen))), predicted
+
+
+def _loss(model: nn.Module, dataset: Dataset, device: torch.device) -> ClosedLoss:
+    """How far the answers move: of a copy on the device that training will run on, which is the fast one."""
+    return ClosedLoss.of_answers(copy.deepcopy(model).to(device), calibration_batches(dataset, *LOSS_IMAGES, device=device))
 
 
 def _check_shut(method: SoftMethod, model: nn.Module, example: Tensor, groups: Sequence[ChannelGroup]) -> None:
@@ -72,6 +81,7 @@ def _widths(
     example: Tensor,
     groups: Sequence[ChannelGroup],
     dataset: Dataset,
+    device: torch.device,
     say: Say,
 ) -> tuple[list[tuple[str, int]], dict[str, Any]]:
     scores = {group.name: group_scores(model, group, CRITERION) for group in chosen_groups(method, model, groups)}
@@ -86,7 +96,7 @@ def _widths(
         threads=threads,
         batch=batch,
         shut_branches=config.shut_branches,
-        loss=ClosedLoss.of_answers(model, calibration_batches(dataset, *LOSS_IMAGES)) if by_loss else None,
+        loss=_loss(model, dataset, device) if by_loss else None,
         progress=telling(say),
         measuring=telling(say, "measuring what groups are worth"),
     )
