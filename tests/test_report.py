@@ -588,3 +588,13 @@ def test_names_from_data_are_drawn_as_they_are(ending: str, tmp_path: Path) -> N
     if ending == "svg":
         text = path.read_text(encoding="utf-8")
         assert not any(character in text for character in ("\0", "\x1b", "\u202e"))
+
+
+def test_a_picture_of_very_many_rows_has_a_bound(tmp_path: Path) -> None:
+    layers = PLAN["layers"] * 1000
+    words = plot_plan({"layers": layers}, tmp_path / "plan.png")
+    plot_widths([{"name": "g", "size": 8, "kept": 6}] * 4000, tmp_path / "widths.png")
+    assert words.title.replace("\u00a0", " ") == "Plan, 1000 layers shut, 1000 narrower"
+    for name in ("plan.png", "widths.png"):
+        with Image.open(tmp_path / name) as picture:
+            assert 18_000 < picture.height < 22_000

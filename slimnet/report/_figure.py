@@ -39,7 +39,7 @@ __all__ = [
 
 WIDTH = 4.5  # inches: legible on a phone, and side by side on a desk
 DPI = 200
-ROW_INCHES = 0.24  # of a bar
+ROW_INCHES, MOST_ROWS = 0.24, 400  # of a bar; how many: a file may name 100,000
 TITLE_LETTERS = 51  # a line of the title
 ENDINGS = (".png", ".svg", ".pdf")
 INK, MUTED, GRID, PALE = "#1b2430", "#566070", "#e4e8ed", "#d9dde3"
@@ -166,7 +166,7 @@ def label_ends(axes: Axes, labels: Sequence[tuple[float, str, str]], *, gap: flo
 def draw_kept(
     title: str, names: Sequence[str], whole: Sequence[float], kept: Sequence[float], beside: Sequence[tuple[str, str]], label: str
 ) -> Figure:
-    """A figure of bars, one a row from above: pale the whole, blue what stays of it, words beside.
+    """A figure of bars, one a row from above: pale the whole, blue what stays of it, words beside; the first 400 rows.
 
     Args:
         title: what is seen.
@@ -175,13 +175,16 @@ def draw_kept(
         beside: words and their colour, a row.
         label: of the axis.
     """
-    figure, axes = new_figure(title, height=1.2 + ROW_INCHES * len(names))
-    rows = range(len(names))
-    axes.barh(rows, whole, color=PALE)
-    axes.barh(rows, kept, color=BLUE, height=0.55)
-    for row, (words, colour) in enumerate(beside):
+    rows = range(min(len(names), MOST_ROWS))
+    if len(rows) < len(names):
+        label = f"{label}; the first {len(rows)} of {len(names):,}"
+    figure, axes = new_figure(title, height=1.2 + ROW_INCHES * len(rows))
+    axes.barh(rows, whole[: len(rows)], color=PALE)
+    axes.barh(rows, kept[: len(rows)], color=BLUE, height=0.55)
+    for row in rows:
+        words, colour = beside[row]
         axes.text(whole[row], row, f" {words}", va="center", fontsize=8, color=colour)
-    axes.set_yticks(rows, names, fontsize=8)
+    axes.set_yticks(rows, names[: len(rows)], fontsize=8)
     axes.invert_yaxis()
     axes.margins(x=0.2, y=0.01)
     axes.set_xlabel(label, fontsize=9, color=MUTED)
