@@ -139,7 +139,9 @@ def draw() -> None:
     """The newest processor's rows as a picture: accuracy against milliseconds."""
     rows = read_json(RESULTS / "frontier.json")["rows"]
     rows = [row for row in rows if row["instructions"] == rows[0]["instructions"]]
-    figure, axes = new_figure(f"CIFAR-10 against milliseconds in ONNX Runtime ({rows[0]['instructions']})", height=3.6)
+    figure, axes = new_figure(
+        f"Test accuracy on CIFAR-10 against milliseconds ({rows[0]['instructions']}); slim: of ResNet-56", height=3.6
+    )
     for precision, line in (("fp32", "o-"), ("int8", "o--")):
         dense_rows = (row for row in rows if (row["kind"], row["precision"]) == ("dense", precision))
         ladder = sorted((row["ms"], 100 * row["accuracy"], row["name"]) for row in dense_rows)
@@ -150,10 +152,10 @@ def draw() -> None:
     for row in (row for row in rows if row["kind"] == "slim"):
         colour = BLUE if row["precision"] == "fp32" else ORANGE
         axes.plot(row["ms"], 100 * row["accuracy"], "D", color=colour)
-        words = f"{row['name'].rsplit('-', 1)[0]}, {row['precision']}"
-        axes.annotate(
-            words, (row["ms"], 100 * row["accuracy"]), xytext=(6, 5), textcoords="offset points", fontsize=8, color=colour
-        )
+        words = row["name"].rsplit("-", 1)[0].removeprefix(f"{row['start']}-").replace("-", " ")
+        side = {"xytext": (7, 5), "ha": "left"} if row["precision"] == "fp32" else {"xytext": (4, 9), "ha": "right"}
+        place = (row["ms"], 100 * row["accuracy"])
+        axes.annotate(f"{words}, {row['precision']}", place, textcoords="offset points", fontsize=8, color=colour, **side)
     axes.margins(x=0.2, y=0.15)
     axes.set_xlabel("milliseconds, batch 1, one thread", fontsize=9, color=MUTED)
     axes.set_ylabel("test accuracy, %", fontsize=9, color=MUTED)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
+import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from slimnet.errors import ModelError
 
@@ -31,3 +33,30 @@ def no_exit(what: str) -> Iterator[None]:
     except BaseException as error:
         text = " ".join(f"{type(error).__name__}: {error}".split()).rstrip(":")
         raise ModelError(f"{what} tried to end the program ({text}).") from None  # the cause is told, not passed on
+
+
+@contextmanager
+def no_output() -> Iterator[None]:
+    """In the command line, native code prints nothing on stdout, where results stand; elsewhere it may, as stdout is not ours."""
+    try:
+        saved = os.dup(1) if is_ours() else None
+    except OSError:  # stdout is closed
+        saved = None
+    if saved is None:
+        yield
+        return
+    _flush_native()
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 1)
+        yield
+    finally:
+        _flush_native()  # what waits in its buffer goes nowhere, too
+        os.dup2(saved, 1)
+        os.close(saved)
+        os.close(nowhere)
+
+
+def _flush_native() -> None:
+    with suppress(OSError, AttributeError, TypeError):  # no C library to be had by that name
+        ctypes.CDLL(None).fflush(None)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import traceback
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
 import slimnet
+from slimnet._foreign import no_output
 from slimnet.errors import ArgumentError, FileFormatError, SlimnetError, SlimnetWarning, WriteError
 from slimnet_cli._clean import clean, shown_json
 from slimnet_cli._emit import emit_table, say
@@ -57,3 +60,16 @@ def test_a_file_that_is_read_from_python_moves_no_cursor(tmp_path: Path) -> None
     with pytest.raises(SlimnetError) as found:
         slimnet.load_slim(tmp_path)
     assert str(found.value).isprintable()
+
+
+@pytest.mark.parametrize("ours", [True, False])
+def test_lines_of_native_code_stay_out_of_results(
+    ours: bool, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("slimnet._foreign.is_ours", lambda: ours)
+    library = ctypes.CDLL(None)
+    for text in (b"before\n", b"inside\n", b"after\n"):
+        with no_output() if text == b"inside\n" else nullcontext():
+            library.printf(text)
+    library.fflush(None)
+    assert capfd.readouterr().out.split() == ["before", *([] if ours else ["inside"]), "after"]

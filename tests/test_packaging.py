@@ -41,7 +41,7 @@ ARROWS = {
     "models": {"_foreign", "_files", "errors"},
     "criteria": {"_modes", "errors", "graph", "masks"},
     "masks": {"errors", "graph"},
-    "allocation": {"_files", "_say", "criteria", "errors", "export", "graph", "measure", "surgery"},
+    "allocation": {"_files", "_foreign", "_say", "criteria", "errors", "export", "graph", "measure", "surgery"},
     "surgery": {"_foreign", "_files", "_json", "errors", "graph"},
     "export": {"_folder", "_foreign", "_files", "_json", "_lazy", "errors", "measure", "preprocess"},
     "methods": {"criteria", "errors", "graph", "masks", "schedules"},

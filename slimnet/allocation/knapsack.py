@@ -10,6 +10,7 @@ import numpy as np
 from scipy.optimize import Bounds, LinearConstraint, milp
 from scipy.sparse import coo_array
 
+from slimnet._foreign import no_output
 from slimnet.allocation.layers import Layer
 
 GAP = 1e-4
@@ -115,16 +116,16 @@ class _Program:
         size = len(self.costs)
         rows, columns, values = (np.array(part) for part in zip(*self._entries, strict=True))
         equal = coo_array((values, (rows, columns)), shape=(len(self._right), size)).tocsr()
-        found = milp(
-            np.concatenate([np.array(rises), np.zeros(size - len(rises))]),
-            integrality=np.arange(size) < self.binary,
-            bounds=Bounds(0.0, 1.0),
-            constraints=[
-                LinearConstraint(equal, self._right, self._right),
-                LinearConstraint(np.array(self.costs)[None, :], -np.inf, limit),
-            ],
-            options={"mip_rel_gap": GAP, "time_limit": SECONDS},
-        )
+        unit = abs(limit) or 1.0
+        spent = LinearConstraint(np.array(self.costs)[None, :] / unit, -np.inf, limit / unit)
+        with no_output():  # HiGHS has lines of its own, now and then
+            found = milp(
+                np.concatenate([np.array(rises), np.zeros(size - len(rises))]),
+                integrality=np.arange(size) < self.binary,
+                bounds=Bounds(0.0, 1.0),
+                constraints=[LinearConstraint(equal, self._right, self._right), spent],
+                options={"mip_rel_gap": GAP, "time_limit": SECONDS},
+            )
         if found.x is None:
             return None
         chosen = found.x[: self.binary]
