@@ -44,11 +44,11 @@ def allocation_table() -> str:
         )
         for row in found["targets"]
     ]
-    head = ("target", "groups valued by", "predicted", "branches shut", "answers moved", "cross-entropy", "took")
+    head = ("target", "groups valued by", "predicted", "branches shut", "answers moved", "cross-entropy", "chosen in")
     plans = f"{len(found['plans'])} random plans"
     note = (
         f"ResNet-56 on {found['images']} training images of CIFAR-10, before any training; the dense network's cross-entropy "
-        f"there is near 0. {when([found])}."
+        f"there is near 0. Losses that were measured once are not in its seconds, those of the rounds are. {when([found])}."
     )
     ranking = table(("sum over the groups of", "measured of the whole plan", f"Spearman's ρ, {plans}"), pairs)
     return f"{ranking}\n\n{table(head, rows)}\n\n{note}"
@@ -61,12 +61,12 @@ def cut_table() -> str:
         return "(Not measured yet.)"
     rows = [
         (
-            *(row["network"], row["what"], f"{row['flops_ratio']:.2f}"),
+            *(row["name"], f"{row['flops_ratio']:.2f}"),
             f"{row['ratio']:.2f} ({row['ratios'][0]:.2f}–{row['ratios'][1]:.2f})",
             *(f"{row['follows']:.2f}", row["precision"], processor(run)),
         )
         for run in runs
-        for row in run["rows"]
+        for row in run["networks"]
     ]
-    head = ("network", "closed", "multiply-adds ÷", "an epoch ÷", "follows", "precision", PROCESSOR)
+    head = ("network, what is closed", "multiply-adds ÷", "an epoch ÷", "follows", "precision", PROCESSOR)
     return table(head, rows) + f"\n\nMasked over cut, by turns; range of {runs[0]['rounds']} rounds. {when(runs)}."
