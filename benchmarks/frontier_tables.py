@@ -48,7 +48,7 @@ def allocation_table() -> str:
     plans = f"{len(found['plans'])} random plans"
     note = (
         f"ResNet-56 on {found['images']} training images of CIFAR-10, before any training; the dense network's cross-entropy "
-        f"there is near 0. Losses that were measured once are not in its seconds, those of the rounds are. {when([found])}."
+        f"there is near 0. The seconds hold the measuring in rounds, not the single one. {when([found])}."
     )
     ranking = table(("sum over the groups of", "measured of the whole plan", f"Spearman's ρ, {plans}"), pairs)
     return f"{ranking}\n\n{table(head, rows)}\n\n{note}"
