@@ -5,7 +5,8 @@
 Networks on CIFAR-10, filters or branches closed before the first step: trained masked at full size (``--cut never``) and cut
 (``--cut settled``), by turns, in the precision that is faster here. A time is an epoch's, with its validation, the first epoch
 of each run left out; a ratio is of neighbouring turns. *Follows* is the ratio of times over the ratio of multiply-adds: the goal
-is 0.8. Also: how far the final validation losses are apart. Each case is written when it is done: about 7 minutes on one hyperthread with AVX-512 bf16.
+is 0.8. Also: how far the final validation losses are apart.
+Each case is written when it is done: about 7 minutes on one hyperthread with AVX-512 bf16.
 """
 
 from __future__ import annotations
