@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from slimnet._files import write_json
+from slimnet.files import write_json
 from slimnet.measure.machine import cpu_model, instructions
 
 RESULTS = Path(__file__).parent / "results"

@@ -26,9 +26,9 @@ from _results import data_dir, own_run, write_networks
 from torch import Tensor, nn
 
 import slimnet
-from slimnet._files import write_tensors
 from slimnet.criteria import exact_count, group_scores, lowest
 from slimnet.data import calibration_batches, load_data
+from slimnet.files import write_tensors
 from slimnet.graph import ChannelGroup, channel_groups, prunable
 from slimnet.masks import SoftMask
 from slimnet.measure import count

@@ -28,7 +28,7 @@ import slimnet
 from slimnet.data import Batches, load_data
 from slimnet.errors import GraphError
 from slimnet.graph import ChannelGroup, channel_groups, prunable
-from slimnet.graph.peer import peer_slice
+from slimnet.graph.dependency import peer_slice
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 import zoo

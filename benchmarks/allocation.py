@@ -39,7 +39,7 @@ from slimnet.criteria import LOSS_IMAGES, ClosedLoss, group_scores
 from slimnet.data import calibration_batches, load_data
 from slimnet.graph import channel_groups, prunable, residual_branches
 from slimnet.measure.costs import CostTable, Target
-from slimnet.training.precision import has_bf16
+from slimnet.training.number_format import has_bf16
 
 NETWORK = "resnet56"
 SEED = 0

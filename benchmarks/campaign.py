@@ -25,9 +25,9 @@ import torch
 from _results import data_dir, read_runs, write_networks
 
 import slimnet
-from slimnet._files import write_json
 from slimnet.criteria import branch_order
 from slimnet.data import Batches, load_data
+from slimnet.files import write_json
 from slimnet.graph import residual_branches
 from slimnet.measure import count
 from slimnet.training import Interrupted

@@ -16,7 +16,7 @@ from pathlib import Path
 from _results import data_dir, without_paths, write_result
 
 import slimnet
-from slimnet.pipeline import bench_bundle, export_run
+from slimnet.commands import bench_bundle, export_run
 
 SETTINGS = {
     "resnet20": {"epochs": 25, "lr": 0.01, "weight_decay": 1e-4, "finetune": 12, "teacher": True},

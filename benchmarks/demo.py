@@ -32,7 +32,7 @@ def slimnet(*arguments: str) -> str:
 def _record(report: dict[str, Any]) -> None:
     from _results import without_paths, write_result
 
-    from slimnet.pipeline import bench_bundle
+    from slimnet.commands import bench_bundle
 
     latency = without_paths(bench_bundle(BUILD / "demo", seconds=10.0).latency.as_dict())
     costs = {name: {k: cost[k] for k in ("flops", "params", "bytes")} for name, cost in report["cost"].items()}

@@ -15,7 +15,7 @@ from _results import data_dir, write_result
 from fer2013 import RUNS
 
 import slimnet
-from slimnet.pipeline import PrecisionSettings, export_compact
+from slimnet.commands import PrecisionSettings, export_compact
 
 OUT = Path(slimnet.__file__).parent / "ready" / "expressions"
 MOST_BYTES = 1_000_000

@@ -17,7 +17,7 @@ from typing import Any
 from _results import data_dir, without_paths, write_result
 
 import slimnet
-from slimnet.pipeline import bench_bundle, evaluate_any, export_run
+from slimnet.commands import bench_bundle, evaluate_any, export_run
 
 RUNS, BUILD, MODEL = Path("runs"), Path("build"), "vgg9_face"
 COMMON: dict[str, Any] = {

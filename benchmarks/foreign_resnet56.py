@@ -18,8 +18,8 @@ from _results import data_dir, write_result
 from torch import Tensor, nn
 
 import slimnet
+from slimnet.commands.paper import paper_accounting
 from slimnet.data import Batches, load_data
-from slimnet.pipeline.paper import paper_accounting
 
 RATE = 0.4
 

@@ -24,12 +24,12 @@ import torch
 from _results import RESULTS, data_dir
 
 import slimnet
-from slimnet._files import read_json, write_json
+from slimnet.commands import PrecisionSettings, export_run
 from slimnet.data import calibration_batches, load_data
 from slimnet.export.precision import to_int8
+from slimnet.files import read_json, write_json
 from slimnet.measure import compare_latency, count
 from slimnet.measure.machine import cpu_model, instructions
-from slimnet.pipeline import PrecisionSettings, export_run
 from slimnet.report._figure import BLUE, MUTED, ORANGE, new_figure, save
 from slimnet.training import evaluate
 from slimnet.training.run import is_finished

@@ -26,8 +26,8 @@ from _results import without_paths, write_result
 from torch import nn
 
 import slimnet
-from slimnet.export._gate import Examples, check_onnx
-from slimnet.export.onnx import build
+from slimnet.export.export_onnx import build
+from slimnet.export.gate import Examples, check_onnx
 from slimnet.export.parity import ONNX_MODEL
 from slimnet.export.steps import Pace, _ir, optimise_graph
 from slimnet.export.steps.merge import write_movement

@@ -21,11 +21,11 @@ import torch
 from _results import write_networks
 
 import slimnet
-from slimnet._files import read_json, write_json
+from slimnet.commands import PrecisionSettings
+from slimnet.commands.precisions import PrecisionStep, answers
 from slimnet.export.precision import to_int8
+from slimnet.files import read_json, write_json
 from slimnet.measure import LatencyReport, compare_latency, count
-from slimnet.pipeline import PrecisionSettings
-from slimnet.pipeline.precisions import PrecisionStep, answers
 
 RUNS = ("cifar10-resnet20", "cifar10-resnet56", "fer2013-slim")
 NETWORKS = ("resnet18", *RUNS)

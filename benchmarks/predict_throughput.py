@@ -35,8 +35,8 @@ import slimnet
 from slimnet.data import load_data
 from slimnet.export import write_bundle
 from slimnet.measure.machine import Watch, environment, processors
-from slimnet.measure.runtime import open_session
 from slimnet.measure.stats import median_interval
+from slimnet.onnx.session import open_session
 from slimnet.predict import Predictor, Source, find_sources
 from slimnet.predict.decode import decode
 from slimnet.preprocess import describe, prepare

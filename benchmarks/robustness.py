@@ -34,7 +34,7 @@ from hostile.given import Given, make
 from hostile.judge import KINDS
 from hostile.sandbox import Limits, Sandbox, warm, warm_exporters
 
-from slimnet._files import write_json
+from slimnet.files import write_json
 
 Tasks = Callable[[random.Random, Given], Iterator[Task]]
 PARTS: dict[str, Tasks] = {

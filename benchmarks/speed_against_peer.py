@@ -26,7 +26,7 @@ from slimnet.allocation import Budget, fit_widths
 from slimnet.criteria import group_scores
 from slimnet.export import export_onnx
 from slimnet.graph import channel_groups, prunable
-from slimnet.graph.peer import peer_prune
+from slimnet.graph.dependency import peer_prune
 from slimnet.measure import compare_latency, count
 
 CLASSIFIER = {"resnet18": "fc", "resnet50": "fc", "vgg16_bn": "classifier.6"}

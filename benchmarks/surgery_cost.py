@@ -23,7 +23,7 @@ from _results import write_result
 from slimnet import build_model
 from slimnet.measure.machine import load
 from slimnet.surgery import verify
-from slimnet.surgery.bake import baked_copy, shared_copy, unshare
+from slimnet.surgery.copies import baked_copy, shared_copy, unshare
 from slimnet.surgery.planning import make_plan
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))

@@ -18,7 +18,7 @@ from typing import Any
 from _results import data_dir, without_paths, write_networks
 
 import slimnet
-from slimnet.pipeline import bench_bundle, export_run
+from slimnet.commands import bench_bundle, export_run
 
 MODEL, TARGET = "resnet56", 2.0
 WAYS = {"widths alone": False, "branches shut": True}

@@ -21,8 +21,8 @@ import torch
 from _results import data_dir, write_result
 
 import slimnet
+from slimnet.commands import export_run
 from slimnet.models import build_model
-from slimnet.pipeline import export_run
 
 A_CLASS = {"Training": 3, "PublicTest": 1, "PrivateTest": 1}
 BATCH, CLASSES = 7, 7

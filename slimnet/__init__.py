@@ -15,15 +15,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from slimnet import schedules
+    from slimnet.commands import export_run, load_slim
     from slimnet.errors import SlimnetError
     from slimnet.export import export_onnx
     from slimnet.graph import channel_groups
     from slimnet.masks import SoftMask
     from slimnet.measure import compare_latency, count
     from slimnet.methods import ASFP, ASRFP, DSD, FPGM, FSDP, SFP, SRFP, Dense, NetworkSlimming, OneShot, Stages, StructuredDSD
+    from slimnet.methods.closing import prune
     from slimnet.models import build_model
-    from slimnet.oneshot import prune
-    from slimnet.pipeline import export_run, load_slim
     from slimnet.surgery import Plan, slim
     from slimnet.training import Run, evaluate, train
 
@@ -52,9 +52,9 @@ _HOME = {
     "count": "slimnet.measure",
     "evaluate": "slimnet.training",
     "export_onnx": "slimnet.export",
-    "export_run": "slimnet.pipeline",
-    "load_slim": "slimnet.pipeline",
-    "prune": "slimnet.oneshot",
+    "export_run": "slimnet.commands",
+    "load_slim": "slimnet.commands",
+    "prune": "slimnet.methods.closing",
     "schedules": "slimnet",
     "slim": "slimnet.surgery",
     "train": "slimnet.training",

@@ -12,12 +12,13 @@ def lazy(package: str, home: Mapping[str, str]) -> Callable[[str], Any]:
 
     Args:
         package: its ``__name__``.
-        home: public name → the module of the package that has it.
+        home: public name → the module that has it: one of the package, or, with dots in its name, of any.
     """
 
     def find(name: str) -> Any:
         if name not in home:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        return getattr(import_module(f"{package}.{home[name]}"), name)
+        module = home[name]
+        return getattr(import_module(module if "." in module else f"{package}.{module}"), name)
 
     return find

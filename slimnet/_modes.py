@@ -1,4 +1,4 @@
-"""Leave a model as it was: every module in its own mode, every tensor on its own device."""
+"""Leave a model as it was: every module in its own mode, every tensor on its own device; look at half precision widened."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import torch
-    from torch import nn
+    from torch import Tensor, nn
 
 
 @contextmanager
@@ -59,3 +59,8 @@ def on_device(model: nn.Module, device: torch.device | str) -> Iterator[None]:
             if gradient is not None:
                 tensor.grad = gradient
             store[name] = tensor
+
+
+def widened(tensor: Tensor) -> Tensor:
+    """``tensor`` in float32 where it is of half precision; as it is otherwise."""
+    return tensor.float() if tensor.dtype.itemsize < 4 else tensor

@@ -106,3 +106,9 @@ class TimeLimitError(MeasureError):
 
 class SlimnetWarning(_OneLine, UserWarning):
     """Work goes on without something that it can do without; the command line prints it on one line."""
+
+
+def one_line(error: BaseException) -> str:
+    """The first line of an error that says something."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__

@@ -10,8 +10,8 @@ import onnxruntime
 import torch
 from torch import Tensor, nn
 
-from slimnet._files import read_json
-from slimnet.export._seal import file_entries, sealed
+from slimnet.bundle.seal import file_entries, sealed
+from slimnet.files import read_json
 from slimnet.preprocess import describe
 from slimnet.surgery import Plan
 

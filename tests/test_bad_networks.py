@@ -20,14 +20,15 @@ from PIL import Image
 import bad_networks as bad
 from bad_networks import Make, Shape
 from command import slimnet_cli
+from slimnet.bundle.seal import sealed
 from slimnet.errors import ArgumentError, FileFormatError, MeasureError, TimeLimitError
 from slimnet.export import Bundle
-from slimnet.export._seal import sealed
-from slimnet.measure import onnx_bounds, time_limit
-from slimnet.measure.limits import Alarm, current_limit, within
-from slimnet.measure.onnx_bounds import read_network
-from slimnet.measure.onnx_flops import onnx_flops
-from slimnet.measure.runtime import open_session
+from slimnet.limits import Alarm, current_limit, within
+from slimnet.measure import time_limit
+from slimnet.onnx import file as onnx_file
+from slimnet.onnx.file import read_network
+from slimnet.onnx.flops import onnx_flops
+from slimnet.onnx.session import open_session
 
 DIGITS, HALVES = Shape(8, 10), Shape(16, 4)
 SECONDS = "1"
@@ -151,7 +152,7 @@ def test_the_runtimes_own_log_stays_off_the_terminal(
 def test_only_the_command_line_sets_what_holds_for_the_process(ours: bool, there: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     severities: list[int] = []
     monkeypatch.setattr("onnxruntime.set_default_logger_severity", severities.append)
-    monkeypatch.setattr("slimnet.measure.runtime.is_ours", lambda: ours)
+    monkeypatch.setattr("slimnet.onnx.session.is_ours", lambda: ours)
     bad.saved(bad.honest, there / "x.onnx", DIGITS)
     open_session(there / "x.onnx")
     assert severities == [4] * ours
@@ -242,21 +243,21 @@ def test_content_alone_must_hold_its_weights(there: Path, monkeypatch: pytest.Mo
 def test_nodes_are_counted_as_often_as_they_are_called(monkeypatch: pytest.MonkeyPatch) -> None:
     """One that calls another twice is 2 calls and twice its nodes: 1, 4, 10, 22; with its own call and two that classify, 25."""
     data = bad.doubling(3)(DIGITS).SerializeToString()
-    monkeypatch.setattr(onnx_bounds, "MAX_NODES", 25)
+    monkeypatch.setattr(onnx_file, "MAX_NODES", 25)
     read_network(data)
-    monkeypatch.setattr(onnx_bounds, "MAX_NODES", 24)
+    monkeypatch.setattr(onnx_file, "MAX_NODES", 24)
     with pytest.raises(FileFormatError, match="more than 24 nodes"):
         read_network(data)
 
 
 def test_graphs_in_graphs_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     data = bad.nested_graphs(3)(DIGITS).SerializeToString()
-    monkeypatch.setattr(onnx_bounds, "MAX_DEPTH", 3)
+    monkeypatch.setattr(onnx_file, "MAX_DEPTH", 3)
     with pytest.raises(FileFormatError, match="more than 3 deep"):
         read_network(data)
-    monkeypatch.setattr(onnx_bounds, "MAX_DEPTH", 32)
+    monkeypatch.setattr(onnx_file, "MAX_DEPTH", 32)
     read_network(data)
-    monkeypatch.setattr(onnx_bounds, "MAX_NODES", 32)
+    monkeypatch.setattr(onnx_file, "MAX_NODES", 32)
     with pytest.raises(FileFormatError, match="more than 32 nodes"):
         read_network(data)
 
@@ -314,7 +315,7 @@ def test_a_timed_run_that_fails_later_is_no_traceback() -> None:
 def test_opening_is_limited_too(monkeypatch: pytest.MonkeyPatch) -> None:
     stop = threading.Event()
     monkeypatch.setattr("onnxruntime.InferenceSession", lambda *_, **__: stop.wait())
-    monkeypatch.setattr("slimnet.measure.limits.GRACE", 0.0)
+    monkeypatch.setattr("slimnet.limits.GRACE", 0.0)
     with pytest.raises(TimeLimitError, match=r"the network could not be opened in 0\.1 s"):
         open_session(bad.honest(DIGITS).SerializeToString(), limit=0.1)
     stop.set()

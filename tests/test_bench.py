@@ -11,11 +11,11 @@ import pytest
 from PIL import Image
 
 from chain import matmuls
+from slimnet.commands import BenchReport, bench_files, check_plot, plot_bench
+from slimnet.commands.target import against_target
 from slimnet.errors import ArgumentError, FileFormatError, SlimnetError
 from slimnet.measure import LatencyReport, Variant
 from slimnet.measure.inputs import read_inputs
-from slimnet.pipeline import BenchReport, bench_files, check_plot, plot_bench
-from slimnet.pipeline.goal import against_target
 from slimnet.report.latency import Point, plot_latency
 from slimnet_cli._bench_table import show
 

@@ -18,16 +18,16 @@ from jsonschema import Draft202012Validator
 from PIL import Image
 
 from export_cases import LABELS, PREPROCESSING, SHAPE, Branching, bundle_arguments, net, perturbed, real, run_onnx
-from slimnet._files import read_json
+from slimnet.bundle.manifest import ALL_FILES, DESCRIBED, OPTIONAL, REQUIRED
+from slimnet.bundle.schema import schema_faults
+from slimnet.bundle.seal import is_sealed, sealed
+from slimnet.commands import verify_bundle
+from slimnet.commands.provenance import recipe_of
 from slimnet.errors import ArgumentError, FileFormatError, SlimnetError
 from slimnet.export import PrecisionFile, bundle_schema, export_onnx, read_bundle, write_bundle
-from slimnet.export._seal import is_sealed, sealed
 from slimnet.export.embed import check_embedded, embed
-from slimnet.export.manifest import ALL_FILES, DESCRIBED, OPTIONAL, REQUIRED
-from slimnet.export.schema import schema_faults
+from slimnet.files import read_json
 from slimnet.measure import count
-from slimnet.pipeline import verify_bundle
-from slimnet.pipeline.provenance import recipe_of
 from slimnet.preprocess import describe, prepare
 from slimnet.recipes import load_recipe, recipe_names
 from slimnet.training import TrainConfig
@@ -127,7 +127,7 @@ def test_bundle_reports_dense_and_realised_cost(plain):
 
 
 def test_bundle_onnx_and_tensors_are_the_networks(plain):
-    from slimnet._files import read_tensors
+    from slimnet.files import read_tensors
 
     x, slim = real(3), net()
     slim_again = net(5)
@@ -346,7 +346,7 @@ def test_what_is_no_bundle_is_refused(name, tmp_path):
 
 def test_reading_and_verifying_import_no_torch(full):
     code = (
-        "import sys, slimnet.export as e; from slimnet.pipeline.verify import verify_bundle; "
+        "import sys, slimnet.export as e; from slimnet.commands.verify import verify_bundle; "
         "e.read_bundle(sys.argv[1]); r = verify_bundle(sys.argv[1], parity=False); print(r.passed, 'torch' in sys.modules)"
     )
     command = [sys.executable, "-c", code, str(full.path)]

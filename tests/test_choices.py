@@ -10,16 +10,16 @@ import click
 import pytest
 
 from slimnet.allocation import Budget
+from slimnet.bundle.manifest import PRECISIONS
+from slimnet.commands.bench import RUNTIMES
 from slimnet.criteria import Ranking
+from slimnet.evaluation.views import Views
 from slimnet.export import precision
-from slimnet.export.manifest import PRECISIONS
 from slimnet.export.steps import Mode
 from slimnet.graph import Couple
-from slimnet.measure.providers import PROVIDERS
-from slimnet.pipeline.bench import RUNTIMES
+from slimnet.onnx.providers import PROVIDERS
 from slimnet.predict.choose import AUTO
 from slimnet.training import rules
-from slimnet.training.views import Views
 from slimnet_cli import _options, _precision, cli
 
 CHOICES: list[tuple[str, str, Sequence[str]]] = [

@@ -15,13 +15,13 @@ import torch
 from PIL import Image
 
 from command import slimnet_cli
-from slimnet.checkpoints.calibration import calibrate
+from slimnet.commands import PrecisionSettings, evaluate_any, export_run
+from slimnet.commands.calibration import calibrate
 from slimnet.data import FERPLUS_CLASSES, Dataset, Split, load_data, match_classes, match_count, recorded_classes
 from slimnet.data.classes import sorted_classes
-from slimnet.data.fer2013 import CLASSES as FER2013_CLASSES
+from slimnet.data.sets.fer2013 import CLASSES as FER2013_CLASSES
 from slimnet.errors import DataError, ModelError
 from slimnet.models import build_model, load_weights
-from slimnet.pipeline import PrecisionSettings, evaluate_any, export_run
 from slimnet.training import Run, TrainConfig, train
 from slimnet.training.heads import order_head, permute_head
 from slimnet.training.inputs import as_recorded, load_config_data

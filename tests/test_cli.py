@@ -705,6 +705,6 @@ def test_a_fault_of_ours_is_not_hidden(monkeypatch: pytest.MonkeyPatch, made: Ma
     def faulty(*_: Any, **__: Any) -> None:
         raise KeyError("ours")
 
-    monkeypatch.setattr("slimnet.pipeline.evaluate_any", faulty)
+    monkeypatch.setattr("slimnet.commands.evaluate_any", faulty)
     with pytest.raises(KeyError, match="ours"):
         slimnet_cli("evaluate", made.run)

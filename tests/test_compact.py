@@ -16,12 +16,12 @@ from PIL import Image
 
 import slimnet
 import slimnet.ready
-from slimnet._files import read_json
+from slimnet.bundle.seal import sealed
+from slimnet.commands import bench_bundle, export_compact, verify_bundle
+from slimnet.commands.precisions import per_class
 from slimnet.errors import ArgumentError, FileFormatError
 from slimnet.export import Bundle, compact_bundle, read_bundle
-from slimnet.export._seal import sealed
-from slimnet.pipeline import bench_bundle, export_compact, verify_bundle
-from slimnet.pipeline.precisions import per_class
+from slimnet.files import read_json
 from slimnet.predict import Predictor
 from slimnet.ready import ready_bundle, ready_names
 from slimnet_cli import cli

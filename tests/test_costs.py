@@ -20,7 +20,7 @@ from slimnet.allocation import cost as cost_module
 from slimnet.allocation.choose import _Search, widths
 from slimnet.allocation.cost import LOAD_RATE, as_exported, branches_of, places
 from slimnet.allocation.exchange import Bound, exchange
-from slimnet.checkpoints import prune_checkpoint
+from slimnet.commands import export_run, prune_checkpoint, write_report
 from slimnet.errors import ArgumentError, FileFormatError, MeasureError, SlimnetWarning
 from slimnet.export import export_onnx
 from slimnet.graph import prunable
@@ -29,8 +29,7 @@ from slimnet.measure.costs import CostTable, NodeTimes, Site, Target, profile_ne
 from slimnet.measure.costs.grid import PROBED, Layout, Span, layout_of, points
 from slimnet.measure.costs.probe import probe_model
 from slimnet.measure.costs.profile import Node
-from slimnet.measure.onnx_flops import linear_reads
-from slimnet.pipeline import export_run, write_report
+from slimnet.onnx.flops import linear_reads
 
 CONV = Site("conv", size=(8, 8), kernel=(3, 3), padding=(1, 1))
 BLOCKS = Layout(step=4, block=16)

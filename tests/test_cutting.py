@@ -130,7 +130,7 @@ def test_a_run_resumes_bit_for_bit_across_the_cut(case, epoch, step, tmp_path, m
 
 
 def test_a_cut_run_is_exported_and_reported_as_any(tmp_path):
-    from slimnet.pipeline import export_run, write_report
+    from slimnet.commands import export_run, write_report
 
     run = start(tmp_path / "run", "at the start")
     masks = run.masks()

@@ -14,7 +14,6 @@ from PIL import Image
 from torch import Generator, Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from slimnet._folder import open_at_once
 from slimnet.data import (
     Augment,
     Batches,
@@ -27,6 +26,7 @@ from slimnet.data import (
     stratified_indices,
 )
 from slimnet.errors import ArgumentError, DataError, SlimnetError
+from slimnet.files.untrusted import open_at_once
 
 RAW: dict[str, Any] = {"mean": (0.0, 0.0, 0.0), "std": (1 / 255,) * 3}  # leaves pixel values as they are
 

@@ -12,12 +12,12 @@ import pytest
 import torch
 from PIL import Image
 
+from slimnet.commands import evaluate_any, export_run
+from slimnet.commands.export import network_config
 from slimnet.data import Dataset, load_data
 from slimnet.data._source import channel_statistics
 from slimnet.errors import ArgumentError, DataError
 from slimnet.methods import FSDP
-from slimnet.pipeline import evaluate_any, export_run
-from slimnet.pipeline.export import network_config
 from slimnet.training import Run, TrainConfig, train
 from slimnet.training.inputs import load_config_data, load_data_of
 from test_fer2013 import faces, rows, write

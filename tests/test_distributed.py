@@ -21,7 +21,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from slimnet._files import read_tensors
+from slimnet.files import read_tensors
 from slimnet.methods import FSDP
 from slimnet.models import build_model
 from slimnet.training import Interrupted, Run, train

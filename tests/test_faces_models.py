@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from slimnet.errors import ArgumentError, ModelError
 from slimnet.graph import channel_groups
 from slimnet.measure import count
+from slimnet.methods.closing import prune
 from slimnet.models import VGGFace, VGGFaceGap, build_model, load_weights, vgg_face
-from slimnet.oneshot import prune
 from slimnet.surgery import slim
 
 CONVS = "1_1 1_2 2_1 2_2 3_1 3_2 3_3 4_1 4_2 4_3 5_1 5_2 5_3".split()

@@ -14,7 +14,6 @@ import torch
 from torch import Generator, Tensor
 
 from skips import skip_without
-from slimnet._files import write_tensors
 from slimnet.data import (
     Augment,
     Batches,
@@ -31,6 +30,7 @@ from slimnet.data import _cache as cache
 from slimnet.data._lines import LIMIT
 from slimnet.data.augment import crop_and_flip, draw
 from slimnet.errors import ArgumentError, DataError, SlimnetError, SlimnetWarning
+from slimnet.files import write_tensors
 
 USAGES = ["Training"] * 14 + ["PublicTest"] * 7 + ["PrivateTest"] * 7
 
@@ -244,7 +244,7 @@ def test_the_copy_is_used_and_follows_the_file(tmp_path: Path, monkeypatch: pyte
     first = load_data("fer2013", data_dir=tmp_path)
     assert [path.name for path in copies(tmp_path)] == ["fer2013.csv.safetensors"]
     with monkeypatch.context() as patched:
-        patched.setattr("slimnet.data.fer2013.read_rows", None)  # nothing is parsed
+        patched.setattr("slimnet.data.sets.fer2013.read_rows", None)  # nothing is parsed
         second = load_data("fer2013", data_dir=tmp_path)
     assert torch.equal(pixels(first.train), pixels(second.train))
     assert torch.equal(first.test.labels, second.test.labels)
@@ -306,7 +306,7 @@ def test_where_the_folder_cannot_be_written_the_users_cache_serves(tmp_path: Pat
     assert copy.name.endswith("fer2013.csv.safetensors")
     assert cache.read_copy(whole_path, "another state") is None
     with monkeypatch.context() as patched:
-        patched.setattr("slimnet.data.fer2013.read_rows", None)
+        patched.setattr("slimnet.data.sets.fer2013.read_rows", None)
         load_data("fer2013", data_dir=data)
     home.chmod(0o700)
     monkeypatch.setenv("XDG_CACHE_HOME", str(data / ".slimnet"))  # neither place: it still loads
@@ -528,7 +528,7 @@ def test_real_fer2013_has_the_published_sizes_and_quirks(fer: Dataset) -> None:
 
 
 def test_real_fer2013_starts_from_its_copy(fer: Dataset, data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("slimnet.data.fer2013.read_rows", None)  # nothing is parsed
+    monkeypatch.setattr("slimnet.data.sets.fer2013.read_rows", None)  # nothing is parsed
     again = load_data("fer2013", data_dir=data_dir)
     assert torch.equal(pixels(again.train), pixels(fer.train))
 

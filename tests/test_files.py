@@ -20,9 +20,9 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save
 
-from slimnet import _writing
-from slimnet._files import _DTYPES as DTYPES
-from slimnet._files import (
+from slimnet.errors import ArgumentError, FileFormatError, SlimnetWarning, WriteError
+from slimnet.files import _DTYPES as DTYPES
+from slimnet.files import (
     append_line,
     atomic_file,
     atomic_folder,
@@ -32,8 +32,8 @@ from slimnet._files import (
     write_bytes,
     write_json,
     write_tensors,
+    writing,
 )
-from slimnet.errors import ArgumentError, FileFormatError, SlimnetWarning, WriteError
 
 OURS = ("model", "note")
 
@@ -92,9 +92,9 @@ def test_a_full_disk_is_one_line_and_changes_nothing(name: str, limit: int, tmp_
 
 
 POINTS = {
-    "create": ("slimnet._writing.Path.open", "slimnet._folders.Path.mkdir"),
-    "close": ("slimnet._writing.os.close",),
-    "rename": ("slimnet._writing.Path.replace",),
+    "create": ("slimnet.files.writing.Path.open", "slimnet.files.outputs.Path.mkdir"),
+    "close": ("slimnet.files.writing.os.close",),
+    "rename": ("slimnet.files.writing.Path.replace",),
 }
 
 
@@ -206,7 +206,7 @@ def test_tensors_are_written_as_safetensors_itself_writes_them(metadata: dict[st
 WRITE = """
 import sys, torch
 from pathlib import Path
-from slimnet._files import write_tensors
+from slimnet.files import write_tensors
 names = sys.argv[2].split(",")
 write_tensors(Path(sys.argv[1]), {"w": torch.zeros(3)}, metadata={name: name for name in names})
 """
@@ -247,7 +247,7 @@ def test_everything_has_the_modes_that_the_user_asks_for(mask: int, file: int, f
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from slimnet._files import atomic_file
+from slimnet.files import atomic_file
 with atomic_file(Path(sys.argv[1])) as file:
     file.write(b"half")
     file.flush()
@@ -263,7 +263,7 @@ def test_what_killed_processes_left_goes_and_what_lives_stays(tmp_path: Path) ->
     mine.write_text("mine")
     subprocess.run([sys.executable, "-c", KILLED, str(tmp_path / "out")], check=False)
     (left,) = set(tmp_path.iterdir()) - {mine}
-    assert _writing.temporary_of(left) == ("new", "out")
+    assert writing.temporary_of(left) == ("new", "out")
     command = [sys.executable, "-c", KILLED, str(tmp_path / "out"), "wait"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
         assert other.stdout is not None
@@ -272,21 +272,21 @@ def test_what_killed_processes_left_goes_and_what_lives_stays(tmp_path: Path) ->
         write_bytes(tmp_path / "another", b"whole")  # the first time that this process writes here
         assert set(tmp_path.iterdir()) == {mine, living, tmp_path / "another"}
         other.kill()
-    _writing.sweep(tmp_path)
+    writing.sweep(tmp_path)
     assert living.exists()  # once a folder is enough
-    _writing.sweep(tmp_path, again=True)
+    writing.sweep(tmp_path, again=True)
     assert set(tmp_path.iterdir()) == {mine, tmp_path / "another"}
 
 
 STEPS = """
 import os, signal, sys
 from pathlib import Path
-from slimnet import _folders
-from slimnet._files import atomic_folder
+from slimnet.files import outputs
+from slimnet.files import atomic_folder
 
 root, exchange = Path(sys.argv[1]), sys.argv[2] == "exchange"
 if not exchange:
-    _folders._exchange = lambda one, other: False
+    outputs._exchange = lambda one, other: False
 out, names = root / "out", ("model", "note")
 
 def write(text):
@@ -324,7 +324,7 @@ while True:
     found = held(out)
     assert found in whole or (found is None and not exchange), (step, found)
     seen.append("none" if found is None else found["note"])
-    with _folders.claim_folder(out, ours=names, force=True):
+    with outputs.claim_folder(out, ours=names, force=True):
         assert held(out) in whole, (step, held(out))
         assert {path.name for path in root.iterdir()} == {"out", ".slimnet-lock-out"}, (step, list(root.iterdir()))
     assert {path.name for path in root.iterdir()} == {"out"}, (step, list(root.iterdir()))
@@ -368,11 +368,11 @@ def test_a_rename_that_fails_puts_the_old_folder_back(tmp_path: Path, monkeypatc
     right = Path.replace
 
     def replace(self: Path, target: Path) -> Path:
-        if _writing.temporary_of(self) == ("new", "out"):
+        if writing.temporary_of(self) == ("new", "out"):
             raise OSError(errno.EIO, "Input/output error")
         return right(self, target)
 
-    monkeypatch.setattr("slimnet._folders._exchange", lambda *_: False)
+    monkeypatch.setattr("slimnet.files.outputs._exchange", lambda *_: False)
     monkeypatch.setattr(Path, "replace", replace)
     with pytest.raises(WriteError, match="out cannot be written"):
         a_folder(tmp_path / "out", "new")

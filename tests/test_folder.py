@@ -15,13 +15,13 @@ from PIL import Image
 import slimnet
 from command import slimnet_cli
 from export_cases import bundle_arguments, resealed
-from slimnet._files import read_json
-from slimnet._folder import holds, member, refuse_links
+from slimnet.bundle.check import file_faults
+from slimnet.commands import verify_bundle
+from slimnet.commands.report import open_run
 from slimnet.errors import ArgumentError, FileFormatError, SlimnetError
 from slimnet.export import compact_bundle, read_bundle, write_bundle
-from slimnet.export.check import file_faults
-from slimnet.pipeline import verify_bundle
-from slimnet.pipeline.report import open_run
+from slimnet.files import read_json
+from slimnet.files.untrusted import holds, member, refuse_links
 from slimnet.predict import Predictor
 from slimnet.training import Run
 from slimnet.web import build_site
@@ -246,14 +246,14 @@ def test_only_what_is_listed_is_packed_again(copied: Path) -> None:
 
 def test_what_changes_after_it_was_read_is_not_copied(copied: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Checked are the very bytes that are written."""
-    import slimnet.export.compact
+    import slimnet.bundle.compact
 
     def read_and_change(path: Path) -> object:
         bundle = read_bundle(path)
         (path / "infer.py").write_text("changed")
         return bundle
 
-    monkeypatch.setattr(slimnet.export.compact, "read_bundle", read_and_change)
+    monkeypatch.setattr(slimnet.bundle.compact, "read_bundle", read_and_change)
     with pytest.raises(SlimnetError, match=r"infer\.py is not the file that was exported"):
         compact_bundle(copied / "bundle", copied / "small")
     assert not (copied / "small").exists()

@@ -13,10 +13,10 @@ from torch import nn
 from slimnet.errors import ArgumentError
 from slimnet.methods import FSDP, Dense
 from slimnet.models import build_model
-from slimnet.training import Run, TrainConfig, precision, train, trials
+from slimnet.training import Run, TrainConfig, number_format, train, trials
 from slimnet.training.distributed import join_team
 from slimnet.training.freeze import freeze, frozen_modules, set_dropout, train_mode
-from slimnet.training.precision import resolve_precision
+from slimnet.training.trials import resolve_precision
 from slimnet_cli.train import command
 from test_finish import flat_net
 
@@ -170,7 +170,7 @@ def resolved(size: int = 8, **settings: Any) -> tuple[str, Any]:
 
 
 def test_what_was_measured_once_holds(cache: Path, timings: list[trials.Option], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(precision, "has_bf16", lambda: True)
+    monkeypatch.setattr(trials, "has_bf16", lambda: True)
     timings += [("bf16", True), ("fp32", True), ("fp32", False), ("fp32", True)]
     assert resolved() == ("bf16", True)
     assert resolved() == ("bf16", True)
@@ -209,26 +209,26 @@ def test_bf16_is_not_for_processors_that_imitate_it(
     settings: dict[str, Any], options: list[trials.Option], cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[Any] = []
-    monkeypatch.setattr(precision, "has_bf16", lambda: False)
+    monkeypatch.setattr(trials, "has_bf16", lambda: False)
     monkeypatch.setattr(trials, "measure", lambda given, *_: seen.extend(given) or dict.fromkeys(given, 1.0))
     assert resolved(**settings) == (settings.get("precision", "fp32"), settings.get("channels_last", False))
     assert seen == options
 
 
 def test_instructions_for_bf16(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(precision.platform, "machine", lambda: "x86_64")
+    monkeypatch.setattr(number_format.platform, "machine", lambda: "x86_64")
     for avx, amx in ((False, False), (True, False), (False, True)):
         monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda avx=avx: avx)
         monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda amx=amx: amx)
-        assert precision.has_bf16() == (avx or amx)
-    monkeypatch.setattr(precision.platform, "machine", lambda: "aarch64")
-    assert precision.has_bf16()
+        assert number_format.has_bf16() == (avx or amx)
+    monkeypatch.setattr(number_format.platform, "machine", lambda: "aarch64")
+    assert number_format.has_bf16()
 
 
 def test_two_runs_are_one_network(
     cache: Path, timings: list[trials.Option], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(precision, "has_bf16", lambda: True)
+    monkeypatch.setattr(trials, "has_bf16", lambda: True)
     timings += [("bf16", True), ("fp32", False)]
     runs = [start(tmp_path / name, epochs=1, precision="auto", channels_last="auto") for name in "ab"]
     assert [(run.config.precision, run.config.channels_last) for run in runs] == [("bf16", True)] * 2

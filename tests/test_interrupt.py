@@ -26,7 +26,7 @@ from pathlib import Path
 import click
 import slimnet_cli
 from slimnet_cli import _interrupt
-from slimnet._files import atomic_file, atomic_folder, scratch_folder
+from slimnet.files import atomic_file, atomic_folder, scratch_folder
 _interrupt.GRACE = 0.2
 
 def strike():

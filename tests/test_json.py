@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from slimnet._files import read_json, write_json
 from slimnet._json import check, decode, fast, faults, schema
 from slimnet.errors import ArgumentError, FileFormatError, SlimnetError
+from slimnet.files import read_json, write_json
 from slimnet.methods import Method
 from slimnet.surgery import Plan
 from slimnet.training import TrainConfig

@@ -25,8 +25,8 @@ from method_cases import (
 from slimnet.criteria import ClassStatistics
 from slimnet.errors import ArgumentError
 from slimnet.methods import FSDP, Dense, Method, method_names
-from slimnet.methods.pruner import RELEASE_ABOVE
-from slimnet.oneshot import prune
+from slimnet.methods.closing import prune
+from slimnet.methods.soft import RELEASE_ABOVE
 from tiny_net import tiny_groups, tiny_net
 
 CARDS = Path(__file__).parents[1] / "docs" / "methods"

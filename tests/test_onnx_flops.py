@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from slimnet.measure.onnx_flops import onnx_flops
+from slimnet.onnx.flops import onnx_flops
 
 Size = int | str
 

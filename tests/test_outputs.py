@@ -17,9 +17,8 @@ from PIL import Image
 
 import slimnet
 from command import slimnet_cli
-from slimnet import _folders
-from slimnet._files import check_free
 from slimnet.errors import ArgumentError
+from slimnet.files import check_free, outputs
 from slimnet.training import Run
 from slimnet.training.loop import Loop
 from test_files import contents, files_of_at_most
@@ -102,7 +101,7 @@ def test_a_disk_that_fills_up_in_a_training_leaves_the_last_checkpoint(
     def steps(self: Loop) -> None:
         right(self)
         if self.state.epoch == 1:
-            monkeypatch.setattr("slimnet._writing.Path.replace", refused)
+            monkeypatch.setattr("slimnet.files.writing.Path.replace", refused)
 
     def refused(*_: Any) -> None:
         raise OSError(28, "No space left on device")
@@ -133,9 +132,9 @@ def test_standard_output_that_is_full() -> None:
 HOLD = """
 import sys
 from pathlib import Path
-from slimnet import _folders
+from slimnet.files import outputs
 path = Path(sys.argv[1])
-with _folders.claim_run(path) if sys.argv[2] == "run" else _folders.claim_folder(path, ours=None, force=True):
+with outputs.claim_run(path) if sys.argv[2] == "run" else outputs.claim_folder(path, ours=None, force=True):
     print("held", flush=True)
     sys.stdin.read()
 """
@@ -196,7 +195,7 @@ def test_resume_waits_for_nobody_either(made: Path, here: Path, hold: Any) -> No
 CHECK = """
 import sys
 from pathlib import Path
-from slimnet._files import check_free
+from slimnet.files import check_free
 try:
     check_free(Path(sys.argv[1]))
 except Exception as error:
@@ -238,7 +237,7 @@ def test_a_thread_may_claim_again_what_it_holds_and_another_may_not(tmp_path: Pa
     from concurrent.futures import ThreadPoolExecutor
 
     out = tmp_path / "new" / "o"
-    with _folders.claim_folder(out, ours=None), _folders.claim_folder(out, ours=None):
+    with outputs.claim_folder(out, ours=None), outputs.claim_folder(out, ours=None):
         check_free(out)
         with ThreadPoolExecutor(1) as pool, pytest.raises(ArgumentError, match=busy(os.getpid())):
             pool.submit(check_free, out).result()
@@ -248,8 +247,8 @@ def test_a_thread_may_claim_again_what_it_holds_and_another_may_not(tmp_path: Pa
 FORK = """
 import os, signal, sys, time
 from pathlib import Path
-from slimnet import _folders
-with _folders.claim_run(Path(sys.argv[1])):
+from slimnet.files import outputs
+with outputs.claim_run(Path(sys.argv[1])):
     child = os.fork()
     if not child:
         time.sleep(60)
@@ -277,6 +276,6 @@ def test_a_file_system_without_locks_is_written_all_the_same(tmp_path: Path, mon
         raise OSError(38, "Function not implemented")
 
     monkeypatch.setattr("filelock.lock_descriptor", unsupported)
-    with _folders.atomic_folder(tmp_path / "o", ours=()) as folder:
+    with outputs.atomic_folder(tmp_path / "o", ours=()) as folder:
         (folder / "x").touch()
     assert contents(tmp_path) == {"o/x": b""}

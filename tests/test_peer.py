@@ -9,7 +9,7 @@ from torch import nn
 from skips import skip_without
 from slimnet.errors import GraphError
 from slimnet.graph import channel_groups, prunable
-from slimnet.graph.peer import Partition, cells, peer_cells, peer_slice
+from slimnet.graph.dependency import Partition, cells, peer_cells, peer_slice
 from slimnet.models import build_model
 from zoo import CASES, Case, build, example
 

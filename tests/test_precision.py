@@ -20,17 +20,17 @@ from onnx import TensorProto, numpy_helper
 from torch import Tensor, nn
 
 import slimnet
+from slimnet.bundle.manifest import PRECISIONS
+from slimnet.commands import PrecisionSettings, bench_bundle
+from slimnet.commands.precisions import PrecisionStep, answers, calibration_images
 from slimnet.data import Dataset, load_data
 from slimnet.errors import ArgumentError, FileFormatError, SlimnetError
 from slimnet.export import read_bundle
-from slimnet.export.manifest import PRECISIONS
 from slimnet.export.precision import METHODS, NAMES, Evaluated, Precisions, make_precisions, to_fp16, to_int8
 from slimnet.export.precision._choose import Compare
 from slimnet.export.precision._graph import weighted_layers
 from slimnet.export.precision._processor import needs_reduced_range
 from slimnet.measure import LatencyReport, compare_latency
-from slimnet.pipeline import PrecisionSettings, bench_bundle
-from slimnet.pipeline.precisions import PrecisionStep, answers, calibration_images
 from slimnet_cli import _precision, _run
 
 Images = NDArray[np.float32]
@@ -405,7 +405,7 @@ def test_export_writes_the_kept_precisions_the_same_every_time(
 def test_export_prints_what_was_refused_and_leaves_no_file(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("slimnet.pipeline.precisions.answers", lambda *_: scripted([next(left)])(b""))
+    monkeypatch.setattr("slimnet.commands.precisions.answers", lambda *_: scripted([next(left)])(b""))
     left = iter([0.9, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5])
     status, out, err = export(capsys, run, "--out", tmp_path / "x", "--precision", "int8", "--calibration", "16")
     assert status == 0, err

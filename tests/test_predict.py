@@ -26,9 +26,9 @@ from PIL import Image
 
 from command import Done, predict
 from halves import LABELS, SIDE
+from slimnet.bundle.seal import sealed
 from slimnet.errors import ArgumentError, FileFormatError
 from slimnet.export import Bundle, read_bundle
-from slimnet.export._seal import sealed
 from slimnet.predict import Predictor, Source, ahead, choose, find_sources
 from slimnet.predict import sources as sources_module
 from slimnet.predict.ahead import map_ahead

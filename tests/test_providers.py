@@ -17,7 +17,7 @@ from chain import matmuls
 from skips import skip_without
 from slimnet.errors import ArgumentError, MeasureError
 from slimnet.measure import compare_latency
-from slimnet.measure.providers import PROVIDERS, provider_options
+from slimnet.onnx.providers import PROVIDERS, provider_options
 
 QUICK: dict[str, Any] = {"rounds": 5, "seconds": 0.0, "warmup": 0.0}
 CPU = PROVIDERS["cpu"]

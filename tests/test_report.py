@@ -20,11 +20,12 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
-from slimnet._files import write_tensors
+from slimnet.commands.report import Report, open_run
+from slimnet.commands.report import write_report as write_any_report
 from slimnet.errors import ArgumentError, FileFormatError, SlimnetError
+from slimnet.evaluation.f1 import macro_f1
+from slimnet.files import write_tensors
 from slimnet.methods import FSDP, Dense, Method
-from slimnet.pipeline.report import Report, open_run
-from slimnet.pipeline.report import write_report as write_any_report
 from slimnet.report import (
     FILES,
     ClassScores,
@@ -43,7 +44,6 @@ from slimnet.report import (
 )
 from slimnet.report.selection import order
 from slimnet.training import TrainConfig
-from slimnet.training.f1 import macro_f1
 from slimnet_cli import _run
 
 CLASSES = ["an<gry>", "happy & co", '"sad"']
@@ -358,7 +358,7 @@ def test_unfinished_run_is_shown_as_far_as_it_came(run: Path) -> None:
 
 def test_epochs_without_a_mask_have_nothing_selected(run: Path) -> None:
     """Stages that begin without a mask: the record starts later, and is drawn where it belongs."""
-    from slimnet.pipeline.report import read_contents
+    from slimnet.commands.report import read_contents
 
     write_lines(run / "selection.jsonl", read_lines(run / "selection.jsonl")[3:])
     contents = read_contents(open_run(run, trust_code=NET))

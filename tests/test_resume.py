@@ -15,8 +15,8 @@ import pytest
 import torch
 from torch import nn
 
-from slimnet._files import read_tensors
 from slimnet.errors import ArgumentError, FileFormatError
+from slimnet.files import read_tensors
 from slimnet.methods import FSDP, Dense
 from slimnet.training import Interrupted, Run, train
 from slimnet.training.loop import Loop

@@ -18,8 +18,8 @@ from torch import Tensor, nn
 
 import slimnet
 from slimnet.errors import ArgumentError, ParityError
-from slimnet.export._gate import Examples, check_onnx
-from slimnet.export.onnx import build
+from slimnet.export.export_onnx import build
+from slimnet.export.gate import Examples, check_onnx
 from slimnet.export.parity import ONNX_MODEL, ParityReport
 from slimnet.export.steps import STEPS, Step, StepResult, optimise_graph
 from slimnet.export.steps.driver import judge

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from slimnet.errors import ArgumentError, FileFormatError, SurgeryError, VerificationError
 from slimnet.graph import channel_groups
+from slimnet.methods.closing import prune
 from slimnet.models import build_model
-from slimnet.oneshot import prune
 from slimnet.surgery import Plan, find, slim
 from slimnet.surgery.plan import from_ranges, to_ranges
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torchvision.ops import FrozenBatchNorm2d
 
 import slimnet
-from slimnet.checkpoints import slim_checkpoint
+from slimnet.commands import slim_checkpoint
 from slimnet.errors import ArgumentError, GraphError, SurgeryError, VerificationError
 from slimnet.surgery import Plan, SlimResult, slim
 from test_surgery import roughen

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from slimnet.errors import ArgumentError
 from slimnet.export import export_onnx
 from slimnet.measure import count
+from slimnet.methods.closing import prune
 from slimnet.models import build_model
-from slimnet.oneshot import prune
 from slimnet.surgery import slim
 from slimnet.surgery.modules import Constant, Expand, Stub
 from test_surgery import roughen

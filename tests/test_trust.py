@@ -19,14 +19,14 @@ import slimnet
 from command import slimnet_cli
 from export_cases import resealed
 from slimnet import Dense
-from slimnet._files import read_json
-from slimnet.checkpoints import slim_checkpoint
+from slimnet.commands import slim_checkpoint
+from slimnet.commands.rebuild import load_dense_shape
 from slimnet.errors import ArgumentError, GraphError, MeasureError, ModelError, SlimnetError
+from slimnet.files import read_json
 from slimnet.graph import channel_groups
 from slimnet.measure import count
 from slimnet.models import build_model
 from slimnet.models.trust import check_trusted
-from slimnet.pipeline.rebuild import load_dense_shape
 from slimnet.training import Run, evaluate
 
 TESTS = Path(__file__).parent
@@ -274,7 +274,7 @@ def test_what_nobody_foresaw_is_stopped_at_the_command(hostile: Path, monkeypatc
     def quits(*_: object, **__: object) -> None:
         raise SystemExit(0)
 
-    monkeypatch.setattr("slimnet.pipeline.evaluate_any", quits)
+    monkeypatch.setattr("slimnet.commands.evaluate_any", quits)
     done = slimnet_cli("evaluate", "run")
     assert (done.status, done.err) == (1, "slimnet: error: code that was run tried to end the program (SystemExit: 0).\n")
 

@@ -17,8 +17,8 @@ from PIL import Image
 import slimnet.web.runtime
 import slimnet.web.site
 from browser import served
+from slimnet.bundle.seal import sealed
 from slimnet.errors import ArgumentError, FileFormatError
-from slimnet.export._seal import sealed
 from slimnet.web import build_site, fetch_runtime
 from slimnet.web.runtime import ARCHIVE, unpack_runtime
 from slimnet_cli import _run

@@ -19,7 +19,7 @@ from PIL import Image
 import slimnet.web.site
 from browser import Browser, Page, chromium, find_chromium, served
 from skips import skip_without
-from slimnet._files import read_json
+from slimnet.files import read_json
 from slimnet.measure.costs import default_folder
 from slimnet.predict import Predictor
 from slimnet.preprocess import converted, describe, fitted, prepare

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 from torch import Tensor, nn
 
+from slimnet.bundle.bundle import PrecisionFile
 from slimnet.export import export_onnx, write_bundle
-from slimnet.export.bundle import PrecisionFile
 from slimnet.preprocess import describe
 
 LABELS = ("red", "green <b>", "blue & co", '"yellow"', "black")

@@ -17,8 +17,8 @@ from hostile.sandbox import Command, Outcome, Sandbox
 from hostile.watch import LineCounter
 
 WRITERS = (
-    *("/slimnet/_files.py", "/slimnet/_folders.py", "/slimnet/_writing.py", "/slimnet/_locks.py", "/export/compact.py"),
-    *("/training/checkpoint.py", "/training/metrics.py", "/export/write.py", "/export/_seal.py"),
+    *("/slimnet/files/", "/training/checkpoint.py", "/training/metrics.py"),
+    *("/bundle/compact.py", "/bundle/write.py", "/bundle/seal.py"),
 )
 """Where files are written: the instants that matter most lie between two lines of these."""
 

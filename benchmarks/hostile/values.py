@@ -9,7 +9,7 @@ from typing import Any
 
 Place = tuple[str | int, ...]
 
-_MARK = "@@here@@"
+_MARK = "here"
 ESCAPES = (
     "\\u001b]0;title\\u0007\\u001b[2J",
     "\\u009b31m",

@@ -11,7 +11,7 @@ from slimnet_cli._emit import emit_table, number, percent, say
 
 def progress(where: str) -> Callable[[float], None]:
     """Tells of every quarter that is done, once."""
-    from slimnet._say import quarters
+    from slimnet.progress import quarters
 
     what = f"timing, {where}" if where else "timing"
     return quarters(lambda done: say(f"{what}: {25 * done} %") if done else None)

@@ -69,7 +69,7 @@ class Interrupts:
 
     def end(self) -> NoReturn:
         """End the process here and now, with nothing left behind: at its regular end, foreign code would go on for a second."""
-        for module, function in (("slimnet._writing", "remove_live"), ("slimnet._locks", "drop_locks")):
+        for module, function in (("slimnet.files.writing", "remove_live"), ("slimnet.files.locks", "drop_locks")):
             if module in sys.modules:
                 getattr(sys.modules[module], function, int)()
         if "multiprocessing.process" in sys.modules:

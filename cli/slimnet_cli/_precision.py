@@ -13,7 +13,7 @@ from slimnet_cli._numbers import COUNT, SEED, Finite
 from slimnet_cli._options import ParamType, together
 
 if TYPE_CHECKING:
-    from slimnet.pipeline import PrecisionSettings
+    from slimnet.commands import PrecisionSettings
 
 NAMES = ("fp32", "int8", "fp16")
 
@@ -71,7 +71,7 @@ precision_options = together(
 
 def take_precisions(options: dict[str, Any]) -> PrecisionSettings:
     """What the options ask for, taken out of ``options``."""
-    from slimnet.pipeline import PrecisionSettings
+    from slimnet.commands import PrecisionSettings
 
     return PrecisionSettings(
         names=options.pop("precision"),

@@ -63,7 +63,7 @@ def command(
     if not is_bundle and runtimes != RUNTIMES[:1]:
         raise click.UsageError("--runtime torch needs a bundle: an ONNX file runs in ONNX Runtime alone.")
     given: Any = {"path": what[0], "runtimes": runtimes, "trust_code": trust_code} if is_bundle else {"paths": _names(what)}
-    from slimnet.pipeline import bench_bundle, bench_files, check_plot, plot_bench
+    from slimnet.commands import bench_bundle, bench_files, check_plot, plot_bench
 
     if plot is not None:
         check_plot(plot)

@@ -37,7 +37,7 @@ def command(what: Path, split: str, as_json: bool, **options: Any) -> None:
     slimnet evaluate build/r56 --data-dir DATA
     slimnet evaluate model.onnx --data cifar10 --data-dir DATA --json
     """
-    from slimnet.pipeline import evaluate_any
+    from slimnet.commands import evaluate_any
 
     result, classes = evaluate_any(what, split=split, say=say, **options)
     if as_json:

@@ -46,7 +46,7 @@ def command(run: Path, out: Path, as_json: bool, **options: Any) -> None:
     slimnet export runs/r56 --out build/r56 --precision int8,fp16
     slimnet export runs/r56 --out build/r56 --precision int8 --compact
     """
-    from slimnet.pipeline import export_compact, export_run
+    from slimnet.commands import export_compact, export_run
 
     precisions = take_precisions(options)
     export = export_compact if options.pop("compact") else export_run

@@ -24,7 +24,7 @@ def command(checkpoint: Path, plot: Path | None, as_json: bool, **options: Any) 
     \b
     slimnet inspect fpgm_resnet56.pth --model resnet56
     """
-    from slimnet.checkpoints import inspect_checkpoint
+    from slimnet.commands import inspect_checkpoint
 
     report = inspect_checkpoint(checkpoint, **options)
     if plot is not None:

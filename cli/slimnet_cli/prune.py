@@ -55,7 +55,7 @@ def command(checkpoint: Path, out: Path, plot: Path | None, force: bool, as_json
     given = {name: options.pop(f"target_{name}") for name in ("threads", "batch")}
     given |= {name: options.pop(name) for name in ("shut_branches", "allocate_by")}
     options |= {name: value for name, value in given.items() if value is not None} | ({"target": target} if target else {})
-    from slimnet.checkpoints import prune_checkpoint
+    from slimnet.commands import prune_checkpoint
 
     report = prune_checkpoint(checkpoint, out, force=force, say=say, **options)
     if plot is not None:

@@ -27,7 +27,7 @@ def command(run: Path, out: Path | None, trust_code: bool, force: bool, as_json:
     slimnet report runs/r56
     slimnet report runs/r56 --out r56-report
     """
-    from slimnet.pipeline.report import write_report
+    from slimnet.commands.report import write_report
 
     report = write_report(run, out, force=force, trust_code=trust_code)
     for reason in report.left_out:

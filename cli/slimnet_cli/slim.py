@@ -30,7 +30,7 @@ def command(checkpoint: Path, out: Path, force: bool, as_json: bool, **options: 
     \b
     slimnet slim fpgm_resnet56.pth --model resnet56 --out build/slim
     """
-    from slimnet.checkpoints import slim_checkpoint
+    from slimnet.commands import slim_checkpoint
 
     report = slim_checkpoint(checkpoint, out, force=force, say=say, **options)
     if as_json:

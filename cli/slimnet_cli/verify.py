@@ -37,7 +37,7 @@ def command(bundle: Path, parity: bool, trust_code: bool, as_json: bool) -> int:
     \b
     slimnet verify build/r56
     """
-    from slimnet.pipeline.verify import verify_bundle
+    from slimnet.commands.verify import verify_bundle
 
     report = verify_bundle(bundle, parity=parity, trust_code=trust_code)
     if as_json:

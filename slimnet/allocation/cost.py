@@ -8,15 +8,15 @@ from dataclasses import replace
 
 from torch import Tensor, nn
 
-from slimnet._files import scratch_folder
 from slimnet.allocation.layers import Layer, network_layers
 from slimnet.errors import ModelError
 from slimnet.export import export_onnx
+from slimnet.files import scratch_folder
 from slimnet.graph import ChannelGroup
 from slimnet.measure.costs import CostTable, NodeTimes, Site, profile_network
 from slimnet.measure.costs.grid import Span
 from slimnet.measure.costs.table import WIDTH, Place, Progress
-from slimnet.measure.onnx_flops import linear_reads
+from slimnet.onnx.flops import linear_reads
 
 LAYER_OPS = ("Conv", "FusedConv", "Gemm", "FusedGemm", "MatMul", "FusedMatMul", "ReorderInput", "ReorderOutput")
 RUNS = 30

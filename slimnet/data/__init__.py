@@ -7,10 +7,10 @@ from slimnet.data.batches import Batches
 from slimnet.data.classes import ClassMatch, match_classes, match_count, recorded_classes
 from slimnet.data.dataset import Augment, Dataset, Split
 from slimnet.data.duplicates import Duplicates, duplicates
-from slimnet.data.ferplus import FERPLUS_CLASSES, ferplus_targets, ferplus_votes
 from slimnet.data.images import ImageFiles, read_image
 from slimnet.data.load import data_names, load_data
-from slimnet.data.strata import calibration_batches, stratified_indices
+from slimnet.data.sets.ferplus import FERPLUS_CLASSES, ferplus_targets, ferplus_votes
+from slimnet.data.strata import calibration_batches, real_batch, stratified_indices
 
 __all__ = [
     "FERPLUS_CLASSES",
@@ -31,6 +31,7 @@ __all__ = [
     "match_classes",
     "match_count",
     "read_image",
+    "real_batch",
     "recorded_classes",
     "stratified_indices",
 ]

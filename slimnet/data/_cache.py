@@ -16,10 +16,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from slimnet._checksum import checksum
-from slimnet._files import read_tensors, write_tensors
 from slimnet._json import check, decode, encode
 from slimnet.errors import FileFormatError, SlimnetWarning
+from slimnet.files import read_tensors, write_tensors
+from slimnet.files.checksum import checksum
 
 _ABOUT = "about"  # the name of the tensor that holds JSON
 _BLOCK, _BLOCKS = 1 << 14, 64

@@ -10,9 +10,9 @@ from typing import Any
 
 import torch
 
-from slimnet._files import read_json
 from slimnet.data.dataset import Dataset, Split
 from slimnet.errors import DataError
+from slimnet.files import read_json
 
 # Words that mean the same in the data sets of one kind: taken as such only where every name of both lists is among them.
 _WORDS: tuple[Mapping[str, tuple[str, ...]], ...] = (

@@ -15,8 +15,8 @@ from PIL import Image
 from torch import Generator, Tensor
 from torch.utils.data import DataLoader
 
-from slimnet._folder import open_at_once
 from slimnet.errors import DataError
+from slimnet.files.untrusted import open_at_once
 from slimnet.preprocess import converted, depth_fault, fitted, is_deep_grey, orientation, size_fault
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".ppm", ".pgm", ".tif", ".tiff", ".webp"})

@@ -20,12 +20,12 @@ from slimnet.errors import ArgumentError, DataError
 # One line a data set: the module with a function `load(request) -> Source`, imported when it is asked for. Where it has
 # options of its own, it names them in `OPTIONS`, each with its default.
 LOADERS = {
-    "digits": "slimnet.data.digits",
-    "cifar10": "slimnet.data.cifar",
-    "cifar100": "slimnet.data.cifar",
-    "folder": "slimnet.data.folder",
-    "fer2013": "slimnet.data.fer2013",
-    "ferplus": "slimnet.data.fer2013",
+    "digits": "slimnet.data.sets.digits",
+    "cifar10": "slimnet.data.sets.cifar",
+    "cifar100": "slimnet.data.sets.cifar",
+    "folder": "slimnet.data.sets.folder",
+    "fer2013": "slimnet.data.sets.fer2013",
+    "ferplus": "slimnet.data.sets.fer2013",
 }
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Generator, Tensor
 
 from slimnet.data.batches import Batches
-from slimnet.data.dataset import Dataset
+from slimnet.data.dataset import Dataset, Split
 from slimnet.errors import ArgumentError
 
 
@@ -75,3 +75,10 @@ def _quotas(sizes: list[int], count: int) -> list[int]:
     for label in order[: count - sum(quotas)]:
         quotas[label] += 1
     return quotas
+
+
+def real_batch(split: Split, dataset: Dataset, count: int) -> Tensor:
+    """The first ``count`` images of a split as the network takes them: (n, C, H, W) float32."""
+    subset = split.subset(torch.arange(min(count, len(split))))
+    images, _ = next(iter(Batches(subset, count, mean=dataset.mean, std=dataset.std).epoch(0)))
+    return images.contiguous()

@@ -1,6 +1,6 @@
-"""From a PyTorch model to files that others can use: ONNX, the parity gate, the bundle.
+"""From a PyTorch model to ONNX: the export, the parity gate, the graph's steps, further precisions.
 
-Nothing here is imported before it is asked for: a bundle is read without torch.
+The names of `slimnet.bundle` and what an ONNX file says of itself are here too. Nothing is imported before it is asked for.
 """
 
 from __future__ import annotations
@@ -10,13 +10,10 @@ from typing import TYPE_CHECKING
 from slimnet._lazy import lazy
 
 if TYPE_CHECKING:
-    from slimnet.export._proto import onnx_labels, onnx_statistics
-    from slimnet.export.bundle import Bundle, PrecisionFile, read_bundle
-    from slimnet.export.compact import compact_bundle
-    from slimnet.export.onnx import export_onnx
+    from slimnet.bundle import Bundle, PrecisionFile, bundle_schema, compact_bundle, read_bundle, write_bundle
+    from slimnet.export.export_onnx import export_onnx
     from slimnet.export.parity import ParityCheck, ParityReport, compare
-    from slimnet.export.schema import bundle_schema
-    from slimnet.export.write import write_bundle
+    from slimnet.onnx.metadata import onnx_labels, onnx_statistics
 
 __all__ = [
     "Bundle",
@@ -34,18 +31,18 @@ __all__ = [
 ]
 
 _HOME = {
-    "Bundle": "bundle",
-    "PrecisionFile": "bundle",
-    "read_bundle": "bundle",
-    "write_bundle": "write",
-    "compact_bundle": "compact",
-    "bundle_schema": "schema",
-    "onnx_labels": "_proto",
-    "onnx_statistics": "_proto",
-    "export_onnx": "onnx",
-    "ParityCheck": "parity",
-    "ParityReport": "parity",
-    "compare": "parity",
+    "Bundle": "slimnet.bundle.bundle",
+    "PrecisionFile": "slimnet.bundle.bundle",
+    "read_bundle": "slimnet.bundle.bundle",
+    "write_bundle": "slimnet.bundle.write",
+    "compact_bundle": "slimnet.bundle.compact",
+    "bundle_schema": "slimnet.bundle.schema",
+    "onnx_labels": "slimnet.onnx.metadata",
+    "onnx_statistics": "slimnet.onnx.metadata",
+    "export_onnx": "slimnet.export.export_onnx",
+    "ParityCheck": "slimnet.export.parity",
+    "ParityReport": "slimnet.export.parity",
+    "compare": "slimnet.export.parity",
 }
 
 

@@ -79,7 +79,7 @@ def check_embedded(plain: bytes, embedded: bytes, preprocessing: Mapping[str, An
     """
     import torch
 
-    from slimnet.export._gate import BATCHES, onnx_run
+    from slimnet.export.gate import BATCHES, onnx_run
     from slimnet.export.parity import SINGLE_TOLERANCE, ParityReport, compare
 
     logits, probabilities = onnx_run(plain), onnx_run(embedded)

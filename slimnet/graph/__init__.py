@@ -1,9 +1,10 @@
 """Channel groups of any PyTorch model."""
 
 from slimnet._modes import in_eval_mode
-from slimnet.graph.analysis import Analysis, MovesChannels, Reader, Summand, analyse
+from slimnet.graph.analysis import analyse
 from slimnet.graph.branches import branches_around, residual_branches
 from slimnet.graph.capture import ExampleInputs, as_inputs, check_model
+from slimnet.graph.findings import Analysis, MovesChannels, Reader, Summand
 from slimnet.graph.groups import ChannelGroup, Couple, Rows, channel_groups, not_ignored, prunable, stream_groups
 
 __all__ = [

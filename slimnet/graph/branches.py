@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from slimnet.graph.analysis import Summand, analyse
+from slimnet.graph.analysis import analyse
 from slimnet.graph.capture import ExampleInputs
+from slimnet.graph.findings import Summand
 from slimnet.graph.groups import ChannelGroup, Rows
 
 Norm = nn.modules.batchnorm._BatchNorm

@@ -123,3 +123,10 @@ def shape_of(node: Node) -> tuple[int, ...]:
 
 
 Rule = Callable[..., Any]
+
+
+def operator_in(node: Node) -> str:
+    """The operator of a node and the module where it stands, as messages name them."""
+    name = str(node.target).removesuffix(".default")
+    where = module_path(node)
+    return f"operator {name}" + (f" in {where}" if where else "")

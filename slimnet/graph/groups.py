@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from slimnet.errors import ArgumentError
-from slimnet.graph.analysis import Analysis, Entry, analyse
+from slimnet.graph.analysis import analyse
 from slimnet.graph.capture import ExampleInputs
+from slimnet.graph.findings import Analysis, Entry
 from slimnet.graph.values import NONE
 
 Couple = Literal["stream", "none"]

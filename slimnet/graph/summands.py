@@ -8,8 +8,9 @@ import torch
 from torch import nn
 from torch.fx import Node
 
-from slimnet.graph.analysis import Interpreter, Param, Summand
 from slimnet.graph.capture import module_path, shape_of
+from slimnet.graph.findings import Param, Summand
+from slimnet.graph.interpreter import Interpreter
 from slimnet.graph.values import Value
 
 ADDITIONS = (torch.ops.aten.add.Tensor, torch.ops.aten.add_.Tensor)

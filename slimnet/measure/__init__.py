@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 from slimnet._lazy import lazy
 
 if TYPE_CHECKING:
+    from slimnet.limits import time_limit
     from slimnet.measure.cost import Cost
     from slimnet.measure.flops import count
     from slimnet.measure.latency import LatencyReport, Variant, compare_latency
-    from slimnet.measure.limits import time_limit
     from slimnet.measure.memory import peak_memory
     from slimnet.measure.paper import LayerCost, PaperCost, paper_flops
     from slimnet.measure.timed import Setting

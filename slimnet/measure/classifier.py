@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slimnet.errors import FileFormatError, MeasureError
-from slimnet.measure.runtime import open_session
 from slimnet.measure.timed import Array
+from slimnet.onnx.session import open_session
 
 MAX_BATCH = 4096
 """Rows that a file may fix its batch at: where there are fewer images, it is run on them again and again."""

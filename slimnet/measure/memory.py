@@ -13,9 +13,9 @@ from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 from typing import Any
 
-from slimnet.errors import MeasureError, SlimnetError
+from slimnet.errors import MeasureError, SlimnetError, one_line
 from slimnet.measure.sessions import OnnxFile
-from slimnet.measure.timed import Network, Setting, one_line
+from slimnet.measure.timed import Network, Setting
 
 RUNS = 5
 _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")

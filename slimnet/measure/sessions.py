@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from slimnet.errors import MeasureError, TimeLimitError
+from slimnet.errors import MeasureError, TimeLimitError, one_line
 from slimnet.measure.inputs import InputSpec, make_input
-from slimnet.measure.onnx_bounds import read_network
-from slimnet.measure.providers import ON_GPU
-from slimnet.measure.runtime import open_session
-from slimnet.measure.timed import Array, Setting, Timed, generator, one_line
+from slimnet.measure.timed import Array, Setting, Timed, generator
+from slimnet.onnx.file import read_network
+from slimnet.onnx.providers import ON_GPU
+from slimnet.onnx.session import open_session
 
 _DTYPES = {
     "tensor(float)": np.float32,
@@ -44,7 +44,7 @@ class OnnxFile:
         """The same, once its bounds were looked at: to look costs memory, which is not to be measured.
 
         Raises:
-            FileFormatError: as :func:`slimnet.measure.onnx_bounds.read_network`.
+            FileFormatError: as :func:`slimnet.onnx.file.read_network`.
         """
         if not self.is_checked:
             read_network(self.path)

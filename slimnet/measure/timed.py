@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from slimnet.measure.limits import current_limit
+from slimnet.limits import current_limit
 
 Array = NDArray[Any]
 Inputs = Array | Mapping[str, Array] | None
@@ -26,7 +26,7 @@ class Setting:
         provider: ``"cpu"``, ``"cuda"``, ``"tensorrt"`` or ``"openvino"``.
         inputs: real input, or None for random input.
         seed: of random input.
-        time_limit: seconds that each may take to be opened, and for a run; see `slimnet.measure.limits`.
+        time_limit: seconds that each may take to be opened, and for a run; see `slimnet.limits`.
     """
 
     threads: int = 1
@@ -79,9 +79,3 @@ class Network(Protocol):
 def generator(how: Setting) -> np.random.Generator:
     """Of random input: the same for every network."""
     return np.random.default_rng(how.seed)
-
-
-def one_line(error: BaseException) -> str:
-    """The first line of an error that says something."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from slimnet._foreign import no_exit
 from slimnet._modes import kept_modes
-from slimnet.errors import ArgumentError, MeasureError
+from slimnet.errors import ArgumentError, MeasureError, one_line
 from slimnet.measure.inputs import InputSpec, make_input
-from slimnet.measure.timed import Setting, Timed, generator, one_line
+from slimnet.measure.timed import Setting, Timed, generator
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

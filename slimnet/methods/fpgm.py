@@ -13,7 +13,7 @@ from slimnet.criteria import exact_count, lowest
 from slimnet.errors import ArgumentError
 from slimnet.graph.groups import ChannelGroup
 from slimnet.methods.base import Pruner, Statistics
-from slimnet.methods.pruner import others
+from slimnet.methods.channels import others
 from slimnet.methods.regrow import RegrowMethod, RegrowPruner
 
 

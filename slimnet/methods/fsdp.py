@@ -14,8 +14,8 @@ from slimnet.criteria import exact_count, lowest, statistics_modules
 from slimnet.errors import ArgumentError
 from slimnet.graph.groups import ChannelGroup
 from slimnet.methods.base import Pruner, Statistics
-from slimnet.methods.pruner import SoftPruner, others, with_prefix
-from slimnet.methods.soft import PUBLISHED, SoftMethod, rising
+from slimnet.methods.channels import others, with_prefix
+from slimnet.methods.soft import PUBLISHED, SoftMethod, SoftPruner, rising
 from slimnet.schedules import Schedule, check_attenuation, check_tau, fading
 
 FIRST = ("cs", "l2", "l1", "norm-scale")

@@ -13,8 +13,7 @@ from slimnet.criteria import Ranking, select
 from slimnet.errors import ArgumentError
 from slimnet.graph.groups import ChannelGroup, Rows
 from slimnet.methods.base import Pruner, Statistics
-from slimnet.methods.pruner import SoftPruner
-from slimnet.methods.soft import SoftMethod
+from slimnet.methods.soft import SoftMethod, SoftPruner
 from slimnet.schedules import Schedule, constant, step
 
 

@@ -12,8 +12,7 @@ from slimnet.criteria import exact_count, get_criterion, lowest, statistics_modu
 from slimnet.errors import ArgumentError
 from slimnet.graph.groups import ChannelGroup
 from slimnet.methods.base import CLOSES_NOTHING, Pruner, Statistics
-from slimnet.methods.pruner import SoftPruner
-from slimnet.methods.soft import SoftMethod
+from slimnet.methods.soft import SoftMethod, SoftPruner
 from slimnet.schedules import Schedule, constant
 
 SOURCES = ("weights", "norms", "statistics")

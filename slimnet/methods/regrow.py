@@ -12,8 +12,7 @@ from torch import nn
 from slimnet.errors import ArgumentError
 from slimnet.graph.groups import ChannelGroup
 from slimnet.methods.base import Pruner, Statistics
-from slimnet.methods.pruner import SoftPruner
-from slimnet.methods.soft import PUBLISHED, SoftMethod
+from slimnet.methods.soft import PUBLISHED, SoftMethod, SoftPruner
 from slimnet.schedules import Schedule, constant
 
 

@@ -15,8 +15,8 @@ from slimnet.errors import ArgumentError
 from slimnet.graph.groups import ChannelGroup, Couple, Rows, prunable
 from slimnet.masks import SoftMask
 from slimnet.methods.base import Pruner
+from slimnet.methods.channels import with_prefix
 from slimnet.methods.phases import PhasedMethod, PhasedPruner
-from slimnet.methods.pruner import with_prefix
 
 
 @dataclass(frozen=True)

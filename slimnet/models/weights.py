@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from slimnet._files import read_tensors
 from slimnet.errors import FileFormatError, ModelError
+from slimnet.files import read_tensors
 from slimnet.models._bounds import check_archive, check_tensors
 from slimnet.models._fitting import by_order, folded_to_grey, with_new_head
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from slimnet.bundle.manifest import PRECISIONS
 from slimnet.errors import ArgumentError, FileFormatError
 from slimnet.export import Bundle
-from slimnet.export.manifest import PRECISIONS
 from slimnet.measure.latency import compare_latency
 
 AUTO, PLAIN = "auto", "fp32"

@@ -16,8 +16,8 @@ from PIL import Image, UnidentifiedImageError
 from PIL.ImageFile import ImageFile
 
 from slimnet import preprocess
-from slimnet._folder import open_at_once
 from slimnet.errors import ArgumentError, FileFormatError
+from slimnet.files.untrusted import open_at_once
 from slimnet.predict.sources import MAX_BYTES, Source
 
 FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "GIF", "BMP", "PPM", "TIFF", "AVIF")

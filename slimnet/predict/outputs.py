@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from slimnet._files import check_output
 from slimnet.errors import ArgumentError
+from slimnet.files import check_output
 from slimnet.predict.annotate import PICTURES, annotated, save_picture
 from slimnet.predict.results import Result
 from slimnet.predict.sources import Source

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from slimnet._files import atomic_path
 from slimnet.errors import ArgumentError, FileFormatError, SlimnetError
+from slimnet.files import atomic_path
 from slimnet.predict.annotate import annotated
 from slimnet.predict.decode import as_picture
 from slimnet.predict.predictor import Predictor

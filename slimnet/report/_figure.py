@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from slimnet._clean import clean
-from slimnet._files import write_bytes
 from slimnet.errors import ArgumentError, SlimnetError
+from slimnet.files import write_bytes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -14,7 +14,7 @@ def plot_widths(groups: Sequence[Mapping[str, Any]], path: Path | str) -> Words:
     """Draw the channel groups of a network: original width, and what stays.
 
     Args:
-        groups: rows of :func:`slimnet.checkpoints.inspect_checkpoint`: name, size, kept.
+        groups: rows of :func:`slimnet.commands.inspect_checkpoint`: name, size, kept.
         path: a .png, .svg or .pdf file.
 
     Returns:

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from slimnet.errors import SurgeryError
-from slimnet.surgery.plan import Cut, Plan
+from slimnet.surgery.operations import Cut
+from slimnet.surgery.plan import Plan
 
 
 def check_optimizer(optimizer: torch.optim.Optimizer, model: nn.Module) -> None:

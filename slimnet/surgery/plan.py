@@ -1,4 +1,4 @@
-"""What the surgeon does to a network, as data."""
+"""The surgeon's plan: all that is done to a network, as data that can be written, read and applied to a fresh copy."""
 
 from __future__ import annotations
 
@@ -10,88 +10,12 @@ from torch import nn
 
 from slimnet._json import check
 from slimnet.errors import FileFormatError
+from slimnet.surgery.copies import bake
+from slimnet.surgery.operations import Cut, Expansion, Fold, Move, Operation, Shut
+from slimnet.surgery.parts import Parts
+from slimnet.surgery.resize import resize
 
 VERSION = 1
-
-
-@dataclass(frozen=True)
-class Cut:
-    """The entries that remain along one dimension of a parameter or buffer; ``size`` is the number there was."""
-
-    name: str
-    dim: int
-    size: int
-    kept: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class Fold:
-    """Constants of removed input channels, moved to where they are still added.
-
-    Attributes:
-        weight, bias: names of the parameters of the layer that reads the channels; the bias is made where there is none.
-        in_dim: dimension of the weight for input channels.
-        columns: the removed input channels, before the cut.
-        constants: their values.
-        carrier: the input channel, before the cut, that carries the constants through a zero-padded convolution; -1 where
-            they go into the bias.
-        carrier_value: the constant value of that channel (0 where there is no carrier).
-    """
-
-    weight: str
-    bias: str
-    in_dim: int
-    columns: tuple[int, ...]
-    constants: tuple[float, ...]
-    carrier: int = -1
-    carrier_value: float = 0.0
-
-
-@dataclass(frozen=True)
-class Move:
-    """Channels that remain before and behind a module that moves channels by numbers of its own."""
-
-    module: str
-    in_size: int
-    inputs: tuple[int, ...]
-    out_size: int
-    outputs: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class Shut:
-    """A branch whose output is constant and that is shut down.
-
-    Attributes:
-        module: the module that ends the branch; it becomes a constant.
-        values: the constant, a number a channel that remains.
-        dims: dimensions of the activation (4 for images).
-        full: whether the constant must have the full shape (it is overwritten by the sum).
-        others: the other modules of the branch; convolutions become stubs, the rest identities.
-    """
-
-    module: str
-    values: tuple[float, ...]
-    dims: int
-    full: bool
-    others: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Expansion:
-    """A layer that computes its live rows only, with constants put in between.
-
-    Attributes:
-        module: the last module of the layer (the norm, or the convolution itself).
-        live: the channels that are computed, among those that come out.
-        values: the constants of the channels that come out (0 for live ones).
-        dims: dimensions of the activation.
-    """
-
-    module: str
-    live: tuple[int, ...]
-    values: tuple[float, ...]
-    dims: int
 
 
 @dataclass(frozen=True)
@@ -142,9 +66,20 @@ class Plan:
         Raises:
             SurgeryError: if the network is not the one that the plan was made for.
         """
-        from slimnet.surgery.cut import apply_plan
-
-        apply_plan(self, model)
+        network = Parts(bake(model))
+        made = {fold.bias for fold in self.folds if fold.makes_bias}
+        for cut in self.cuts:
+            if cut.name not in made:
+                cut.check(network)
+        changed: tuple[Operation, ...] = (*self.folds, *self.cuts, *self.moves)
+        for operation in changed:
+            operation.apply(network)
+        names = (*(cut.name for cut in self.cuts), *(fold.weight for fold in self.folds))
+        for path in {name.rpartition(".")[0] for name in names}:
+            resize(network.module(path))
+        wrapped: tuple[Operation, ...] = (*self.expansions, *self.shuts)
+        for operation in wrapped:
+            operation.apply(network)
         return model
 
     def as_dict(self) -> dict[str, Any]:

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from slimnet.graph import Analysis, ChannelGroup, ExampleInputs, Summand, analyse, stream_groups
 from slimnet.graph.values import NONE, any_along
 from slimnet.surgery.find import Align, Search
-from slimnet.surgery.plan import Cut, Expansion, Fold, GroupPlan, Move, Plan, Shut
+from slimnet.surgery.operations import Cut, Expansion, Fold, Move, Shut
+from slimnet.surgery.plan import GroupPlan, Plan
 
 
 def make_plan(

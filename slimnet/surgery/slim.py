@@ -13,7 +13,7 @@ from torch import nn
 from slimnet._foreign import no_exit
 from slimnet.errors import ArgumentError, SurgeryError, VerificationError
 from slimnet.graph import ExampleInputs, as_inputs, check_model, in_eval_mode
-from slimnet.surgery.bake import baked_copy, shared_copy, unshare
+from slimnet.surgery.copies import baked_copy, shared_copy, unshare
 from slimnet.surgery.find import Align
 from slimnet.surgery.optimizer import check_optimizer, move_optimizer
 from slimnet.surgery.plan import Plan

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from slimnet.errors import SurgeryError
-from slimnet.surgery.plan import Cut, Plan
+from slimnet.surgery.operations import Cut
+from slimnet.surgery.plan import Plan
 
 
 def uncut(plan: Plan, small: Mapping[str, Tensor], full: Mapping[str, Tensor]) -> dict[str, Tensor]:

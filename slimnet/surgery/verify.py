@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from slimnet._foreign import no_exit
 from slimnet.errors import VerificationError
 from slimnet.graph import ExampleInputs, as_inputs, in_eval_mode
-from slimnet.surgery.bake import baked_copy, shared_copy
+from slimnet.surgery.copies import baked_copy, shared_copy
 from slimnet.surgery.plan import Plan
 
 TOLERANCE = 1e-9

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from slimnet.evaluation import Evaluation, evaluate
 from slimnet.training.config import TrainConfig
 from slimnet.training.engine import train
-from slimnet.training.evaluate import Evaluation, evaluate
 from slimnet.training.progress import Progress
 from slimnet.training.run import Run
 from slimnet.training.signals import Interrupted

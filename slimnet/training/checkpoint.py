@@ -12,11 +12,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from slimnet._checksum import checksum
-from slimnet._files import read_json, read_tensors, write_json, write_tensors
-from slimnet._folder import holds, member
 from slimnet._json import check, decode, encode
 from slimnet.errors import FileFormatError
+from slimnet.files import read_json, read_tensors, write_json, write_tensors
+from slimnet.files.checksum import checksum
+from slimnet.files.untrusted import holds, member
 from slimnet.training.state import State
 
 TENSORS, VALUES = "checkpoint.safetensors", "checkpoint.json"

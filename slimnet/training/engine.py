@@ -7,10 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from slimnet._files import atomic_file, check_free, check_output, claim_run, json_bytes
-from slimnet._folder import holds
 from slimnet._foreign import no_exit
 from slimnet.errors import ArgumentError, FileFormatError
+from slimnet.files import atomic_file, check_free, check_output, claim_run, json_bytes
+from slimnet.files.untrusted import holds
 from slimnet.methods.soft import SoftMethod
 from slimnet.models import Trust, check_trusted
 from slimnet.training.average import make_average

@@ -7,14 +7,14 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from slimnet._files import write_tensors
 from slimnet._modes import in_eval_mode
-from slimnet._say import Say, silent
 from slimnet.data import Batches
 from slimnet.errors import TrainingError
+from slimnet.evaluation.evaluate import Evaluation, summarise, tally
+from slimnet.files import write_tensors
 from slimnet.methods import Dense
+from slimnet.progress import Say, silent
 from slimnet.training.cutting import full_size
-from slimnet.training.evaluate import Evaluation, summarise, tally
 from slimnet.training.freeze import frozen_modules
 from slimnet.training.metrics import append_metrics
 from slimnet.training.norms import reestimate_norms

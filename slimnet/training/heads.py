@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from slimnet._modes import in_eval_mode
-from slimnet._say import Say, silent
 from slimnet.data import match_classes, recorded_classes
 from slimnet.errors import ModelError
+from slimnet.progress import Say, silent
 
 
 def order_head(

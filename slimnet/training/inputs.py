@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from torch import Generator, Tensor, nn
 
-from slimnet._say import Say, silent
 from slimnet.data import Augment, Batches, Dataset, Split, load_data, match_classes, stratified_indices
 from slimnet.errors import ArgumentError, DataError
 from slimnet.models import build_model
+from slimnet.progress import Say, silent
 from slimnet.training.config import TrainConfig
 
 DATA_SETTINGS = ("data", "data_dir", "image_size", "val_fraction", "seed", "normalise", "data_options", "train_fraction")

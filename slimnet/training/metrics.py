@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from slimnet._files import append_line, write_bytes
-from slimnet._folder import holds
 from slimnet._json import check, decode, encode, read_text
 from slimnet.errors import FileFormatError
+from slimnet.files import append_line, write_bytes
+from slimnet.files.untrusted import holds
 
 METRICS, SELECTION = "metrics.jsonl", "selection.jsonl"
 

@@ -11,8 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from slimnet._modes import in_eval_mode
-from slimnet.training.precision import widened
+from slimnet._modes import in_eval_mode, widened
 
 Norm = nn.modules.batchnorm._BatchNorm
 

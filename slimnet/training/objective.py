@@ -14,9 +14,9 @@ from typing import cast
 from torch import Tensor
 from torch.nn import functional as F
 
+from slimnet._modes import widened
 from slimnet.data import class_weights
 from slimnet.training.config import TrainConfig
-from slimnet.training.precision import widened
 from slimnet.training.setup import Job
 
 Mixer = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]

@@ -11,8 +11,8 @@ from torch import Generator, Tensor, nn
 from slimnet.criteria import ClassStatistics, collect_class_statistics
 from slimnet.data import Batches, Split, stratified_indices
 from slimnet.errors import TrainingError
+from slimnet.evaluation.evaluate import Evaluation, summarise, tally
 from slimnet.graph import in_eval_mode
-from slimnet.training.evaluate import Evaluation, summarise, tally
 from slimnet.training.setup import Job
 
 LEAST_PER_CLASS = 16

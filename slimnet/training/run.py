@@ -10,15 +10,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from slimnet._files import read_json, read_tensors
-from slimnet._folder import holds, member, refuse_links
 from slimnet._json import check
-from slimnet._say import Say, silent
 from slimnet.data import Dataset
 from slimnet.errors import ArgumentError, FileFormatError, ModelError
+from slimnet.files import read_json, read_tensors
+from slimnet.files.untrusted import holds, member, refuse_links
 from slimnet.graph import ChannelGroup, channel_groups, prunable
 from slimnet.methods import Method
 from slimnet.models import Trust, build_model, check_trusted
+from slimnet.progress import Say, silent
 from slimnet.training.config import TrainConfig
 from slimnet.training.inputs import as_recorded, load_data_of
 from slimnet.training.metrics import METRICS, read_metrics

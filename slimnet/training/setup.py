@@ -14,19 +14,20 @@ import torch
 from torch import Tensor, nn
 
 from slimnet._foreign import no_exit
-from slimnet._say import Say
 from slimnet.data import Batches, Dataset, Split
 from slimnet.errors import ArgumentError, FileFormatError, ModelError
 from slimnet.graph import ChannelGroup, channel_groups, in_eval_mode, residual_branches
 from slimnet.models import Trust, check_file, check_model, load_weights
+from slimnet.progress import Say
 from slimnet.training.config import TrainConfig
 from slimnet.training.distributed import Team
 from slimnet.training.freeze import freeze, set_dropout
 from slimnet.training.heads import order_head
 from slimnet.training.inputs import as_recorded, build_config_model, example_images, load_config_data
-from slimnet.training.precision import Precision, has_bf16, resolve_precision
+from slimnet.training.number_format import Precision, has_bf16
 from slimnet.training.target import with_target
 from slimnet.training.teacher import Teacher, load_teacher
+from slimnet.training.trials import resolve_precision
 
 
 @dataclass(frozen=True, eq=False)

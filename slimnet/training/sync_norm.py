@@ -13,7 +13,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from slimnet.training.precision import widened
+from slimnet._modes import widened
 
 
 class _AllSum(torch.autograd.Function):

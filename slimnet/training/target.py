@@ -10,15 +10,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from slimnet._say import Say
 from slimnet.allocation import Budget, branches_of, fit_widths, network_layers, telling
 from slimnet.criteria import LOSS_IMAGES, ClosedLoss, group_scores
 from slimnet.data import Dataset, calibration_batches
 from slimnet.errors import ArgumentError
 from slimnet.graph import ChannelGroup
 from slimnet.measure.machine import cpu_model
-from slimnet.methods.pruner import chosen_groups
-from slimnet.methods.soft import SoftMethod
+from slimnet.methods.soft import SoftMethod, chosen_groups
+from slimnet.progress import Say
 from slimnet.training.config import TrainConfig
 from slimnet.training.distributed import Team
 

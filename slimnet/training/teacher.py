@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from slimnet._say import Say, silent
 from slimnet.data import Dataset, match_classes, match_count, recorded_classes
 from slimnet.errors import DataError, GraphError, ModelError
 from slimnet.graph import analyse
 from slimnet.models import Trust, load_weights
+from slimnet.progress import Say, silent
 from slimnet.training.config import TrainConfig
 from slimnet.training.inputs import build_config_model, example_images
 from slimnet.training.run import Run

@@ -9,6 +9,7 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from slimnet._files import write_json
 from slimnet._json import decode, read_text
+from slimnet._modes import widened
 from slimnet.errors import FileFormatError
+from slimnet.files import write_json
 from slimnet.measure.costs.store import default_folder
 from slimnet.measure.machine import cpu_model
-from slimnet.training.precision import Option, Precision, widened
+from slimnet.training.config import TrainConfig
+from slimnet.training.distributed import Team
+from slimnet.training.number_format import Option, Precision, has_bf16
 
 TRIAL_IMAGES = 32
 LEAST_ROUNDS, MOST_ROUNDS = 3, 10
@@ -126,3 +130,35 @@ def _read(path: Path, about: Mapping[str, Any], options: Sequence[Option]) -> Op
         return next((option for option in options if list(option) == content["chosen"]), None)
     except (FileFormatError, KeyError, TypeError):
         return None
+
+
+def resolve_precision(config: TrainConfig, model: nn.Module, batch: tuple[Tensor, Tensor], team: Team) -> TrainConfig:
+    """Replace ``"auto"`` by a choice: bf16 and channels_last on a GPU, what was measured to be faster on a CPU.
+
+    A processor without instructions for bfloat16 is not asked: it takes ten times as long. What was measured once on a machine
+    holds there from then on (see :func:`fastest`), so that the same command and seed give the same network again.
+
+    Args:
+        config: the settings, perhaps with ``"auto"``.
+        model: the network, on its device; left as it is.
+        batch: images (N, C, H, W) and labels (N,) as training will see them.
+        team: the processes; rank 0 decides for all.
+
+    Returns:
+        The settings with a definite ``precision`` and ``channels_last``.
+    """
+    options = _options(config, has_bf16=team.device.type != "cpu" or has_bf16())
+    best = options[0]
+    if len(options) > 1 and team.device.type != "cpu":
+        best = max(options, key=lambda option: (option[0] == "bf16", option[1]))
+    elif len(options) > 1:
+        best = team.share(fastest(options, model, batch) if team.is_main else best)
+    return replace(config, precision=best[0], channels_last=best[1])
+
+
+def _options(config: TrainConfig, *, has_bf16: bool) -> list[Option]:
+    formats = ["fp32", *(["bf16"] if has_bf16 else [])] if config.precision == "auto" else [config.precision]
+    layouts = [False, True] if config.channels_last == "auto" else [config.channels_last]
+    options = [(number, layout) for number in formats for layout in layouts]
+    slow = ("bf16", False)  # bfloat16 pays in channels_last only: not worth measuring where there is a choice
+    return [option for option in options if option != slow] if len(layouts) > 1 else options

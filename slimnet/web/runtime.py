@@ -15,10 +15,10 @@ from importlib.metadata import PackageNotFoundError, distribution
 from importlib.resources import files
 from pathlib import Path
 
-from slimnet._files import write_bytes
-from slimnet._say import Say, silent
 from slimnet.errors import ArgumentError, FileFormatError
+from slimnet.files import write_bytes
 from slimnet.measure.costs import default_folder
+from slimnet.progress import Say, silent
 
 VERSION = "1.30.0"
 """Of the npm package ``onnxruntime-web``."""

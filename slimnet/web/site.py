@@ -11,10 +11,11 @@ from string import Template
 from typing import Any
 
 from slimnet import preprocess
-from slimnet._files import atomic_folder, check_output, claims_folder, read_json, write_json
-from slimnet._say import Say, silent
+from slimnet.bundle import seal
 from slimnet.errors import ArgumentError, FileFormatError
-from slimnet.export import Bundle, _seal, read_bundle
+from slimnet.export import Bundle, read_bundle
+from slimnet.files import atomic_folder, check_output, claims_folder, read_json, write_json
+from slimnet.progress import Say, silent
 from slimnet.web.examples import copy_examples, example_names
 from slimnet.web.runtime import VERSION, fetch_runtime, unpack_runtime
 from slimnet.web.serve import POLICY
@@ -103,7 +104,7 @@ def build_site(
     with atomic_folder(out, force=force, ours=_names_in(out)) as folder:
         for name in ("model.json", *(network["file"] for network in networks)):
             _copy(source, name, folder)
-        card = _seal.lists(CARD, source.model)
+        card = seal.lists(CARD, source.model)
         if card:
             _copy(source, CARD, folder)
         _write_page(folder, title, card=card)
@@ -153,7 +154,7 @@ def _write_page(folder: Path, title: str, *, card: bool) -> None:
 
 def _copy(bundle: Bundle, name: str, folder: Path) -> None:
     """What is published is what the bundle lists, byte for byte."""
-    (folder / name).write_bytes(_seal.verified(bundle.path, name, bundle.model))
+    (folder / name).write_bytes(seal.verified(bundle.path, name, bundle.model))
 
 
 def _check_old_site(out: Path, *, force: bool) -> None:

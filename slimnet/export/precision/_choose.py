@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from slimnet._files import scratch_folder
 from slimnet.errors import ArgumentError
 from slimnet.export.precision._found import Evaluated, Precision, Precisions, Trial
 from slimnet.export.precision._half import to_fp16
 from slimnet.export.precision._int8 import Quantiser
 from slimnet.export.precision._quantise import METHODS, Images, Method
+from slimnet.files import scratch_folder
 
 if TYPE_CHECKING:
     from slimnet.measure import LatencyReport

@@ -5,9 +5,9 @@ from __future__ import annotations
 import onnx
 
 from slimnet.errors import ExportError
-from slimnet.export._opset import first_line
-from slimnet.export._proto import parse
-from slimnet.export._strip import strip
+from slimnet.onnx.metadata import parse
+from slimnet.onnx.opset import first_line
+from slimnet.onnx.strip import strip
 
 WEIGHTED = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 """Operators with weights, whose first and last may be left in float32."""

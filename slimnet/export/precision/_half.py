@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from slimnet.errors import ExportError
-from slimnet.export._opset import first_line
 from slimnet.export.precision import _graph
 from slimnet.export.precision._quantise import prepare
+from slimnet.onnx.opset import first_line
 
 
 def to_fp16(fp32: bytes) -> bytes:

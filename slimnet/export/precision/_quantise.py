@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from slimnet._files import scratch_folder
 from slimnet.errors import ArgumentError, ExportError
-from slimnet.export._opset import first_line
 from slimnet.export.precision import _graph
 from slimnet.export.precision._widths import widened
+from slimnet.files import scratch_folder
+from slimnet.onnx.opset import first_line
 
 if TYPE_CHECKING:
     import onnx

@@ -12,7 +12,7 @@ from onnx.reference import ReferenceEvaluator
 from onnxscript import ir, optimizer
 from onnxscript.ir.passes import common
 
-from slimnet.export._strip import strip
+from slimnet.onnx.strip import strip
 
 Array = NDArray[Any]
 Graph = Any  # ir.Graph

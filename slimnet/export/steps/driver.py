@@ -6,11 +6,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, get_args
 
-from slimnet._files import scratch_folder
 from slimnet.errors import ArgumentError, SlimnetError
 from slimnet.export.steps import _ir
 from slimnet.export.steps.report import StepReport, StepResult
 from slimnet.export.steps.steps import STEPS, Step
+from slimnet.files import scratch_folder
 
 if TYPE_CHECKING:
     from slimnet.export.parity import ParityReport

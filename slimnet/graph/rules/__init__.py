@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch.fx import Node
 
-from slimnet.graph.analysis import Interpreter
+from slimnet.graph.interpreter import Interpreter, Rule
 from slimnet.graph.rules import linear, moving, norms, pointwise, space
-from slimnet.graph.rules._core import RULES, Rule, rule
+from slimnet.graph.rules.registry import RULES, rule
 
 __all__ = ["linear", "moving", "norms", "pointwise", "rule", "rule_for", "space"]
 

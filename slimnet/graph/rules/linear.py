@@ -8,9 +8,10 @@ import torch
 from torch import Tensor, nn
 from torch.fx import Node
 
-from slimnet.graph.analysis import Interpreter, Param, Reader
 from slimnet.graph.capture import module_path, shape_of
-from slimnet.graph.rules._core import channel_value, number, opaque, rule, sizes
+from slimnet.graph.findings import Param, Reader
+from slimnet.graph.interpreter import Interpreter
+from slimnet.graph.rules.registry import channel_value, number, opaque, rule, sizes
 from slimnet.graph.values import NONE, Value, any_along
 
 LAYERS = (

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 from torch.fx import Node
 
-from slimnet.graph.analysis import Interpreter, Param
 from slimnet.graph.capture import module_path
-from slimnet.graph.rules._core import channel_value, number, opaque, rule
+from slimnet.graph.findings import Param
+from slimnet.graph.interpreter import Interpreter
+from slimnet.graph.rules.registry import channel_value, number, opaque, rule
 from slimnet.graph.values import Value, live
 
 

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 from torch.fx import Node
 
-from slimnet.graph.analysis import Interpreter, Param
 from slimnet.graph.capture import shape_of
-from slimnet.graph.rules._core import as_value, channel_value, number, opaque, rule
+from slimnet.graph.findings import Param
+from slimnet.graph.interpreter import Interpreter
+from slimnet.graph.rules.registry import as_value, channel_value, number, opaque, rule
 from slimnet.graph.values import NONE, Value, compact, live
 
 POINTWISE = frozenset(

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch.fx import Node
 
-from slimnet.graph.analysis import Interpreter
 from slimnet.graph.capture import shape_of
-from slimnet.graph.rules._core import channel_value, opaque, rule, sizes
+from slimnet.graph.interpreter import Interpreter
+from slimnet.graph.rules.registry import channel_value, opaque, rule, sizes
 from slimnet.graph.values import Value, compact, live
 
 

@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from slimnet._files import scratch_folder
 from slimnet._json import decode, read_text
 from slimnet.errors import FileFormatError, MeasureError
+from slimnet.files import scratch_folder
 from slimnet.measure.costs.store import Target
-from slimnet.measure.runtime import Session, open_session
+from slimnet.onnx.session import Session, open_session
 
 WARM_UP, LEAST = 3, 5
 ENOUGH = 10.0

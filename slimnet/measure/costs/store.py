@@ -10,9 +10,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from slimnet._files import read_json, write_json
 from slimnet._json import check, encode
 from slimnet.errors import ArgumentError, FileFormatError
+from slimnet.files import read_json, write_json
 from slimnet.measure.machine import environment
 
 FORMAT = "slimnet-costs/2"

@@ -1,0 +1,77 @@
+"""What criteria that need data learn from it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+
+from slimnet._modes import in_eval_mode
+from slimnet.criteria import ClassStatistics, collect_class_statistics, statistics_modules
+from slimnet.errors import DataError
+from slimnet.graph import Couple, channel_groups, prunable
+from slimnet.progress import Say, silent
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from slimnet.data import Dataset
+
+CALIBRATION_IMAGES = 1000
+
+
+def load_images_for(example: Tensor, data: str | None, data_dir: str | None) -> Dataset:
+    """The data set, in the size of the network's input.
+
+    Raises:
+        DataError: if it is missing or malformed, or has other channels.
+    """
+    from slimnet.data import load_data
+
+    loaded = load_data(str(data), data_dir=data_dir, image_size=example.shape[-1])
+    if loaded.image_shape[0] != example.shape[1]:
+        raise DataError(f"{data} has images of {loaded.image_shape[0]} channels, the network takes {example.shape[1]}.")
+    return loaded
+
+
+def calibrate(
+    model: nn.Module,
+    example: Tensor,
+    source: str,
+    couple: Couple,
+    data: str | None,
+    data_dir: str | None,
+    *,
+    classes: Sequence[str] | None = None,
+    say: Say = silent,
+) -> ClassStatistics | None:
+    """Class statistics (for "cs"), or gradients left on the parameters (for "taylor").
+
+    Gradients need to know which output is which class: by ``classes``, the names of the network's outputs; without them as many
+    classes as outputs are taken to be in its order, and that is said.
+
+    Raises:
+        DataError: if the data is missing or malformed, or does not fit the network.
+    """
+    from slimnet.data import calibration_batches, match_classes, match_count
+
+    loaded = load_images_for(example, data, data_dir)
+    batches = list(calibration_batches(loaded, CALIBRATION_IMAGES, 100))
+    if source == "statistics":
+        groups = prunable(channel_groups(model, example, couple=couple))
+        modules = list(dict.fromkeys(module for group in groups for module in statistics_modules(group)))
+        return collect_class_statistics(model, modules, batches, loaded.num_classes)
+    if source == "gradients":
+        if classes is not None:
+            match = match_classes(classes, loaded.classes, who="the checkpoint", whose=loaded.name)
+            outputs, note = torch.tensor(match.outputs), match.note
+        else:
+            with in_eval_mode(model), torch.no_grad():
+                count = model(example).shape[1]
+            outputs, note = torch.arange(count), match_count(count, loaded.classes, who="the checkpoint", whose=loaded.name)
+        if note:
+            say(note)
+        for images, labels in batches:
+            torch.nn.functional.cross_entropy(model(images), outputs[labels]).backward()  # type: ignore[no-untyped-call]
+    return None

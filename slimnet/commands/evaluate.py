@@ -1,0 +1,133 @@
+"""A run, a bundle or an ONNX file, and a data set, in; an evaluation out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from slimnet.commands.rebuild import load_slim
+from slimnet.errors import ArgumentError, DataError, FileFormatError
+from slimnet.progress import Say, silent
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from slimnet.evaluation.views import Views
+    from slimnet.models import Trust
+    from slimnet.training import Evaluation
+
+
+def evaluate_any(
+    what: Path | str,
+    *,
+    split: str = "test",
+    data: str | None = None,
+    data_dir: str | None = None,
+    batch_size: int = 256,
+    views: Views = "one",
+    trust_code: Trust = False,
+    say: Say = silent,
+) -> tuple[Evaluation, tuple[str, ...]]:
+    """Evaluate a run, the slim network of a bundle, or an ONNX file.
+
+    The classes of the data are matched with those of the network by name, in whatever order they are. Data that lacks some of
+    the network's classes will do: an answer of such a class is wrong. Data with others will not. Where nobody knows the names of
+    the network's outputs, as many classes as outputs are taken to be in its order.
+
+    Args:
+        what: a run directory, a bundle, or an ONNX file.
+        split: ``"train"``, ``"val"`` or ``"test"``.
+        data: name of the data set; default: the one the network was trained on (an ONNX file alone does not know it).
+        data_dir: where the data set lies.
+        batch_size: images at a time.
+        views: average the answers over views of each image (see `slimnet.training.evaluate`).
+        trust_code: let a factory of the user's own that ``config.json`` names build the network (see `slimnet.models.trust`).
+        say: told, in a line, where the classes are in another order, or only their number could be compared.
+
+    Returns:
+        The evaluation, and the names of the classes, in the order of the network's outputs.
+
+    Raises:
+        ArgumentError: if the data set is not known.
+        FileFormatError: if ``what`` is none of these, or corrupt.
+        DataError: if the data set is missing or does not fit the network.
+        ModelError: if a factory is to build the network that is not trusted.
+    """
+    from slimnet.data import match_classes, match_count
+    from slimnet.training import evaluate
+    from slimnet.training.inputs import load_data_of
+
+    subject = _subject(Path(what), data, trust_code)
+    loaded = load_data_of(subject.settings, data=data, data_dir=data_dir)
+    mean, std = subject.statistics or (loaded.mean, loaded.std)
+    if len(mean) != len(loaded.mean):
+        raise DataError(f"{what} takes images of {len(mean)} channels, those of {loaded.name} have {len(loaded.mean)}.")
+    chosen, classes, note = {"train": loaded.train, "val": loaded.val, "test": loaded.test}[split], loaded.classes, ""
+    if subject.classes is not None:
+        match = match_classes(subject.classes, loaded.classes, who=str(what), whose=loaded.name)
+        chosen, classes, note = match.split(chosen), match.classes, match.note
+    result = evaluate(subject.network, chosen, mean=mean, std=std, batch_size=batch_size, views=views)
+    if subject.classes is None:
+        note = match_count(len(result.per_class), classes, who=str(what), whose=loaded.name)
+    elif len(result.per_class) != len(classes):
+        raise FileFormatError(f"{what} has {len(result.per_class)} outputs, and names {len(classes)} classes.")
+    if note:
+        say(note)
+    return result, classes
+
+
+Statistics = tuple[tuple[float, ...], tuple[float, ...]]
+
+
+@dataclass(frozen=True)
+class _Subject:
+    """What is to be evaluated.
+
+    Attributes:
+        network: the network, or an ONNX file.
+        classes: names of its outputs; None where nobody knows them.
+        settings: of the data that it was trained on.
+        statistics: the mean and deviation that it was trained with.
+    """
+
+    network: nn.Module | Path
+    classes: tuple[str, ...] | None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    statistics: Statistics | None = None
+
+
+def _subject(path: Path, data: str | None, trust_code: Trust) -> _Subject:
+    from slimnet.data import recorded_classes
+    from slimnet.export import onnx_labels, onnx_statistics, read_bundle
+    from slimnet.files import read_json
+    from slimnet.files.untrusted import holds, member, refuse_links
+    from slimnet.training import Run
+
+    if not path.exists():
+        raise FileFormatError(f"{path} does not exist: give a run, a bundle, or an ONNX file.")
+    if not path.is_dir():
+        if path.suffix != ".onnx":
+            raise FileFormatError(f"{path} is neither a run, a bundle, nor an ONNX file (.onnx).")
+        if data is None:
+            raise ArgumentError(f"{path} does not know its data set: name it with --data.")
+        return _Subject(path, onnx_labels(path), statistics=onnx_statistics(path))
+    refuse_links(path)
+    if holds(path, "plan.json") or holds(path, "model.json"):
+        bundle = read_bundle(path) if holds(path, "model.json") else None  # its files are the ones that were exported
+        file = member(path, "config.json")
+        config = read_json(file, "network")
+        network = bundle.onnx if bundle is not None and bundle.is_compact else load_slim(path, trust_code=trust_code)
+        names = recorded_classes(file) if bundle is None else tuple(map(str, bundle.model["labels"]))
+        return _Subject(network, names, config, _statistics(config))
+    if not holds(path, "config.json"):
+        raise FileFormatError(f"{path} is neither a run nor a bundle: it holds no config.json.")
+    run = Run.open(path, trust_code=trust_code)
+    return _Subject(run.load_model(), run.classes, run.config.as_dict(), (run.mean, run.std))
+
+
+def _statistics(config: Mapping[str, Any]) -> Statistics | None:
+    if config.get("mean") is None or config.get("std") is None:
+        return None
+    return tuple(map(float, config["mean"])), tuple(map(float, config["std"]))

@@ -1,0 +1,207 @@
+"""A run in, a bundle out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from slimnet.bundle.manifest import ALL_FILES
+from slimnet.commands.paper import paper_accounting
+from slimnet.commands.provenance import about_data, provenance
+from slimnet.errors import ArgumentError, DataError, FileFormatError, ModelError
+from slimnet.files import claims_folder
+from slimnet.progress import Say, silent
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from slimnet.commands.precisions import PrecisionSettings
+    from slimnet.data import Dataset, Split
+    from slimnet.export import Bundle
+    from slimnet.export.steps import Mode
+    from slimnet.models import Trust
+    from slimnet.surgery import Plan, SlimResult
+    from slimnet.training import Evaluation, Run
+
+
+MASKED = "the masked network at full size"
+REAL_IMAGES = 64
+TIMES = ("seconds", "verify_seconds")  # of surgery: not part of a bundle, whose bytes are the same every time
+FOLDED_TOLERANCE = 1e-6  # constants of folds and shut branches are rounded to float32 once; the plan is verified to 1e-9
+
+
+@claims_folder(*ALL_FILES)
+def export_run(
+    run_dir: Path | str,
+    out: Path | str,
+    *,
+    dense: Path | str | None = None,
+    data_dir: Path | str | None = None,
+    align: int | Literal["auto"] | None = None,
+    opset: int | None = None,
+    embed_preprocessing: bool = False,
+    precisions: PrecisionSettings | None = None,
+    optimise: Mode = "safe",
+    force: bool = False,
+    say: Say = silent,
+    trust_code: Trust = False,
+) -> Bundle:
+    """Cut the closed channels of a run out, export, pass the parity gate, and write a bundle: all or nothing.
+
+    Args:
+        run_dir: directory of a finished run.
+        out: folder of the bundle.
+        dense: the baseline: a run directory, or a file of weights for the same network. Default: the weights that the run
+            started from, or, if it started from scratch, the masked network at full size.
+        data_dir: where the data set of the run lies now; default: where it lay in training.
+        align: keep closed channels so that each group has a multiple of this many, or with ``"auto"`` where the network is
+            predicted to run faster here with them.
+        opset: of the ONNX files.
+        embed_preprocessing: write ``model.uint8.onnx`` too: pictures in, probabilities out.
+        precisions: what the bundle is to hold beside fp32; default: nothing.
+        optimise: steps that make both graphs faster: ``none``, ``safe``, or ``measured``: each timed, kept only if it pays here.
+        force: replace an existing bundle (and nothing but a bundle).
+        say: told what is being done.
+        trust_code: let a factory of the user's own that ``config.json`` names build the networks (see `slimnet.models.trust`).
+
+    Returns:
+        The bundle; its report holds surgery, parity, cost (dense, realised, paper accounting) and test accuracy.
+
+    Raises:
+        ArgumentError: if ``out`` exists and ``force`` is not set.
+        FileFormatError: if the run is not finished or corrupt.
+        ModelError: if a factory is to build a network that is not trusted.
+        VerificationError: if the slim model computes something else than the masked one.
+        ParityError: if ONNX Runtime does.
+    """
+    from slimnet.allocation import slim_aligned, telling
+    from slimnet.commands.precisions import PrecisionStep
+    from slimnet.data import real_batch
+    from slimnet.export import write_bundle
+    from slimnet.onnx.opset import chosen_opset
+    from slimnet.training import Run
+
+    chosen_opset(opset)
+    run = Run.open(run_dir, trust_code=trust_code)
+    masked = run.load_model()
+    baseline, source = _dense_model(run, dense, say)
+    data = run.dataset(data_dir=data_dir, say=say)
+    step = PrecisionStep(data, precisions, say) if precisions and precisions.further else None
+    if source == MASKED:
+        say(f"the run started from scratch, or with a new head: the dense baseline is {MASKED} (--dense names a trained one)")
+    real = real_batch(data.val, data, REAL_IMAGES)
+    say("cutting")
+    result = slim_aligned(masked, real[:4], align, progress=telling(say))
+    say("evaluating on the test split")
+    found = {name: _evaluate(network, data.test, data) for name, network in (("slim", result.model), ("dense", baseline))}
+    say("exporting and comparing")
+    bundle = write_bundle(
+        out,
+        masked=masked,
+        slim=result.model,
+        dense=baseline,
+        example_inputs=real[:2],
+        plan=result.plan.as_dict(),
+        config=network_config(run),
+        labels=run.classes,
+        preprocessing=preprocessing(run),
+        real_inputs=[real],
+        accuracy={"split": "test", "count": len(data.test), **{name: each.accuracy for name, each in found.items()}},
+        provenance=provenance(run),
+        precisions=step,
+        extra_report=_extra_report(run, result, source, found, paper=paper_accounting(masked, real[:2])),
+        embed_preprocessing=embed_preprocessing,
+        opset=opset,
+        tolerance=_tolerance(result.plan),
+        optimise=optimise,
+        force=force,
+    )
+    return replace(bundle, choice=step.choice) if step else bundle
+
+
+def _extra_report(
+    run: Run, result: SlimResult, dense_source: str, found: Mapping[str, Evaluation], *, paper: dict[str, Any]
+) -> dict[str, Any]:
+    """What a bundle's report says beside the export: surgery, the papers' accounting, the run, accuracy on the test split."""
+    return {
+        "surgery": {name: value for name, value in result.report.as_dict().items() if name not in TIMES},
+        "paper_accounting": paper,
+        "dense_source": dense_source,
+        "training": run.result,
+        "method": run.method.as_dict(),
+        "data": about_data(run),
+        "evaluation": {"split": "test", **{name: each.as_dict() for name, each in found.items()}},
+        **({"target": run.target} if run.target else {}),
+    }
+
+
+def _tolerance(plan: Plan) -> float:
+    """How far, relative and in float64, the slim network may be from the masked one."""
+    from slimnet.export.parity import DOUBLE_TOLERANCE
+
+    return FOLDED_TOLERANCE if plan.folds or plan.shuts else DOUBLE_TOLERANCE
+
+
+def network_config(run: Run) -> dict[str, Any]:
+    """What it takes to build the network of a run, and to feed it: no local path in it."""
+    from slimnet.training.inputs import DATA_SETTINGS
+
+    settings = run.config.as_dict()
+    return {
+        "model": run.config.model,
+        "num_classes": len(run.classes),
+        "in_channels": run.image_shape[0],
+        "image_shape": list(run.image_shape),
+        "mean": list(run.mean),
+        "std": list(run.std),
+        **{name: settings[name] for name in DATA_SETTINGS if name != "data_dir"},
+    }
+
+
+def preprocessing(run: Run) -> dict[str, Any]:
+    """How a picture becomes the input of a run's network."""
+    from slimnet.preprocess import describe
+
+    channels, height, width = run.image_shape
+    return describe(size=(height, width), channels=channels, mean=run.mean, std=run.std)
+
+
+def _dense_model(run: Run, dense: Path | str | None, say: Say) -> tuple[nn.Module, str]:
+    """The baseline, its outputs in the order of the run's classes, and where it is from."""
+    from slimnet.data import match_classes
+    from slimnet.models import load_weights
+    from slimnet.training import Run
+    from slimnet.training.heads import order_head, permute_head
+
+    if dense is not None and Path(dense).is_dir():
+        other = Run.open(dense, trust_code=run.trust_code)
+        if (other.config.model, other.image_shape) != (run.config.model, run.image_shape):
+            raise ArgumentError(f"{dense} trained another network than {run.path}: give a dense run of the same.")
+        model, names = other.load_model(), {"who": str(dense), "whose": str(run.path)}
+        match = match_classes(other.classes, run.classes, whole=True, hint="give a dense run of the same", **names)
+        if match.note:
+            say(match.note)
+        permute_head(model, match.outputs, run.example_input(), who=str(dense))
+        return model, "run"
+    file = dense if dense is not None else run.config.init
+    if file is None:
+        return run.load_model(), MASKED
+    if not Path(file).is_file():
+        raise FileFormatError(f"{file}, the weights of the dense network, does not exist: name them with --dense.")
+    model = run.build_model()
+    try:
+        load_weights(model, file)
+        order_head(model, file, run.classes, run.example_input(), whose=str(run.path), say=say)
+    except (ModelError, DataError):
+        if dense is not None:
+            raise
+        return run.load_model(), MASKED  # the run gave its initial weights a new head: they are no trained network
+    return model.eval(), "initial weights" if dense is None else "weights"
+
+
+def _evaluate(model: nn.Module | Path, split: Split, data: Dataset) -> Evaluation:
+    from slimnet.training import evaluate
+
+    return evaluate(model, split, mean=data.mean, std=data.std)

@@ -1,0 +1,49 @@
+"""What of a checkpoint is zero, what can go, and if not, why."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from slimnet.commands.opening import open_checkpoint
+from slimnet.graph import ChannelGroup, channel_groups
+from slimnet.measure import count
+from slimnet.surgery import make_plan
+from slimnet.surgery.plan import from_ranges
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+def inspect_checkpoint(checkpoint: Path | str, **network: Any) -> dict[str, Any]:
+    """The channel groups of a checkpoint: what is zero, what can go, and if not, why. Nothing is changed or verified.
+
+    Args:
+        checkpoint: the weights.
+        **network: see :func:`open_checkpoint`.
+
+    Returns:
+        ``groups``: name, size, members, closed, partly, kept, reasons, flops_share (of making the channels);
+        ``flops``: of the whole network.
+    """
+    model, example, _ = open_checkpoint(checkpoint, **network)
+    plan = make_plan(model, example)
+    cost = count(model, example)
+    shares = {g.name: _making(g, model, cost.by_module) / max(cost.flops, 1) for g in channel_groups(model, example)}
+    rows = [{**group_row(group), "flops_share": shares[group["name"]]} for group in plan.as_dict()["groups"]]
+    return {"flops": cost.flops, "params": cost.params, "groups": rows}
+
+
+def _making(group: ChannelGroup, model: nn.Module, flops: Mapping[str, int]) -> float:
+    """Multiply-adds that make the channels of a group."""
+    return sum(
+        flops.get(rows.module, 0) * rows.index.numel() / model.get_parameter(rows.name).shape[rows.dim] for rows in group.weights
+    )
+
+
+def group_row(group: Mapping[str, Any]) -> dict[str, Any]:
+    """A group of a plan without its index list."""
+    return {key: value for key, value in group.items() if key != "kept"} | {
+        "kept": len(from_ranges(group["kept"], group["size"]))
+    }

@@ -1,0 +1,211 @@
+"""A trained checkpoint in, the same with closed filters out."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from slimnet.allocation import Allocation, Budget, fit_widths, telling
+from slimnet.commands.calibration import calibrate, load_images_for
+from slimnet.commands.opening import open_checkpoint
+from slimnet.criteria import LOSS_IMAGES, ClosedLoss, Ranking, get_criterion, group_scores
+from slimnet.errors import ArgumentError
+from slimnet.files import atomic_folder, claims_folder, write_json, write_tensors
+from slimnet.graph import Couple, channel_groups, not_ignored, prunable
+from slimnet.measure import count
+from slimnet.methods.closing import prune
+from slimnet.progress import Say, silent
+from slimnet.surgery import runnable_plan
+from slimnet.surgery.plan import Plan
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+PRUNED_FILES = ("model.safetensors", "config.json", "report.json")
+HIGHEST_RATE, RATE_STEP = 0.999, 1e-3
+
+
+@claims_folder(*PRUNED_FILES)
+def prune_checkpoint(
+    checkpoint: Path | str,
+    out: Path | str,
+    *,
+    criterion: str = "l2",
+    rate: float | None = None,
+    flops: float | None = None,
+    target: Mapping[str, float] | None = None,
+    threads: int = 1,
+    batch: int = 1,
+    shut_branches: bool = False,
+    allocate_by: Literal["auto", "energy", "loss"] = "auto",
+    ranking: Ranking = "group",
+    couple: Couple = "stream",
+    mask_norm: bool = True,
+    ignore: Sequence[str] = (),
+    data: str | None = None,
+    data_dir: str | None = None,
+    force: bool = False,
+    say: Say = silent,
+    **network: Any,
+) -> dict[str, Any]:
+    """Close filters of a trained network at once, and write ``model.safetensors`` and ``report.json``.
+
+    Args:
+        checkpoint: the weights.
+        out: folder to write.
+        rate: share of filters to close; or
+        flops: share of the FLOPs that the network is to have once it is cut, in (0, 1): the least rate that reaches it.
+        target: what the network is to cost on this machine once it is cut, e.g. ``{"speedup": 3}`` (see
+            `slimnet.allocation.Budget`): widths are chosen group by group from measured costs.
+        threads, batch: that the target is for.
+        shut_branches: for a target, let residual branches go as a whole.
+        allocate_by: what the widths for a target are chosen by: ``"loss"``, how far the answers move on training images when a
+            group is narrowed; ``"energy"``, the scores; ``"auto"``, the loss where ``data`` is given.
+        criterion, ranking, couple, mask_norm, ignore: see :func:`slimnet.prune`.
+        data, data_dir: training data for ``"cs"``, ``"taylor"`` and ``allocate_by="loss"``.
+        force: replace an existing folder.
+        say: told what takes a while.
+        **network: see :func:`open_checkpoint`.
+
+    Returns:
+        What is in ``report.json``.
+
+    Raises:
+        ArgumentError: if a value is out of its range, or the criterion needs data and there are none.
+    """
+    if flops is not None and not 0 < flops < 1:
+        raise ArgumentError(f"`flops` must be in (0, 1), got {flops}.")
+    if [rate, flops, target].count(None) != 2:
+        raise ArgumentError("give one of `rate`, `flops` and `target`.")
+    budget = _checked_budget(target, ranking, couple, mask_norm=mask_norm, shut_branches=shut_branches)
+    _check_allocate_by(allocate_by, budget, data)
+    source = get_criterion(criterion).source
+    if source in ("statistics", "gradients") and data is None:
+        raise ArgumentError(f"criterion {criterion!r} needs data: name a data set with --data.")
+    model, example, config = open_checkpoint(checkpoint, **network)
+    statistics, names = None, config.get("classes")
+    if source in ("statistics", "gradients"):
+        statistics = calibrate(model, example, source, couple, data, data_dir, classes=names, say=say)
+    options = {"criterion": criterion, "ranking": ranking, "couple": couple, "mask_norm": mask_norm, "ignore": tuple(ignore)}
+    found: dict[str, Any] = {}
+    if budget is not None:
+        machine = {"threads": threads, "batch": batch}
+        scored = {"criterion": criterion, "statistics": statistics}
+        loss = None if data is None or allocate_by == "energy" else _loss(model, example, data, data_dir)
+        told = {"progress": telling(say), "measuring": telling(say, "measuring what groups are worth")}
+        fitted = _fitted(model, example, budget, scored, ignore, shut_branches=shut_branches, loss=loss, **told, **machine)
+        found = {**fitted.as_dict(), **machine}
+        how: dict[str, Any] = {"widths": found["kept"]}
+    else:
+        how = {"rate": rate if flops is None else _rate_for(model, example, flops, {**options, "statistics": statistics})}
+    mask = prune(model, example, statistics=statistics, **how, **options)  # type: ignore[arg-type]
+    report = {
+        "rate": how.get("rate"),
+        **({"allocation": found} if found else {}),
+        **options,
+        **_outcome(model, example, mask.closed()),
+    }
+    with atomic_folder(Path(out), force=force, ours=PRUNED_FILES) as folder:
+        write_tensors(folder / "model.safetensors", model.state_dict())
+        write_json(folder / "config.json", config)
+        write_json(folder / "report.json", report)
+    return report
+
+
+def _checked_budget(
+    target: Mapping[str, float] | None, ranking: str, couple: str, *, mask_norm: bool, shut_branches: bool
+) -> Budget | None:
+    """The target, once the settings go with it; None where there is none.
+
+    Raises:
+        ArgumentError: if one does not, or the target is none.
+    """
+    if target is None:
+        if shut_branches:
+            raise ArgumentError("`shut_branches` is for a target: give one, or leave it out.")
+        return None
+    budget = Budget(**target)
+    if ranking != "group":
+        raise ArgumentError("a target ranks groups by itself: leave `ranking` at 'group'.")
+    if couple != "stream":
+        raise ArgumentError("a target needs coupled streams: leave `couple` at 'stream'.")
+    if shut_branches and not mask_norm:
+        raise ArgumentError("`shut_branches` needs norms that close with their filters: leave `mask_norm` on.")
+    return budget
+
+
+def _check_allocate_by(allocate_by: str, budget: Budget | None, data: str | None) -> None:
+    """Refuse a way of valuing groups that is none, or lacks a target or data."""
+    if allocate_by not in ("auto", "energy", "loss"):
+        raise ArgumentError(f"`allocate_by` must be 'auto', 'energy' or 'loss', got {allocate_by!r}.")
+    if allocate_by == "loss" and (budget is None or data is None):
+        raise ArgumentError("`allocate_by` 'loss' is for a target, and needs data: name a data set with --data.")
+    if allocate_by == "energy" and budget is None:
+        raise ArgumentError("`allocate_by` is for a target: give one, or leave it out.")
+
+
+def _loss(model: nn.Module, example: Tensor, data: str, data_dir: str | None) -> ClosedLoss:
+    """How far the answers move on training images."""
+    from slimnet.data import calibration_batches
+
+    return ClosedLoss.of_answers(model, calibration_batches(load_images_for(example, data, data_dir), *LOSS_IMAGES))
+
+
+def _fitted(
+    model: nn.Module, example: Tensor, budget: Budget, scored: Mapping[str, Any], ignore: Sequence[str], **how: Any
+) -> Allocation:
+    """Widths for a target, chosen among the groups that are not ignored.
+
+    Args:
+        model, example: the network and images for it.
+        budget: the target.
+        scored: criterion and statistics, see :func:`slimnet.criteria.group_scores`.
+        ignore: patterns of names of groups that are left alone.
+        **how: see :func:`slimnet.allocation.fit_widths`.
+    """
+    groups = channel_groups(model, example)
+    scores = {group.name: group_scores(model, group, **scored) for group in not_ignored(prunable(groups), ignore)}
+    return fit_widths(model, example, groups, scores, budget, **how)
+
+
+def _outcome(model: nn.Module, example: Tensor, closed: Mapping[str, Tensor]) -> dict[str, Any]:
+    """What is closed, and what that comes to."""
+    return {
+        "groups": [{"name": name, "size": len(gone), "closed": int(gone.sum())} for name, gone in closed.items()],
+        "flops": {"dense": count(model, example).flops, "realisable": _flops_once_cut(model, example)},
+    }
+
+
+def _flops_once_cut(model: nn.Module, example: Tensor) -> int:
+    small = copy.deepcopy(model)
+    plan: Plan = runnable_plan(small, example)
+    return count(plan.apply(small), example).flops
+
+
+def _rate_for(model: nn.Module, example: Tensor, flops: float, options: Mapping[str, Any]) -> float:
+    """The least rate (to a thousandth) at which the network, once cut, has this share of its FLOPs, by bisection.
+
+    Raises:
+        ArgumentError: if even the highest rate leaves more.
+    """
+    dense = count(model, example).flops
+
+    def share(rate: float) -> float:
+        trial = copy.deepcopy(model)
+        for old, new in zip(model.parameters(), trial.parameters(), strict=True):
+            new.grad = old.grad
+        prune(trial, example, rate=rate, **options)
+        return _flops_once_cut(trial, example) / dense
+
+    low, high = 0.0, HIGHEST_RATE
+    least = share(high)
+    if least > flops:
+        raise ArgumentError(
+            f"`flops` {flops} cannot be reached: the least share that pruning these groups leaves is {least:.4f}."
+        )
+    while high - low > RATE_STEP:
+        middle = (low + high) / 2
+        low, high = (middle, high) if share(middle) > flops else (low, middle)
+    return high

@@ -1,0 +1,1 @@
+"""One file a data set: where it lies, how it is read."""

@@ -1,0 +1,141 @@
+"""FER2013: 35,887 grey faces of 48×48 pixels with seven expressions; and FER+, ten people's votes on the same faces.
+
+Read from ``fer2013.csv`` (emotion, pixels, Usage), ``icml_face_data.csv`` (the same columns, blanks before their names), or
+``train.csv``, ``val.csv`` and ``test.csv``. The official splits hold: Training trains, PublicTest validates, PrivateTest tests.
+
+References:
+    Goodfellow et al., *Challenges in Representation Learning: A report on three machine learning contests*, ICONIP 2013.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from slimnet.data._cache import fingerprint, read_copy, write_copy
+from slimnet.data._source import Request, Source, channel_statistics, resized
+from slimnet.data.dataset import Augment, Split
+from slimnet.data.duplicates import leaked, overlap_notes
+from slimnet.data.sets.fer_rows import SIDE, USAGES, Rows, read_rows
+from slimnet.data.sets.ferplus import FERPLUS_CLASSES, ferplus_targets, ferplus_votes
+from slimnet.errors import DataError
+
+CLASSES = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
+OPTIONS = {"drop_leaked": False, "skip_bad_rows": False}
+
+_WHOLE = ("fer2013.csv", "icml_face_data.csv")
+_PARTS = ("train.csv", "val.csv", "test.csv")
+_VOTES = "fer2013new.csv"
+_FORMAT = "fer2013/1"
+_AUGMENT = Augment(crop_padding=4, flip=True, rotate=10.0, scale=0.1, erase=0.25)
+
+
+def load(request: Request) -> Source:
+    """Load FER2013 (``fer2013``), or the same faces with FER+'s majority labels and shares of votes (``ferplus``).
+
+    Raises:
+        DataError: if no folder is given, files are missing, or a row is not as it must be.
+    """
+    folder, names = _found(request)
+    rows = _joined([cached_rows(folder / name, skip_bad_rows=request.options["skip_bad_rows"]) for name in names])
+    labels, soft, kept = rows.labels, None, torch.ones(len(rows.labels), dtype=torch.bool)
+    if request.name == "ferplus":
+        labels, soft, kept = ferplus_targets(_votes(folder, names, rows))
+    classes = FERPLUS_CLASSES if request.name == "ferplus" else CLASSES
+    train, val, test = (_split(rows, labels, soft, kept & (rows.usage == part)) for part in range(3))
+    for part, split in zip(USAGES, (train, val, test), strict=True):
+        if not len(split):
+            raise DataError(f"{request.name}: {folder / names[0]} holds no row for {part}.")
+    statistics = channel_statistics(train)  # the same with and without what is left out below
+    notes = (*_skipped(rows), *overlap_notes(train, val, test))
+    if request.options["drop_leaked"]:
+        away = leaked(train, (val, test))
+        train = train.subset((~away).nonzero().flatten())
+        notes += (f"{int(away.sum()):,} training images left out that also stand in validation or test",)
+    train, val, test = (_resized(part, request.image_size) for part in (train, val, test))
+    augment = _scaled(_AUGMENT, request.image_size)
+    return Source(classes, train, test, val=val, augment=augment, notes=notes, statistics=statistics)
+
+
+def cached_rows(path: Path, *, skip_bad_rows: bool = False) -> Rows:
+    """What `read_rows` gives, from a binary copy where the file is as it was when the copy was made.
+
+    Raises:
+        DataError: as `read_rows`.
+    """
+    key = fingerprint(path, _FORMAT)
+    copy = read_copy(path, key)
+    if copy is None:
+        rows = read_rows(path, skip_bad_rows=skip_bad_rows)
+        tensors = {"images": rows.images, "labels": rows.labels, "usage": rows.usage, "rows": rows.rows}
+        write_copy(path, key, tensors, {"bad": list(rows.bad), "bad_count": rows.bad_count})
+        return rows
+    tensors, about = copy
+    if about["bad_count"] and not skip_bad_rows:
+        raise DataError(f"{about['bad'][0]} (--skip-bad-rows leaves such rows out).")
+    return Rows(**tensors, bad=tuple(about["bad"]), bad_count=about["bad_count"])
+
+
+def _found(request: Request) -> tuple[Path, tuple[str, ...]]:
+    """The folder, and the names of the files to read in it."""
+    given = request.data_dir
+    if given is None:
+        raise DataError(f"{request.name} needs a data folder: the one that holds {_WHOLE[0]} (--data-dir).")
+    for folder in (given, given / "fer2013"):
+        for names in (*((name,) for name in _WHOLE), _PARTS):
+            if all((folder / name).is_file() for name in names):
+                return folder, names
+    wanted = f"{', '.join(_WHOLE)}, or {', '.join(_PARTS)}"
+    raise DataError(f"{request.name}: looked for {wanted} in {given} and {given / 'fer2013'}: not there.")
+
+
+def _joined(parts: Sequence[Rows]) -> Rows:
+    """One file as it is; of three, the first trains, the second validates, the third tests."""
+    if len(parts) == 1:
+        return parts[0]
+    return Rows(
+        images=torch.cat([part.images for part in parts]),
+        labels=torch.cat([part.labels for part in parts]),
+        usage=torch.cat([torch.full_like(part.usage, place) for place, part in enumerate(parts)]),
+        rows=torch.cat([part.rows for part in parts]),
+        bad=tuple(line for part in parts for line in part.bad),
+        bad_count=sum(part.bad_count for part in parts),
+    )
+
+
+def _votes(folder: Path, names: Sequence[str], rows: Rows) -> Tensor:
+    """(N, 10) votes on the good rows; refused where the two files do not tell of the same faces."""
+    if len(names) > 1:
+        raise DataError(f"ferplus needs {' or '.join(_WHOLE)} in {folder}: its votes follow the order of rows there.")
+    path = folder / _VOTES
+    votes, usage = ferplus_votes(path)
+    total = len(rows.rows) + rows.bad_count
+    if len(votes) != total:
+        raise DataError(f"{path} has {len(votes):,} rows, {names[0]} {total:,}: they do not belong together.")
+    other = (usage[rows.rows] != rows.usage).nonzero().flatten().tolist()
+    if other:
+        row = int(rows.rows[other[0]])
+        known = f"row {row + 1} is {USAGES[usage[row]]}, in {names[0]} it is not"
+        raise DataError(f"{path}: {known}: they do not belong together.")
+    return votes[rows.rows]
+
+
+def _split(rows: Rows, labels: Tensor, soft: Tensor | None, chosen: Tensor) -> Split:
+    return Split(rows.images, labels, soft=soft).subset(chosen.nonzero().flatten())
+
+
+def _resized(split: Split, size: int | None) -> Split:
+    return Split(resized(split.take(torch.arange(len(split))), size), split.labels, split.indices, split.soft)
+
+
+def _scaled(augment: Augment, size: int | None) -> Augment:
+    """The same shift in parts of the image."""
+    padding = augment.crop_padding if size is None else round(augment.crop_padding * size / SIDE)
+    return Augment(padding, augment.flip, augment.rotate, augment.scale, augment.erase)
+
+
+def _skipped(rows: Rows) -> tuple[str, ...]:
+    return (f"{rows.bad_count:,} bad rows left out; the first: {rows.bad[0]}",) if rows.bad else ()

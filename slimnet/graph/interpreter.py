@@ -1,0 +1,203 @@
+"""Walk through a captured program with labels and constants in place of numbers; rules say what each operator does to them."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.fx import Node
+
+from slimnet.graph.capture import Program, operator_in, shape_of
+from slimnet.graph.findings import Analysis, MovesChannels, Param
+from slimnet.graph.values import Value, live
+
+Rule = Callable[..., Any]
+"""Takes the interpreter, the node and its arguments; gives what is known of its output."""
+
+
+class Interpreter:
+    """Runs a captured program on labels and constants instead of numbers.
+
+    Args:
+        model: the network.
+        program: what it does, operator by operator.
+        rule_for: what an operator does to labels and constants, by its node; None where nobody knows.
+    """
+
+    def __init__(self, model: nn.Module, program: Program, rule_for: Callable[[Node], Rule | None]) -> None:
+        self.program = program
+        self._rule_for = rule_for
+        self.analysis = Analysis(model)
+        self.labels = self.analysis.labels
+        self.env: dict[str, Any] = {}
+        self.made: dict[str, Any] = {}  # what each node made, also where it was overwritten later
+        self.sources: dict[str, frozenset[str]] = {}
+        self.whole: set[int] = set()  # labels that stand for tensors of which the channels are not known
+        self._modules = dict(model.named_modules())
+
+    def walk(self) -> Analysis:
+        """Visit every node once."""
+        for node in self.program.nodes:
+            if node.op == "placeholder":
+                self.env[node.name] = self._placeholder(node)
+            elif node.op == "output":
+                self._output(node)
+            elif node.op == "call_function":
+                self._call(node, self._rule_for(node))
+            else:  # a graph within the graph: whatever takes it has no rule
+                self.env[node.name] = None
+        self.analysis.pin_frozen()
+        return self.analysis
+
+    def value(self, argument: Any) -> Any:
+        """An argument of a node with nodes replaced by what is known of them."""
+        if isinstance(argument, Node):
+            return self.env[argument.name]
+        if isinstance(argument, list | tuple):
+            return type(argument)(self.value(item) for item in argument)
+        return argument
+
+    def mover(self, node: Node) -> str:
+        """Name of the module around ``node`` that has ``keep_channels``, "" for none."""
+        for path, _ in reversed(list((node.meta.get("nn_module_stack") or {}).values())):
+            if isinstance(self._modules.get(path), MovesChannels):
+                return str(path)
+        return ""
+
+    def pin(self, argument: Any, reason: str) -> None:
+        """Pin all channels of a value (or list of values)."""
+        if isinstance(argument, Value):
+            self.labels.pin(argument.labels, reason)
+        elif isinstance(argument, list | tuple):
+            for item in argument:
+                self.pin(item, reason)
+
+    def opaque(self, node: Node) -> Any:
+        """What is known of the output of an operator that nobody knows: its channels must all stay."""
+        value = node.meta.get("val")
+        if isinstance(value, list | tuple):
+            return [self._opaque(tuple(item.shape), node) for item in value if isinstance(item, Tensor)]
+        return self._opaque(shape_of(node), node)
+
+    def _opaque(self, shape: tuple[int, ...], node: Node) -> Value:
+        return Value(shape, self.whole_label(operator_in(node)).reshape((1,) * len(shape)), live(shape))
+
+    def whole_label(self, reason: str) -> Tensor:
+        """(1,) a pinned label for a tensor of which the channels are not known."""
+        label = self.labels.fresh(1)
+        self.labels.pin(label, reason)
+        self.whole.add(int(label))
+        return label
+
+    def _placeholder(self, node: Node) -> Any:
+        if node.name in self.program.tensors:
+            return Param(*self.program.tensors[node.name])
+        shape = shape_of(node)
+        reason = "input of the network" if node.name in self.program.inputs else "made in the forward pass"
+        view = [1] * len(shape)
+        if len(shape) < 2 or node.name in self.program.lifted:
+            return Value(shape, self.whole_label(reason).reshape(view), live(shape))
+        view[1] = shape[1]
+        labels = self.labels.fresh(shape[1])
+        self.labels.pin(labels, reason)
+        return Value(shape, labels.reshape(view), live(shape))
+
+    def _output(self, node: Node) -> None:
+        self.pin(self.value(node.args[0]), "output of the network")
+
+    def _call(self, node: Node, rule: Rule | None) -> None:
+        self.sources[node.name] = self._sources(node)
+        arguments = self.value(list(node.args))
+        before = self._first_value(arguments)
+        self.analysis.noted.clear()
+        if rule is None:
+            self.pin(arguments, operator_in(node))
+            self.pin(list(self.value(list(node.kwargs.values()))), operator_in(node))
+            result = self.opaque(node)
+        else:
+            keywords = {key: self.value(value) for key, value in node.kwargs.items()}
+            result = rule(self, node, *arguments, **keywords)
+        self.env[node.name] = self.made[node.name] = result
+        self._freeze_others(node)
+        self._overwrite(node, result)
+        self._note_mover(node, before, result)
+
+    def _freeze_others(self, node: Node) -> None:
+        """A parameter of which a rule has said nothing must stay as it is."""
+        for argument in node.all_input_nodes:
+            param = self.env[argument.name]
+            if isinstance(param, Param) and param.name not in self.analysis.noted and self.env[node.name] is not param:
+                self.analysis.frozen.setdefault(param.name, f"{param.name} is also used by {operator_in(node)}")
+
+    def _sources(self, node: Node) -> frozenset[str]:
+        """The layers whose outputs flow into a node without another layer in between."""
+        return frozenset().union(*(self.sources.get(argument.name, frozenset()) for argument in node.all_input_nodes))
+
+    def _overwrite(self, node: Node, result: Any) -> None:
+        """An in-place operator also changes its first argument, and whatever that is a view of."""
+        name = str(getattr(node.target, "__name__", node.target)).split(".")[0]
+        target = node.args[0] if node.args else None
+        if not (name.endswith("_") and not name.endswith("__") and isinstance(target, Node)):
+            return
+        if target.op == "placeholder" and target.name in self.program.tensors:
+            return
+        before, self.env[target.name] = self.env[target.name], result
+        if result is not before:
+            self._overwrite_others(node, target)
+
+    def _overwrite_others(self, node: Node, target: Node) -> None:
+        """Where somebody still reads the changed memory under another name, nothing is known of it any more."""
+        reason = f"changed in place through a view ({node.name})"
+        seen = list(self.program.nodes).index(node)
+        later = set(self.program.nodes[seen + 1 :])
+        base = [target, *_bases(target)][-1]
+        for other in self.program.nodes[:seen]:
+            if other is target or base not in (other, *_bases(other)) or later.isdisjoint(other.users):
+                continue
+            self.pin([self.env[other.name], self.env[node.name]], reason)
+            self.env[other.name] = _forgotten(self.env[other.name])
+
+    def _first_value(self, arguments: Any) -> Value | None:
+        for item in arguments:
+            if isinstance(item, Value):
+                return item
+        return None
+
+    def _note_mover(self, node: Node, before: Value | None, result: Any) -> None:
+        path = self.mover(node)
+        if not path or before is None or not isinstance(result, Value) or len(result.shape) < 2:
+            return
+        inputs, outputs = before.along(1), result.along(1)
+        if inputs is None or outputs is None:
+            return
+        first = self.analysis.movers.get(path, (inputs, outputs))[0]
+        self.analysis.movers[path] = (first, outputs)
+
+
+def _shares_memory(node: Node) -> bool:
+    """Whether what a node makes is a view of its first argument, or that argument changed in place."""
+    target = node.target
+    if target is operator.getitem:
+        return isinstance(node.args[0], Node) and _shares_memory(node.args[0])
+    return isinstance(target, torch._ops.OpOverload) and any(
+        argument.alias_info is not None for argument in target._schema.arguments
+    )
+
+
+def _bases(node: Node) -> list[Node]:
+    """What a tensor shares its memory with, one after the other, to the one that made the memory."""
+    bases: list[Node] = []
+    while _shares_memory(node) and node.args and isinstance(node.args[0], Node):
+        node = node.args[0]
+        bases.append(node)
+    return bases
+
+
+def _forgotten(value: Any) -> Any:
+    """A value (or list of values) of which no constant is known."""
+    if isinstance(value, list | tuple):
+        return [_forgotten(item) for item in value]
+    return Value(value.shape, value.labels, live(value.shape)) if isinstance(value, Value) else value

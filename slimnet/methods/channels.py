@@ -1,0 +1,84 @@
+"""Which channels and branches a soft filter method is told to keep or to close, by name and by number."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from slimnet.errors import ArgumentError
+from slimnet.graph.groups import ChannelGroup
+
+
+def checked_pairs(pairs: Any) -> Sequence[tuple[str, int]]:
+    """``widths`` as given, once every entry is a name with a whole number of at least 0.
+
+    Raises:
+        ArgumentError: if one is not.
+    """
+    for pair in pairs:
+        if not (
+            isinstance(pair, list | tuple)
+            and len(pair) == 2
+            and isinstance(pair[0], str)
+            and type(pair[1]) is int
+            and 0 <= pair[1] < 1 << 31
+        ):
+            raise ArgumentError(f"`widths` must be (group, channels) pairs, with a whole number of at least 0, got {pair!r}.")
+    return tuple((name, width) for name, width in pairs)
+
+
+def checked_names(names: Any) -> tuple[str, ...]:
+    """``branches`` as given, once they are different names.
+
+    Raises:
+        ArgumentError: if one is not a name, or stands twice.
+    """
+    found = () if isinstance(names, str) else tuple(names)
+    if isinstance(names, str) or not all(isinstance(name, str) and name for name in found) or len(set(found)) < len(found):
+        raise ArgumentError(f"`branches` must be different names of residual branches, got {names!r}.")
+    return found
+
+
+def named_branches(names: Sequence[str], groups: Sequence[ChannelGroup]) -> dict[str, ChannelGroup]:
+    """The branches of these names, in this order.
+
+    Raises:
+        ArgumentError: if a name is no branch.
+    """
+    known = {group.name: group for group in groups if group.is_branch}
+    for name in names:
+        if name not in known:
+            raise ArgumentError(
+                f"`branches` names {name!r}, which is no residual branch; there are: {', '.join(known) or 'none'}."
+            )
+    return {name: known[name] for name in names}
+
+
+def narrower(widths: Sequence[tuple[str, int]], groups: Sequence[ChannelGroup]) -> tuple[ChannelGroup, ...]:
+    """The groups that are to keep fewer channels than they have.
+
+    Raises:
+        ArgumentError: if a name is none of theirs, or a width more than there is.
+    """
+    wanted, sizes = dict(widths), {group.name: group.size for group in groups}
+    for name, width in wanted.items():
+        if name not in sizes:
+            raise ArgumentError(f"`widths` names {name!r}, which is no group that may be pruned; there are: {', '.join(sizes)}.")
+        if width > sizes[name]:
+            raise ArgumentError(f"the width of {name} must be from 0 to {sizes[name]}, got {width}.")
+    return tuple(group for group in groups if wanted.get(group.name, group.size) < group.size)
+
+
+def others(size: int, indices: Tensor) -> Tensor:
+    """(size,) bool: all channels but those at ``indices``."""
+    others = torch.ones(size, dtype=torch.bool)
+    others[indices] = False
+    return others
+
+
+def with_prefix(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """The entries whose names begin with ``prefix``, without it."""
+    return {name.removeprefix(prefix): tensor.cpu() for name, tensor in tensors.items() if name.startswith(prefix)}

@@ -1,0 +1,1 @@
+"""ONNX files, and the runtime that runs them: read within bounds, looked into, opened, run within a time limit."""
