@@ -26,7 +26,7 @@ from _results import without_paths, write_result
 from torch import nn
 
 import slimnet
-from slimnet.export.export_onnx import build
+from slimnet.export.exporter import build
 from slimnet.export.gate import Examples, check_onnx
 from slimnet.export.parity import ONNX_MODEL
 from slimnet.export.steps import Pace, _ir, optimise_graph

@@ -63,7 +63,7 @@ GATHERS = {"export": {"bundle"}}
 FACADES = {
     name: set(words.split())
     for name, words in {
-        "onnx": "export/embed.py export/export_onnx.py export/precision/_graph.py export/precision/_groups.py "
+        "onnx": "export/embed.py export/exporter.py export/precision/_graph.py export/precision/_groups.py "
         "export/precision/_quantise.py export/precision/_stem.py export/precision/_widths.py "
         "export/steps/_ir.py measure/costs/probe.py onnx/file.py onnx/flops.py onnx/metadata.py onnx/opset.py "
         "onnx/strip.py",

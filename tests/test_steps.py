@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 import slimnet
 from slimnet.errors import ArgumentError, ParityError
-from slimnet.export.export_onnx import build
+from slimnet.export.exporter import build
 from slimnet.export.gate import Examples, check_onnx
 from slimnet.export.parity import ONNX_MODEL, ParityReport
 from slimnet.export.steps import STEPS, Step, StepResult, optimise_graph

@@ -18,12 +18,12 @@ from slimnet.preprocess import check as check_preprocessing
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from slimnet.export.export_onnx import Exported
+    from slimnet.export.exporter import Exported
     from slimnet.export.gate import Examples
     from slimnet.export.steps import Mode
     from slimnet.measure.cost import Cost
 
-INFER = Path(__file__).with_name("_infer.py")
+INFER = Path(__file__).with_name("infer.py")
 
 
 @claims_folder(*manifest.ALL_FILES)
@@ -83,7 +83,7 @@ def write_bundle(
             preprocessing or inputs do not fit.
         ExportError: if a network cannot be exported; ParityError among them. Nothing is written.
     """
-    from slimnet.export.export_onnx import build
+    from slimnet.export.exporter import build
     from slimnet.export.gate import Examples
     from slimnet.measure.flops import count
 

@@ -11,7 +11,7 @@ from slimnet._lazy import lazy
 
 if TYPE_CHECKING:
     from slimnet.bundle import Bundle, PrecisionFile, bundle_schema, compact_bundle, read_bundle, write_bundle
-    from slimnet.export.export_onnx import export_onnx
+    from slimnet.export.exporter import export_onnx
     from slimnet.export.parity import ParityCheck, ParityReport, compare
     from slimnet.onnx.metadata import onnx_labels, onnx_statistics
 
@@ -39,7 +39,7 @@ _HOME = {
     "bundle_schema": "slimnet.bundle.schema",
     "onnx_labels": "slimnet.onnx.metadata",
     "onnx_statistics": "slimnet.onnx.metadata",
-    "export_onnx": "slimnet.export.export_onnx",
+    "export_onnx": "slimnet.export.exporter",
     "ParityCheck": "slimnet.export.parity",
     "ParityReport": "slimnet.export.parity",
     "compare": "slimnet.export.parity",
