@@ -21,7 +21,6 @@ from PIL import Image
 from safetensors.torch import load_file, save
 
 from slimnet.errors import ArgumentError, FileFormatError, SlimnetWarning, WriteError
-from slimnet.files import _DTYPES as DTYPES
 from slimnet.files import (
     append_line,
     atomic_file,
@@ -34,6 +33,7 @@ from slimnet.files import (
     write_tensors,
     writing,
 )
+from slimnet.files.content import _DTYPES as DTYPES
 
 OURS = ("model", "note")
 
