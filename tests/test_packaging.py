@@ -16,45 +16,22 @@ import pytest
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "slimnet"
 
-# part of slimnet → the parts that it may import beside itself (docs/architecture.md)
-ARROWS = {
-    name: set(words.split())
-    for name, words in {
-        "_clean": "",
-        "_lazy": "",
-        "_modes": "",
-        "progress": "",
-        "errors": "_clean",
-        "_foreign": "errors",
-        "_json": "errors",
-        "limits": "errors",
-        "preprocess": "errors",
-        "ready": "errors",
-        "schedules": "errors",
-        "files": "_json errors",
-        "graph": "_foreign _modes errors",
-        "onnx": "_foreign _json errors limits",
-        "data": "_json errors files preprocess",
-        "masks": "errors graph",
-        "measure": "_foreign _json _lazy _modes errors files limits onnx",
-        "models": "_foreign errors files",
-        "report": "_clean _json errors files",
-        "surgery": "_foreign _json errors graph",
-        "criteria": "_modes errors graph masks",
-        "evaluation": "_foreign _modes data errors measure",
-        "export": "_foreign _lazy errors files measure onnx",
-        "allocation": "_foreign criteria errors export files graph measure onnx progress surgery",
-        "bundle": "_json _lazy errors export files measure onnx preprocess",
-        "methods": "criteria errors graph masks schedules",
-        "predict": "_lazy bundle errors export files measure preprocess",
-        "training": "_clean _foreign _json _modes allocation criteria data errors evaluation files graph masks measure "
-        "methods models progress surgery",
-        "web": "bundle errors export files measure preprocess progress",
-        "recipes": "errors training",
-        "commands": "_lazy _modes allocation bundle criteria data errors evaluation export files graph measure methods "
-        "models onnx preprocess progress ready recipes report surgery training",
-    }.items()
-}
+MAP = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+
+
+def block(name: str) -> list[str]:
+    """The lines of the map between two marks."""
+    return MAP.partition(f"<!-- {name}:begin -->\n")[2].partition(f"\n<!-- {name}:end -->")[0].splitlines()
+
+
+def arrows(rows: list[str]) -> dict[str, set[str]]:
+    """Room → the rooms that it may import, from the map's table."""
+    cells = [[cell.strip() for cell in row.strip("|").split(" | ")] for row in rows[2:]]
+    return {room.strip("` "): set(others.removesuffix(" |").split()) - {"–"} for room, _, others in cells}
+
+
+ARROWS = arrows(block("rooms"))
+LAYERS = [line.split(" · ") for line in map(str.strip, block("layers"))]
 
 GATHERS = {"export": {"bundle"}}
 """What the public names of a part's ``__init__`` are gathered from beside it: `slimnet.export` keeps the names of the bundle."""
@@ -121,11 +98,19 @@ def test_arrows_point_one_way(name: str) -> None:
     assert {(path, other) for path, other in found if other not in allowed[path]} == set()
 
 
-def test_arrows_make_no_circle() -> None:
-    left = {name: set(others) for name, others in ARROWS.items()}
-    while ready := {name for name, others in left.items() if not others}:
-        left = {name: others - ready for name, others in left.items() if name not in ready}
-    assert left == {}
+def test_arrows_point_down() -> None:
+    """In the map's picture, to lower lines alone."""
+    line = {name: number for number, names in enumerate(LAYERS) for name in names}
+    assert line.keys() == ARROWS.keys()
+    assert [(name, other) for name, others in ARROWS.items() for other in others if line[other] <= line[name]] == []
+
+
+@pytest.mark.parametrize("name", sorted(ARROWS))
+def test_arrows_are_used(name: str) -> None:
+    """What the map lets a room import is imported somewhere in it."""
+    found = {dotted.split(".")[1] for path in modules() if part(path) == name for dotted in imported(path)
+             if dotted.startswith("slimnet.")}  # fmt: skip
+    assert ARROWS[name] <= found
 
 
 def test_modules_make_no_circle() -> None:
