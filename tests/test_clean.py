@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import slimnet
+from command import slimnet_cli
 from slimnet._foreign import no_output
 from slimnet.errors import ArgumentError, FileFormatError, SlimnetError, SlimnetWarning, WriteError
 from slimnet_cli._clean import clean, shown_json
@@ -39,6 +40,24 @@ def test_lines_and_tables_are_clean(capsys: pytest.CaptureFixture[str]) -> None:
     out, err = capsys.readouterr()
     assert "\x1b" not in out + err
     assert len(out.splitlines()) == 3 and len(err.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("evaluate", "a", "{}"),
+        ("predict", "--{}"),
+        ("{}",),
+        ("predict", "a", "b", "--top", "{}"),
+        ("train", "--out", "x", "--model", "y", "--set", "{}"),
+    ],
+    ids=" ".join,
+)
+def test_what_a_pattern_of_names_found_is_shown_in_errors_of_usage(arguments: tuple[str, ...]) -> None:
+    done = slimnet_cli(*(argument.format("x\x9b31m\x1b[2J\nforged\u202e") for argument in arguments))
+    assert done.status == 2
+    assert "x\\x9b31m\\x1b[2J\\nforged\\u202e" in done.err
+    assert all(line.isprintable() for line in done.err.split("\n"))
 
 
 @pytest.mark.parametrize("text", ["plain é 日本", "\x1b[31m\x9b0m\x7f", '\u202e\u2028\n\t"', "\U000e0001 tag"])
