@@ -286,6 +286,8 @@ def test_lists_have_an_end(kind: str, path: tuple[str | int, ...], item: Any, mo
 
 
 COMPACT = {"precisions": {"int8": WHOLE["bundle"]["precisions"]["int8"]}, "compact": True}
+FP32 = WHOLE["bundle"]["precisions"]["fp32"]
+RGB = {name: rule for name, rule in WHOLE["bundle"]["preprocessing"].items() if name != "grey"} | {"channels": 3, "color": "rgb"}
 BUNDLES: dict[str, tuple[dict[str, Any], bool]] = {
     "compact": (COMPACT, True),
     "compact: false": ({**COMPACT, "compact": False}, False),
@@ -293,6 +295,16 @@ BUNDLES: dict[str, tuple[dict[str, Any], bool]] = {
     "whole, without fp32": ({"precisions": COMPACT["precisions"]}, False),
     "whole, without its dense network": ({"files": {"config.json": {"bytes": 5, "sha256": "0" * 64}}}, False),
     "grey, of three channels": ({"preprocessing": {**WHOLE["bundle"]["preprocessing"], "channels": 3}}, False),
+    "compact, with pictures": ({**COMPACT, "embedded": WHOLE["bundle"]["embedded"]}, False),
+    "compact, without a network": ({"compact": True, "precisions": {}}, False),
+    "fp16 in a file of another name": ({"precisions": {**WHOLE["bundle"]["precisions"], "fp16": FP32}}, False),
+    "a negative size": ({"inputs": [{"name": "x", "dtype": "float32", "shape": [-1]}]}, False),
+    "a size of 2^31": ({"inputs": [{"name": "x", "dtype": "float32", "shape": [1 << 31]}]}, False),
+    "colours": ({"preprocessing": RGB}, True),
+    "colours, of one channel": ({"preprocessing": {**RGB, "channels": 1}}, False),
+    "colours, with weights of grey": ({"preprocessing": {**RGB, "grey": WHOLE["bundle"]["preprocessing"]["grey"]}}, False),
+    "no known colours": ({"preprocessing": {**RGB, "color": "bgr"}}, False),
+    "grey, as colours": ({"preprocessing": {**WHOLE["bundle"]["preprocessing"], "color": "rgb"}}, False),
     "a file of another folder": ({"files": {**WHOLE["bundle"]["files"], "../x": {"bytes": 5, "sha256": "0" * 64}}}, False),
 }
 
