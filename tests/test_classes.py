@@ -50,7 +50,7 @@ SAME = [  # the network's names, the data's, where the data's stand, what the no
     (FERPLUS_CLASSES, FER2013_CLASSES, (4, 5, 6, 1, 3, 2, 0), "data has no images of contempt, which net knows"),
     (("angry", "happy"), ("anger", "happiness"), (0, 1), "matched with those of net by name (angry = anger, happy = happiness)"),
     (("automobile", "cat"), ("cat", "car"), (1, 0), "(automobile = car)"),
-    (("ﬁsh", "b"), ("b", "fish"), (1, 0), "in another order"),  # a ligature
+    (("x²", "b"), ("b", "X2"), (1, 0), "in another order"),  # the same character in another form
 ]
 OTHER = [
     (("a", "b"), ("a", "c")),

@@ -424,6 +424,15 @@ def test_another_number_of_classes_than_there_are_labels(bundle: Bundle, here: P
     assert "model.onnx gives 3 classes, there are 4 labels." in done.err
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_one_logit_that_is_no_number(value: float, bundle: Bundle, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    TOP.save("x.png")
+    monkeypatch.setattr(Classifier, "run", lambda self, inputs: np.array([[0, 1, value, 2]], np.float32))
+    done = predict(bundle.path, "x.png")
+    assert (done.status, done.out) == (1, "")
+    assert done.err == "slimnet: error: x.png cannot be classified: the network gives NaN or infinity for it.\n"
+
+
 DAMAGE: list[tuple[dict[str, Any], str]] = [
     ({"labels": ["a", "b"]}, r"model.json has 2 labels, the network gives \['batch', 4\]"),
     ({"labels": None}, "model.json: `labels` must be a list, got null"),
