@@ -71,6 +71,9 @@ def test_no_file_and_no_plain_file(tmp_path: Path) -> None:
             read_json(path)
     with pytest.raises(FileFormatError, match="/dev/zero is not readable JSON: it is no plain file"):
         read_json(Path("/dev/zero"))
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(FileFormatError, match="pipe is not readable JSON: it is no plain file"):
+        read_json(tmp_path / "pipe")
     with pytest.raises(FileFormatError, match="embedded null byte"):
         read_json(tmp_path / "a\0b")
 
@@ -254,7 +257,10 @@ REFUSED: list[tuple[str, Any, str, Any, str]] = [
 
 
 @pytest.mark.parametrize(("kind", "good", "path", "to", "wanted"), REFUSED)
-def test_a_schema_refuses(kind: str, good: Any, path: str, to: Any, wanted: str) -> None:
+def test_a_schema_refuses(kind: str, good: Any, path: str, to: Any, wanted: str, tmp_path: Path) -> None:
     check(good, kind, "x.json")
     with pytest.raises(FileFormatError, match=f"^x.json: {wanted}"):
         check(changed(good, path, to), kind, "x.json")
+    write_json(tmp_path / "x.json", changed(good, path, to))
+    with pytest.raises(FileFormatError, match=f"x.json: {wanted}"):
+        read_json(tmp_path / "x.json", kind)
