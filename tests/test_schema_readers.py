@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from collections.abc import Callable
@@ -46,6 +47,16 @@ def bundle(folder: Path, value: Any) -> None:
     (folder / "model.json").write_bytes(sealed({**model, "labels": value["labels"]}))
 
 
+def compact(folder: Path, value: Any) -> None:
+    """A bundle of one network: nothing builds it from its config.json."""
+    shutil.copytree(ready_bundle("expressions"), folder, dirs_exist_ok=True)
+    model = json.loads((folder / "model.json").read_text(encoding="utf-8"))
+    write_json(folder / "config.json", value)
+    data = (folder / "config.json").read_bytes()
+    model["files"]["config.json"] = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    (folder / "model.json").write_bytes(sealed(model))
+
+
 def header(folder: Path, value: Any) -> None:
     write_tensors(folder / "c.safetensors", {}, metadata={"state": json.dumps(value)})
 
@@ -56,6 +67,7 @@ READERS: dict[str, Row] = {
     "load_slim": (*NETWORK, load_slim, TRUE),
     "load_dense_shape": (*NETWORK, load_dense_shape, TRUE),
     "evaluate": (*NETWORK, evaluate_any, TRUE),
+    "evaluate, of a compact bundle": ("network", ("num_classes",), True, compact, evaluate_any, TRUE),
     "bundle": ("bundle", ("labels",), [1], bundle, read_bundle, r"model.json: `labels\[0\]` must be a text, got 1"),
     "report": ("report", ("accuracy", "count"), -1, named("report.json"), read_report, "`accuracy.count` must be at least 0"),
     "run": ("run", ("data", "train"), -1, named("config.json"), read_record, "config.json: `data.train` must be at least 0"),
