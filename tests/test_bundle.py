@@ -561,7 +561,6 @@ def test_infer_says_in_one_line_that_the_network_fails(plain, tmp_path, message)
     assert done.stderr.startswith(f"infer.py: {folder / 'model.onnx'} {message}")
 
 
-@pytest.mark.slow
 def test_infer_gives_no_answer_of_nan(plain, tmp_path):
     folder = shutil.copytree(plain.path, tmp_path / "b")
     proto = onnx.load(folder / "model.onnx")
@@ -592,6 +591,7 @@ def test_infer_shows_what_a_terminal_would_obey(plain, tmp_path):
     assert not any(character in done.stdout + done.stderr for character in "\x1b\x9b\u202e")
 
 
+@pytest.mark.slow
 def test_infer_in_an_environment_of_its_own(plain, tmp_path):
     """numpy, pillow and onnxruntime in a fresh virtual environment: needs the package registry."""
     folder = tmp_path / "pictures"

@@ -58,6 +58,7 @@ def test_what_is_within_bounds_is_read(tmp_path: Path) -> None:
     assert read_json(tmp_path / "x.json") == deep
     assert decode(json.dumps(deep), "x") == deep
     assert decode("[" * 64 + "]" * 64, "x")[0][0] != []
+    assert decode("[[]," + "[" * 63 + "]" * 64, "x")[0] == []
     quoted = {"a": '"' + 100 * "[", "b": "\\" + 100 * "{"}
     assert decode(json.dumps(quoted), "x") == quoted
     assert decode(f"[{'1' * 40}, 0.{'1' * 38}]", "x") == [int("1" * 40), float(f"0.{'1' * 38}")]
