@@ -564,8 +564,8 @@ def test_infer_says_in_one_line_that_the_network_fails(plain, tmp_path, message)
 def test_infer_gives_no_answer_of_nan(plain, tmp_path):
     folder = shutil.copytree(plain.path, tmp_path / "b")
     proto = onnx.load(folder / "model.onnx")
-    proto.graph.node[-1].output[0] = "logits"
-    proto.graph.node.append(onnx.helper.make_node("Sqrt", ["logits"], [proto.graph.output[0].name]))  # NaN of what is negative
+    proto.graph.node[-1].output[0] = "own"
+    proto.graph.node.append(onnx.helper.make_node("Sqrt", ["own"], [proto.graph.output[0].name]))  # NaN of what is negative
     onnx.save(proto, folder / "model.onnx")
     Image.new("RGB", (9, 9)).save(tmp_path / "c.png")
     done = infer(folder, tmp_path / "c.png", cwd=tmp_path)

@@ -16,6 +16,7 @@ import slimnet_cli.predict
 from command import slimnet_cli as run_command
 from slimnet._foreign import no_output
 from slimnet.errors import ArgumentError, FileFormatError, SlimnetError, SlimnetWarning, WriteError
+from slimnet_cli._app import _explain
 from slimnet_cli._clean import clean, shown_json
 from slimnet_cli._emit import emit_json, emit_table, say
 
@@ -75,6 +76,14 @@ def test_printed_json_is_shown(emit: Callable[[dict[str, str]], None], capsys: p
     out, _ = capsys.readouterr()
     assert json.loads(out) == {"label": "\x9b31m\u202e é"}
     assert "\\u009b31m\\u202e é" in out
+
+
+@pytest.mark.parametrize("kind", [OSError, MemoryError])
+def test_an_error_of_the_system_is_one_line(kind: type[Exception], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(kind) as raised:
+        raise kind("x\x9b31m\x1b\nforged")
+    assert _explain(raised.value) == 1
+    assert capsys.readouterr().err == f"slimnet: error: {kind.__name__}: x\\x9b31m\\x1b forged\n"
 
 
 @pytest.mark.parametrize("kind", [SlimnetError, ArgumentError, FileFormatError, WriteError, SlimnetWarning])

@@ -196,7 +196,15 @@ def test_a_wrong_type_is_never_a_traceback(kind: str, junk: Any) -> None:
         *[("epochs", value) for value in (True, 1.0, "3", 10**15)],
         *[("lr", value) for value in (True, "1", 10**400)],
         *[("image_size", value) for value in (True, 10**6)],
-        *[("decay_norm", 1), ("optimizer", ["sgd"]), ("normalise", {}), ("num_workers", 10**9), ("target_threads", 10**20)],
+        ("channels_last", 1),
+        *[
+            ("decay_norm", 1),
+            ("optimizer", ["sgd"]),
+            ("channels_last", 1),
+            ("normalise", {}),
+            ("num_workers", 10**9),
+            ("target_threads", 10**20),
+        ],
         *[("milestones", 5), ("milestones", [True]), ("augment", {"flip": "x"}), ("model", 5), ("device", {}), ("init", [])],
     ],
 )

@@ -431,6 +431,9 @@ def test_one_logit_that_is_no_number(value: float, bundle: Bundle, here: Path, m
     done = predict(bundle.path, "x.png")
     assert (done.status, done.out) == (1, "")
     assert done.err == "slimnet: error: x.png cannot be classified: the network gives NaN or infinity for it.\n"
+    TOP.save("x\x1b[31m.png")
+    done = predict(bundle.path, "x.png", "x\x1b[31m.png", "--batch", "1")
+    assert done.err.splitlines()[1] == ("slimnet: x\\x1b[31m.png cannot be classified: the network gives NaN or infinity for it.")
 
 
 DAMAGE: list[tuple[dict[str, Any], str]] = [

@@ -7,18 +7,24 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+import onnx
 import pytest
+import torch
 
 from schema_cases import WHOLE, changed
+from slimnet import preprocess
 from slimnet.bundle.check import read_report
 from slimnet.bundle.seal import sealed
 from slimnet.commands import evaluate_any
 from slimnet.commands.rebuild import load_dense_shape, load_slim
-from slimnet.errors import FileFormatError
-from slimnet.export import read_bundle
+from slimnet.data._cache import read_copy, write_copy
+from slimnet.errors import ArgumentError, FileFormatError
+from slimnet.export import onnx_statistics, read_bundle
 from slimnet.files import write_json, write_tensors
+from slimnet.measure.costs import Target
+from slimnet.measure.costs.store import _crc, read_entries
 from slimnet.ready import ready_bundle
 from slimnet.training.checkpoint import _values
 from slimnet.training.metrics import read_lines, read_metrics
@@ -110,3 +116,52 @@ def test_a_reader_holds_its_file_against_its_schema(reader: str, tmp_path: Path)
     write(tmp_path, changed(WHOLE[kind], path, to))
     with pytest.raises(FileFormatError, match=message):
         read(tmp_path)
+
+
+class Anywhere:
+    """Stands for a target of measured times."""
+
+    def as_dict(self) -> dict[str, Any]:
+        return {}
+
+
+@pytest.mark.parametrize(
+    ("path", "to"), [(("entries",), []), (("target",), None), (("format",), "slimnet-costs/1"), ((), {"x": 1})]
+)
+def test_a_wrong_table_of_times_holds_nothing(path: tuple[str | int, ...], to: Any, tmp_path: Path) -> None:
+    write_json(tmp_path / "costs.json", changed(WHOLE["costs"], path, to))
+    assert read_entries(tmp_path / "costs.json", cast(Target, Anywhere())) == ({}, 1)
+
+
+@pytest.mark.parametrize("value", ["1", True, -1, None, 1e13])
+def test_a_wrong_time_is_left_out_whatever_its_checksum(value: Any, tmp_path: Path) -> None:
+    entries = {"a": {"value": value, "crc": _crc("a", value)}, "b": {"value": 1.5, "crc": _crc("b", 1.5)}}
+    write_json(tmp_path / "costs.json", {**WHOLE["costs"], "entries": entries})
+    assert read_entries(tmp_path / "costs.json", cast(Target, Anywhere())) == ({"b": 1.5}, 1)
+
+
+@pytest.mark.parametrize("about", [{"bad": [1]}, {"bad_count": -1}, {"bad_count": "1"}])
+def test_a_copy_that_says_something_else_of_itself_is_none(about: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "x.csv").touch()
+    write_copy(tmp_path / "x.csv", "key", {"a": torch.zeros(2)}, {"bad": ["line 3"], "bad_count": 1})
+    assert read_copy(tmp_path / "x.csv", "key") is not None
+    write_copy(tmp_path / "x.csv", "key", {"a": torch.zeros(2)}, about)
+    assert read_copy(tmp_path / "x.csv", "key") is None
+
+
+@pytest.mark.parametrize(
+    "rule", [[], {}, {"mean": [0.5]}, {"mean": 0.5, "std": [1]}, {"mean": ["x"], "std": [1]}, {"mean": [True], "std": [1]}]
+)
+def test_statistics_in_the_metadata_of_a_file_are_numbers(rule: Any, tmp_path: Path) -> None:
+    proto = onnx.load(Path(ready_bundle("expressions")) / "model.int8.onnx")
+    onnx.helper.set_model_props(proto, {"slimnet.preprocessing": json.dumps(rule)})
+    onnx.save(proto, tmp_path / "x.onnx")
+    with pytest.raises(FileFormatError, match=r"`slimnet\.preprocessing` in its metadata must hold lists of numbers"):
+        onnx_statistics(tmp_path / "x.onnx")
+
+
+def test_channels_are_a_number_not_true() -> None:
+    rule = WHOLE["bundle"]["preprocessing"]
+    preprocess.check(rule)
+    with pytest.raises(ArgumentError, match=r"`channels` of `preprocessing` must be 1 .* got True"):
+        preprocess.check({**rule, "channels": True})
