@@ -40,12 +40,9 @@ GATHERS = {"export": {"bundle"}}
 FACADES = {
     name: set(words.split())
     for name, words in {
-        "onnx": "export/embed.py export/exporter.py export/precision/_graph.py export/precision/_groups.py "
-        "export/precision/_quantise.py export/precision/_stem.py export/precision/_widths.py "
-        "export/steps/_ir.py measure/costs/probe.py onnx/file.py onnx/flops.py onnx/metadata.py onnx/opset.py "
-        "onnx/strip.py",
-        "onnxruntime": "bundle/infer.py export/precision/_half.py export/precision/_quantise.py measure/machine.py "
-        "measure/sessions.py onnx/providers.py onnx/session.py",
+        "onnx": "onnx/build.py onnx/convert.py onnx/embed.py onnx/file.py onnx/flops.py onnx/graph.py onnx/metadata.py "
+        "onnx/opset.py onnx/write.py",
+        "onnxruntime": "bundle/infer.py measure/machine.py measure/sessions.py onnx/convert.py onnx/providers.py onnx/session.py",
         "PIL": "bundle/infer.py data/images.py predict/annotate.py predict/decode.py predict/faces.py "
         "predict/outputs.py predict/predictor.py predict/sources.py predict/video.py preprocess.py",
         "torchvision": "data/sets/cifar.py models/_torchvision.py training/objective.py",
@@ -54,7 +51,7 @@ FACADES = {
         "torch_pruning": "graph/dependency.py",
         "pickle": "models/weights.py",  # the name of torch's error; nothing is unpickled
         "sklearn": "data/sets/digits.py",
-        "onnxscript": "export/steps/_ir.py",
+        "onnxscript": "onnx/graph.py",
         "jsonschema": "_json/check.py",
         "cv2": "predict/_cv.py",
         "matplotlib": "report/_figure.py",
