@@ -42,11 +42,10 @@ FACADES = {
     for name, words in {
         "onnx": "onnx/build.py onnx/convert.py onnx/embed.py onnx/file.py onnx/flops.py onnx/graph.py onnx/metadata.py "
         "onnx/opset.py onnx/write.py",
-        "onnxruntime": "bundle/infer.py measure/machine.py measure/sessions.py onnx/convert.py onnx/providers.py onnx/session.py",
-        "PIL": "bundle/infer.py data/images.py predict/annotate.py predict/decode.py predict/faces.py "
-        "predict/outputs.py predict/predictor.py predict/sources.py predict/video.py preprocess.py",
-        "torchvision": "data/sets/cifar.py models/_torchvision.py training/objective.py",
-        "safetensors": "files/content.py training/checkpoint.py",
+        "onnxruntime": "bundle/infer.py onnx/convert.py onnx/providers.py onnx/session.py",
+        "PIL": "bundle/infer.py pictures/canvas.py pictures/picture.py",
+        "torchvision": "_torchvision.py",
+        "safetensors": "files/content.py",
         "filelock": "files/locks.py",
         "torch_pruning": "graph/dependency.py",
         "pickle": "models/weights.py",  # the name of torch's error; nothing is unpickled
