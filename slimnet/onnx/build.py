@@ -38,10 +38,11 @@ def network(
         name: of the graph.
         ir_version: of the file; default: onnx's newest.
     """
-    ends = [
-        [helper.make_tensor_value_info(key, TensorProto.FLOAT, shape) for key, shape in one.items()] for one in (inputs, outputs)
-    ]
     given = [numpy_helper.from_array(array, key) for key, array in constants.items()]
-    graph = helper.make_graph(nodes, name, *ends, given)
+    graph = helper.make_graph(nodes, name, _ends(inputs), _ends(outputs), given)
     more = {} if ir_version is None else {"ir_version": ir_version}
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], **more)
+
+
+def _ends(shapes: Mapping[str, Shape]) -> list[onnx.ValueInfoProto]:
+    return [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in shapes.items()]

@@ -74,7 +74,7 @@ class Groups:
         if node.op_type == "Gemm":
             self._fixed.add(node.outputs[0])
             return []
-        rows, columns = (ir.shape(node.inputs[1]) or [])[:2]
+        rows, columns = ir.known(node.inputs[1]).shape[:2]
         if ir.attribute(node, "group", 1) > 1:
             self._join(node.inputs[0], node.outputs[0])
             self._depthwise.add(node.outputs[0])
@@ -101,9 +101,9 @@ def _is_layer(node: Node) -> bool:
     if not all(ir.stored(value) is not None and len(value.uses()) == 1 for value in node.inputs[1:]):
         return False
     if node.op_type == "Conv":
-        groups, shape = ir.attribute(node, "group", 1), ir.shape(node.inputs[1]) or []
-        return groups == 1 or shape[:2] == [groups, 1]
-    return node.op_type == "Gemm" and ir.attribute(node, "transB", 0) == 1 and ir.attribute(node, "transA", 0) == 0
+        groups, shape = ir.attribute(node, "group", 1), ir.known(node.inputs[1]).shape
+        return bool(groups == 1 or shape[:2] == (groups, 1))
+    return bool(node.op_type == "Gemm" and ir.attribute(node, "transB", 0) == 1 and ir.attribute(node, "transA", 0) == 0)
 
 
 def _is_flat(node: Node) -> bool:
