@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -559,6 +560,36 @@ def test_infer_says_in_one_line_that_the_network_fails(plain, tmp_path, message)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.splitlines()[:-1] == [line for line in done.stderr.splitlines() if message in line]
     assert done.stderr.startswith(f"infer.py: {folder / 'model.onnx'} {message}")
+
+
+def test_infer_gives_no_answer_of_nan(plain, tmp_path):
+    folder = shutil.copytree(plain.path, tmp_path / "b")
+    proto = onnx.load(folder / "model.onnx")
+    proto.graph.node[-1].output[0] = "logits"
+    proto.graph.node.append(onnx.helper.make_node("Sqrt", ["logits"], [proto.graph.output[0].name]))  # NaN of what is negative
+    onnx.save(proto, folder / "model.onnx")
+    Image.new("RGB", (9, 9)).save(tmp_path / "c.png")
+    done = infer(folder, tmp_path / "c.png", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.splitlines()[0] == (
+        f"infer.py: {tmp_path / 'c.png'} cannot be classified: the network gives NaN or infinity for it"
+    )
+
+
+def test_infer_shows_what_a_terminal_would_obey(plain, tmp_path):
+    folder = shutil.copytree(plain.path, tmp_path / "b")
+    model = json.loads((folder / "model.json").read_text())
+    model["labels"] = [f"{label}\x1b[31m\x9b\nforged\u202e é 日本" for label in model["labels"]]
+    (folder / "model.json").write_text(json.dumps(model))
+    names = [os.fsdecode(name) for name in (b"new\nline.png", b"red\x1b[31m.png", b"\xff.png", b"bad\x1b.png")]
+    for name in names[:-1]:
+        Image.new("RGB", (9, 9)).save(tmp_path / name)
+    done = infer(folder, *names, cwd=tmp_path)
+    assert done.returncode == 1
+    assert [line.split("\t")[0] for line in done.stdout.splitlines()] == ["new\\nline.png", "red\\x1b[31m.png", "\\udcff.png"]
+    assert done.stdout.count("\\x1b[31m\\x9b\\nforged\\u202e é 日本 0.") == 9
+    assert "bad\\x1b.png cannot be read as an image" in done.stderr
+    assert not any(character in done.stdout + done.stderr for character in "\x1b\x9b\u202e")
 
 
 @pytest.mark.slow

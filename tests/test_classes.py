@@ -20,7 +20,7 @@ from slimnet.commands.calibration import calibrate
 from slimnet.data import FERPLUS_CLASSES, Dataset, Split, load_data, match_classes, match_count, recorded_classes
 from slimnet.data.classes import sorted_classes
 from slimnet.data.sets.fer2013 import CLASSES as FER2013_CLASSES
-from slimnet.errors import DataError, ModelError
+from slimnet.errors import DataError, FileFormatError, ModelError
 from slimnet.models import build_model, load_weights
 from slimnet.training import Run, TrainConfig, train
 from slimnet.training.heads import order_head, permute_head
@@ -50,6 +50,7 @@ SAME = [  # the network's names, the data's, where the data's stand, what the no
     (FERPLUS_CLASSES, FER2013_CLASSES, (4, 5, 6, 1, 3, 2, 0), "data has no images of contempt, which net knows"),
     (("angry", "happy"), ("anger", "happiness"), (0, 1), "matched with those of net by name (angry = anger, happy = happiness)"),
     (("automobile", "cat"), ("cat", "car"), (1, 0), "(automobile = car)"),
+    (("x²", "b"), ("b", "X2"), (1, 0), "in another order"),  # the same character in another form
 ]
 OTHER = [
     (("a", "b"), ("a", "c")),
@@ -58,6 +59,8 @@ OTHER = [
     (FER2013_CLASSES, FERPLUS_CLASSES),
     (("normal", "pneumonia"), ("neutral", "pneumonia")),  # synonyms of another kind of data
     (("angry", "happy"), ("anger", "angry")),
+    (("Cat", "cat"), ("CAT", "dog")),
+    (("Cat", "cat", "dog"), ("dog", "CAT")),  # it could be either
 ]
 
 
@@ -202,6 +205,23 @@ def test_an_onnx_file_without_names(bundle: Path, data: Path, tmp_path: Path) ->
         evaluate_any(tmp_path / "bare.onnx", data="folder", data_dir=str(pictures(tmp_path / "two", leave_out="happy")))
 
 
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        ([*NAMES, "sad"], r"x\.onnx has 3 outputs, and names 4 classes"),
+        ([*NAMES[:2], 1], "`slimnet.labels` in its metadata must be a list of names"),
+        ({"0": "angry"}, "`slimnet.labels` in its metadata must be a list of names"),
+        ([], "`slimnet.labels` in its metadata must be a list of names"),
+    ],
+)
+def test_an_onnx_file_of_wrong_names(labels: object, message: str, bundle: Path, data: Path, tmp_path: Path) -> None:
+    proto = onnx.load(bundle / "model.onnx")
+    onnx.helper.set_model_props(proto, {"slimnet.labels": json.dumps(labels)})
+    onnx.save(proto, tmp_path / "x.onnx")
+    with pytest.raises(FileFormatError, match=message):
+        evaluate_any(tmp_path / "x.onnx", data="folder", data_dir=str(data))
+
+
 def test_export_and_calibration_go_by_name(run: Run, bundle: Path, renamed: Path, tmp_path: Path) -> None:
     said: list[str] = []
     made = export_run(
@@ -219,13 +239,21 @@ def test_export_and_calibration_go_by_name(run: Run, bundle: Path, renamed: Path
     assert sum("another order" in line for line in said) == 1
 
 
-def test_a_run_keeps_its_order_mean_and_deviation(run: Run, renamed: Path, others: Path) -> None:
+def labels_of(split: Split) -> dict[bytes, int]:
+    images = split.take(torch.arange(len(split)))
+    return {image.numpy().tobytes(): int(label) for image, label in zip(images, split.labels, strict=True)}
+
+
+def test_a_run_keeps_its_order_mean_and_deviation(run: Run, renamed: Path, others: Path, tmp_path: Path) -> None:
     found = run.dataset(data_dir=renamed)
     own = run.dataset()
     assert (found.classes, found.mean, found.std) == (NAMES, run.mean, run.std)
-    assert all(
-        torch.equal(getattr(found, name).labels.sort()[0], getattr(own, name).labels.sort()[0]) for name in ("train", "val")
-    )
+    for name in ("train", "val", "test"):  # the same picture has the same label
+        assert labels_of(getattr(found, name)) == labels_of(getattr(own, name)), name
+    assert as_recorded(own, {**run.data, "mean": [0.1], "std": [0.7]}, who="it").mean == (0.1,)
+    assert as_recorded(own, {**run.data, "mean": [0.1], "std": [0.7]}, who="it").std == (0.7,)
+    with pytest.raises(DataError, match="angry, happy, neutral; folder has angry, neutral: the data has changed"):
+        run.dataset(data_dir=pictures(tmp_path, leave_out="happy"))
     with pytest.raises(DataError, match="my neutral: the data has changed since it was trained"):
         run.dataset(data_dir=others)
     with pytest.raises(DataError, match="was trained on images of 3 channels, those of folder have 1"):
@@ -293,6 +321,9 @@ def test_first_weights_for_other_classes(run: Run, others: Path, tmp_path: Path)
     weights, example = run.path / "model.safetensors", run.example_input()
     with pytest.raises(DataError, match=r"take the file out of its run, .*, to start from it nonetheless"):
         order_head(run.load_model(), weights, ("x", "y", "z"), example, whose="data")
+    said: list[str] = []
+    order_head(run.load_model(), weights, ("Happiness", "NORMAL", "anger"), example, whose="data", say=said.append)
+    assert "data has the classes of the network in" in said[0] and "another order" in said[0]
     with pytest.raises(DataError, match="my happy"):
         train(out=tmp_path / "run", init=str(weights), data_dir=str(others), **SETTINGS)
     assert not (tmp_path / "run").exists()
@@ -325,7 +356,9 @@ def test_heads_are_reordered_exactly_or_not_at_all() -> None:
 def test_a_dense_baseline_in_another_order(run: Run, bundle: Path, renamed: Path, others: Path, tmp_path: Path) -> None:
     dense = SETTINGS | {"epochs": 2, "method": run.method.__class__.from_dict({"name": "dense"})}
     other = train(out=tmp_path / "dense", data_dir=str(renamed), **dense)
-    made = export_run(run.path, tmp_path / "bundle", dense=other.path)
+    said: list[str] = []
+    made = export_run(run.path, tmp_path / "bundle", dense=other.path, say=said.append)
+    assert any(f"{run.path} has the classes of {other.path} in another order" in line for line in said)
     assert made.report["accuracy"]["dense"] == other.result["test_accuracy"]
     wrong = train(out=tmp_path / "wrong", data_dir=str(others), **dense | {"epochs": 1})
     with pytest.raises(DataError, match=r"my angry, my happy, my neutral; .*: give a dense run of the same"):
@@ -364,8 +397,22 @@ def test_names_stay_with_pruned_weights(run: Run, tmp_path: Path) -> None:
     assert done.status == 0, done.err
     assert recorded_classes(tmp_path / "p" / "model.safetensors") == NAMES
     assert recorded_classes(tmp_path / "elsewhere.pth") is None
-    (tmp_path / "config.json").write_text('{"data": "imagenet", "classes": {"a": 1}}')  # of somebody else
-    assert recorded_classes(tmp_path / "elsewhere.pth") is None
+    for odd in ('{"a": 1}', '["a", 1]', "[]", '"ab"'):  # of somebody else
+        (tmp_path / "config.json").write_text(f'{{"data": "imagenet", "classes": {odd}}}')
+        assert recorded_classes(tmp_path / "elsewhere.pth") is None
+
+
+def test_pruned_and_cut_weights_are_asked_by_name(run: Run, data: Path, renamed: Path, tmp_path: Path) -> None:
+    network = ("--model", "resnet8", "--image-size", 9)
+    taylor = ("--criterion", "taylor", "--rate", 0.3, "--data", "folder", "--data-dir", renamed)
+    done = slimnet_cli("prune", run.path / "model.safetensors", *network, *taylor, "--out", tmp_path / "p")
+    assert done.status == 0, done.err
+    assert "folder has the classes of the checkpoint in another order" in done.err
+    done = slimnet_cli("slim", tmp_path / "p" / "model.safetensors", *network, "--out", tmp_path / "s")
+    assert done.status == 0, done.err
+    right, _ = evaluate_any(tmp_path / "s", data="folder", data_dir=str(data))
+    found, names = evaluate_any(tmp_path / "s", data="folder", data_dir=str(renamed))
+    assert (found.confusion, names) == (right.confusion, NAMES)
 
 
 # --- numbers as names -----------------------------------------------------------------------------------------------------

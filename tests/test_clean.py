@@ -5,16 +5,19 @@ from __future__ import annotations
 import ctypes
 import json
 import traceback
+from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
 import slimnet
+import slimnet_cli.predict
+from command import slimnet_cli as run_command
 from slimnet._foreign import no_output
 from slimnet.errors import ArgumentError, FileFormatError, SlimnetError, SlimnetWarning, WriteError
 from slimnet_cli._clean import clean, shown_json
-from slimnet_cli._emit import emit_table, say
+from slimnet_cli._emit import emit_json, emit_table, say
 
 
 @pytest.mark.parametrize(
@@ -41,11 +44,37 @@ def test_lines_and_tables_are_clean(capsys: pytest.CaptureFixture[str]) -> None:
     assert len(out.splitlines()) == 3 and len(err.splitlines()) == 1
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("evaluate", "a", "{}"),
+        ("predict", "--{}"),
+        ("{}",),
+        ("predict", "a", "b", "--top", "{}"),
+        ("train", "--out", "x", "--model", "y", "--set", "{}"),
+    ],
+    ids=" ".join,
+)
+def test_what_a_pattern_of_names_found_is_shown_in_errors_of_usage(arguments: tuple[str, ...]) -> None:
+    done = run_command(*(argument.format("x\x9b31m\x1b[2J\nforged\u202e") for argument in arguments))
+    assert done.status == 2
+    assert "x\\x9b31m\\x1b[2J\\nforged\\u202e" in done.err
+    assert all(line.isprintable() for line in done.err.split("\n"))
+
+
 @pytest.mark.parametrize("text", ["plain é 日本", "\x1b[31m\x9b0m\x7f", '\u202e\u2028\n\t"', "\U000e0001 tag"])
 def test_json_keeps_what_it_says_and_moves_no_cursor(text: str) -> None:
     shown = shown_json(json.dumps({"label": text}, indent=2, ensure_ascii=False))
     assert json.loads(shown) == {"label": text}
     assert all(character == "\n" or character.isprintable() for character in shown)
+
+
+@pytest.mark.parametrize("emit", [emit_json, slimnet_cli.predict._emit_json])
+def test_printed_json_is_shown(emit: Callable[[dict[str, str]], None], capsys: pytest.CaptureFixture[str]) -> None:
+    emit({"label": "\x9b31m\u202e é"})
+    out, _ = capsys.readouterr()
+    assert json.loads(out) == {"label": "\x9b31m\u202e é"}
+    assert "\\u009b31m\\u202e é" in out
 
 
 @pytest.mark.parametrize("kind", [SlimnetError, ArgumentError, FileFormatError, WriteError, SlimnetWarning])

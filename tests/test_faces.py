@@ -23,6 +23,7 @@ from slimnet.predict import Annotations, Box, Candidate, FaceFinder, Prediction,
 from slimnet.predict import _cv as cv_module
 from slimnet.predict import faces as faces_module
 from slimnet.predict.annotate import PALE
+from slimnet.predict.network import Network
 
 needs_cv2 = pytest.mark.skipif(importlib.util.find_spec("cv2") is None, reason=reason("opencv"))
 SIDE = 40
@@ -290,6 +291,39 @@ def test_a_line_a_frame(bundle: Bundle, film: type[Film]) -> None:
     assert Path("out.mp4").read_text() == f"4 {20 / 3} mp4v"
     assert sorted(path.name for path in Path().iterdir()) == ["out.mp4", "x.mp4"]
     assert film.closed == 1
+
+
+def nan_in_run(number: int, monkeypatch: pytest.MonkeyPatch, rows: Any = slice(None)) -> None:
+    """The network answers NaN in one of its runs, for some pictures of the batch."""
+    answer, runs = Network.run, iter(range(1000))
+
+    def run(self: Network, inputs: Any) -> Any:
+        logits = answer(self, inputs)
+        if next(runs) == number:
+            logits[rows, 1:] = np.nan
+        return logits
+
+    monkeypatch.setattr(Network, "run", run)
+
+
+def test_a_frame_without_an_answer_is_an_error(bundle: Bundle, film: type[Film], monkeypatch: pytest.MonkeyPatch) -> None:
+    nan_in_run(1, monkeypatch)
+    status, out, err = predict(bundle.path, "--video", "x.mp4", "--every", "5")
+    assert (status, len(out.splitlines())) == (1, 1)
+    assert err.splitlines() == [
+        "slimnet: frame 5: x.mp4 cannot be classified: the network gives NaN or infinity for it.",
+        "slimnet: error: 1 of 2 frames of x.mp4 could not be classified.",
+    ]
+
+
+def test_a_face_without_an_answer_is_an_error(
+    bundle: Bundle, here: Path, detector: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    TWO.save("two.png")
+    nan_in_run(0, monkeypatch, rows=1)
+    status, out, err = predict(bundle.path, "two.png", "--detect", "--json")
+    assert (status, json.loads(out)["predictions"]) == (1, [])
+    assert err == "slimnet: error: two.png cannot be classified: the network gives NaN or infinity for it.\n"
 
 
 def test_frames_come_as_they_are_read(bundle: Bundle, film: type[Film]) -> None:

@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import json
+import os
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from slimnet._json import check, decode, fast, faults, schema
-from slimnet.errors import ArgumentError, FileFormatError, SlimnetError
+import slimnet_cli.predict
+from slimnet._json import check, decode, fast, faults, read_text, schema
+from slimnet.errors import ArgumentError, FileFormatError, MeasureError, SlimnetError
 from slimnet.files import read_json, write_json
 from slimnet.methods import Method
 from slimnet.surgery import Plan
 from slimnet.training import TrainConfig
+from slimnet_cli._emit import emit_json
 
 UNREADABLE = {
     "nested 10^5 deep": ("[" * 100_000, "nested more than 64 deep"),
     "nested, with brackets in texts": ('{"[[[": ' * 65, "nested more than 64 deep"),
+    "objects, 65 deep": ('{"a": ' * 65, "nested more than 64 deep"),
+    "65 deep, with the end": ("[" * 65 + "]" * 65, "nested more than 64 deep"),
+    "deep behind a backslash": (r'["\\",' + "[" * 70, "nested more than 64 deep"),
+    "41 digits": ("1" * 41, "a number has 41 characters, at most 40 are read"),
+    "41 decimals": ("0." + "1" * 39, "a number has 41 characters, at most 40 are read"),
     "5,000 digits": (f'{{"a": {"9" * 5000}}}', "a number has 5,000 characters, at most 40 are read"),
     "5,000 decimals": (f'{{"a": 0.{"9" * 5000}}}', "a number has 5,002 characters"),
     "1e400": ('{"a": 1e400}', "the number 1e400 is out of range"),
@@ -49,6 +57,11 @@ def test_what_is_within_bounds_is_read(tmp_path: Path) -> None:
     write_json(tmp_path / "x.json", deep)
     assert read_json(tmp_path / "x.json") == deep
     assert decode(json.dumps(deep), "x") == deep
+    assert decode("[" * 64 + "]" * 64, "x")[0][0] != []
+    assert decode("[[]," + "[" * 63 + "]" * 64, "x")[0] == []
+    quoted = {"a": '"' + 100 * "[", "b": "\\" + 100 * "{"}
+    assert decode(json.dumps(quoted), "x") == quoted
+    assert decode(f"[{'1' * 40}, 0.{'1' * 38}]", "x") == [int("1" * 40), float(f"0.{'1' * 38}")]
 
 
 def test_no_file_and_no_plain_file(tmp_path: Path) -> None:
@@ -57,13 +70,38 @@ def test_no_file_and_no_plain_file(tmp_path: Path) -> None:
     for path in (loop, tmp_path, tmp_path / "none", Path("/dev/zero")):
         with pytest.raises(FileFormatError, match=str(path)):
             read_json(path)
+    with pytest.raises(FileFormatError, match="/dev/zero is not readable JSON: it is no plain file"):
+        read_json(Path("/dev/zero"))
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(FileFormatError, match="pipe is not readable JSON: it is no plain file"):
+        read_json(tmp_path / "pipe")
+    with pytest.raises(FileFormatError, match="embedded null byte"):
+        read_json(tmp_path / "a\0b")
 
 
 def test_a_long_file_is_not_read(tmp_path: Path) -> None:
     with (tmp_path / "x.json").open("wb") as file:
         file.truncate((1 << 26) + 1)
+    for read in (read_json, read_text):
+        with pytest.raises(FileFormatError, match=r"x.json is longer than 67,108,864 bytes"):
+            read(tmp_path / "x.json")
+    with pytest.raises(FileFormatError, match="longer than 67,108,864 bytes"):
+        decode(b" " * ((1 << 26) + 1), "x")
+
+
+def test_not_more_of_a_file_is_read_than_is_taken(tmp_path: Path) -> None:
+    (tmp_path / "x.json").touch()
+    os.truncate(tmp_path / "x.json", 1 << 42)  # no memory would do
     with pytest.raises(FileFormatError, match="longer than 67,108,864 bytes"):
         read_json(tmp_path / "x.json")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_no_command_prints_nan(value: float) -> None:
+    with pytest.raises(MeasureError, match="the result holds a number that JSON does not have, NaN or an infinity"):
+        emit_json({"a": [value]})
+    with pytest.raises(ValueError, match="JSON compliant"):
+        slimnet_cli.predict._emit_json({"a": [value]})
 
 
 def test_nan_is_not_written(tmp_path: Path) -> None:
@@ -220,7 +258,10 @@ REFUSED: list[tuple[str, Any, str, Any, str]] = [
 
 
 @pytest.mark.parametrize(("kind", "good", "path", "to", "wanted"), REFUSED)
-def test_a_schema_refuses(kind: str, good: Any, path: str, to: Any, wanted: str) -> None:
+def test_a_schema_refuses(kind: str, good: Any, path: str, to: Any, wanted: str, tmp_path: Path) -> None:
     check(good, kind, "x.json")
     with pytest.raises(FileFormatError, match=f"^x.json: {wanted}"):
         check(changed(good, path, to), kind, "x.json")
+    write_json(tmp_path / "x.json", changed(good, path, to))
+    with pytest.raises(FileFormatError, match=f"x.json: {wanted}"):
+        read_json(tmp_path / "x.json", kind)

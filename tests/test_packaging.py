@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import os
 import subprocess
 import sys
@@ -122,6 +123,15 @@ def test_modules_make_no_circle() -> None:
     while ready := {name for name, others in left.items() if not others}:
         left = {name: others - ready for name, others in left.items() if name not in ready}
     assert left == {}
+
+
+@pytest.mark.parametrize("package", sorted(dotted_name(path) for path in modules() if path.name == "__init__.py"))
+def test_public_names_are_there(package: str) -> None:
+    """Also those that are imported when they are asked for."""
+    room = importlib.import_module(package)
+    names = getattr(room, "__all__", [])
+    assert [name for name in names if not hasattr(room, name)] == []
+    assert sorted(set(names)) == sorted(names)
 
 
 @pytest.mark.parametrize("library", sorted(FACADES))

@@ -29,6 +29,7 @@ from halves import LABELS, SIDE
 from slimnet.bundle.seal import sealed
 from slimnet.errors import ArgumentError, FileFormatError
 from slimnet.export import Bundle, read_bundle
+from slimnet.measure.classifier import Classifier
 from slimnet.predict import Predictor, Source, ahead, choose, find_sources
 from slimnet.predict import sources as sources_module
 from slimnet.predict.ahead import map_ahead
@@ -412,6 +413,24 @@ def test_bad_arguments(arguments: str, status: int, message: str, bundle: Bundle
     done = predict(bundle.path, *arguments.split())
     assert (done.status, done.out) == (status, "")
     assert re.search(message, done.err.splitlines()[-1])
+
+
+def test_another_number_of_classes_than_there_are_labels(bundle: Bundle, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file declares as many as there are labels; what it gives is another thing."""
+    TOP.save("x.png")
+    monkeypatch.setattr(Classifier, "run", lambda self, inputs: np.zeros((len(inputs), 3), np.float32))
+    done = predict(bundle.path, "x.png")
+    assert (done.status, done.out) == (1, "")
+    assert "model.onnx gives 3 classes, there are 4 labels." in done.err
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_one_logit_that_is_no_number(value: float, bundle: Bundle, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    TOP.save("x.png")
+    monkeypatch.setattr(Classifier, "run", lambda self, inputs: np.array([[0, 1, value, 2]], np.float32))
+    done = predict(bundle.path, "x.png")
+    assert (done.status, done.out) == (1, "")
+    assert done.err == "slimnet: error: x.png cannot be classified: the network gives NaN or infinity for it.\n"
 
 
 DAMAGE: list[tuple[dict[str, Any], str]] = [

@@ -316,11 +316,13 @@ def test_missing_parts_are_said(run: Path, change: Callable[[Path], object], gon
 
 def test_network_that_cannot_be_cut_is_said(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*arguments: object, **options: object) -> None:
-        raise SlimnetError("no such operator.")
+        raise SlimnetError("no such operator: <b>Foo</b>.")
 
     monkeypatch.setattr("slimnet.surgery.runnable_plan", fail)
     report = write_report(run)
-    assert report.left_out == ("Widths and FLOPs of the slim network: no such operator.",)
+    assert report.left_out == ("Widths and FLOPs of the slim network: no such operator: <b>Foo</b>.",)
+    page = report.path.read_text(encoding="utf-8")
+    assert "&lt;b&gt;Foo" in page and "<b>Foo" not in page
     assert report.headline["flops"] is None
 
 

@@ -343,6 +343,26 @@ def test_evaluation_counts() -> None:
     assert json.loads(json.dumps(got.as_dict()))["count"] == 4
 
 
+class OneOff(nn.Module):
+    """One logit of the first image is another number."""
+
+    def __init__(self, value: float) -> None:
+        super().__init__()
+        self.value = value
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits = torch.zeros(len(images), 3)
+        logits[0, 1] = self.value
+        return logits
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_evaluation_refuses_a_logit_that_is_no_number(value: float) -> None:
+    split = Split(torch.zeros(4, 1, 4, 4, dtype=torch.uint8), torch.zeros(4, dtype=torch.int64))
+    with pytest.raises(DataError, match="NaN or infinite logits for 1 of 4 images: it cannot be evaluated"):
+        evaluate(OneOff(value), split, mean=(0.5,), std=(0.5,))
+
+
 def test_evaluation_refuses_labels_without_an_output() -> None:
     split = Split(torch.zeros(2, 1, 4, 4, dtype=torch.uint8), torch.tensor([0, 3]))
     with pytest.raises(DataError, match="label 3 is out of range: the network has 3 outputs"):

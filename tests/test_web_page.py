@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import base64
+import hashlib
+import json
 import os
 import re
+import shutil
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 from numpy.typing import NDArray
@@ -19,6 +23,7 @@ from PIL import Image
 import slimnet.web.site
 from browser import Browser, Page, chromium, find_chromium, served
 from skips import skip_without
+from slimnet.bundle.seal import sealed
 from slimnet.files import read_json
 from slimnet.measure.costs import default_folder
 from slimnet.pictures.picture import converted, fitted
@@ -338,6 +343,53 @@ def test_no_picture_gets_a_line(page: Page, bundle: Path, site: Path, tmp_path: 
     got = shown(page, lambda: page.choose_files("#file", site / "example-1.png"))
     assert largest_difference(got["slim"], computed(bundle, Image.open(site / "example-1.png"))["slim"]) <= 1e-3
     assert page.evaluate("document.getElementById('error').hidden")
+
+
+def test_no_answer_of_nan(browser: Browser, bundle: Path, runtime: Path, tmp_path: Path) -> None:
+    """A network that is NaN for dark pictures: a line for these, and nothing stays that is of another picture."""
+    folder = shutil.copytree(bundle, tmp_path / "bundle")
+    data = dark_is_nan(folder / "model.onnx")
+    model = json.loads((folder / "model.json").read_text(encoding="utf-8"))
+    model["files"]["model.onnx"] = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    model["precisions"]["fp32"]["bytes"] = len(data)
+    (folder / "model.json").write_bytes(sealed(model))
+    for name, level in (("bright.png", 255), ("dark.png", 0)):
+        Image.new("RGB", (28, 20), (level,) * 3).save(tmp_path / name)
+    with served(build_site(folder, tmp_path / "site", runtime=runtime).path) as url:
+        page = browser.page()
+        page.open(url)
+        page.wait("document.body.classList.contains('ready')")
+        assert shown(page, lambda: page.choose_files("#file", tmp_path / "bright.png")).keys() == NETWORKS.keys()
+        page.choose_files("#file", tmp_path / "dark.png")
+        line = page.wait("!document.getElementById('error').hidden && document.getElementById('error').textContent")
+        assert line == "slim gives NaN or infinity for this picture."
+        assert page.evaluate("document.getElementById('headline').textContent") == "No answer"
+        assert "NaN" not in page.evaluate("document.querySelector('main').innerText").replace(line, "")
+        cells = page.evaluate("[...document.querySelectorAll('#table tbody:not(.costs) td')].map((cell) => cell.textContent)")
+        assert set(cells) == {"–"}
+        assert page.evaluate("document.querySelector('#table .top')") is None
+        shown(page, lambda: page.choose_files("#file", tmp_path / "bright.png"))
+
+
+def dark_is_nan(file: Path) -> bytes:
+    """Give the network of a file logits that are NaN for pictures that are darker than the mean."""
+    proto = onnx.load(file)
+    axes = onnx.helper.make_tensor("axes", onnx.TensorProto.INT64, [3], [1, 2, 3])
+    shape = onnx.helper.make_tensor("column", onnx.TensorProto.INT64, [2], [-1, 1])
+    proto.graph.initializer.extend([axes, shape])
+    output = proto.graph.output[0].name
+    proto.graph.node[-1].output[0] = "own"
+    make = onnx.helper.make_node
+    proto.graph.node.extend(
+        [
+            make("ReduceMean", [proto.graph.input[0].name, "axes"], ["level"], keepdims=0),
+            make("Sqrt", ["level"], ["root"]),
+            make("Reshape", ["root", "column"], ["roots"]),
+            make("Add", ["own", "roots"], [output]),
+        ]
+    )
+    onnx.save(proto, file)
+    return file.read_bytes()
 
 
 def test_camera_runs_from_a_click_to_a_click(page: Page) -> None:

@@ -65,6 +65,7 @@ def _run(arguments: list[str]) -> int:
     try:
         result = cli.main(arguments, prog_name="slimnet", standalone_mode=False)
     except click.ClickException as error:
+        vars(error)["message"] = clean(error.message)  # a pattern of names may have found anything
         error.show()
         return error.exit_code
     except (_StoppedError, KeyboardInterrupt, click.Abort) as error:

@@ -113,6 +113,7 @@ def _finish(count: int, failed: list[Any], found: int) -> None:
 
 
 def _video(bundle: Path, emit: Emit, options: dict[str, Any]) -> None:
+    from slimnet.errors import DataError
     from slimnet.predict import predict_video
     from slimnet.predict.outputs import check_new
 
@@ -122,9 +123,16 @@ def _video(bundle: Path, emit: Emit, options: dict[str, Any]) -> None:
     faces, predictor = _faces(options), _predictor(bundle, options)
     camera = int(video) if video.isdigit() else video
     frames = predict_video(predictor, camera, every=options["every"], faces=faces, annotate=out)
+    count = failed = 0
     with closing(frames):
         for frame in frames:
+            count += 1
+            if frame.result.error is not None:
+                failed += 1
+                echo(f"slimnet: frame {frame.frame}: {' '.join(frame.result.error.split())}", err=True)
             emit(frame.as_dict())
+    if failed:
+        raise DataError(f"{failed:,} of {count:,} frames of {video} could not be classified.")
 
 
 def _predictor(bundle: Path, options: dict[str, Any]) -> Any:

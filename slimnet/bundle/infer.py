@@ -34,9 +34,14 @@ def prepare(path: str, size: list[int], channels: int, mean: list[float], std: l
     return ((pixels.reshape(height, width, channels) / 255 - mean) / std).transpose(2, 0, 1)[None].astype(np.float32)
 
 
-def complain(what: str, error: Exception) -> int:
+def shown(text: str) -> str:
+    """On one line, with what a terminal would obey as escapes: names come from anybody."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def complain(what: str, error: Exception | str) -> int:
     """Say on one line what went wrong; 1."""
-    print(f"infer.py: {what}: {' '.join(str(error).split())}", file=sys.stderr)
+    print(shown(f"infer.py: {what}: {' '.join(str(error).split())}"), file=sys.stderr)
     return 1
 
 
@@ -58,9 +63,12 @@ def main(paths: list[str]) -> int:
             logits = session.run(None, {MODEL["inputs"][0]["name"]: picture})[0][0]
         except Exception as error:
             return complain(f"{network} does not run", error)
+        if not np.isfinite(logits).all():
+            failed = complain(f"{path} cannot be classified", "the network gives NaN or infinity for it")
+            continue
         share = np.exp(logits - logits.max()) / np.exp(logits - logits.max()).sum()
         best = [f"{MODEL['labels'][i]} {share[i]:.4f}" for i in np.argsort(-share, kind="stable")[:3]]
-        print(path, *best, sep="\t")
+        print(*map(shown, (path, *best)), sep="\t")
     return failed
 
 

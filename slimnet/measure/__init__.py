@@ -41,7 +41,7 @@ _HOME = {
     "LatencyReport": "latency",
     "Variant": "latency",
     "peak_memory": "memory",
-    "time_limit": "limits",
+    "time_limit": "slimnet.limits",
     "Setting": "timed",
     "TorchNetwork": "torch_sessions",
     "LayerCost": "paper",

@@ -88,8 +88,20 @@ function enable(ready) {
   part('no-camera').hidden = Camera.isPossible();
 }
 
+function clear() {
+  part('headline').textContent = 'No answer';
+  part('seen-figure').hidden = true;
+  running.table.clear();
+}
+
 async function classify(bitmap, { live, mine }) {
-  const seen = await running.engine.frame(bitmap);
+  let seen;
+  try {
+    seen = await running.engine.frame(bitmap);
+  } catch (error) {
+    if (mine === turn) clear(); // what is there is of another picture
+    throw error;
+  }
   if (mine !== turn) return;
   drawSeen(part('seen'), seen.picture);
   part('seen-figure').hidden = false;

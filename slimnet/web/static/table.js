@@ -72,6 +72,15 @@ export class Table {
     return { label: this.#labels[order[0]], share: percent(main[order[0]]) };
   }
 
+  // Take the probabilities away: there are none of this picture.
+  clear() {
+    this.#probabilities = undefined;
+    for (const { row, cells } of this.#rows.values()) {
+      row.classList.remove('top');
+      cells.forEach(empty);
+    }
+  }
+
   // times: {network: ms}; speeds: {network: how many times as fast as the baseline}
   time(times, speeds) {
     this.#networks.forEach(({ name }, i) => {
@@ -102,6 +111,13 @@ function bar() {
   const made = element('div', { className: 'bar' }, [element('div')]);
   made.setAttribute('aria-hidden', 'true');
   return made;
+}
+
+function empty(cell) {
+  const [number, { firstChild }] = cell.children;
+  number.value = '';
+  number.textContent = '–';
+  firstChild.style.removeProperty('inline-size');
 }
 
 function fill(cell, share) {

@@ -37,7 +37,9 @@ const run = ({ session }) => session.run({ [session.inputNames[0]]: input });
 
 async function probabilitiesOf(network) {
   const outputs = await run(network);
-  return softmax(await outputs[network.session.outputNames[0]].getData());
+  const logits = await outputs[network.session.outputNames[0]].getData();
+  if (!logits.every(Number.isFinite)) throw new Error(`${network.name} gives NaN or infinity for this picture.`);
+  return softmax(logits);
 }
 
 function softmax(logits) {
