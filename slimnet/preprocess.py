@@ -12,17 +12,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
 
 from slimnet.errors import ArgumentError
+from slimnet.pictures.picture import Picture, converted, fitted
 
 COLORS = {1: "grey", 3: "rgb"}
-_MODES = {1: "L", 3: "RGB"}
-_CONVERTED = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "HSV"}
-"""Modes that Pillow brings to grey and RGB."""
-_SHIFT = 8  # of 16 bits to 8: the upper byte, as Pillow does it in colour
 _LARGEST = 1e6  # of a side, a mean, a deviation
-_ORIENTATION = 0x0112  # the EXIF tag
 
 RESIZE = {
     "fit": "cover",
@@ -97,11 +92,11 @@ def check(preprocessing: Mapping[str, Any]) -> None:
     _check_numbers(preprocessing, "std", channels, least=math.ulp(0.0))
 
 
-def prepare(image: Image.Image, preprocessing: Mapping[str, Any]) -> Array:
+def prepare(image: Picture, preprocessing: Mapping[str, Any]) -> Array:
     """What the network takes of a picture.
 
     Args:
-        image: any picture of Pillow's that :func:`depth_fault` does not refuse.
+        image: any picture of Pillow's that :func:`slimnet.pictures.picture.depth_fault` does not refuse.
         preprocessing: as :func:`describe` gives it, or ``model.json["preprocessing"]``.
 
     Returns:
@@ -126,78 +121,6 @@ def normalised_batch(pixels: NDArray[np.uint8], preprocessing: Mapping[str, Any]
     array *= (scale / 255).astype(np.float32)[:, None, None]
     array += shift.astype(np.float32)[:, None, None]
     return array
-
-
-def converted(image: Image.Image, channels: int) -> Image.Image:
-    """Upright, 8 bits a channel, and grey (1 channel) or RGB (3); transparency is dropped.
-
-    Raises:
-        ArgumentError: if :func:`depth_fault` refuses the picture.
-    """
-    if (fault := depth_fault(image)) is not None:
-        raise ArgumentError(f"the picture {fault}")
-    image.load()  # before EXIF is asked for: a PNG may have it at its end
-    deep = is_deep_grey(image)
-    if orientation(image) != 1:
-        image = ImageOps.exif_transpose(image)
-    if deep:
-        image = Image.fromarray((np.asarray(image) >> _SHIFT).astype(np.uint8))
-    if image.mode == "P" and "transparency" in image.info:
-        image = image.convert("RGBA")
-    mode = _MODES[channels]
-    return image if image.mode == mode else image.convert(mode)
-
-
-def is_deep_grey(image: Image.Image) -> bool:
-    """Whether it is grey with 16 bits a value."""
-    return image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM"))
-
-
-def depth_fault(image: Image.Image) -> str | None:
-    """Why a picture cannot be brought to 8 bits a channel; None if it can."""
-    if image.mode in _CONVERTED or is_deep_grey(image):
-        return None
-    if image.mode not in ("I", "F"):
-        return f"has colours (mode {image.mode}) that cannot be brought to RGB here: convert it to RGB."
-    return f"has 32 bits a value (mode {image.mode}), and nothing says which is white: convert it to 8 bits."
-
-
-def size_fault(given: tuple[int, int], size: tuple[int, int] | None = None) -> str | None:
-    """Why a picture is too large to be decoded, or would be once it covers a size; None if it is not.
-
-    Args:
-        given: its width and height, in pixels.
-        size: (H, W) that it is to cover.
-    """
-    width, height = given
-    most = Image.MAX_IMAGE_PIXELS or 1 << 62
-    if width * height > most:
-        return f"has {width * height:,} pixels: at most {most:,} are decoded. Make it smaller first."
-    if size is not None and max(1.0, size[0] / height, size[1] / width) ** 2 * width * height > most:
-        return f"is {width:,}×{height:,} pixels: too narrow to be brought to {size[1]}×{size[0]}; crop it first."
-    return None
-
-
-def fitted(image: Image.Image, size: tuple[int, int]) -> Image.Image:
-    """Resized (bilinear, antialiased) to cover (H, W), then cropped at its centre; see :data:`RESIZE`."""
-    height, width = size
-    if (image.height, image.width) == size:
-        return image
-    scale = max(height / image.height, width / image.width)
-    covering = (max(width, round(image.width * scale)), max(height, round(image.height * scale)))
-    for target in ((covering[0], image.height), covering):  # one pass each: Pillow 13 turns the order round for tall pictures
-        image = image.resize(target, Image.Resampling.BILINEAR)
-    left, top = (covering[0] - width) // 2, (covering[1] - height) // 2
-    return image.crop((left, top, left + width, top + height))
-
-
-def orientation(image: Image.Image) -> int:
-    """How a camera was held, 1 (upright) to 8, as EXIF has it; 1 where it says nothing or cannot be read."""
-    try:
-        value = image.getexif().get(_ORIENTATION, 1)
-    except Exception:  # damaged EXIF raises what it likes, and says nothing about the picture
-        return 1
-    return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
 
 def _check_numbers(preprocessing: Mapping[str, Any], key: str, count: int, *, least: float) -> None:

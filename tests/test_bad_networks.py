@@ -294,7 +294,7 @@ def test_a_timed_run_that_hangs_later_is_ended() -> None:
     model.graph.input.append(onnx.helper.make_tensor_value_info("times", onnx.TensorProto.INT64, []))
     session = open_session(model.SerializeToString(), threads=1, limit=1.0)
     feed = {"x": np.ones((1, 1, 8, 8), np.float32), "times": np.array(1)}
-    again, close = session.timed(lambda options: session.raw.run(None, feed, options))
+    again, close = session.timed(feed)
     again()
     feed["times"] = np.array(bad.ENDLESS)
     with pytest.raises(TimeLimitError, match="the network did not finish a run in 1 s"):
@@ -305,7 +305,7 @@ def test_a_timed_run_that_hangs_later_is_ended() -> None:
 def test_a_timed_run_that_fails_later_is_no_traceback() -> None:
     session = open_session(bad.honest(DIGITS).SerializeToString(), threads=1)
     feed = {"x": np.ones((1, 1, 8, 8), np.float32)}
-    again, close = session.timed(lambda options: session.raw.run(None, feed, options))
+    again, close = session.timed(feed)
     feed["x"] = np.ones((1, 3, 9, 9), np.float32)
     with pytest.raises(MeasureError, match=r"the network does not run: .*invalid dimensions"):
         again()

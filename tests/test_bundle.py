@@ -26,9 +26,10 @@ from slimnet.commands import verify_bundle
 from slimnet.commands.provenance import recipe_of
 from slimnet.errors import ArgumentError, FileFormatError, SlimnetError
 from slimnet.export import PrecisionFile, bundle_schema, export_onnx, read_bundle, write_bundle
-from slimnet.export.embed import check_embedded, embed
+from slimnet.export.embed import check_embedded
 from slimnet.files import read_json
 from slimnet.measure import count
+from slimnet.onnx.embed import embed
 from slimnet.preprocess import describe, prepare
 from slimnet.recipes import load_recipe, recipe_names
 from slimnet.training import TrainConfig

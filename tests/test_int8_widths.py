@@ -15,10 +15,9 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
 import slimnet
-from slimnet.export.precision import _quantise, to_int8
-from slimnet.export.precision._quantise import prepare
-from slimnet.export.precision._stem import Stem
+from slimnet.export.precision import _int8, to_int8
 from slimnet.export.precision._widths import LEAST, STEP, Widened, widened
+from slimnet.onnx.convert import prepare
 
 Array = NDArray[Any]
 
@@ -60,34 +59,34 @@ def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     return path.read_bytes(), x.numpy()
 
 
-def run(proto: onnx.ModelProto | bytes, x: Array) -> Array:
+def run(data: bytes, x: Array) -> Array:
     options = onnxruntime.SessionOptions()
     options.log_severity_level, options.intra_op_num_threads = 4, 1
-    data = proto if isinstance(proto, bytes) else proto.SerializeToString()
     session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
     return np.asarray(session.run(None, {session.get_inputs()[0].name: x})[0])
 
 
-def convolutions(proto: onnx.ModelProto) -> list[tuple[int, int, int]]:
+def convolutions(data: bytes) -> list[tuple[int, int, int]]:
     """(filters, channels of one, groups) of each."""
-    shapes = {tensor.name: tuple(tensor.dims) for tensor in proto.graph.initializer}
-    found = [node for node in proto.graph.node if node.op_type == "Conv"]
+    graph = onnx.load_from_string(data).graph
+    shapes = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
+    found = [node for node in graph.node if node.op_type == "Conv"]
     groups = [next((entry.i for entry in node.attribute if entry.name == "group"), 1) for node in found]
     return [(*shapes[node.input[1]][:2], count) for node, count in zip(found, groups, strict=True)]
 
 
-def operators(proto: onnx.ModelProto) -> list[str]:
-    return [node.op_type for node in proto.graph.node]
+def operators(data: bytes) -> list[str]:
+    return [node.op_type for node in onnx.load_from_string(data).graph.node]
 
 
-def assert_same(before: onnx.ModelProto, after: onnx.ModelProto, x: Array) -> None:
+def assert_same(before: bytes, after: bytes, x: Array) -> None:
     expected = run(before, x)
     np.testing.assert_allclose(run(after, x), expected, rtol=0, atol=1e-5 * np.abs(expected).max())
 
 
 def test_every_convolution_gets_widths_of_the_direct_kernel_and_the_answers_stay(exported: tuple[bytes, Array]) -> None:
     before = prepare(exported[0])
-    after = widened(before).proto
+    after = widened(before).data
     assert_same(before, after, exported[1])
     assert [filters for filters, _, _ in convolutions(before)] == [11, 5, 11, 22, 22, 26]
     assert [filters for filters, _, _ in convolutions(after)] == [16, 16, 16, 32, 32, 28]
@@ -101,23 +100,21 @@ def test_int8_answers_stay(exported: tuple[bytes, Array], monkeypatch: pytest.Mo
     data, images = exported
     wide = run(to_int8(data, images, method="percentile"), images)
 
-    def unchanged(proto: onnx.ModelProto, *, exclude: Sequence[str] = ()) -> Widened:
-        copy = type(proto)()
-        copy.CopyFrom(proto)
-        return Widened(copy, Stem({}, STEP))
+    def unchanged(data: bytes, *, exclude: Sequence[str] = ()) -> Widened:
+        return Widened(data)
 
-    monkeypatch.setattr(_quantise, "widened", unchanged)
+    monkeypatch.setattr(_int8, "widened", unchanged)
     plain = run(to_int8(data, images, method="percentile"), images)
     np.testing.assert_allclose(wide, plain, rtol=0, atol=0.01 * np.abs(plain).max())
 
 
 def test_a_layer_left_in_float32_reads_the_image_as_it_is(exported: tuple[bytes, Array]) -> None:
     before = prepare(exported[0])
-    first = next(node.name for node in before.graph.node if node.op_type == "Conv")
+    first = next(node.name for node in onnx.load_from_string(before).graph.node if node.op_type == "Conv")
     wide = widened(before, exclude=[first])
-    assert not wide.stem.nodes
-    assert convolutions(wide.proto)[0] == (16, exported[1].shape[1], 1)
-    assert_same(before, wide.proto, exported[1])
+    assert not wide.stem
+    assert convolutions(wide.data)[0] == (16, exported[1].shape[1], 1)
+    assert_same(before, wide.data, exported[1])
 
 
 # --- the stem -------------------------------------------------------------------------------------------------------------
@@ -127,7 +124,7 @@ Constants = dict[str, "tuple[int, ...] | list[int]"]
 """Name → shape of an array of random numbers, or a list of whole ones."""
 
 
-def network(shape: tuple[int, ...], nodes: Sequence[onnx.NodeProto], constants: Constants) -> onnx.ModelProto:
+def network(shape: tuple[int, ...], nodes: Sequence[onnx.NodeProto], constants: Constants) -> bytes:
     """A network that reads ``x`` and gives ``y``."""
     rng = np.random.default_rng(0)
     arrays: dict[str, Array] = {
@@ -142,15 +139,15 @@ def network(shape: tuple[int, ...], nodes: Sequence[onnx.NodeProto], constants: 
         [numpy_helper.from_array(array, name) for name, array in arrays.items()],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
-    return onnx.shape_inference.infer_shapes(model, strict_mode=True)
+    return onnx.shape_inference.infer_shapes(model, strict_mode=True).SerializeToString()
 
 
 def node(op: str, inputs: str, output: str, **attributes: Any) -> onnx.NodeProto:
     return helper.make_node(op, inputs.split(), [output], name=f"{op}_{output}", **attributes)
 
 
-def image(model: onnx.ModelProto) -> Array:
-    sizes = [dim.dim_value for dim in model.graph.input[0].type.tensor_type.shape.dim][1:]
+def image(data: bytes) -> Array:
+    sizes = [dim.dim_value for dim in onnx.load_from_string(data).graph.input[0].type.tensor_type.shape.dim][1:]
     return np.random.default_rng(1).standard_normal((2, *sizes)).astype(np.float32)
 
 
@@ -175,7 +172,7 @@ def test_strides_of_the_first_convolution_become_channels(
     kernel: int, settings: dict[str, Any], sizes: tuple[int, ...], folded: bool
 ) -> None:
     before = network(sizes, [node("Conv", "x w", "y", **settings)], {"w": (20, sizes[0], kernel, kernel)})
-    after = widened(before).proto
+    after = widened(before).data
     assert_same(before, after, image(before))
     assert ("Transpose" in operators(after)) is folded
     assert ("Pad" in operators(after)) is not folded
@@ -185,14 +182,14 @@ def test_strides_of_the_first_convolution_become_channels(
 def test_two_convolutions_read_the_same_planes() -> None:
     nodes = [node("Conv", "x v", "a"), node("Conv", "x w", "b"), node("Add", "a b", "y")]
     before = network((3, 8, 8), nodes, {"v": (16, 3, 1, 1), "w": (16, 3, 1, 1)})
-    after = widened(before).proto
+    after = widened(before).data
     assert_same(before, after, image(before))
     assert operators(after) == ["Pad", "Conv", "Conv", "Add"]
 
 
 def test_a_convolution_that_has_no_direct_kernel_reads_the_image_as_it_is() -> None:
     before = network((3, 8, 8), [node("Conv", "x w", "y")], {"w": (17, 3, 1, 1)})
-    assert operators(widened(before).proto) == ["Conv"]
+    assert operators(widened(before).data) == ["Conv"]
 
 
 # --- what must stay -------------------------------------------------------------------------------------------------------
@@ -219,7 +216,7 @@ KEPT: dict[str, tuple[list[onnx.NodeProto], Constants]] = {
 def test_channels_that_something_else_touches_stay_as_many(case: str) -> None:
     nodes, weights = KEPT[case]
     before = network((4, 8, 8), nodes, weights)
-    after = widened(before).proto
+    after = widened(before).data
     assert_same(before, after, image(before))
     assert convolutions(after) == convolutions(before)
 
@@ -234,6 +231,6 @@ def test_moved_channels_grow_only_into_zeros(before_it: int, behind_it: int, gro
     ]
     constants: Constants = {"v": (17, 4, 1, 1), "u": (20, 4, 1, 1), "w": (16, 20, 1, 1)}
     before = network((4, 8, 8), nodes, constants | {"p": [0, before_it, 0, 0, 0, behind_it, 0, 0]})
-    after = widened(before).proto
+    after = widened(before).data
     assert_same(before, after, image(before))
     assert convolutions(after)[0] == (grown, 4, 1)

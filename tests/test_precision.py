@@ -28,7 +28,7 @@ from slimnet.errors import ArgumentError, FileFormatError, SlimnetError
 from slimnet.export import read_bundle
 from slimnet.export.precision import METHODS, NAMES, Evaluated, Precisions, make_precisions, to_fp16, to_int8
 from slimnet.export.precision._choose import Compare
-from slimnet.export.precision._graph import weighted_layers
+from slimnet.export.precision._int8 import weighted_layers
 from slimnet.export.precision._processor import needs_reduced_range
 from slimnet.measure import LatencyReport, compare_latency
 from slimnet_cli import _precision, _run
@@ -296,7 +296,7 @@ def test_the_most_accurate_way_is_taken_and_the_simplest_of_equals(
     made: Made, accuracies: list[float], method: str, excluded: list[int], tried: int
 ) -> None:
     found = choose(made, "int8", evaluate=scripted(accuracies), max_drop=1.0)["int8"]
-    layers = weighted_layers(onnx.load_from_string(made.fp32))
+    layers = weighted_layers(made.fp32)
     assert found.made["method"] == method
     assert found.made["excluded"] == [layers[i] for i in excluded]
     assert found.accuracy == max(accuracies[1:])

@@ -15,7 +15,8 @@ from PIL import Image, ImageOps
 from slimnet.data import Batches, Split, read_image
 from slimnet.data.images import read_header
 from slimnet.errors import ArgumentError
-from slimnet.preprocess import check, converted, describe, fitted, normalised, normalised_batch, orientation, prepare
+from slimnet.pictures.picture import converted, fitted, orientation
+from slimnet.preprocess import check, describe, normalised, normalised_batch, prepare
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 SIZE = (6, 9)

@@ -19,9 +19,10 @@ from halves import SIDE, make_bundle
 from slimnet.data import read_image
 from slimnet.data.images import read_header
 from slimnet.errors import DataError, FileFormatError
+from slimnet.pictures.picture import fitted
 from slimnet.predict import Predictor
 from slimnet.predict.network import Network
-from slimnet.preprocess import describe, fitted, normalised
+from slimnet.preprocess import describe, normalised
 
 MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 RULES = {n: describe(size=(SIDE, SIDE), channels=n, mean=MEAN[:n], std=STD[:n]) for n in (1, 3)}

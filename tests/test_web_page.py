@@ -26,8 +26,9 @@ from skips import skip_without
 from slimnet.bundle.seal import sealed
 from slimnet.files import read_json
 from slimnet.measure.costs import default_folder
+from slimnet.pictures.picture import converted, fitted
 from slimnet.predict import Predictor
-from slimnet.preprocess import converted, describe, fitted, prepare
+from slimnet.preprocess import describe, prepare
 from slimnet.ready import ready_bundle
 from slimnet.web import SiteServer, build_site
 from slimnet.web.runtime import ARCHIVE

@@ -169,7 +169,8 @@ def _networks(
 
 def _embedded(plain: bytes, model: Mapping[str, Any], examples: Examples) -> tuple[bytes, dict[str, Any]]:
     """The network with its preprocessing inside, and what ``model.json`` says of it."""
-    from slimnet.export.embed import check_embedded, embed
+    from slimnet.export.embed import check_embedded
+    from slimnet.onnx.embed import embed
 
     data = embed(plain, model["preprocessing"])
     parity = check_embedded(plain, data, model["preprocessing"], examples.real[0] if examples.real else None)

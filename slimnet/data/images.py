@@ -11,18 +11,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Generator, Tensor
 from torch.utils.data import DataLoader
 
 from slimnet.errors import DataError
 from slimnet.files.untrusted import open_at_once
-from slimnet.preprocess import converted, depth_fault, fitted, is_deep_grey, orientation, size_fault
+from slimnet.pictures import picture as pictures
+from slimnet.pictures.picture import Picture
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".ppm", ".pgm", ".tif", ".tiff", ".webp"})
-_LYING = 5  # EXIF orientations from here on swap height and width
-_BOMBS = (Image.DecompressionBombError, Image.DecompressionBombWarning)
-_BROKEN = (OSError, ValueError, SyntaxError, EOFError, *_BOMBS)
 
 
 @dataclass(frozen=True)
@@ -101,13 +98,13 @@ def read_image(path: Path, *, channels: int, size: tuple[int, int] | None = None
     Raises:
         DataError: if the file is missing, not an image, truncated, too large, or has 32 bits a value.
     """
-    try:  # no path: Pillow would map a TIFF, and garble a turned one
-        with io.BufferedReader(open_at_once(path)) as file, Image.open(file) as image:
+    try:
+        with io.BufferedReader(open_at_once(path)) as file, pictures.open_picture(file) as image:
             check_depth(image, path)
             _check_size(image, path, size)
-            right = converted(image, channels)
-            pixels = np.array(right if size is None else fitted(right, size))
-    except _BROKEN as error:
+            right = pictures.converted(image, channels)
+            pixels = np.array(right if size is None else pictures.fitted(right, size))
+    except pictures.BROKEN as error:
         raise _unreadable(path, error) from None
     return torch.from_numpy(pixels.reshape(*pixels.shape[:2], channels)).permute(2, 0, 1).contiguous()
 
@@ -119,31 +116,30 @@ def read_header(path: Path) -> tuple[int, tuple[int, int]]:
         DataError: as in `read_image`.
     """
     try:
-        with io.BufferedReader(open_at_once(path)) as file, Image.open(file) as image:
+        with io.BufferedReader(open_at_once(path)) as file, pictures.open_picture(file) as image:
             check_depth(image, path)
             _check_size(image, path)
-            lying = "exif" in image.info and orientation(image) >= _LYING
-            grey = image.mode in ("1", "L") or is_deep_grey(image)
-            return 1 if grey else 3, image.size if lying else (image.height, image.width)
-    except _BROKEN as error:
+            grey = image.mode in ("1", "L") or pictures.is_deep_grey(image)
+            return 1 if grey else 3, image.size if pictures.is_lying(image) else (image.height, image.width)
+    except pictures.BROKEN as error:
         raise _unreadable(path, error) from None
 
 
-def check_depth(image: Image.Image, path: Path) -> None:
+def check_depth(image: Picture, path: Path) -> None:
     """Refuse an image that cannot be brought to 8 bits a channel."""
-    if (fault := depth_fault(image)) is not None:
+    if (fault := pictures.depth_fault(image)) is not None:
         raise DataError(f"{path} {fault}")
 
 
-def _check_size(image: Image.Image, path: Path, size: tuple[int, int] | None = None) -> None:
+def _check_size(image: Picture, path: Path, size: tuple[int, int] | None = None) -> None:
     """Refuse an image before it is decoded that is too large, or would be once it covers the size."""
-    if (fault := size_fault(image.size, size)) is not None:
+    if (fault := pictures.size_fault(image.size, size)) is not None:
         raise DataError(f"{path} {fault}")
 
 
 def _unreadable(path: Path, error: Exception) -> DataError:
-    if isinstance(error, _BOMBS):
-        return DataError(f"{path} has more pixels than are decoded ({Image.MAX_IMAGE_PIXELS:,}): make it smaller first.")
+    if pictures.is_bomb(error):
+        return DataError(f"{path} has more pixels than are decoded ({pictures.most_pixels():,}): make it smaller first.")
     reason = "it does not exist" if isinstance(error, FileNotFoundError) else "it may be truncated or no image"
     return DataError(f"{path} cannot be read as an image: {reason}.")
 

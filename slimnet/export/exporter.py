@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import onnx
 import torch
 from torch import Tensor, nn
 
@@ -24,7 +23,7 @@ from slimnet.export.parity import DOUBLE_TOLERANCE, ONNX_MODEL, ONNX_REFERENCE, 
 from slimnet.export.steps import Mode, Pace, StepReport, check_mode, optimise_graph
 from slimnet.files import write_bytes
 from slimnet.onnx.opset import OLDEST_NATIVE, chosen_opset, first_line, with_opset
-from slimnet.onnx.strip import strip
+from slimnet.onnx.write import write
 
 
 @dataclass(frozen=True)
@@ -147,8 +146,7 @@ def build(
         before, networks[ONNX_REFERENCE] = check_reference(model, reference, examples, tolerance=tolerance), reference
     before.require()
     proto = with_opset(_export(model, examples, max(opset, OLDEST_NATIVE), names, outputs), opset)
-    strip(proto)
-    onnx.helper.set_model_props(proto, dict(metadata or {}))
+    written = write(proto, metadata=metadata or {}, name="the exported network")
 
     @functools.cache
     def gate(data: bytes) -> ParityReport:
@@ -156,23 +154,14 @@ def build(
 
     samples = examples.example if examples.real is None else examples.real
     inputs = {name: tensor.numpy() for name, tensor in zip(names, samples, strict=True)}
-    data, steps = optimise_graph(_checked(proto), gate, optimise, pace=pace or Pace(inputs=inputs))
+    data, steps = optimise_graph(written, gate, optimise, pace=pace or Pace(inputs=inputs))
     report = ParityReport((*before.checks, *gate(data).checks))
     report.require()
     return Exported(data, report, steps)
 
 
-def _checked(proto: onnx.ModelProto) -> bytes:
-    """The bytes of a valid model."""
-    try:
-        onnx.checker.check_model(proto, full_check=True)
-        return bytes(proto.SerializeToString(deterministic=True))
-    except Exception as error:  # the checker's error, or protobuf's limit of 2 GB
-        raise ExportError(f"the exported network is not valid ONNX: {first_line(error)}") from error
-
-
-def _export(model: nn.Module, examples: Examples, opset: int, names: list[str], outputs: list[str]) -> onnx.ModelProto:
-    """Run torch's exporter on a copy, with a dynamic batch."""
+def _export(model: nn.Module, examples: Examples, opset: int, names: list[str], outputs: list[str]) -> Any:
+    """What torch's exporter makes of a copy, with a dynamic batch: a ``ModelProto``."""
     batch = torch.export.Dim("batch")
     try:
         with _quiet(), torch.no_grad(), no_exit(type(model).__name__):

@@ -6,7 +6,7 @@ writes, ``untrusted.py`` folders that somebody else may have filled.
 
 from __future__ import annotations
 
-from slimnet.files.content import json_bytes, read_json, read_tensors, write_json, write_tensors
+from slimnet.files.content import json_bytes, read_json, read_metadata, read_tensors, write_json, write_tensors
 from slimnet.files.outputs import atomic_folder, check_free, check_output, claim_run, claims_folder
 from slimnet.files.writing import append_line, atomic_file, atomic_path, scratch_folder, write_bytes
 
@@ -21,6 +21,7 @@ __all__ = [
     "claims_folder",
     "json_bytes",
     "read_json",
+    "read_metadata",
     "read_tensors",
     "scratch_folder",
     "write_bytes",

@@ -107,6 +107,14 @@ def _header(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, st
     return ordered, header.ljust(-(-len(header) // 8) * 8)
 
 
+def read_metadata(path: Path) -> dict[str, str]:
+    """What the header of a safetensors file, which :func:`read_tensors` reads, holds beside the tensors."""
+    from safetensors import safe_open
+
+    with safe_open(str(path), framework="pt") as file:
+        return file.metadata() or {}
+
+
 def read_tensors(path: Path) -> dict[str, Tensor]:
     """Read a safetensors file.
 

@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from slimnet.onnx.providers import runtime_version
+
 CPUINFO = Path("/proc/cpuinfo")
 _LEVELS = {
     "amx_int8": "amx_int8",
@@ -79,8 +81,6 @@ class Watch:
 
 def environment() -> dict[str, Any]:
     """Processor, system, versions, load and date, ready for JSON."""
-    import onnxruntime
-
     return {
         "cpu": cpu_model(),
         "instructions": instructions(),
@@ -88,7 +88,7 @@ def environment() -> dict[str, Any]:
         "governor": _first_line(Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")) or None,
         "system": platform.platform(),
         "python": platform.python_version(),
-        "onnxruntime": onnxruntime.__version__,
+        "onnxruntime": runtime_version(),
         "numpy": np.__version__,
         "load_average": load(),
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),

@@ -12,9 +12,9 @@ import numpy as np
 
 from slimnet.errors import MeasureError, TimeLimitError, one_line
 from slimnet.measure.inputs import InputSpec, make_input
-from slimnet.measure.timed import Array, Setting, Timed, generator
+from slimnet.measure.timed import Setting, Timed, generator
 from slimnet.onnx.file import read_network
-from slimnet.onnx.providers import ON_GPU
+from slimnet.onnx.providers import ON_GPU, runtime_version
 from slimnet.onnx.session import open_session
 
 _DTYPES = {
@@ -52,8 +52,7 @@ class OnnxFile:
 
     def prepare(self) -> tuple[OnnxFile, int]:
         """Import ONNX Runtime; the network, which holds nothing yet."""
-        import onnxruntime  # noqa: F401
-
+        runtime_version()
         return self, 0
 
     def open(self, name: str, how: Setting) -> Timed:
@@ -71,10 +70,9 @@ class OnnxFile:
         created = time.perf_counter_ns()
         rng = generator(how)
         feed = {spec.name: make_input(self._spec(spec), how, rng) for spec in session.inputs}
-        outputs = [output.name for output in session.outputs]
         begin = time.perf_counter_ns()
         try:
-            run, close = session.timed((_bound if how.provider in ON_GPU else _fed)(session.raw, outputs, feed))
+            run, close = session.timed(feed, on_gpu=how.provider in ON_GPU)
         except TimeLimitError:
             raise
         except Exception as error:  # onnxruntime's errors share no base class
@@ -87,27 +85,6 @@ class OnnxFile:
             known = ", ".join(_DTYPES)
             raise MeasureError(f"{self.path} takes {spec.type} for `{spec.name}`: only {known} can be timed.")
         return InputSpec(str(self.path), spec.name, spec.shape, np.dtype(_DTYPES[spec.type]))
-
-
-def _fed(session: Any, outputs: list[str], feed: dict[str, Array]) -> Callable[[Any], object]:
-    return lambda options: session.run(outputs, feed, options)
-
-
-def _bound(session: Any, outputs: list[str], feed: dict[str, Array]) -> Callable[[Any], object]:
-    """A run whose inputs and outputs stay on the GPU; it returns when the GPU has finished."""
-    import onnxruntime
-
-    binding = session.io_binding()
-    for name, array in feed.items():
-        binding.bind_ortvalue_input(name, onnxruntime.OrtValue.ortvalue_from_numpy(array, "cuda", 0))
-    for name in outputs:
-        binding.bind_output(name, "cuda")
-
-    def run(options: Any) -> None:
-        session.run_with_iobinding(binding, options)
-        binding.synchronize_outputs()
-
-    return run
 
 
 def _clock(run: Callable[[], object]) -> Callable[[], int]:

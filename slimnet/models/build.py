@@ -9,8 +9,9 @@ from pathlib import Path
 
 from torch import nn
 
+from slimnet._torchvision import classifier_names
 from slimnet.errors import ArgumentError, ModelError
-from slimnet.models import _factory, _torchvision
+from slimnet.models import _classifiers, _factory
 from slimnet.models.resnet import CifarResNet
 from slimnet.models.trust import is_factory
 from slimnet.models.vgg import CifarVGG16, FaceVGG9, FaceVGG13
@@ -22,7 +23,7 @@ OWN: dict[str, Callable[..., nn.Module]] = {
     "vgg16_bn_cifar": CifarVGG16,
     "vgg9_face": FaceVGG9,
     "vgg13_face": FaceVGG13,
-    "resnet18_face": _torchvision.resnet18_face,
+    "resnet18_face": _classifiers.resnet18_face,
     "vggface": VGGFace,
     "vggface_gap": VGGFaceGap,
 }
@@ -30,7 +31,7 @@ OWN: dict[str, Callable[..., nn.Module]] = {
 
 def model_names() -> tuple[str, ...]:
     """Names that `build_model` knows: first slimnet's own, then torchvision's classifiers."""
-    return (*OWN, *(name for name in _torchvision.names() if name not in OWN))
+    return (*OWN, *(name for name in classifier_names() if name not in OWN))
 
 
 def build_model(name: str, *, num_classes: int, in_channels: int = 3, weights: str | Path | None = None) -> nn.Module:
@@ -77,7 +78,7 @@ def check_model(name: str) -> None:
     """
     if is_factory(name):
         _factory.find(name)
-    elif name not in OWN and name not in _torchvision.names():
+    elif name not in OWN and name not in classifier_names():
         raise _unknown(name)
 
 
@@ -86,8 +87,8 @@ def _build(name: str, *, num_classes: int, in_channels: int) -> nn.Module:
         return OWN[name](num_classes=num_classes, in_channels=in_channels)
     if is_factory(name):
         return _factory.build(name, num_classes=num_classes, in_channels=in_channels)
-    if name in _torchvision.names():
-        return _torchvision.build(name, num_classes=num_classes, in_channels=in_channels)
+    if name in classifier_names():
+        return _classifiers.build(name, num_classes=num_classes, in_channels=in_channels)
     raise _unknown(name)
 
 

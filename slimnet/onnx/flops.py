@@ -28,8 +28,11 @@ def _transposed(inputs: Sequence[Shape], output: Shape, node: Any) -> int:
 
 
 def _gemm(inputs: Sequence[Shape], output: Shape, node: Any) -> int:
-    transposed = any(item.name == "transA" and item.i for item in node.attribute)
-    return prod(output) * inputs[0][0 if transposed else 1]
+    return prod(output) * inputs[0][0 if _is_set(node, "transA") else 1]
+
+
+def _is_set(node: Any, name: str) -> bool:
+    return any(item.name == name and item.i for item in node.attribute)
 
 
 def _product(inputs: Sequence[Shape], output: Shape, node: Any) -> int:
@@ -58,8 +61,7 @@ def linear_reads(path: Path) -> list[int]:
     graph = read_network(path).graph
     stored = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
     layers = [node for node in graph.node if node.op_type == "Gemm" and node.input[1] in stored]
-    turned = [any(item.name == "transB" and item.i for item in node.attribute) for node in layers]
-    return [stored[node.input[1]][1 if transposed else 0] for node, transposed in zip(layers, turned, strict=True)]
+    return [stored[node.input[1]][1 if _is_set(node, "transB") else 0] for node in layers]
 
 
 def onnx_flops(path: Path) -> int | None:

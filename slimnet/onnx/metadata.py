@@ -11,6 +11,7 @@ import onnx
 from slimnet._json import decode, encode
 from slimnet.errors import FileFormatError
 from slimnet.onnx.file import read_network
+from slimnet.onnx.write import serialised
 
 PREFIX = "slimnet."
 
@@ -100,7 +101,7 @@ def stamped(data: bytes, entries: Mapping[str, str]) -> bytes:
     proto = onnx.load_from_string(data)
     kept = {entry.key: entry.value for entry in proto.metadata_props if not entry.key.startswith(PREFIX)}
     onnx.helper.set_model_props(proto, {**kept, **entries})
-    return bytes(proto.SerializeToString(deterministic=True))
+    return serialised(proto)
 
 
 def _text(value: Any) -> str:

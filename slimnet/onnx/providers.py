@@ -18,6 +18,13 @@ ON_GPU = ("cuda", "tensorrt")
 _PACKAGES = {"cuda": "onnxruntime-gpu", "tensorrt": "onnxruntime-gpu", "openvino": "onnxruntime-openvino"}
 
 
+def runtime_version() -> str:
+    """Of ONNX Runtime, whichever of its packages is installed."""
+    import onnxruntime
+
+    return str(onnxruntime.__version__)
+
+
 def provider_options(provider: str, threads: int) -> list[tuple[str, dict[str, str]]]:
     """What to open a session with: the provider, and what takes over nodes that it cannot run.
 

@@ -54,15 +54,16 @@ class Session:
 
         return within(self.limit, work, stop=lambda: _terminate(options), what=self._overdue)
 
-    def timed(self, run: Callable[[Any], object]) -> tuple[Callable[[], object], Callable[[], None]]:
+    def timed(self, feed: Mapping[str, Array], *, on_gpu: bool = False) -> tuple[Callable[[], object], Callable[[], None]]:
         """A run to be timed, in the thread that asks for it, and what is to be called in the end.
 
         The first run is the one that may hang for good; it is waited for as by :meth:`run`.
 
         Args:
-            run: runs the session with the options that it is given.
+            feed: input → array.
+            on_gpu: inputs and outputs stay on the GPU; a run is over when the GPU has finished.
         """
-        options = _run_options()
+        options, run = _run_options(), self._bound(feed) if on_gpu else self._fed(feed)
         alarm = Alarm(self.limit, lambda: _terminate(options))
 
         def again() -> None:
@@ -80,6 +81,25 @@ class Session:
             raise
         weakref.finalize(again, alarm.close)  # of whoever forgets
         return again, alarm.close
+
+    def _fed(self, feed: Mapping[str, Array]) -> Callable[[Any], object]:
+        outputs = [output.name for output in self.outputs]
+        return lambda options: self.raw.run(outputs, feed, options)
+
+    def _bound(self, feed: Mapping[str, Array]) -> Callable[[Any], object]:
+        import onnxruntime
+
+        binding = self.raw.io_binding()
+        for name, array in feed.items():
+            binding.bind_ortvalue_input(name, onnxruntime.OrtValue.ortvalue_from_numpy(array, "cuda", 0))
+        for output in self.outputs:
+            binding.bind_output(output.name, "cuda")
+
+        def run(options: Any) -> None:
+            self.raw.run_with_iobinding(binding, options)
+            binding.synchronize_outputs()
+
+        return run
 
     @property
     def _overdue(self) -> str:

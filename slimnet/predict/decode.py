@@ -1,34 +1,27 @@
-"""A file becomes a picture of 8 bits a channel, or one clear line. The façade over Pillow for reading."""
+"""A file becomes a picture of 8 bits a channel, or one clear line."""
 
 from __future__ import annotations
 
 import io
 import os
-import re
 import stat
-from functools import cache
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
-from PIL.ImageFile import ImageFile
 
-from slimnet import preprocess
 from slimnet.errors import ArgumentError, FileFormatError
 from slimnet.files.untrusted import open_at_once
+from slimnet.pictures import picture as pictures
+from slimnet.pictures.picture import Picture
 from slimnet.predict.sources import MAX_BYTES, Source
-
-FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "GIF", "BMP", "PPM", "TIFF", "AVIF")
-"""What is tried, told by the content alone: nothing that starts another program (EPS) or holds other files."""
 
 _ONE_FRAME = ("PNG", "JPEG", "PPM")
 _WHOLE = 1 << 24  # bytes: a smaller file is read at once
-_DEEP = ("PNG", "TIFF")  # where Pillow drops the lower byte of 16-bit colour
 
 
-def decode(source: Source) -> tuple[Image.Image, tuple[str, ...]]:
+def decode(source: Source) -> tuple[Picture, tuple[str, ...]]:
     """Read a picture: its first frame, as it lies in the file (orientation, depth and colour are for `slimnet.preprocess`).
 
     The size is looked at before anything is decoded.
@@ -48,10 +41,10 @@ def decode(source: Source) -> tuple[Image.Image, tuple[str, ...]]:
         if source.image is not None:
             _check_depth(source.image)
             return source.image, ()
-        with _file(source) as file, Image.open(file, formats=_formats()) as image:
+        with _file(source) as file, pictures.open_picture(file, known_only=True) as image:
             _check_size(image)
             _check_depth(image)
-            deep = _is_deep(image)
+            deep = pictures.is_deep(image)
             image.load()
             one = image.format in _ONE_FRAME
             picture = image if one else image.copy()  # to ask for further frames, or to close the file, is to lose the first
@@ -59,22 +52,22 @@ def decode(source: Source) -> tuple[Image.Image, tuple[str, ...]]:
     except FileFormatError as error:
         raise FileFormatError(f"{source.name} {error}") from None
     except Exception as error:  # Pillow's readers share no base class: a damaged file may raise anything
-        raise FileFormatError(f"{source.name} {_reason(error)}") from None
+        raise FileFormatError(f"{source.name} {pictures.reason(error)}") from None
 
 
-def as_picture(image: Image.Image | NDArray[np.uint8]) -> Image.Image:
+def as_picture(image: Picture | NDArray[np.uint8]) -> Picture:
     """A picture of Pillow's as it is; a uint8 array (H, W) or (H, W, 3) as one.
 
     Raises:
         ArgumentError: if it is neither.
     """
-    if isinstance(image, Image.Image):
+    if isinstance(image, Picture):
         return image
     shape = getattr(image, "shape", None)
     if shape is None or image.dtype != np.uint8 or image.size == 0 or (len(shape) != 2 and shape[2:] != (3,)):
         what = type(image).__name__ if shape is None else f"{image.dtype} {shape}"
         raise ArgumentError(f"a picture must be a file, a picture of Pillow's, or uint8 (H, W) or (H, W, 3), got {what}.")
-    return Image.fromarray(image)
+    return pictures.from_array(image)
 
 
 def check_shape(name: str, given: tuple[int, int], size: tuple[int, int]) -> None:
@@ -88,7 +81,7 @@ def check_shape(name: str, given: tuple[int, int], size: tuple[int, int]) -> Non
     Raises:
         FileFormatError: if so.
     """
-    if (fault := preprocess.size_fault(given, size)) is not None:
+    if (fault := pictures.size_fault(given, size)) is not None:
         raise FileFormatError(f"{name} {fault}")
 
 
@@ -130,64 +123,24 @@ def _checked(data: bytes) -> bytes:
     return data
 
 
-@cache
-def _formats() -> tuple[str, ...]:
-    """Those that this Pillow was built with."""
-    Image.init()
-    return tuple(name for name in FORMATS if name in Image.OPEN)
-
-
-def _check_size(image: Image.Image) -> None:
-    if (fault := preprocess.size_fault(image.size)) is not None:
+def _check_size(image: Picture) -> None:
+    if (fault := pictures.size_fault(image.size)) is not None:
         raise FileFormatError(fault)
 
 
-def _check_depth(image: Image.Image) -> None:
-    if (fault := preprocess.depth_fault(image)) is not None:
+def _check_depth(image: Picture) -> None:
+    if (fault := pictures.depth_fault(image)) is not None:
         raise FileFormatError(fault)
 
 
-def _is_deep(image: ImageFile) -> bool:
-    """Whether it has 16 bits a value; to be asked before it is loaded."""
-    return preprocess.is_deep_grey(image) or (image.format in _DEEP and any(";16" in str(tile[3]) for tile in image.tile[:1]))
-
-
-def _notes(image: Image.Image, deep: bool) -> tuple[str, ...]:
+def _notes(image: Picture, deep: bool) -> tuple[str, ...]:
     notes = []
-    if image.format != "MPO" and _is_animated(image):
+    if image.format != "MPO" and pictures.is_animated(image):
         notes.append("the first of several frames")
     if deep:
         notes.append("16 bits a value brought to 8")
-    if _is_transparent(image):
+    if pictures.is_transparent(image):
         notes.append("transparency dropped")
     if image.mode == "CMYK":
         notes.append("CMYK to RGB without a colour profile")
     return tuple(notes)
-
-
-def _is_animated(image: Image.Image) -> bool:
-    try:
-        return bool(getattr(image, "is_animated", False))
-    except Exception:  # the first frame was read: a damaged second one is no matter
-        return True
-
-
-def _is_transparent(image: Image.Image) -> bool:
-    """Whether some pixel is not opaque."""
-    if image.mode in ("RGBA", "LA", "PA"):
-        return image.getchannel("A").getextrema()[0] != 255
-    return "transparency" in image.info
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, FileNotFoundError):
-        return "does not exist."
-    if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
-        found = re.search(r"\d+", str(error))
-        return (preprocess.size_fault((int(found[0]), 1)) if found else None) or "is too large to be decoded."
-    if isinstance(error, UnidentifiedImageError):
-        return f"is no picture that can be read: known are {', '.join(_formats())}."
-    if isinstance(error, OSError) and error.strerror:
-        return f"cannot be read ({error.strerror})."
-    reason = " ".join(str(error).split()) or type(error).__name__
-    return f"is damaged or cut short ({reason[:120]})."

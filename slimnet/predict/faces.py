@@ -13,7 +13,7 @@ from slimnet.errors import ArgumentError
 from slimnet.predict.results import Box
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
+    from slimnet.pictures.picture import Picture
 
 LONGEST = 1280  # pixels: a larger picture is searched at this size, which finds faces down to a fiftieth of it
 
@@ -52,7 +52,7 @@ class FaceFinder:
         self._local = threading.local()
         self._detector()  # that it can be made: before any picture is read
 
-    def find(self, picture: Image) -> tuple[Box, ...]:
+    def find(self, picture: Picture) -> tuple[Box, ...]:
         """Where the faces are, from left to right.
 
         Args:
@@ -66,7 +66,7 @@ class FaceFinder:
         inside = [_clipped(box, picture.size) for box in boxes]
         return tuple(sorted(box for box in inside if box.width > 0 and box.height > 0))
 
-    def crop(self, picture: Image, box: Box) -> Image:
+    def crop(self, picture: Picture, box: Box) -> Picture:
         """A face with its margin: moved inwards where it would leave the picture, smaller where the picture is."""
         x, width = _widened(box.x, box.width, self.margin, picture.width)
         y, height = _widened(box.y, box.height, self.margin, picture.height)

@@ -14,7 +14,7 @@ from slimnet.predict.results import Result
 from slimnet.predict.sources import Source
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
+    from slimnet.pictures.picture import Picture
 
 
 class Annotations:
@@ -44,7 +44,7 @@ class Annotations:
             if target.resolve() in inputs:
                 raise ArgumentError(f"{target} is one of the pictures to be read: choose another output.")
 
-    def __call__(self, picture: Image, result: Result) -> None:
+    def __call__(self, picture: Picture, result: Result) -> None:
         """Write one."""
         save_picture(annotated(picture, result), self._targets[result.image])
 

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from slimnet import preprocess
 from slimnet.errors import ArgumentError, FileFormatError
 from slimnet.export import read_bundle
 from slimnet.measure.machine import processors
+from slimnet.pictures import picture as pictures
 from slimnet.predict.ahead import map_ahead
 from slimnet.predict.choose import chosen_file
 from slimnet.predict.decode import as_picture, check_shape, decode
@@ -22,8 +22,7 @@ from slimnet.predict.results import Box, Prediction, Result
 from slimnet.predict.sources import Source
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
-
+    from slimnet.pictures.picture import Picture
     from slimnet.predict.faces import FaceFinder
 
 MAX_WORKERS = 8
@@ -40,7 +39,7 @@ class _Prepared:
     error: str | None = None
     boxes: tuple[Box | None, ...] = ()
     pixels: tuple[bytes, ...] = ()
-    picture: Image | None = None
+    picture: Picture | None = None
 
 
 class Predictor:
@@ -74,7 +73,7 @@ class Predictor:
         self._size: tuple[int, int] = tuple(self._network.rule["size"])
         self._channels: int = self._network.rule["channels"]
 
-    def predict(self, images: Sequence[Image | NDArray[np.uint8] | Path | str]) -> list[Prediction]:
+    def predict(self, images: Sequence[Picture | NDArray[np.uint8] | Path | str]) -> list[Prediction]:
         """Classify whole pictures.
 
         Args:
@@ -99,7 +98,7 @@ class Predictor:
         batch: int = 32,
         workers: int | None = None,
         faces: FaceFinder | None = None,
-        show: Callable[[Image, Result], None] | None = None,
+        show: Callable[[Picture, Result], None] | None = None,
     ) -> Generator[Result, None, None]:
         """Classify pictures one after the other: read and decoded ahead in threads, run in batches, given in their
         order. While the network runs on one batch, the results of the one before it are given.
@@ -136,7 +135,7 @@ class Predictor:
     def _prepared(self, source: Source, faces: FaceFinder | None, *, keep: bool) -> _Prepared:
         try:
             picture, notes = decode(source)
-            upright = preprocess.converted(picture, self._channels if faces is None and not keep else 3)
+            upright = pictures.converted(picture, self._channels if faces is None and not keep else 3)
             if faces is None:
                 check_shape(source.name, upright.size, self._size)
                 return _Prepared(
@@ -149,8 +148,8 @@ class Predictor:
         except FileFormatError as error:
             return _Prepared(source.name, error=str(error))
 
-    def _pixels(self, upright: Image) -> bytes:
-        return preprocess.fitted(preprocess.converted(upright, self._channels), self._size).tobytes()
+    def _pixels(self, upright: Picture) -> bytes:
+        return pictures.fitted(pictures.converted(upright, self._channels), self._size).tobytes()
 
     def _assembled(self, group: list[_Prepared], batch: int) -> tuple[list[_Prepared], list[Array]]:
         """Batches (N, C, H, W) for all that is to be looked at."""
@@ -188,7 +187,7 @@ def _grouped(prepared: Iterable[_Prepared], batch: int) -> Iterator[list[_Prepar
         yield group
 
 
-def _source(image: Image | NDArray[np.uint8] | Path | str) -> Source:
+def _source(image: Picture | NDArray[np.uint8] | Path | str) -> Source:
     if isinstance(image, Path | str):
         return Source(str(image), Path(image))
     return Source("the picture", image=as_picture(image))

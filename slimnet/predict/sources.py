@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, BinaryIO
 from slimnet.errors import ArgumentError, FileFormatError
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
+    from slimnet.pictures.picture import Picture
 
 SUFFIXES = frozenset(
     {".avif", ".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"},
@@ -39,7 +39,7 @@ class Source:
     path: Path | None = None
     data: bytes | None = None
     fault: str | None = None
-    image: Image | None = None
+    image: Picture | None = None
 
 
 def find_sources(names: Iterable[str | Path], *, stdin: BinaryIO | None = None) -> list[Source]:

@@ -21,8 +21,7 @@ from slimnet.predict.results import Result
 from slimnet.predict.sources import Source
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
-
+    from slimnet.pictures.picture import Picture
     from slimnet.predict._cv import VideoReader, VideoWriter
     from slimnet.predict.faces import FaceFinder
 
@@ -110,7 +109,7 @@ def _check_ending(path: Path) -> None:
         raise ArgumentError(f"{path} must end in {', '.join(CODECS)} to be written as a video.")
 
 
-def _frames(reader: VideoReader, every: int) -> Iterator[tuple[int, Image]]:
+def _frames(reader: VideoReader, every: int) -> Iterator[tuple[int, Picture]]:
     number = 0
     while (pixels := reader.read()) is not None:
         yield number, as_picture(pixels)
@@ -134,7 +133,7 @@ class _Recorder(AbstractContextManager["_Recorder"]):
         self._stack = ExitStack()
         self._writer: VideoWriter | None = None
 
-    def add(self, picture: Image) -> None:
+    def add(self, picture: Picture) -> None:
         from slimnet.predict._cv import CODECS, VideoWriter
 
         if self._writer is None:

@@ -14,7 +14,7 @@ from typing import Any
 
 from slimnet._json import check, decode, encode
 from slimnet.errors import FileFormatError
-from slimnet.files import read_json, read_tensors, write_json, write_tensors
+from slimnet.files import read_json, read_metadata, read_tensors, write_json, write_tensors
 from slimnet.files.checksum import checksum
 from slimnet.files.untrusted import holds, member
 from slimnet.training.state import State
@@ -53,10 +53,7 @@ def load_checkpoint(folder: Path, state: State) -> None:
 
 
 def _values(path: Path) -> dict[str, Any]:
-    from safetensors import safe_open
-
-    with safe_open(str(path), framework="pt") as file:
-        text = (file.metadata() or {}).get("state", "")
+    text = read_metadata(path).get("state", "")
     if not text:
         raise FileFormatError(f"{path} is not a checkpoint: its header holds no state.")
     values = decode(text, f"the header of {path}")

@@ -8,18 +8,13 @@ References:
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import cast
-
 from torch import Tensor
 from torch.nn import functional as F
 
 from slimnet._modes import widened
+from slimnet._torchvision import mixer
 from slimnet.data import class_weights
-from slimnet.training.config import TrainConfig
 from slimnet.training.setup import Job
-
-Mixer = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
 class Objective:
@@ -33,7 +28,7 @@ class Objective:
 
     def __init__(self, job: Job) -> None:
         self._config, self._teacher, self._precision = job.config, job.teacher, job.precision
-        self._mixer = _mixer(job.config, job.dataset.num_classes)
+        self._mixer = mixer(mixup=job.config.mixup, cutmix=job.config.cutmix, classes=job.dataset.num_classes)
         self._weights: Tensor | None = None
         if job.config.class_weights:
             labels, classes = job.dataset.train.labels, job.dataset.num_classes
@@ -77,14 +72,3 @@ def right_answers(logits: Tensor, targets: Tensor) -> Tensor:
     """How many of N rows have their largest logit where the target is largest: () int64."""
     labels = targets if targets.dim() == 1 else targets.argmax(1)
     return (logits.argmax(1) == labels).sum()
-
-
-def _mixer(config: TrainConfig, classes: int) -> Mixer | None:
-    """torchvision's MixUp or CutMix; where both are asked for, one of them is drawn for each batch."""
-    if not (config.mixup or config.cutmix):
-        return None
-    from torchvision.transforms import v2
-
-    asked = [(v2.MixUp, config.mixup), (v2.CutMix, config.cutmix)]
-    chosen = [kind(alpha=alpha, num_classes=classes) for kind, alpha in asked if alpha]
-    return cast(Mixer, v2.RandomChoice(chosen) if len(chosen) > 1 else chosen[0])

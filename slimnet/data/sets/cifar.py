@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from slimnet._torchvision import cifar, has_checksum
 from slimnet.data._source import Request, Source, resized
 from slimnet.data.dataset import Split
 from slimnet.errors import DataError
@@ -28,9 +29,7 @@ def load(request: Request) -> Source:
     Raises:
         DataError: if no folder is given, files are missing or corrupt, or the download fails.
     """
-    from torchvision import datasets
-
-    kind: Any = {"cifar10": datasets.CIFAR10, "cifar100": datasets.CIFAR100}[request.name]
+    kind = cifar(request.name)
     root = _root(request, kind.base_folder)
     train, test = (_read(kind, root, request, train=part) for part in (True, False))
     normalise = "imagenet" if request.name == "cifar10" else "dataset"
@@ -55,15 +54,13 @@ def _read(kind: Any, root: Path, request: Request, *, train: bool) -> Any:
 
 def _problem(kind: Any, root: Path, request: Request, error: Exception) -> str:
     """Which files are missing or corrupt."""
-    from torchvision.datasets.utils import check_integrity
-
     folder = root / kind.base_folder
     sums = {**dict(kind.train_list), **dict(kind.test_list), kind.meta["filename"]: kind.meta["md5"]}
     missing = [name for name in sums if not (folder / name).is_file()]
     if missing:
         hint = f"the download failed ({' '.join(str(error).split())})" if request.download else "fetch it with --download"
         return f"{request.name}: looked for {', '.join(missing)} in {folder}: not there; {hint}."
-    corrupt = [name for name, md5 in sums.items() if not check_integrity(folder / name, md5)]
+    corrupt = [name for name, md5 in sums.items() if not has_checksum(folder / name, md5)]
     if corrupt:
         return f"{request.name}: corrupt in {folder} (wrong checksum): {', '.join(corrupt)}: unpack it again."
     return f"{request.name}: cannot be read from {folder} ({' '.join(str(error).split())})."

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from slimnet.export.precision._choose import MAX_DROP, NAMES, make_precisions
 from slimnet.export.precision._found import Evaluated, Precision, Precisions, Trial
-from slimnet.export.precision._half import to_fp16
-from slimnet.export.precision._int8 import to_int8
-from slimnet.export.precision._quantise import METHODS
+from slimnet.export.precision._int8 import METHODS, to_int8
+from slimnet.onnx.convert import to_fp16
 
 __all__ = [
     "MAX_DROP",

@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from slimnet.errors import ArgumentError
 from slimnet.export.precision._found import Evaluated, Precision, Precisions, Trial
-from slimnet.export.precision._half import to_fp16
-from slimnet.export.precision._int8 import Quantiser
-from slimnet.export.precision._quantise import METHODS, Images, Method
+from slimnet.export.precision._int8 import METHODS, Images, Method, Quantiser
 from slimnet.files import scratch_folder
+from slimnet.onnx.convert import to_fp16
 
 if TYPE_CHECKING:
     from slimnet.measure import LatencyReport

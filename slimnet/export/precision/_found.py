@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from slimnet.export.precision._quantise import Method
+    from slimnet.export.precision._int8 import Method
     from slimnet.measure import LatencyReport
 
 

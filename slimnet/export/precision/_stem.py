@@ -7,10 +7,9 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
-import onnx
-from onnx import helper
 
-from slimnet.export.precision._groups import Array
+from slimnet.onnx import graph as ir
+from slimnet.onnx.graph import Array, Graph, Node, Value
 
 
 class _Side(NamedTuple):
@@ -27,61 +26,61 @@ class Stem:
     """The nodes between a network's inputs and the convolutions that read them.
 
     Attributes:
-        sizes: input → its (N, C, H, W); 0 for one that is open.
+        graph: of the network; changed in place.
         step: what a number of channels is to be a multiple of.
-        nodes: what was added, in order.
-        constants: of these nodes.
-        made: tensor that they give → the input whose numbers it holds, zeros beside them.
+        nodes: names of those that were put at its begin, in order.
+        images: tensor that they give → the input whose numbers it holds, zeros beside them; by name.
     """
 
-    sizes: dict[str, list[int]]
+    graph: Graph
     step: int
-    nodes: list[onnx.NodeProto] = field(default_factory=list)
-    constants: dict[str, Array] = field(default_factory=dict)
-    made: dict[str, str] = field(default_factory=dict)
+    nodes: list[str] = field(default_factory=list)
+    images: dict[str, str] = field(default_factory=dict)
 
-    def attach(self, conv: onnx.NodeProto, weight: Array) -> Array:
-        """Let a convolution read its input in another form, in place.
+    def __post_init__(self) -> None:
+        self._first, self._made = next(iter(self.graph)), dict[str, Value]()
+
+    def attach(self, conv: Node) -> None:
+        """Let a convolution without groups, which reads an input, read it in another form, in place; it gives the same.
 
         One with a stride reads the places of each block as channels, and has no stride then; any other gets planes of zeros.
-
-        Args:
-            conv: a convolution without groups that reads an input.
-            weight: its (F, C, h, w).
-
-        Returns:
-            Its new weights, which give the same.
         """
-        strides, planes = set(_whole(conv, "strides", (1, 1))), weight.shape[1]
+        source, weight = conv.inputs[0], ir.known(conv.inputs[1])
+        strides, planes = set(ir.attribute(conv, "strides", (1, 1))), weight.shape[1]
         stride = strides.pop() if len(strides) == 1 else 1
-        sides = _sides(conv, weight.shape[2:], self.sizes[conv.input[0]][2:], stride)
+        sides = _sides(conv, weight.shape[2:], _sizes(source)[2:], stride)
         if sides is None or planes * stride**2 % self.step:
             more = -planes % self.step
-            conv.input[0] = self._padded(conv.input[0], more)
-            return np.pad(weight, [(0, 0), (0, more), (0, 0), (0, 0)])
+            conv.replace_input_with(0, self._padded(source, more))
+            ir.set_constant(conv.inputs[1], np.pad(weight, [(0, 0), (0, more), (0, 0), (0, 0)]))
+            return
         rows, columns = sides
-        conv.input[0] = self._in_blocks(conv.input[0], stride)
-        _set(conv, "pads", (rows.before, columns.before, rows.behind, columns.behind))
-        _set(conv, "strides", (1, 1))
-        _set(conv, "kernel_shape", (rows.kernel, columns.kernel))
-        return _in_blocks(weight, stride, rows, columns)
+        conv.replace_input_with(0, self._in_blocks(source, stride))
+        given = {
+            "pads": [rows.before, columns.before, rows.behind, columns.behind],
+            "strides": [1, 1],
+            "kernel_shape": [rows.kernel, columns.kernel],
+        }
+        for name, numbers in given.items():
+            conv.attributes.pop(name, None)
+            ir.set_attribute(conv, name, numbers)
+        ir.set_constant(conv.inputs[1], _in_blocks(weight, stride, rows, columns))
 
-    def _padded(self, source: str, more: int) -> str:
-        output = f"{source}_wide"
-        if output not in self.made:
-            self._add("Pad", source, output, np.array([0, 0, 0, 0, 0, more, 0, 0]))
-            self.made[output] = source
-        return output
+    def _padded(self, source: Value, more: int) -> Value:
+        output = f"{source.name}_wide"
+        if output not in self._made:
+            return self._keep(source, self._add("Pad", source, output, [0, 0, 0, 0, 0, more, 0, 0]))
+        return self._made[output]
 
-    def _in_blocks(self, source: str, stride: int) -> str:
+    def _in_blocks(self, source: Value, stride: int) -> Value:
         """(N, C, H, W) → (N, s·C·s, H/s, W/s): place in the row of a block, plane, row of the block.
 
         In an order in which whole rows are moved first, and the last move but one is none once the runtime has channels last.
         """
-        _, planes, height, width = self.sizes[source]
-        output = f"{source}_blocks{stride}"
-        if output in self.made:
-            return output
+        _, planes, height, width = _sizes(source)
+        output = f"{source.name}_blocks{stride}"
+        if output in self._made:
+            return self._made[output]
         high, wide = height // stride, width // stride
         moves: list[tuple[str, list[int]]] = [
             ("Reshape", [0, planes, high, stride, width]),
@@ -91,29 +90,36 @@ class Stem:
             ("Reshape", [0, high, wide, stride * planes * stride]),
             ("Transpose", [0, 3, 1, 2]),
         ]
-        name = source
+        value = source
         for number, (op, numbers) in enumerate(moves):
-            target = output if number == len(moves) - 1 else f"{output}_{number}"
-            if op == "Transpose":
-                self.nodes.append(helper.make_node(op, [name], [target], name=f"{target}_{op}", perm=numbers))
-            else:
-                self._add(op, name, target, np.array(numbers))
-            name = target
-        self.made[output] = source
-        return output
+            value = self._add(op, value, output if number == len(moves) - 1 else f"{output}_{number}", numbers)
+        return self._keep(source, value)
 
-    def _add(self, op: str, source: str, output: str, numbers: Array) -> None:
-        constant = f"{output}_numbers"
-        self.constants[constant] = numbers
-        self.nodes.append(helper.make_node(op, [source, constant], [output], name=f"{output}_{op}"))
+    def _keep(self, source: Value, value: Value) -> Value:
+        self._made[value.name], self.images[value.name] = value, source.name
+        return value
+
+    def _add(self, op: str, source: Value, output: str, numbers: list[int]) -> Value:
+        """Put a node at the begin, behind those that were put there before; its output."""
+        names = {"name": f"{output}_{op}", "output": output}
+        self.nodes.append(names["name"])
+        if op == "Transpose":
+            return ir.put_node(self.graph, self._first, op, [source], perm=numbers, **names)
+        given = ir.new_constant(self.graph, f"{output}_numbers", np.array(numbers))
+        return ir.put_node(self.graph, self._first, op, [source, given], **names)
 
 
-def _sides(conv: onnx.NodeProto, kernel: Sequence[int], sizes: Sequence[int], stride: int) -> tuple[_Side, _Side] | None:
+def _sizes(image: Value) -> list[int]:
+    """(N, C, H, W); 0 for one that is open."""
+    return [size or 0 for size in ir.shape(image) or []]
+
+
+def _sides(conv: Node, kernel: Sequence[int], sizes: Sequence[int], stride: int) -> tuple[_Side, _Side] | None:
     """Height and width in blocks; None where a convolution cannot be written without its stride, or has none."""
-    automatic = any(entry.name == "auto_pad" and entry.s != b"NOTSET" for entry in conv.attribute)
-    if stride == 1 or automatic or set(_whole(conv, "dilations", (1, 1))) != {1}:
+    automatic = ir.attribute(conv, "auto_pad", "NOTSET") != "NOTSET"
+    if stride == 1 or automatic or set(ir.attribute(conv, "dilations", (1, 1))) != {1}:
         return None
-    top, left, bottom, right = _whole(conv, "pads", (0, 0, 0, 0))
+    top, left, bottom, right = ir.attribute(conv, "pads", (0, 0, 0, 0))
     rows = _side(sizes[0], kernel[0], stride, top, bottom)
     columns = _side(sizes[1], kernel[1], stride, left, right)
     return None if rows is None or columns is None else (rows, columns)
@@ -137,13 +143,3 @@ def _in_blocks(weight: Array, stride: int, rows: _Side, columns: _Side) -> Array
     whole[:, :, rows.offset : rows.offset + height, columns.offset : columns.offset + width] = weight
     parts = whole.reshape(filters, planes, rows.kernel, stride, columns.kernel, stride).transpose(0, 5, 1, 3, 2, 4)
     return np.ascontiguousarray(parts.reshape(filters, stride * planes * stride, rows.kernel, columns.kernel))
-
-
-def _whole(node: onnx.NodeProto, name: str, default: tuple[int, ...]) -> tuple[int, ...]:
-    return next((tuple(entry.ints) for entry in node.attribute if entry.name == name), default)
-
-
-def _set(node: onnx.NodeProto, name: str, numbers: Sequence[int]) -> None:
-    others = [entry for entry in node.attribute if entry.name != name]
-    del node.attribute[:]
-    node.attribute.extend([*others, helper.make_attribute(name, numbers)])

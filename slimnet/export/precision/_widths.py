@@ -2,35 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
-import onnx
-from onnx import numpy_helper, shape_inference
 
-from slimnet.export.precision._groups import Array, Groups, attribute, channel_padding
+from slimnet.export.precision._groups import Groups, channel_padding
 from slimnet.export.precision._stem import Stem
+from slimnet.onnx import graph as ir
+from slimnet.onnx.graph import Array, Graph, Node, Value
 
 STEP, LEAST = 4, 16
 """ONNX Runtime's direct 8-bit convolution on x86 reads multiples of 4 channels, and makes multiples of 4 from 16 up; the
 depthwise one takes multiples of 16."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class Widened:
     """A network with channels of zeros.
 
     Attributes:
-        proto: the network.
-        stem: what it has between its inputs and the convolutions that read them.
+        data: the ONNX file.
+        stem: names of the nodes between its inputs and the convolutions that read them.
+        images: tensor that these give → the input whose numbers it holds, zeros beside them; by name.
     """
 
-    proto: onnx.ModelProto
-    stem: Stem
+    data: bytes
+    stem: tuple[str, ...] = ()
+    images: dict[str, str] = field(default_factory=dict)
 
 
-def widened(proto: onnx.ModelProto, *, exclude: Sequence[str] = ()) -> Widened:
+def widened(data: bytes, *, exclude: Sequence[str] = ()) -> Widened:
     """The same function, with as many channels as let 8-bit convolutions take ONNX Runtime's direct kernel.
 
     Any other convolution copies every patch of its input into a matrix, multiplies, and converts the result in a pass of its own.
@@ -38,86 +40,82 @@ def widened(proto: onnx.ModelProto, *, exclude: Sequence[str] = ()) -> Widened:
     another form (:class:`Stem`). Channels stay as many where anything touches them that :class:`Groups` does not know.
 
     Args:
-        proto: with norms folded and the sizes of its tensors; left as it is.
+        data: an ONNX file with norms folded and the sizes of its tensors.
         exclude: names of layers that stay in float32: they read the network's input as it is.
     """
-    wide = type(proto)()
-    wide.CopyFrom(proto)
-    groups = Groups(wide.graph)
+    model = ir.read(data)
+    groups = Groups(model.graph)
     _fix_tight_moves(groups)
-    constants = dict[str, Array]()
     for change, nodes in ((_layer, groups.layers), (_move, groups.moves), (_flatten, groups.flattens)):
         for node in nodes:
-            constants |= change(node, groups)
-    stem = _stem(wide.graph, [node for node in groups.layers if node.name not in exclude], constants)
-    _put(wide.graph, stem.nodes, constants | stem.constants)
-    return Widened(shape_inference.infer_shapes(wide, strict_mode=True), stem)
+            change(model.graph, node, groups)
+    stem = _stem(model.graph, [node for node in groups.layers if node.name not in exclude])
+    return Widened(ir.sized(model), tuple(stem.nodes), stem.images)
 
 
-def _growth(groups: Groups, name: str) -> int:
+def _growth(groups: Groups, value: Value) -> int:
     """Channels of zeros that a tensor gets."""
-    channels = groups.channels(name)
+    channels = groups.channels(value)
     if channels is None:
         return 0
-    step = LEAST if groups.meets_depthwise(name) else STEP
+    step = LEAST if groups.meets_depthwise(value) else STEP
     return max(LEAST - channels, -channels % step)
 
 
 def _fix_tight_moves(groups: Groups) -> None:
     """Leave channels as they are that would not fit any more where they are moved to."""
     while tight := [node for node in groups.moves if _behind(node, groups) < 0]:
-        groups.fix(tight[0].input[0])
+        groups.fix(tight[0].inputs[0])
 
 
-def _behind(node: onnx.NodeProto, groups: Groups) -> int:
+def _behind(node: Node, groups: Groups) -> int:
     """Channels of zeros behind those that a node moves."""
-    _, behind = channel_padding(node, groups.arrays) or (0, 0)
-    return behind + _growth(groups, node.output[0]) - _growth(groups, node.input[0])
+    _, behind = channel_padding(node) or (0, 0)
+    return behind + _growth(groups, node.outputs[0]) - _growth(groups, node.inputs[0])
 
 
-def _layer(node: onnx.NodeProto, groups: Groups) -> dict[str, Array]:
-    """The constants of a layer; a depthwise one gets its groups, in place."""
-    weight = groups.arrays[node.input[1]]
-    rows, columns = weight.shape[:2]
-    read, more = groups.channels(node.input[0]), _growth(groups, node.input[0])
+def _layer(graph: Graph, node: Node, groups: Groups) -> None:
+    """Widen the constants of a layer, in place; a depthwise one gets its groups."""
+    weight, *biases = [(value, ir.known(value)) for value in node.inputs[1:]]
+    rows, columns = weight[1].shape[:2]
+    read, more = groups.channels(node.inputs[0]), _growth(groups, node.inputs[0])
     if node.op_type == "Gemm":
-        return {node.input[1]: _with_zeros(weight, rows, columns + (columns // read * more if read else 0))}
-    rows += _growth(groups, node.output[0])
-    if attribute(node, "group", 1) == 1:
+        ir.put_constant(graph, weight[0], _with_zeros(weight[1], rows, columns + (columns // read * more if read else 0)))
+        return
+    rows += _growth(groups, node.outputs[0])
+    if ir.attribute(node, "group", 1) == 1:
         columns += more
     else:
-        next(entry for entry in node.attribute if entry.name == "group").i = rows
-    return {name: _with_zeros(groups.arrays[name], rows, columns) for name in node.input[1:]}
+        ir.set_attribute(node, "group", rows)
+    for value, array in (weight, *biases):
+        ir.put_constant(graph, value, _with_zeros(array, rows, columns))
 
 
-def _move(node: onnx.NodeProto, groups: Groups) -> dict[str, Array]:
-    """The padding of a move, as a constant of its own, in place."""
-    sides = groups.arrays[node.input[1]].copy()
+def _move(graph: Graph, node: Node, groups: Groups) -> None:
+    """Give a move its padding, as a constant of its own, in place."""
+    sides = ir.known(node.inputs[1]).copy()
     sides[5] = _behind(node, groups)
-    node.input[1] = f"{node.name}_sides"
-    return {node.input[1]: sides}
+    node.replace_input_with(1, ir.new_constant(graph, f"{node.name}_sides", sides))
 
 
-def _flatten(node: onnx.NodeProto, groups: Groups) -> dict[str, Array]:
-    """The sizes that a map is reshaped to, as a constant of its own, in place."""
-    read = groups.channels(node.input[0])
+def _flatten(graph: Graph, node: Node, groups: Groups) -> None:
+    """Give a map the sizes that it is reshaped to, as a constant of its own, in place."""
+    read = groups.channels(node.inputs[0])
     if node.op_type == "Flatten" or not read:
-        return {}
-    sizes = groups.arrays[node.input[1]].copy()
-    sizes[1] += sizes[1] // read * _growth(groups, node.input[0])
-    node.input[1] = f"{node.name}_sizes"
-    return {node.input[1]: sizes}
+        return
+    sizes = ir.known(node.inputs[1]).copy()
+    sizes[1] += sizes[1] // read * _growth(groups, node.inputs[0])
+    node.replace_input_with(1, ir.new_constant(graph, f"{node.name}_sizes", sizes))
 
 
-def _stem(graph: onnx.GraphProto, layers: Sequence[onnx.NodeProto], constants: dict[str, Array]) -> Stem:
-    """Attach the convolutions that read an input and can take the direct kernel, and change their weights, in place."""
-    sizes = {entry.name: [dim.dim_value for dim in entry.type.tensor_type.shape.dim] for entry in graph.input}
-    stem = Stem(sizes, STEP)
+def _stem(graph: Graph, layers: Sequence[Node]) -> Stem:
+    """Attach the convolutions that read an image and can take the direct kernel, in place."""
+    stem = Stem(graph, STEP)
     for node in layers:
-        weight = constants[node.input[1]]
-        reads = node.op_type == "Conv" and attribute(node, "group", 1) == 1 and len(sizes.get(node.input[0], [])) == 4
-        if reads and weight.shape[1] % STEP and len(weight) >= LEAST and not len(weight) % STEP:
-            constants[node.input[1]] = stem.attach(node, weight)
+        image, (rows, columns) = node.inputs[0], ir.known(node.inputs[1]).shape[:2]
+        is_plain = node.op_type == "Conv" and ir.attribute(node, "group", 1) == 1 and len(ir.shape(image) or ()) == 4
+        if is_plain and image.is_graph_input() and columns % STEP and rows >= LEAST and not rows % STEP:
+            stem.attach(node)
     return stem
 
 
@@ -125,16 +123,3 @@ def _with_zeros(array: Array, *widths: int) -> Array:
     """An array with zeros behind, up to these sizes of its first axes."""
     sizes = (*widths[: array.ndim], *array.shape[len(widths) :])
     return np.pad(array, [(0, size - old) for size, old in zip(sizes, array.shape, strict=True)])
-
-
-def _put(graph: onnx.GraphProto, nodes: Sequence[onnx.NodeProto], constants: Mapping[str, Array]) -> None:
-    """Give a graph nodes at its begin and constants, and take out what that leaves without use or wrong, in place."""
-    nodes = [*nodes, *graph.node]
-    del graph.node[:]
-    graph.node.extend(nodes)
-    read = {name for node in nodes for name in node.input}
-    kept = [tensor for tensor in graph.initializer if tensor.name in read and tensor.name not in constants]
-    given = [numpy_helper.from_array(array, name) for name, array in constants.items()]
-    del graph.initializer[:]
-    graph.initializer.extend([*kept, *given])
-    graph.ClearField("value_info")

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from slimnet.export.steps import _ir
+from slimnet.onnx import graph as ir
 
 
 def fold_constant_branches(model: Any) -> int:
@@ -35,9 +35,9 @@ def fold_constant_branches(model: Any) -> int:
     return len(rows)
 
 
-def _row(last: _ir.Node) -> tuple[_ir.Node, list[_ir.Array], set[int]]:
+def _row(last: ir.Node) -> tuple[ir.Node, list[ir.Array], set[int]]:
     """The first activation of a row, the constants (C,) that are added behind it, and the activations before the last."""
-    first, constants, between = last, list[_ir.Array](), set[int]()
+    first, constants, between = last, list[ir.Array](), set[int]()
     while (step := _before(first)) is not None:
         first, constant = step
         constants.insert(0, constant)
@@ -45,26 +45,26 @@ def _row(last: _ir.Node) -> tuple[_ir.Node, list[_ir.Array], set[int]]:
     return first, constants, between
 
 
-def _before(relu: _ir.Node) -> tuple[_ir.Node, _ir.Array] | None:
+def _before(relu: ir.Node) -> tuple[ir.Node, ir.Array] | None:
     """The activation before this one, and what is added in between; None where there is anything else, or anybody else reads."""
     add = relu.inputs[0].producer()
-    if add is None or add.op_type != "Add" or _ir.only_reader(add.outputs[0]) is not relu:
+    if add is None or add.op_type != "Add" or ir.only_reader(add.outputs[0]) is not relu:
         return None
     for value, other in (add.inputs, add.inputs[::-1]):
-        constant, before = _per_channel(value, _ir.shape(other)), other.producer()
-        if constant is not None and before is not None and before.op_type == "Relu" and _ir.only_reader(other) is add:
+        constant, before = _per_channel(value, ir.shape(other)), other.producer()
+        if constant is not None and before is not None and before.op_type == "Relu" and ir.only_reader(other) is add:
             return before, constant
     return None
 
 
-def _per_channel(value: _ir.Value, sizes: _ir.Sizes | None) -> _ir.Array | None:
+def _per_channel(value: ir.Value, sizes: ir.Sizes | None) -> ir.Array | None:
     """A constant (1, C, 1, 1), for a map of as many channels, as (C,) float64."""
-    array = _ir.constant(value)
+    array = ir.constant(value)
     fits = array is not None and array.ndim == 4 and array.size == array.shape[1] and sizes is not None and sizes[1] == array.size
     return array.reshape(-1).astype(np.float64) if array is not None and fits else None
 
 
-def _fold(graph: Any, first: _ir.Node, constants: list[_ir.Array], last: _ir.Node) -> None:
+def _fold(graph: Any, first: ir.Node, constants: list[ir.Array], last: ir.Node) -> None:
     total, floor = np.zeros_like(constants[0]), np.zeros_like(constants[0])
     for constant in constants:
         total, floor = total + constant, np.maximum(floor + constant, 0)
@@ -73,35 +73,35 @@ def _fold(graph: Any, first: _ir.Node, constants: list[_ir.Array], last: _ir.Nod
         _shift(graph, first, total - floor, name)
     value = first.outputs[0]
     if floor.any():
-        given = _ir.initializer(graph, f"{name}_floor", floor.astype(np.float32).reshape(1, -1, 1, 1))
-        value = _ir.insert(graph, last, "Add", [value, given], sizes=sizes)
-    _ir.redirect(graph, last, value)
+        given = ir.initializer(graph, f"{name}_floor", floor.astype(np.float32).reshape(1, -1, 1, 1))
+        value = ir.insert(graph, last, "Add", [value, given], sizes=sizes)
+    ir.redirect(graph, last, value)
 
 
-def _shift(graph: Any, relu: _ir.Node, shift: _ir.Array, name: str) -> None:
+def _shift(graph: Any, relu: ir.Node, shift: ir.Array, name: str) -> None:
     """Add a constant to what an activation reads: in the bias of a convolution before it, if there is one."""
     conv = _biased_convolution(relu)
     if conv is not None:
-        bias = _ir.constant(conv.inputs[2])
+        bias = ir.constant(conv.inputs[2])
         assert bias is not None
-        conv.replace_input_with(2, _ir.initializer(graph, f"{name}_bias", (bias + shift).astype(bias.dtype)))
+        conv.replace_input_with(2, ir.initializer(graph, f"{name}_bias", (bias + shift).astype(bias.dtype)))
         return
-    given = _ir.initializer(graph, f"{name}_shift", shift.astype(np.float32).reshape(1, -1, 1, 1))
+    given = ir.initializer(graph, f"{name}_shift", shift.astype(np.float32).reshape(1, -1, 1, 1))
     sizes = [None, len(shift), None, None]
-    relu.replace_input_with(0, _ir.insert(graph, relu, "Add", [relu.inputs[0], given], sizes=sizes))
+    relu.replace_input_with(0, ir.insert(graph, relu, "Add", [relu.inputs[0], given], sizes=sizes))
 
 
-def _biased_convolution(relu: _ir.Node) -> _ir.Node | None:
+def _biased_convolution(relu: ir.Node) -> ir.Node | None:
     """A convolution with a bias whose output comes to this activation alone, by itself or with another map added."""
     source = relu.inputs[0].producer()
-    if source is None or _ir.only_reader(relu.inputs[0]) is None:
+    if source is None or ir.only_reader(relu.inputs[0]) is None:
         return None
     values = source.inputs if source.op_type == "Add" else relu.inputs[:1]
     reader = source if source.op_type == "Add" else relu
     for value in values:
         conv = None if value is None else value.producer()
-        if conv is None or conv.op_type != "Conv" or _ir.only_reader(value) is not reader:
+        if conv is None or conv.op_type != "Conv" or ir.only_reader(value) is not reader:
             continue
-        if _ir.constant(_ir.argument(conv, 2)) is not None:
+        if ir.constant(ir.argument(conv, 2)) is not None:
             return conv
     return None

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from slimnet.export.steps import _ir
 from slimnet.export.steps.moves import NOWHERE, Movement, movements
+from slimnet.onnx import graph as ir
 
 FEW = 0.02
 """Share of a network's multiply-adds that a shortcut may add, to keep a stage's stream in the blocked layout."""
@@ -40,32 +40,32 @@ def select_by_convolution(model: Any) -> int:
     return _convolved(model, movements(model))
 
 
-def _multiply_adds(conv: _ir.Node) -> int:
+def _multiply_adds(conv: ir.Node) -> int:
     """Of a convolution, for one image; 0 where its sizes are not known."""
-    sizes, weight = _ir.sizes_of_map(conv.outputs[0]), _ir.constant(conv.inputs[1])
+    sizes, weight = ir.sizes_of_map(conv.outputs[0]), ir.constant(conv.inputs[1])
     return 0 if sizes is None or weight is None else weight.size * sizes[1] * sizes[2]
 
 
-def _added(node: _ir.Node, movement: Movement) -> int:
+def _added(node: ir.Node, movement: Movement) -> int:
     """What a movement would take as a convolution."""
-    sizes = _ir.sizes_of_map(node.outputs[0])
+    sizes = ir.sizes_of_map(node.outputs[0])
     return 0 if sizes is None else movement.channels * len(movement.index) * sizes[1] * sizes[2]
 
 
-def _convolved(model: Any, chosen: Sequence[tuple[_ir.Node, Movement]]) -> int:
+def _convolved(model: Any, chosen: Sequence[tuple[ir.Node, Movement]]) -> int:
     found = [(node, movement) for node, movement in chosen if _is_added(node)]
     for node, movement in found:
         weight = _rows(np.eye(movement.channels, dtype=np.float32)[:, :, None, None], movement)
-        given = _ir.initializer(model.graph, f"{node.outputs[0].name}_weight", weight)
+        given = ir.initializer(model.graph, f"{node.outputs[0].name}_weight", weight)
         sizes = None, len(movement.index), None, None
         settings = {"kernel_shape": [1, 1], "strides": list(movement.strides)}
-        value = _ir.insert(model.graph, node, "Conv", [movement.source, given], sizes=sizes, **settings)
-        _ir.redirect(model.graph, node, value)
+        value = ir.insert(model.graph, node, "Conv", [movement.source, given], sizes=sizes, **settings)
+        ir.redirect(model.graph, node, value)
     return len(found)
 
 
-def _is_added(node: _ir.Node) -> bool:
-    reader = _ir.only_reader(node.outputs[0])
+def _is_added(node: ir.Node) -> bool:
+    reader = ir.only_reader(node.outputs[0])
     return reader is not None and reader.op_type == "Add"
 
 
@@ -80,24 +80,24 @@ def restore_zero_rows(model: Any) -> int:
     found = [(node, movement) for node, movement in movements(model) if _follows_convolution(movement)]
     for node, movement in found:
         conv = movement.source.producer()
-        arrays = [_rows(_ir.constant(value), movement) for value in conv.inputs[1:] if value is not None]
+        arrays = [_rows(ir.constant(value), movement) for value in conv.inputs[1:] if value is not None]
         names = [f"{node.outputs[0].name}_{kind}" for kind in ("weight", "bias")[: len(arrays)]]
-        given = [_ir.initializer(model.graph, name, array) for name, array in zip(names, arrays, strict=True)]
+        given = [ir.initializer(model.graph, name, array) for name, array in zip(names, arrays, strict=True)]
         sizes = None, len(movement.index), None, None
-        value = _ir.insert(model.graph, node, "Conv", [conv.inputs[0], *given], sizes=sizes, **conv.attributes)
-        _ir.redirect(model.graph, node, value)
+        value = ir.insert(model.graph, node, "Conv", [conv.inputs[0], *given], sizes=sizes, **conv.attributes)
+        ir.redirect(model.graph, node, value)
     return len(found)
 
 
 def _follows_convolution(movement: Movement) -> bool:
     conv = movement.source.producer()
-    if conv is None or conv.op_type != "Conv" or _ir.attribute(conv, "group", 1) != 1 or movement.strides != (1, 1):
+    if conv is None or conv.op_type != "Conv" or ir.attribute(conv, "group", 1) != 1 or movement.strides != (1, 1):
         return False
-    constants = [_ir.constant(value) for value in conv.inputs[1:] if value is not None]
-    return _ir.only_reader(movement.source) is not None and all(array is not None for array in constants)
+    constants = [ir.constant(value) for value in conv.inputs[1:] if value is not None]
+    return ir.only_reader(movement.source) is not None and all(array is not None for array in constants)
 
 
-def _rows(array: _ir.Array | None, movement: Movement) -> _ir.Array:
+def _rows(array: ir.Array | None, movement: Movement) -> ir.Array:
     assert array is not None
     rows = np.zeros((len(movement.index), *array.shape[1:]), array.dtype)
     for place, channel in enumerate(movement.index):

@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, get_args
 
 from slimnet.errors import ArgumentError, SlimnetError
-from slimnet.export.steps import _ir
 from slimnet.export.steps.report import StepReport, StepResult
 from slimnet.export.steps.steps import STEPS, Step
 from slimnet.files import scratch_folder
+from slimnet.onnx import graph as ir
 
 if TYPE_CHECKING:
     from slimnet.export.parity import ParityReport
@@ -118,14 +118,14 @@ def _together(steps: Sequence[Step], data: bytes, gate: Gate) -> tuple[bytes, St
 
 def _tried(step: Step, data: bytes, gate: Gate | None) -> tuple[bytes, StepResult | None]:
     """The file after a step that passes the gate; the file before it if it does not; no result if nothing was to be done."""
-    size = (len(_ir.operators(data)), len(data))
+    size = (len(ir.operators(data)), len(data))
     try:
         after, places = step(data)
     except Exception as error:  # whatever a step trips over in a graph that nobody has foreseen must not stop the export
         return data, StepResult(step.name, 0, False, f"failed: {_line(error)}", (size[0],) * 2, (size[1],) * 2)
     if not places:
         return data, None
-    nodes, sizes = (size[0], len(_ir.operators(after))), (size[1], len(after))
+    nodes, sizes = (size[0], len(ir.operators(after))), (size[1], len(after))
     refusal = _refusal(after, gate) if gate is not None else ""
     reason = f"refused by the parity gate: {refusal}" if refusal else "passed the parity gate"
     return data if refusal else after, StepResult(step.name, places, not refusal, reason, nodes, sizes)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from slimnet.export.steps import _ir
+from slimnet.onnx import graph as ir
 
 NOWHERE = -1
 """In an index: a channel of zeros."""
@@ -24,7 +24,7 @@ class Movement:
         nodes: number of nodes, with those that only make the zeros.
     """
 
-    source: _ir.Value
+    source: ir.Value
     index: tuple[int, ...]
     strides: tuple[int, int] = (1, 1)
     nodes: int = 0
@@ -32,7 +32,7 @@ class Movement:
     @property
     def channels(self) -> int:
         """C, that are read."""
-        return int((_ir.shape(self.source) or [0, 0])[1] or 0)
+        return int((ir.shape(self.source) or [0, 0])[1] or 0)
 
     @property
     def padding(self) -> tuple[int, int] | None:
@@ -44,13 +44,13 @@ class Movement:
         return (first, behind) if self.index == padded else None
 
 
-def movements(model: Any) -> list[tuple[_ir.Node, Movement]]:
+def movements(model: Any) -> list[tuple[ir.Node, Movement]]:
     """The last node of every chain that moves channels or skips places, and what the chain does."""
     steps = {id(node): step for node in model.graph if (step := _step(node)) is not None}
     found = []
     for node in model.graph:
         if id(node) in steps:
-            reader = _ir.only_reader(node.outputs[0])
+            reader = ir.only_reader(node.outputs[0])
             if reader is None or id(reader) not in steps or steps[id(reader)].source is not node.outputs[0]:
                 found.append((node, _followed(steps[id(node)])))
     return found
@@ -59,7 +59,7 @@ def movements(model: Any) -> list[tuple[_ir.Node, Movement]]:
 def _followed(last: Movement) -> Movement:
     """The movement with all that come before it, as long as nobody else reads what is in between."""
     node = last.source.producer()
-    step = None if node is None or _ir.only_reader(last.source) is None else _step(node)
+    step = None if node is None or ir.only_reader(last.source) is None else _step(node)
     if step is None:
         return last
     before = _followed(step)
@@ -71,25 +71,25 @@ def _followed(last: Movement) -> Movement:
     )
 
 
-def _step(node: _ir.Node) -> Movement | None:
+def _step(node: ir.Node) -> Movement | None:
     """What one node does; None where it does anything else than move."""
     rule = _RULES.get(node.op_type)
     return rule(node) if rule is not None and node.domain in ("", "ai.onnx") else None
 
 
-def _whole(value: _ir.Value | None) -> Movement | None:
+def _whole(value: ir.Value | None) -> Movement | None:
     """A map left as it is; None where it is no (N, C, H, W) map with a known C."""
-    sizes = _ir.shape(value)
+    sizes = ir.shape(value)
     return Movement(value, tuple(range(sizes[1])), nodes=1) if sizes and len(sizes) == 4 and sizes[1] else None
 
 
-def _slice(node: _ir.Node) -> Movement | None:
+def _slice(node: ir.Node) -> Movement | None:
     whole = _whole(node.inputs[0])
-    given = [_ir.integers(_ir.argument(node, position)) for position in range(1, 5)]
+    given = [ir.integers(ir.argument(node, position)) for position in range(1, 5)]
     starts, ends, axes, steps = given
     if whole is None or starts is None or ends is None or axes is None:
         return None
-    movement, sizes = whole, _ir.shape(whole.source) or []
+    movement, sizes = whole, ir.shape(whole.source) or []
     for start, end, axis, step in zip(starts, ends, axes, steps or [1] * len(axes), strict=True):
         if step < 1 or axis % 4 == 0:
             return None
@@ -104,29 +104,24 @@ def _slice(node: _ir.Node) -> Movement | None:
     return movement
 
 
-def _pad(node: _ir.Node) -> Movement | None:
-    whole, pads = _whole(node.inputs[0]), _ir.integers(_ir.argument(node, 1))
-    value, axes = _ir.constant(_ir.argument(node, 2)), _ir.argument(node, 3)
-    if whole is None or pads is None or axes is not None or _ir.attribute(node, "mode", "constant") != "constant":
+def _pad(node: ir.Node) -> Movement | None:
+    whole, sides = _whole(node.inputs[0]), ir.zero_padding(node)
+    if whole is None or sides is None or any(sum(side) != side[1] for side in sides):
         return None
-    before, behind = pads[1], pads[5]
-    if [pads[i] for i in (0, 2, 3, 4, 6, 7)] != [0] * 6 or min(before, behind) < 0 or (value is not None and value.any()):
-        return None
-    if _ir.argument(node, 2) is not None and value is None:
-        return None
-    return replace(whole, index=(NOWHERE,) * before + whole.index + (NOWHERE,) * behind)
+    before, behind = ((NOWHERE,) * side[1] for side in sides)
+    return replace(whole, index=before + whole.index + behind)
 
 
-def _gather(node: _ir.Node) -> Movement | None:
-    whole, index = _whole(node.inputs[0]), _ir.constant(_ir.argument(node, 1))
-    if whole is None or index is None or index.ndim != 1 or _ir.attribute(node, "axis", 0) % 4 != 1:
+def _gather(node: ir.Node) -> Movement | None:
+    whole, index = _whole(node.inputs[0]), ir.constant(ir.argument(node, 1))
+    if whole is None or index is None or index.ndim != 1 or ir.attribute(node, "axis", 0) % 4 != 1:
         return None
     return replace(whole, index=tuple(whole.index[channel] for channel in index.tolist()))
 
 
-def _concat(node: _ir.Node) -> Movement | None:
+def _concat(node: ir.Node) -> Movement | None:
     """One map, with zeros before or behind it."""
-    if _ir.attribute(node, "axis", 0) % 4 != 1:
+    if ir.attribute(node, "axis", 0) % 4 != 1:
         return None
     wholes, zeros = [_whole(value) for value in node.inputs], [_zeros(value) for value in node.inputs]
     if zeros.count(0) != 1 or None in wholes:
@@ -137,16 +132,16 @@ def _concat(node: _ir.Node) -> Movement | None:
     return replace(source, index=tuple(channel for part in index for channel in part), nodes=1 + sum(zeros))
 
 
-def _zeros(value: _ir.Value) -> int:
+def _zeros(value: ir.Value) -> int:
     """The number of nodes that make a map of zeros whose size follows the batch; 0 if it is none."""
     node = value.producer()
     if node is None or node.op_type != "Expand":
         return 0
-    array = _ir.constant(node.inputs[0])
+    array = ir.constant(node.inputs[0])
     if array is None or array.any():
         return 0
     count, before = 1, node.inputs[1].producer()
-    while before is not None and before.op_type in ("Shape", "Slice") and _ir.only_reader(before.outputs[0]) is not None:
+    while before is not None and before.op_type in ("Shape", "Slice") and ir.only_reader(before.outputs[0]) is not None:
         count, before = count + 1, before.inputs[0].producer()
     return count
 

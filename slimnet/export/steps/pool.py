@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from slimnet.export.steps import _ir
+from slimnet.onnx import graph as ir
 
 
 def use_global_pool(model: Any) -> int:
@@ -18,15 +18,15 @@ def use_global_pool(model: Any) -> int:
     """
     found = [node for node in model.graph if _is_mean_of_places(node)]
     for node in found:
-        _, channels, *_ = _ir.shape(node.inputs[0]) or [None, None]
-        value = _ir.insert(model.graph, node, "GlobalAveragePool", [node.inputs[0]], sizes=[None, channels, 1, 1])
-        _ir.redirect(model.graph, node, value)
+        _, channels, *_ = ir.shape(node.inputs[0]) or [None, None]
+        value = ir.insert(model.graph, node, "GlobalAveragePool", [node.inputs[0]], sizes=[None, channels, 1, 1])
+        ir.redirect(model.graph, node, value)
     return len(found)
 
 
-def _is_mean_of_places(node: _ir.Node) -> bool:
-    if node.op_type != "ReduceMean" or not _ir.attribute(node, "keepdims", 1):
+def _is_mean_of_places(node: ir.Node) -> bool:
+    if node.op_type != "ReduceMean" or not ir.attribute(node, "keepdims", 1):
         return False
-    axes = _ir.attribute(node, "axes", None) or _ir.integers(_ir.argument(node, 1))
-    sizes = _ir.shape(node.inputs[0])
+    axes = ir.attribute(node, "axes", None) or ir.integers(ir.argument(node, 1))
+    sizes = ir.shape(node.inputs[0])
     return sizes is not None and len(sizes) == 4 and axes is not None and sorted(axis % 4 for axis in axes) == [2, 3]

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from slimnet.export.steps import _ir
+from slimnet.onnx import graph as ir
 
 LINEAR = (
     *("Add", "AveragePool", "Div", "Flatten", "Gather", "GatherND", "Mul", "ReduceMean", "ReduceSum", "Reshape", "Squeeze"),
@@ -31,8 +31,8 @@ def read_places_once(model: Any) -> int:
     smaller = 0
     for node in [node for node in model.graph if node.op_type == "Gemm"]:
         found = _path(node)
-        weights = None if found is None else _ir.constant(node.inputs[1])
-        if found is None or weights is None or not _ir.attribute(node, "transB", 0) or _ir.attribute(node, "transA", 0):
+        weights = None if found is None else ir.constant(node.inputs[1])
+        if found is None or weights is None or not ir.attribute(node, "transB", 0) or ir.attribute(node, "transA", 0):
             continue
         source, nodes = found
         spread = _spread(source, nodes, node.inputs[0], weights.shape[1], model.opset_imports.get("", 1))
@@ -42,20 +42,20 @@ def read_places_once(model: Any) -> int:
     return smaller
 
 
-def _path(gemm: _ir.Node) -> tuple[_ir.Value, list[_ir.Node]] | None:
+def _path(gemm: ir.Node) -> tuple[ir.Value, list[ir.Node]] | None:
     """The first (N, C, H, W) map before a linear layer that has fewer numbers than the layer reads, and the nodes in between."""
-    features = (_ir.shape(gemm.inputs[0]) or [None])[-1]
+    features = (ir.shape(gemm.inputs[0]) or [None])[-1]
     order = {id(node): place for place, node in enumerate(gemm.graph)}
-    unread, nodes = {id(gemm.inputs[0]): gemm.inputs[0]}, list[_ir.Node]()
+    unread, nodes = {id(gemm.inputs[0]): gemm.inputs[0]}, list[ir.Node]()
     while features:
-        if len(unread) == 1 and _is_small(_ir.sizes_of_map(source := next(iter(unread.values()))), features):
+        if len(unread) == 1 and _is_small(ir.sizes_of_map(source := next(iter(unread.values()))), features):
             return source, nodes[::-1]
         producers = [value.producer() for value in unread.values()]
         if None in producers or any(node.op_type not in LINEAR for node in producers):
             return None
         node = max(producers, key=lambda producer: order[id(producer)])
         nodes.append(node)
-        inputs = [value for value in node.inputs if value is not None and _ir.constant(value) is None]
+        inputs = [value for value in node.inputs if value is not None and ir.constant(value) is None]
         unread = {key: value for key, value in unread.items() if value.producer() is not node}
         unread |= {id(value): value for value in inputs}
     return None
@@ -69,16 +69,16 @@ def _is_small(sizes: tuple[int, int, int] | None, features: int) -> bool:
     return channels * height * width < features and features % channels == 0 and height * width <= PLACES
 
 
-def _spread(source: _ir.Value, nodes: list[_ir.Node], output: _ir.Value, features: int, opset: int) -> _ir.Array | None:
+def _spread(source: ir.Value, nodes: list[ir.Node], output: ir.Value, features: int, opset: int) -> ir.Array | None:
     """(K, P): what each of the P places of a channel contributes to each of the K numbers made of it.
 
     None if the nodes do something else than that, alike for all channels; tried out on random numbers.
     """
-    channels, height, width = _ir.sizes_of_map(source) or (1, 1, 1)
+    channels, height, width = ir.sizes_of_map(source) or (1, 1, 1)
     places, each = height * width, features // channels
 
-    def run(array: _ir.Array) -> _ir.Array:
-        return _ir.evaluate(nodes, source, output, array.reshape(-1, channels, height, width).astype(np.float32), opset)
+    def run(array: ir.Array) -> ir.Array:
+        return ir.evaluate(nodes, source, output, array.reshape(-1, channels, height, width).astype(np.float32), opset)
 
     one = np.broadcast_to(np.eye(places)[:, None], (places, channels, places))
     spread = run(one).reshape(places, channels, each)[:, 0].T.astype(np.float64)
@@ -87,7 +87,7 @@ def _spread(source: _ir.Value, nodes: list[_ir.Node], output: _ir.Value, feature
     return spread if np.allclose(run(tried), expected, rtol=1e-5, atol=1e-5) else None
 
 
-def _sums(weights: _ir.Array, spread: _ir.Array) -> _ir.Array:
+def _sums(weights: ir.Array, spread: ir.Array) -> ir.Array:
     """(F, C·K) weights of what is read as (F, C·P) weights of the places."""
     each, places = spread.shape
     summed = np.empty((len(weights), weights.shape[1] // each * places), weights.dtype)
@@ -99,10 +99,10 @@ def _sums(weights: _ir.Array, spread: _ir.Array) -> _ir.Array:
     return summed
 
 
-def _read(graph: Any, gemm: _ir.Node, source: _ir.Value, weights: _ir.Array) -> None:
+def _read(graph: Any, gemm: ir.Node, source: ir.Value, weights: ir.Array) -> None:
     """Put a linear layer that reads the map itself in the place of one that reads what was made of it."""
-    flat = _ir.insert(graph, gemm, "Flatten", [source], sizes=[None, weights.shape[1]], axis=1)
-    given = _ir.initializer(graph, f"{gemm.outputs[0].name}_weight", weights)
+    flat = ir.insert(graph, gemm, "Flatten", [source], sizes=[None, weights.shape[1]], axis=1)
+    given = ir.initializer(graph, f"{gemm.outputs[0].name}_weight", weights)
     sizes = [None, len(weights)]
-    value = _ir.insert(graph, gemm, "Gemm", [flat, given, *gemm.inputs[2:]], sizes=sizes, **gemm.attributes)
-    _ir.redirect(graph, gemm, value)
+    value = ir.insert(graph, gemm, "Gemm", [flat, given, *gemm.inputs[2:]], sizes=sizes, **gemm.attributes)
+    ir.redirect(graph, gemm, value)

@@ -6,12 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from slimnet.export.steps import _ir
 from slimnet.export.steps.constants import fold_constant_branches
 from slimnet.export.steps.convolve import restore_zero_rows, select_by_convolution, shortcuts_by_convolution
 from slimnet.export.steps.merge import merge_movements
 from slimnet.export.steps.pool import use_global_pool
 from slimnet.export.steps.repeats import read_places_once
+from slimnet.onnx import graph as ir
 
 
 @dataclass(frozen=True)
@@ -32,13 +32,13 @@ class Step:
 
     def __call__(self, data: bytes) -> tuple[bytes, int]:
         """The file after the step and the number of places that changed; the same bytes where there are none."""
-        model = _ir.read(data)
+        model = ir.read(data)
         places = self.change(model)
-        return (_ir.write(model), places) if places else (data, 0)
+        return (ir.written(model), places) if places else (data, 0)
 
 
 STEPS = (
-    Step("fold", _ir.fold, is_clean=True),
+    Step("fold", ir.fold, is_clean=True),
     Step("merge-moves", merge_movements, is_clean=True),
     Step("shortcut-conv", shortcuts_by_convolution, is_clean=True),
     Step("constant-branches", fold_constant_branches, is_clean=True),

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import onnx
 from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
 
 from slimnet.measure.costs.site import Site
+from slimnet.onnx.build import network, node
+from slimnet.onnx.write import checked
 
 OPSET, IR_VERSION, PLANES = 17, 9, 3
 INPUT, LAYER, ACTIVE = "images", "layer", "layer_active"
@@ -39,30 +39,29 @@ def probe_model(site: Site, channels_in: int, channels_out: int) -> bytes:
     if linear:
         layers = [_gemm(INPUT, "first", "read"), _gemm("read_active", "weight", LAYER)]
         shapes: tuple[list[Any], list[Any]] = (["batch", PLANES], ["batch", channels_out])
-        last = helper.make_node("Identity", [ACTIVE], ["mean"])
+        last = node("Identity", [ACTIVE], "mean")
     else:
         layers = [
-            helper.make_node("Conv", [INPUT, "first", "first_bias"], ["read"], name="read", kernel_shape=[1, 1]),
-            helper.make_node("Conv", ["read_active", "weight", "weight_bias"], [LAYER], name=LAYER, **given),
+            node("Conv", [INPUT, "first", "first_bias"], "read", name="read", kernel_shape=[1, 1]),
+            node("Conv", ["read_active", "weight", "weight_bias"], LAYER, name=LAYER, **given),
         ]
         shapes = ["batch", PLANES, *site.size], ["batch", channels_out, 1, 1]
-        last = helper.make_node("GlobalAveragePool", [ACTIVE], ["mean"])
-    relus = [helper.make_node("Relu", [name], [f"{name}_active"]) for name in ("read", LAYER)]
-    graph = helper.make_graph(
+        last = node("GlobalAveragePool", [ACTIVE], "mean")
+    relus = [node("Relu", [name], f"{name}_active") for name in ("read", LAYER)]
+    proto = network(
         [layers[0], relus[0], layers[1], relus[1], last],
-        "probe",
-        [helper.make_tensor_value_info(INPUT, TensorProto.FLOAT, shapes[0])],
-        [helper.make_tensor_value_info("mean", TensorProto.FLOAT, shapes[1])],
-        [numpy_helper.from_array(array, name) for name, array in arrays.items()],
+        inputs={INPUT: shapes[0]},
+        outputs={"mean": shapes[1]},
+        constants=arrays,
+        opset=OPSET,
+        name="probe",
+        ir_version=IR_VERSION,
     )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
-    onnx.checker.check_model(model)
-    content: bytes = model.SerializeToString()
-    return content
+    return checked(proto, "the probe")
 
 
 def _gemm(source: str, weight: str, name: str) -> Any:
-    return helper.make_node("Gemm", [source, weight, f"{weight}_bias"], [name], name=name, transB=1)
+    return node("Gemm", [source, weight, f"{weight}_bias"], name, name=name, transB=1)
 
 
 def _random(rng: np.random.Generator, shape: tuple[int, ...]) -> NDArray[np.float32]:

@@ -1,4 +1,4 @@
-"""The façade over onnxscript's intermediate representation: what the steps need to read and change a graph."""
+"""A network as a graph that can be read and changed. The façade over onnxscript's intermediate representation."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from onnx.reference import ReferenceEvaluator
 from onnxscript import ir, optimizer
 from onnxscript.ir.passes import common
 
-from slimnet.onnx.strip import strip
+from slimnet.onnx.build import network
+from slimnet.onnx.write import serialised, write
 
 Array = NDArray[Any]
 Graph = Any  # ir.Graph
@@ -27,15 +28,29 @@ def read(data: bytes) -> Any:
     return ir.from_proto(onnx.load_from_string(data))
 
 
-def write(model: Any) -> bytes:
-    """The bytes of a valid file without what nobody uses any more; the same bytes for the same model."""
+def written(model: Any) -> bytes:
+    """The bytes of a valid file without what nobody uses any more; the same bytes for the same model.
+
+    Raises:
+        ExportError: if it is not valid ONNX.
+    """
     common.RemoveUnusedNodesPass()(model)
     proto = ir.to_proto(model)
-    properties = {entry.key: entry.value for entry in proto.metadata_props}
-    strip(proto)
-    onnx.helper.set_model_props(proto, properties)
-    onnx.checker.check_model(proto, full_check=True)
-    return bytes(proto.SerializeToString(deterministic=True))
+    return write(proto, metadata={entry.key: entry.value for entry in proto.metadata_props}, name="the changed graph")
+
+
+def sized(model: Any) -> bytes:
+    """The bytes of a file with the sizes of all tensors, inferred anew; constants that nobody reads are taken out, in place.
+
+    Raises:
+        Exception: onnx's own, if the sizes do not fit together.
+    """
+    held = model.graph.initializers
+    for name in [name for name, value in held.items() if not value.uses() and not value.is_graph_output()]:
+        del held[name]
+    proto = ir.to_proto(model)
+    proto.graph.ClearField("value_info")
+    return serialised(onnx.shape_inference.infer_shapes(proto, strict_mode=True))
 
 
 def fold(model: Any) -> int:
@@ -58,6 +73,20 @@ def constant(value: Value | None) -> Array | None:
     """What is known of a value before the network runs; None where nothing is."""
     tensor = None if value is None else ir.convenience.get_const_tensor(value)
     return None if tensor is None else np.asarray(tensor.numpy())
+
+
+def known(value: Value | None) -> Array:
+    """What is known of a value that is a constant."""
+    array = constant(value)
+    assert array is not None
+    return array
+
+
+def stored(value: Value | None) -> Array | None:
+    """A constant that the graph holds, and that is neither an input nor an output of it; None for any other value."""
+    if value is None or not value.is_initializer() or value.is_graph_input() or value.is_graph_output():
+        return None
+    return constant(value)
 
 
 def integers(value: Value | None) -> list[int] | None:
@@ -93,6 +122,22 @@ def attribute(node: Node, name: str, default: Any) -> Any:
     return default if found is None else found.value
 
 
+def set_attribute(node: Node, name: str, value: int | Sequence[int]) -> None:
+    """Give a node an attribute, in place."""
+    node.attributes[name] = ir.convenience.convert_attribute(name, value)
+
+
+def zero_padding(node: Node) -> tuple[list[int], list[int]] | None:
+    """Zeros put before and behind along each dimension; None for what is no padding with zeros, or not known."""
+    pads, value = integers(argument(node, 1)), argument(node, 2)
+    fill = np.zeros(1) if value is None else constant(value)
+    if node.op_type != "Pad" or not pads or fill is None or argument(node, 3) is not None:
+        return None
+    if min(pads) < 0 or fill.any() or attribute(node, "mode", "constant") != "constant":
+        return None
+    return pads[: len(pads) // 2], pads[len(pads) // 2 :]
+
+
 def only_reader(value: Value) -> Node | None:
     """The node that reads a value, if exactly one does and it is no output of the graph."""
     uses = list(value.uses())
@@ -107,10 +152,28 @@ def initializer(graph: Graph, name: str, array: Array) -> Value:
     while unique in taken:
         count += 1
         unique = f"{name}_{count}"
-    tensor = ir.tensor(array, name=unique)
-    value = ir.Value(name=unique, const_value=tensor, shape=ir.Shape(array.shape), type=ir.TensorType(tensor.dtype))
+    return new_constant(graph, unique, array)
+
+
+def new_constant(graph: Graph, name: str, array: Array) -> Value:
+    """Give a constant to the graph, behind those that it has, under a name that no other has."""
+    value = ir.Value(name=name)
+    set_constant(value, array)
     graph.register_initializer(value)
     return value
+
+
+def set_constant(value: Value, array: Array) -> None:
+    """Let a constant of the graph hold other numbers, in place."""
+    tensor = ir.tensor(array, name=value.name)
+    value.const_value, value.shape, value.type = tensor, ir.Shape(array.shape), ir.TensorType(tensor.dtype)
+
+
+def put_constant(graph: Graph, value: Value, array: Array) -> None:
+    """The same, and the constant stands behind all others."""
+    set_constant(value, array)
+    del graph.initializers[value.name]
+    graph.register_initializer(value)
 
 
 def _same(graph: Graph, array: Array) -> Value | None:
@@ -122,24 +185,30 @@ def _same(graph: Graph, array: Array) -> Value | None:
 
 def insert(graph: Graph, place: Node, op: str, inputs: Sequence[Value], *, sizes: Sizes, **attributes: Any) -> Value:
     """Put a new node with one output, of these sizes, before another, in place; its output."""
-    node = ir.node(op, inputs, attributes=attributes, name=f"{place.outputs[0].name}_{op}")
-    node.outputs[0].name = f"{node.name}_out"
-    node.outputs[0].shape, node.outputs[0].dtype = ir.Shape(list(sizes)), place.outputs[0].dtype
+    name = f"{place.outputs[0].name}_{op}"
+    value = put_node(graph, place, op, inputs, name=name, output=f"{name}_out", **attributes)
+    value.shape, value.dtype = ir.Shape(list(sizes)), place.outputs[0].dtype
+    return value
+
+
+def put_node(graph: Graph, place: Node, op: str, inputs: Sequence[Value], *, name: str, output: str, **attributes: Any) -> Value:
+    """Put a new node with one output before another, in place; its output."""
+    node = ir.node(op, inputs, attributes=attributes, name=name)
+    node.outputs[0].name = output
     graph.insert_before(place, node)
     return node.outputs[0]
 
 
 def evaluate(nodes: Sequence[Node], source: Value, output: Value, array: Array, opset: int) -> Array:
     """What some nodes, that read nothing but ``source`` and constants, make of an array."""
-    known: dict[Any, Array | None] = {value.name: constant(value) for node in nodes for value in node.inputs if value is not None}
-    graph = onnx.helper.make_graph(
+    given = {value.name: constant(value) for node in nodes for value in node.inputs if value is not None}
+    model = network(
         [ir.to_proto(node) for node in nodes],
-        "part",
-        [onnx.helper.make_tensor_value_info(source.name, onnx.TensorProto.FLOAT, array.shape)],
-        [onnx.helper.make_tensor_value_info(output.name, onnx.TensorProto.FLOAT, None)],
-        [onnx.numpy_helper.from_array(value, name) for name, value in known.items() if value is not None],
+        inputs={source.name: array.shape},
+        outputs={output.name: None},
+        constants={name: value for name, value in given.items() if value is not None},
+        opset=opset,
     )
-    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", opset)])
     outputs: Any = ReferenceEvaluator(model).run(None, {source.name: array})
     return np.asarray(outputs[0])
 

@@ -1,12 +1,12 @@
-"""The façade of torchvision's classifiers; torchvision is imported when it is first asked."""
+"""torchvision's classifiers, for pictures of any number of channels."""
 
 from __future__ import annotations
 
-from functools import cache
 from typing import Any
 
 from torch import nn
 
+from slimnet._torchvision import classifier
 from slimnet.errors import ModelError
 
 # Auxiliary heads serve only a training recipe of their own; both warn unless told how to initialise.
@@ -16,23 +16,13 @@ _OPTIONS: dict[str, dict[str, Any]] = {
 }
 
 
-@cache
-def names() -> tuple[str, ...]:
-    """Names of torchvision's image classifiers."""
-    from torchvision import models
-
-    return tuple(models.list_models(module=models))
-
-
 def build(name: str, *, num_classes: int, in_channels: int) -> nn.Module:
     """Build a torchvision classifier with random weights.
 
     Raises:
         ModelError: if it cannot be made to take ``in_channels``.
     """
-    from torchvision import models
-
-    model: nn.Module = models.get_model(name, weights=None, num_classes=num_classes, **_OPTIONS.get(name, {}))
+    model = classifier(name, num_classes=num_classes, **_OPTIONS.get(name, {}))
     if in_channels != 3:
         _replace_stem(model, name, in_channels)
     return model
