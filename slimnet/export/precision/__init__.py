@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from slimnet.export.precision._choose import MAX_DROP, NAMES, make_precisions
+from slimnet.export.precision._choose import MAX_DROP, make_precisions
 from slimnet.export.precision._found import Evaluated, Precision, Precisions, Trial
 from slimnet.export.precision._half import to_fp16
 from slimnet.export.precision._int8 import to_int8
@@ -11,7 +11,6 @@ from slimnet.export.precision._quantise import METHODS
 __all__ = [
     "MAX_DROP",
     "METHODS",
-    "NAMES",
     "Evaluated",
     "Precision",
     "Precisions",

@@ -13,12 +13,12 @@ from slimnet.export.precision._half import to_fp16
 from slimnet.export.precision._int8 import Quantiser
 from slimnet.export.precision._quantise import METHODS, Images, Method
 from slimnet.files import scratch_folder
+from slimnet.names import PRECISIONS
 
 if TYPE_CHECKING:
     from slimnet.measure import LatencyReport
     from slimnet.measure.timings import Variant
 
-NAMES = ("fp32", "int8", "fp16")
 MAX_DROP = 0.005
 """Most accuracy that a precision may lose: half a point."""
 
@@ -61,9 +61,9 @@ def make_precisions(
         ArgumentError: if a name is unknown, ``max_drop`` out of range, or the images do not fit.
         ExportError: if the network cannot be converted.
     """
-    unknown = [name for name in names if name not in NAMES]
+    unknown = [name for name in names if name not in PRECISIONS]
     if unknown:
-        raise ArgumentError(f"unknown precision {unknown[0]!r}; known: {', '.join(NAMES)}.")
+        raise ArgumentError(f"unknown precision {unknown[0]!r}; known: {', '.join(PRECISIONS)}.")
     if not 0 <= max_drop <= 1:
         raise ArgumentError(f"`max_drop` must be from 0 to 1, got {max_drop}.")
     base = evaluate(fp32)
