@@ -12,6 +12,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, dataclass, field, fields, replace
 from typing import Any, TypeVar
@@ -177,8 +178,8 @@ def text(wanted: str = "a name", shape: str = "NAME") -> Rule:
 
 
 def path(shape: str = "PATH") -> Rule:
-    """A path, or nothing."""
-    return Rule("a path", lambda value: value is None or (is_text(value) and "\0" not in value), shape=shape)
+    """A path, as a text or an ``os.PathLike``, or nothing."""
+    return Rule("a path", lambda value: value is None or is_path(value), shape=shape)
 
 
 def texts(wanted: str, shape: str) -> Rule:
@@ -217,6 +218,12 @@ def is_whole(value: Any) -> bool:
 def is_text(value: Any) -> bool:
     """Whether it is a text that is not empty."""
     return isinstance(value, str) and bool(value)
+
+
+def is_path(value: Any) -> bool:
+    """Whether it names a file or a folder."""
+    name = os.fspath(value) if isinstance(value, os.PathLike) else value
+    return is_text(name) and "\0" not in name
 
 
 def is_rising(values: Iterable[Any]) -> bool:

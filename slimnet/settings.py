@@ -262,9 +262,9 @@ class TrainSettings:
     )
 
     def __post_init__(self) -> None:
+        check(self)
         for name in [row.name for row in describe(type(self)) if isinstance(getattr(self, row.name), os.PathLike)]:
             object.__setattr__(self, name, os.fspath(getattr(self, name)))
-        check(self)
         object.__setattr__(self, "freeze", tuple(self.freeze))
 
 

@@ -23,6 +23,7 @@ from slimnet.fields import (
     flag,
     one_of,
     optional,
+    path,
     setting,
     texts,
     whole,
@@ -92,6 +93,7 @@ RULES: list[tuple[Rule, list[Any], list[Any]]] = [
     (whole(1, 9), [1, 9], [0, 10, 1.0, True, "1", 10**400]),
     (optional(whole(1, 9)), [None, 1], [0, 10]),
     (one_of("a", "b"), ["a"], ["c", None, ["a"], 1]),
+    (path(), [None, "a", Path("a")], ["", "a\0b", 3, [], Path("a\0b")]),
 ]
 
 
@@ -107,6 +109,12 @@ def test_rules(rule: Rule, right: list[Any], wrong: list[Any]) -> None:
 def test_a_slip_is_told_what_is_the_most() -> None:
     with pytest.raises(ArgumentError, match=r"^`epochs` must be at most 1,000,000, got 10000000\.$"):
         TrainConfig(model="resnet8", epochs=10**7)
+
+
+def test_a_path_is_kept_as_text_and_no_name_is_a_path() -> None:
+    assert TrainConfig(model="resnet8", data_dir=Path("a") / "b").data_dir == str(Path("a") / "b")  # type: ignore[arg-type]
+    with pytest.raises(ArgumentError, match=r"^`model` must be a name, got .*Path\('resnet8'\)\.$"):
+        TrainConfig(model=Path("resnet8"))  # type: ignore[arg-type]
 
 
 def test_flags_of_settings() -> None:
