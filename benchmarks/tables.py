@@ -19,6 +19,7 @@ from export_tables import precisions_table, predict_table, steps_table
 from frontier_tables import allocation_table, cut_table, frontier_table
 from runtime_tables import runtimes_table
 from security_tables import robustness_table
+from settings_tables import settings_table
 from speed_tables import clock_table, peer_table, target_table, widths_table
 
 
@@ -227,6 +228,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "frontier": frontier_table,
     "allocation": allocation_table,
     "cut": cut_table,
+    "settings": settings_table,
 }
 
 

@@ -23,7 +23,9 @@ characters in it are escaped (``\\x1b``) wherever it is printed, in a traceback 
 
 from __future__ import annotations
 
+import difflib
 import os
+from collections.abc import Iterable
 
 from slimnet._clean import clean
 
@@ -112,3 +114,8 @@ def one_line(error: BaseException) -> str:
     """The first line of an error that says something."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[0] if lines else type(error).__name__
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """The known name that one which is unknown may have been meant for; empty where none is like it."""
+    return next(iter(difflib.get_close_matches(name.lower(), list(known), n=1, cutoff=0.5)), "")

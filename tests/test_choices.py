@@ -1,35 +1,48 @@
-"""Names that the commands write again, so that their help needs nothing of the library: they are the library's."""
+"""Names are written once, in `slimnet.names`: the registries hold what each stands for, and the commands offer them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import fields
-from typing import get_args
+from importlib import import_module
 
 import click
 import pytest
 
-from slimnet.allocation import Budget
-from slimnet.bundle.manifest import PRECISIONS
-from slimnet.commands.bench import RUNTIMES
-from slimnet.criteria import Ranking
-from slimnet.evaluation.views import Views
-from slimnet.export import precision
-from slimnet.export.steps import Mode
-from slimnet.graph import Couple
+from slimnet import names
+from slimnet.bundle import manifest
+from slimnet.criteria import criterion_names
+from slimnet.data import Augment, data_names
+from slimnet.data.load import LOADERS
+from slimnet.fields import describe
+from slimnet.methods import method_names
 from slimnet.onnx.providers import PROVIDERS
 from slimnet.predict.choose import AUTO
-from slimnet.training import rules
-from slimnet_cli import _options, _precision, cli
+from slimnet.settings import TrainSettings
+from slimnet_cli import cli
 
-CHOICES: list[tuple[str, str, Sequence[str]]] = [
-    ("bench", "runtimes", RUNTIMES),
-    ("bench", "provider", tuple(PROVIDERS)),
-    ("evaluate", "views", get_args(Views)),
-    ("export", "optimise", get_args(Mode)),
-    ("predict", "precision", (AUTO, *PRECISIONS)),
-    ("prune", "couple", get_args(Couple)),
-    ("prune", "ranking", get_args(Ranking)),
+OPTIONS = {name for module in set(LOADERS.values()) for name in getattr(import_module(module), "OPTIONS", {})}
+
+REGISTRIES: list[tuple[str, Iterable[str]]] = [
+    ("METHODS", method_names()),
+    ("CRITERIA", criterion_names()),
+    ("DATA", data_names()),
+    ("DATA_OPTIONS", sorted(OPTIONS)),
+    ("AUGMENTATIONS", [item.name for item in fields(Augment)]),
+    ("PROVIDERS", PROVIDERS),
+    ("PRECISIONS", manifest.PRECISIONS),
+    ("CHOSEN_PRECISIONS", (AUTO, *manifest.PRECISIONS)),
+]
+
+CHOICES = [
+    ("bench", "runtimes", "RUNTIMES"),
+    ("bench", "provider", "PROVIDERS"),
+    ("evaluate", "split", "SPLITS"),
+    ("evaluate", "views", "VIEWS"),
+    ("export", "optimise", "MODES"),
+    ("predict", "precision", "CHOSEN_PRECISIONS"),
+    ("prune", "couple", "COUPLES"),
+    ("prune", "ranking", "RANKINGS"),
 ]
 
 
@@ -39,19 +52,25 @@ def option(command: str, name: str) -> click.Option:
     return found
 
 
-@pytest.mark.parametrize(("command", "name", "known"), CHOICES)
-def test_choices(command: str, name: str, known: Sequence[str]) -> None:
+@pytest.mark.parametrize(("table", "registry"), REGISTRIES)
+def test_registries_and_tables_agree(table: str, registry: Iterable[str]) -> None:
+    assert list(getattr(names, table)) == list(registry)
+
+
+@pytest.mark.parametrize(("command", "name", "table"), CHOICES)
+def test_choices(command: str, name: str, table: str) -> None:
     kind = option(command, name).type
     choice = getattr(kind, "each", kind)
-    assert isinstance(choice, click.Choice) and tuple(choice.choices) == known
+    assert isinstance(choice, click.Choice) and tuple(choice.choices) == getattr(names, table)
 
 
-@pytest.mark.parametrize(("name", "known"), rules.CHOICES.items())
-def test_choices_in_the_help_of_training(name: str, known: Sequence[str | None]) -> None:
-    assert (option("train", name).metavar or "").split("|") == [each for each in known if each]
+def test_choices_in_the_help_of_training() -> None:
+    shapes = {row.name: row.rule.wanted.removeprefix("one of ").split(", ") for row in describe(TrainSettings)}
+    for name in ("optimizer", "schedule", "precision", "cut", "allocate_by"):
+        assert (option("train", name).metavar or "").split("|") == shapes[name]
 
 
-def test_precisions_and_targets() -> None:
-    assert _precision.NAMES == tuple(PRECISIONS) == precision.NAMES
-    assert (option("export", "precision").metavar or "").split(",") == list(PRECISIONS)
-    assert list(_options.TARGETS.values()) == [item.name for item in fields(Budget)]
+def test_precisions_and_methods_in_help() -> None:
+    assert (option("export", "precision").metavar or "").split(",") == list(names.PRECISIONS)
+    assert ", ".join(names.METHODS) in (option("train", "method").help or "")
+    assert names.METHOD in names.METHODS

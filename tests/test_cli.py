@@ -384,7 +384,7 @@ TRAINING: list[Bad] = [
     (f"{TRAIN} --tau 1.3333333", r"`tau` must exceed 4/3, got 1.3333333", nothing),
     (f"{TRAIN} --tau nan", "`tau` must exceed 4/3, got nan", nothing),
     (f"{TRAIN} --attenuation 0", r"`attenuation` must be in \(0, 1\], got 0.0", nothing),
-    (f"{TRAIN} --couple some", "`couple` must be 'stream' or 'none', got 'some'", nothing),
+    (f"{TRAIN} --couple some", "`couple` must be one of stream, none, got 'some'", nothing),
     (f"{TRAIN} --method dense --tau 5", "method 'dense' has no hyper-parameter 'tau'", nothing),
     (f"{TRAIN} --finetune-epochs 30", "`finetune_epochs` must be less than 30 epochs, got 30", nothing),
     (f"{TRAIN} --epochs 0", "`epochs` must be a whole number of at least 1, got 0", nothing),

@@ -414,7 +414,7 @@ def test_the_last_fifth_fine_tunes_what_was_selected(epochs, finetune, last):
         ({"tau": 4 / 3}, "`tau` must exceed 4/3"),
         ({"attenuation": 0.0}, r"`attenuation` must be in \(0, 1\], got 0.0"),
         ({"attenuation": 1.1}, r"`attenuation` must be in \(0, 1\], got 1.1"),
-        ({"couple": "all"}, "`couple` must be 'stream' or 'none', got 'all'"),
+        ({"couple": "all"}, "`couple` must be one of stream, none, got 'all'"),
         ({"finetune_epochs": -1}, "`finetune_epochs` must be at least 0, got -1"),
         ({"first": "gm"}, "`first` must be one of cs, l2, l1, norm-scale, got 'gm'"),
         ({"cs_every": 0}, "`cs_every` must be at least 1, got 0"),

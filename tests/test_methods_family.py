@@ -230,7 +230,7 @@ def test_groups_can_be_left_alone_by_name():
         ({"name": "fpgm", "rate": 0.3, "rate_norm": 0.4}, r"`rate_norm` must be in \[0, `rate`\], got 0.4 of 0.3"),
         ({"name": "srfp", "attenuation": 2.0}, r"`attenuation` must be in \(0, 1\], got 2.0"),
         ({"name": "network-slimming", "penalty": -1.0}, "`penalty` must be 0 or a positive number, got -1.0"),
-        ({"name": "network-slimming", "ranking": "all"}, "`ranking` must be 'global' or 'group', got 'all'"),
+        ({"name": "network-slimming", "ranking": "all"}, "`ranking` must be one of group, global, got 'all'"),
     ],
 )
 def test_bad_hyper_parameters_are_named_with_their_value(values, message):

@@ -26,12 +26,13 @@ from slimnet.commands.precisions import PrecisionStep, answers, calibration_imag
 from slimnet.data import Dataset, load_data
 from slimnet.errors import ArgumentError, FileFormatError, SlimnetError
 from slimnet.export import read_bundle
-from slimnet.export.precision import METHODS, NAMES, Evaluated, Precisions, make_precisions, to_fp16, to_int8
+from slimnet.export.precision import METHODS, Evaluated, Precisions, make_precisions, to_fp16, to_int8
 from slimnet.export.precision._choose import Compare
 from slimnet.export.precision._int8 import weighted_layers
 from slimnet.export.precision._processor import needs_reduced_range
 from slimnet.measure import LatencyReport, compare_latency
-from slimnet_cli import _precision, _run
+from slimnet.names import PRECISIONS as NAMES
+from slimnet_cli import _run
 
 Images = NDArray[np.float32]
 
@@ -448,5 +449,5 @@ def test_bad_flags_are_named(
     assert not (tmp_path / "x").exists()
 
 
-def test_the_command_line_knows_the_precisions_of_the_library() -> None:
-    assert _precision.NAMES == NAMES == tuple(PRECISIONS)
+def test_a_bundle_has_a_file_for_each_precision() -> None:
+    assert tuple(PRECISIONS) == NAMES

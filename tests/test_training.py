@@ -19,9 +19,9 @@ from slimnet.graph import channel_groups, prunable
 from slimnet.measure import count
 from slimnet.methods import FSDP, Dense
 from slimnet.models import build_model
+from slimnet.settings import check_names
 from slimnet.training import Evaluation, Progress, Run, TrainConfig, evaluate, train
 from slimnet.training import setup as parts
-from slimnet.training.config import check_names
 from slimnet.training.live_flops import LiveFlops
 from slimnet.training.norms import reestimate_norms
 from slimnet.training.optim import learning_rate, make_optimizer

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from slimnet_cli._flags import Decorator, budgets, settings
 from slimnet_cli._numbers import CHANNELS, COUNT, SIDE, Finite
-
-Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 force = click.option("--force", is_flag=True, help="Overwrite an existing output folder.")
@@ -107,20 +106,7 @@ def together(*options: Decorator) -> Decorator:
     return decorate
 
 
-TARGETS = {f"target_{name}": name for name in ("speedup", "ms", "flops", "params")}
-
-target_options = together(
-    click.option("--target-speedup", type=float, metavar="X", help="Choose widths so that it runs X times as fast here."),
-    click.option("--target-ms", type=float, metavar="MS", help="… so that a run takes so many milliseconds."),
-    click.option("--target-flops", type=float, metavar="SHARE", help="… so that this share of the FLOPs is left."),
-    click.option("--target-params", type=float, metavar="SHARE", help="… so that this share of the weights is left."),
-    click.option("--target-threads", type=int, help="Threads of the session that the target is for.  [default: 1]"),
-    click.option("--target-batch", type=int, help="Images a run that the target is for.  [default: 1]"),
-    click.option("--shut-branches", is_flag=True, default=None, help="For a target: let residual branches go as a whole."),
-    click.option(
-        "--allocate-by", metavar="auto|energy|loss", help="For a target: by the measured loss, or by norms.  [default: auto]"
-    ),
-)
+target_options = together(budgets(), settings("target"))
 
 
 def take_target(options: dict[str, Any]) -> dict[str, float]:
@@ -129,7 +115,9 @@ def take_target(options: dict[str, Any]) -> dict[str, float]:
     Raises:
         click.UsageError: if several are given.
     """
-    given = {name: options.pop(flag) for flag, name in TARGETS.items() if flag in options}
+    from slimnet.settings import BUDGETS
+
+    given = {name: options.pop(f"target_{name}") for name in BUDGETS if f"target_{name}" in options}
     asked = {name: value for name, value in given.items() if value is not None}
     if len(asked) > 1:
         raise click.UsageError(f"give one target, not {' and '.join('--target-' + name for name in asked)}.")

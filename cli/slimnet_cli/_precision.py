@@ -15,8 +15,6 @@ from slimnet_cli._options import ParamType, together
 if TYPE_CHECKING:
     from slimnet.commands import PrecisionSettings
 
-NAMES = ("fp32", "int8", "fp16")
-
 
 class Names(ParamType):
     """Precisions, separated by commas."""
@@ -27,10 +25,12 @@ class Names(ParamType):
         """Each once, in the order given."""
         if isinstance(value, tuple):
             return value
+        from slimnet.names import PRECISIONS
+
         names = tuple(dict.fromkeys(name.strip() for name in str(value).split(",")))
         for name in names:
-            if name not in NAMES:
-                self.fail(f"{name!r} is not one of {', '.join(NAMES)}.", param, ctx)
+            if name not in PRECISIONS:
+                self.fail(f"{name!r} is not one of {', '.join(PRECISIONS)}.", param, ctx)
         return names
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -44,7 +43,7 @@ def divide(values: Mapping[str, Any], method: str) -> tuple[dict[str, Any], dict
     """
     from dataclasses import fields
 
-    from slimnet.errors import ArgumentError
+    from slimnet.errors import ArgumentError, nearest
     from slimnet.methods import get_method
     from slimnet.training import TrainConfig
 
@@ -52,8 +51,8 @@ def divide(values: Mapping[str, Any], method: str) -> tuple[dict[str, Any], dict
     general = [field.name for field in fields(TrainConfig) if field.name != "method"]
     for name in values:
         if name not in own and name not in general:
-            near = difflib.get_close_matches(name, [*own, *general], n=1, cutoff=0.5)
-            hint = f"did you mean `{near[0]}`?" if near else f"{method} has: {', '.join(own) or 'none'}."
+            near = nearest(name, [*own, *general])
+            hint = f"did you mean `{near}`?" if near else f"{method} has: {', '.join(own) or 'none'}."
             raise ArgumentError(f"`{name}` is neither a hyper-parameter of {method} nor a setting of training: {hint}")
     mine = {name: value for name, value in values.items() if name in own}
     rest = {name: value for name, value in values.items() if name not in own}

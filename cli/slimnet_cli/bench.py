@@ -10,20 +10,18 @@ import click
 
 from slimnet_cli._bench_table import progress, show
 from slimnet_cli._emit import emit_json
+from slimnet_cli._flags import Named
 from slimnet_cli._numbers import COUNT, SEED, THREADS, Finite
 from slimnet_cli._options import BundlePath, Several, as_json, existing, time_limit, together, trust_code
-
-PROVIDERS = ("cpu", "cuda", "tensorrt", "openvino")
-RUNTIMES = ("onnxruntime", "torch", "torch-compile")
 
 _how = together(
     click.option("--batch", "batches", type=Several(COUNT), default="1", show_default=True,
                  metavar="N,…", help="Images a run; several are measured one after the other."),
     click.option("--threads", "thread_counts", type=Several(THREADS), default="1", show_default=True,
                  metavar="N,…", help="Threads of each session; several as well."),
-    click.option("--runtime", "runtimes", type=Several(click.Choice(RUNTIMES)), default="onnxruntime", show_default=True,
+    click.option("--runtime", "runtimes", type=Several(Named("RUNTIMES")), default="onnxruntime", show_default=True,
                  metavar="NAME,…", help="Of a bundle: onnxruntime, torch, torch-compile; several are compared."),
-    click.option("--provider", type=click.Choice(PROVIDERS), default="cpu", show_default=True, help="What it runs on."),
+    click.option("--provider", type=Named("PROVIDERS"), default="cpu", show_default=True, help="What it runs on."),
     click.option("--inputs", type=existing, metavar="FILE", help="Real input, .npy or .npz.  [default: random]"),
     click.option("--memory", is_flag=True, help="Measure peak memory as well, each network in a process of its own."),
     click.option("--plot", type=existing, metavar="FILE", help="Draw latency against FLOPs and the scatter: .png, .svg, .pdf."),
@@ -60,7 +58,7 @@ def command(
     slimnet bench a.onnx b.onnx --provider cuda --plot latency.png
     """
     is_bundle = len(what) == 1 and what[0].suffix != ".onnx"
-    if not is_bundle and runtimes != RUNTIMES[:1]:
+    if not is_bundle and runtimes != ("onnxruntime",):
         raise click.UsageError("--runtime torch needs a bundle: an ONNX file runs in ONNX Runtime alone.")
     given: Any = {"path": what[0], "runtimes": runtimes, "trust_code": trust_code} if is_bundle else {"paths": _names(what)}
     from slimnet.commands import bench_bundle, bench_files, check_plot, plot_bench

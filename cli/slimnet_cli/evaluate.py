@@ -9,19 +9,20 @@ import click
 
 from slimnet_cli._clean import echo
 from slimnet_cli._emit import emit_json, emit_table, percent, say
+from slimnet_cli._flags import Named
 from slimnet_cli._numbers import COUNT
 from slimnet_cli._options import BundlePath, as_json, time_limit, trust_code
 
 
 @click.command("evaluate")
 @click.argument("what", type=BundlePath())
-@click.option("--split", type=click.Choice(["train", "val", "test"]), default="test", show_default=True, help="Of the data set.")
+@click.option("--split", type=Named("SPLITS"), default="test", show_default=True, help="Of the data set.")
 @click.option("--data", metavar="NAME", help="Data set (default: the one it was trained on).")
 @click.option("--data-dir", metavar="DIR", help="Where the data set lies.")
 @click.option("--batch-size", type=COUNT, default=256, show_default=True, help="Images at a time.")
 @click.option(
     "--views",
-    type=click.Choice(["one", "flip", "ten-crop"]),
+    type=Named("VIEWS"),
     default="one",
     show_default=True,
     help="Average the answers over views of each image.",

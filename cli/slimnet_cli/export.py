@@ -9,6 +9,7 @@ import click
 
 from slimnet_cli._clean import echo
 from slimnet_cli._emit import emit_json, emit_table, number, percent, say
+from slimnet_cli._flags import Named
 from slimnet_cli._options import align, as_json, existing, folder_out, force, time_limit, trust_code
 from slimnet_cli._precision import precision_options, show_precisions, take_precisions
 
@@ -29,7 +30,7 @@ from slimnet_cli._precision import precision_options, show_precisions, take_prec
 @click.option("--compact", is_flag=True, help="Keep the smallest network alone: no dense one, nothing for PyTorch.")
 @click.option(
     "--optimise",
-    type=click.Choice(["none", "safe", "measured"]),
+    type=Named("MODES"),
     default="safe",
     show_default=True,
     help="Steps that make the graphs faster: those that only take work away, or all, each timed and kept only if it pays here.",

@@ -14,6 +14,7 @@ import click
 
 from slimnet_cli._clean import echo, shown_json
 from slimnet_cli._emit import percent, say
+from slimnet_cli._flags import Named
 from slimnet_cli._numbers import COUNT, THREADS, WORKERS
 from slimnet_cli._options import BundlePath, force, time_limit
 from slimnet_cli._progress import Progress
@@ -30,7 +31,7 @@ _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
 @click.option("--top", type=COUNT, default=3, show_default=True, help="Classes to give of each image.")
 @click.option(
     "--precision",
-    type=click.Choice(["auto", "fp32", "int8", "fp16"]),
+    type=Named("CHOSEN_PRECISIONS"),
     help="Which network of the bundle; auto is the fastest here, by a short comparison.  [default: fp32, or the only one]",
 )
 @click.option("--batch", type=COUNT, default=32, show_default=True, help="Images a run of the network.")

@@ -9,15 +9,16 @@ import click
 
 from slimnet_cli._clean import echo
 from slimnet_cli._emit import emit_json, emit_table, number, percent, say
+from slimnet_cli._flags import Command, Named
 from slimnet_cli._options import as_json, existing, folder_out, force, network, take_target, target_options, together
 
 selection = together(
     click.option("--criterion", default="l2", show_default=True, help="l1, l2, gm, norm-scale; cs and taylor need --data."),
     click.option("--rate", type=float, help="Share of filters to close."),
     click.option("--flops", type=float, help="Share of the FLOPs to keep, instead of a rate."),
-    click.option("--ranking", type=click.Choice(["group", "global"]), default="group", show_default=True,
+    click.option("--ranking", type=Named("RANKINGS"), default="group", show_default=True,
                  help="The same share of every group, or the lowest scores of all."),
-    click.option("--couple", type=click.Choice(["stream", "none"]), default="stream", show_default=True,
+    click.option("--couple", type=Named("COUPLES"), default="stream", show_default=True,
                  help="Close residual streams as a whole, or each layer for itself."),
     click.option("--mask-norm/--no-mask-norm", default=True, show_default=True, help="Close the norms too."),
     click.option("--ignore", multiple=True, metavar="PATTERN", help="Leave groups whose name matches alone (repeat)."),
@@ -26,7 +27,7 @@ selection = together(
 )  # fmt: skip
 
 
-@click.command("prune")
+@click.command("prune", cls=Command)
 @click.argument("checkpoint", type=existing)
 @network
 @selection

@@ -11,7 +11,6 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from slimnet.allocation.budget import Budget
 from slimnet.allocation.cost import NetworkCost
 from slimnet.allocation.exchange import Bound, exchange
 from slimnet.allocation.knapsack import least_loss
@@ -19,6 +18,7 @@ from slimnet.allocation.layers import Layer
 from slimnet.allocation.sensitivity import Sensitivity
 from slimnet.errors import ArgumentError
 from slimnet.measure.costs.grid import Layout
+from slimnet.settings import Budget
 
 SPENT = 0.98
 """Of a target of FLOPs or weights, at least this much stays used when groups exchange channels for time."""

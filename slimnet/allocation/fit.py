@@ -10,7 +10,6 @@ from functools import partial
 
 from torch import Tensor, nn
 
-from slimnet.allocation.budget import Budget
 from slimnet.allocation.choose import Allocation, allocate, width_ladders
 from slimnet.allocation.cost import NetworkCost
 from slimnet.allocation.pad import padded_widths
@@ -20,6 +19,7 @@ from slimnet.graph import ChannelGroup, residual_branches
 from slimnet.measure.costs import CostTable, Target
 from slimnet.measure.costs.table import Progress
 from slimnet.progress import Say, quarters
+from slimnet.settings import Budget
 
 ROUND = 1.25
 """Losses are measured anew whenever the network has become so many times as cheap, on the way to a target."""

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     from slimnet.export.exporter import Exported
     from slimnet.export.gate import Examples
-    from slimnet.export.steps import Mode
     from slimnet.measure.cost import Cost
+    from slimnet.names import Mode
 
 INFER = Path(__file__).with_name("infer.py")
 

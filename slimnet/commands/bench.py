@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING, Any, cast
 from slimnet.commands.rebuild import load_dense_shape, load_slim
 from slimnet.commands.target import against_target
 from slimnet.errors import ArgumentError
+from slimnet.names import RUNTIMES
 
 if TYPE_CHECKING:
     from slimnet.export import Bundle
     from slimnet.measure import Cost, LatencyReport
     from slimnet.measure.timed import Network
     from slimnet.models import Trust
-
-RUNTIMES = ("onnxruntime", "torch", "torch-compile")
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,8 @@ import torch
 from slimnet._modes import in_eval_mode
 from slimnet.criteria import ClassStatistics, collect_class_statistics, statistics_modules
 from slimnet.errors import DataError
-from slimnet.graph import Couple, channel_groups, prunable
+from slimnet.graph import channel_groups, prunable
+from slimnet.names import Couple
 from slimnet.progress import Say, silent
 
 if TYPE_CHECKING:

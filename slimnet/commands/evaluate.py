@@ -14,8 +14,8 @@ from slimnet.progress import Say, silent
 if TYPE_CHECKING:
     from torch import nn
 
-    from slimnet.evaluation.views import Views
     from slimnet.models import Trust
+    from slimnet.names import Views
     from slimnet.training import Evaluation
 
 

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from slimnet.commands.precisions import PrecisionSettings
     from slimnet.data import Dataset, Split
     from slimnet.export import Bundle
-    from slimnet.export.steps import Mode
     from slimnet.models import Trust
+    from slimnet.names import Mode
     from slimnet.surgery import Plan, SlimResult
     from slimnet.training import Evaluation, Run
 

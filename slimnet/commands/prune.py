@@ -5,17 +5,19 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from slimnet.allocation import Allocation, Budget, fit_widths, telling
 from slimnet.commands.calibration import calibrate, load_images_for
 from slimnet.commands.opening import open_checkpoint
-from slimnet.criteria import LOSS_IMAGES, ClosedLoss, Ranking, get_criterion, group_scores
+from slimnet.criteria import LOSS_IMAGES, ClosedLoss, get_criterion, group_scores
 from slimnet.errors import ArgumentError
+from slimnet.fields import one_of
 from slimnet.files import atomic_folder, claims_folder, write_json, write_tensors
-from slimnet.graph import Couple, channel_groups, not_ignored, prunable
+from slimnet.graph import channel_groups, not_ignored, prunable
 from slimnet.measure import count
 from slimnet.methods.closing import prune
+from slimnet.names import ALLOCATE_BY, AllocateBy, Couple, Ranking
 from slimnet.progress import Say, silent
 from slimnet.surgery import runnable_plan
 from slimnet.surgery.plan import Plan
@@ -39,7 +41,7 @@ def prune_checkpoint(
     threads: int = 1,
     batch: int = 1,
     shut_branches: bool = False,
-    allocate_by: Literal["auto", "energy", "loss"] = "auto",
+    allocate_by: AllocateBy = "auto",
     ranking: Ranking = "group",
     couple: Couple = "stream",
     mask_norm: bool = True,
@@ -138,8 +140,7 @@ def _checked_budget(
 
 def _check_allocate_by(allocate_by: str, budget: Budget | None, data: str | None) -> None:
     """Refuse a way of valuing groups that is none, or lacks a target or data."""
-    if allocate_by not in ("auto", "energy", "loss"):
-        raise ArgumentError(f"`allocate_by` must be 'auto', 'energy' or 'loss', got {allocate_by!r}.")
+    one_of(*ALLOCATE_BY).check("`allocate_by`", allocate_by)
     if allocate_by == "loss" and (budget is None or data is None):
         raise ArgumentError("`allocate_by` 'loss' is for a target, and needs data: name a data set with --data.")
     if allocate_by == "energy" and budget is None:

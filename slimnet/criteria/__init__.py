@@ -11,8 +11,9 @@ from slimnet.criteria.groups import (
 )
 from slimnet.criteria.losses import LOSS_IMAGES, ClosedLoss
 from slimnet.criteria.scores import class_separability, geometric_median, l1, l2, norm_scale, taylor
-from slimnet.criteria.selection import Ranking, exact_count, lowest, magnitude_mask, select
+from slimnet.criteria.selection import exact_count, lowest, magnitude_mask, select
 from slimnet.criteria.statistics import ClassStatistics, collect_class_statistics
+from slimnet.names import Ranking
 
 __all__ = [
     "CRITERIA",

@@ -5,14 +5,12 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping
-from typing import Literal
 
 import torch
 from torch import Tensor
 
-from slimnet.errors import ArgumentError
-
-Ranking = Literal["group", "global"]
+from slimnet.fields import one_of
+from slimnet.names import RANKINGS, Ranking
 
 _EPSILON = 1e-9
 """Keeps 10 · 0.3 = 3.0000000000000004 and 10 · 0.7 = 6.999999999999999 at the count that was meant."""
@@ -51,8 +49,7 @@ def select(scores: Mapping[str, Tensor], rate: float, ranking: Ranking) -> dict[
     """
     if ranking == "group":
         return {name: lowest(values, exact_count(len(values), rate)) for name, values in scores.items()}
-    if ranking != "global":
-        raise ArgumentError(f"`ranking` must be 'group' or 'global', got {ranking!r}.")
+    one_of(*RANKINGS).check("`ranking`", ranking)
     ranked = sorted((value, name) for name, values in scores.items() for value in values.sort().values.tolist()[:-1])
     total = sum(len(values) for values in scores.values())
     counts = Counter(name for _, name in ranked[: int(total * rate + 1e-9)])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,7 +14,7 @@ from slimnet.data._source import Request, Source
 from slimnet.data.dataset import Augment, Dataset, Split
 from slimnet.data.normalise import statistics
 from slimnet.data.strata import stratified_indices
-from slimnet.errors import ArgumentError, DataError
+from slimnet.errors import ArgumentError, DataError, nearest
 
 # One line a data set: the module with a function `load(request) -> Source`, imported when it is asked for. Where it has
 # options of its own, it names them in `OPTIONS`, each with its default.
@@ -76,8 +75,8 @@ def load_data(
         DataError: if the name is unknown, files are missing or corrupt, or there is too little data to split.
     """
     if name not in LOADERS:
-        near = difflib.get_close_matches(name.lower(), LOADERS, n=1, cutoff=0.5)
-        hint = f" Did you mean {near[0]}?" if near else ""
+        near = nearest(name, LOADERS)
+        hint = f" Did you mean {near}?" if near else ""
         raise DataError(f"Unknown data set {name!r}.{hint} Known: {', '.join(LOADERS)}.")
     if not 0 < val_fraction < 1:
         raise ArgumentError(f"`val_fraction` must be in (0, 1), got {val_fraction}.")

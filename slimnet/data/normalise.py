@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-import math
-from typing import Any
-
 from slimnet.data._source import Source, channel_statistics
 from slimnet.data.dataset import Split
 from slimnet.errors import ArgumentError
+from slimnet.settings import NORMALISATION, mean_and_std
 
 Values = tuple[float, ...]
 IMAGENET: tuple[Values, Values] = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-WANTED = "'dataset', 'imagenet', or 'MEAN,STD' with STD above 0"
-
-
-def is_normalisation(value: Any) -> bool:
-    """Whether `statistics` knows it; None is what is customary for the data."""
-    return value in (None, "dataset", "imagenet") or _numbers(value) is not None
 
 
 def statistics(source: Source, train: Split, normalise: str | None) -> tuple[Values, Values]:
@@ -37,16 +29,7 @@ def statistics(source: Source, train: Split, normalise: str | None) -> tuple[Val
         if channels != 3:
             raise ArgumentError(f"`normalise='imagenet'` needs 3 channels, the images have {channels}.")
         return IMAGENET
-    numbers = _numbers(chosen)
+    numbers = mean_and_std(chosen)
     if numbers is None:
-        raise ArgumentError(f"`normalise` must be {WANTED}, got {chosen!r}.")
+        raise ArgumentError(f"`normalise` must be {NORMALISATION.wanted}, got {chosen!r}.")
     return (numbers[0],) * channels, (numbers[1],) * channels
-
-
-def _numbers(value: Any) -> tuple[float, float] | None:
-    """``"0,0.1"`` → (0.0, 0.1)."""
-    try:
-        mean, std = map(float, value.split(","))
-    except (AttributeError, TypeError, ValueError):
-        return None
-    return (mean, std) if math.isfinite(mean) and 0 < std < math.inf else None

@@ -16,7 +16,8 @@ from slimnet._modes import in_eval_mode, on_device, widened
 from slimnet.data import Batches, Split
 from slimnet.errors import DataError, MeasureError, TimeLimitError
 from slimnet.evaluation.f1 import f1_scores, macro_f1
-from slimnet.evaluation.views import Views, averaged
+from slimnet.evaluation.views import averaged
+from slimnet.names import Views
 
 Predict = Callable[[Tensor], Tensor]
 

@@ -7,15 +7,14 @@ References:
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from slimnet.errors import ArgumentError
+from slimnet.fields import one_of
+from slimnet.names import VIEWS, Views
 
-Views = Literal["one", "flip", "ten-crop"]
 CROP = 7 / 8  # of each side
 
 
@@ -33,8 +32,7 @@ def averaged(predict: Callable[[Tensor], Tensor], views: Views) -> Callable[[Ten
     Raises:
         ArgumentError: if ``views`` is unknown.
     """
-    if views not in get_args(Views):
-        raise ArgumentError(f"`views` must be one of {', '.join(get_args(Views))}, got {views!r}.")
+    one_of(*VIEWS).check("`views`", views)
     if views == "one":
         return predict
 

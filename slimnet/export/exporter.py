@@ -20,8 +20,9 @@ from slimnet._foreign import no_exit
 from slimnet.errors import ArgumentError, ExportError
 from slimnet.export.gate import Examples, check_onnx, check_reference
 from slimnet.export.parity import DOUBLE_TOLERANCE, ONNX_MODEL, ONNX_REFERENCE, ParityReport
-from slimnet.export.steps import Mode, Pace, StepReport, check_mode, optimise_graph
+from slimnet.export.steps import Pace, StepReport, check_mode, optimise_graph
 from slimnet.files import write_bytes
+from slimnet.names import Mode
 from slimnet.onnx.opset import OLDEST_NATIVE, chosen_opset, first_line, with_opset
 from slimnet.onnx.write import write
 

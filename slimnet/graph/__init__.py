@@ -5,7 +5,8 @@ from slimnet.graph.analysis import analyse
 from slimnet.graph.branches import branches_around, residual_branches
 from slimnet.graph.capture import ExampleInputs, as_inputs, check_model
 from slimnet.graph.findings import Analysis, MovesChannels, Reader, Summand
-from slimnet.graph.groups import ChannelGroup, Couple, Rows, channel_groups, not_ignored, prunable, stream_groups
+from slimnet.graph.groups import ChannelGroup, Rows, channel_groups, not_ignored, prunable, stream_groups
+from slimnet.names import Couple
 
 __all__ = [
     "Analysis",

@@ -6,18 +6,17 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from slimnet.errors import ArgumentError
+from slimnet.fields import one_of
 from slimnet.graph.analysis import analyse
 from slimnet.graph.capture import ExampleInputs
 from slimnet.graph.findings import Analysis, Entry
 from slimnet.graph.values import NONE
-
-Couple = Literal["stream", "none"]
+from slimnet.names import COUPLES, Couple
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,8 +143,7 @@ def channel_groups(model: nn.Module, example_inputs: ExampleInputs, *, couple: C
         ArgumentError: if ``couple`` is neither of the two.
         GraphError: if the model cannot be analysed.
     """
-    if couple not in ("stream", "none"):
-        raise ArgumentError(f"`couple` must be 'stream' or 'none', got {couple!r}.")
+    one_of(*COUPLES).check("`couple`", couple)
     analysis = analyse(model, example_inputs)
     return stream_groups(analysis) if couple == "stream" else _layer_groups(analysis)
 

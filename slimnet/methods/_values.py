@@ -7,10 +7,11 @@ from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from slimnet.errors import ArgumentError
+from slimnet.fields import shown
 
 _WORDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a text", NoneType: "null"}
 
-_MOST, _LARGEST, _SHOWN = 1 << 63, 1e300, 120
+_MOST = 1 << 63
 
 
 def convert_all(kind: type, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -35,22 +36,6 @@ def convert(name: str, value: Any, hint: Any) -> Any:
     if not _fits(value, hint):
         raise ArgumentError(f"`{name}` must be {_describe(hint)}, got {shown(value)}.")
     return tuple(value) if isinstance(value, list) else value
-
-
-def shown(value: Any) -> str:
-    """A value in an error: its beginning, where it is long."""
-    if isinstance(value, int) and abs(value) > 1 << 256:
-        return "a number of very many digits"
-    try:
-        text = repr(value)
-    except (RecursionError, ValueError):
-        return f"a {type(value).__name__}"
-    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
-
-
-def is_number(value: Any) -> bool:
-    """Whether it is a number that a float holds; true and false are none."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= _LARGEST
 
 
 def _fits(value: Any, hint: Any) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
@@ -12,9 +11,11 @@ from torch import nn
 from torch.optim import Optimizer
 
 from slimnet.criteria import ClassStatistics
-from slimnet.errors import ArgumentError
-from slimnet.graph.groups import ChannelGroup, Couple
-from slimnet.methods._values import convert_all, shown
+from slimnet.errors import ArgumentError, nearest
+from slimnet.fields import shown
+from slimnet.graph.groups import ChannelGroup
+from slimnet.methods._values import convert_all
+from slimnet.names import Couple
 
 Statistics = Callable[[Sequence[str]], ClassStatistics]
 """Module names in, class statistics behind these modules out; computed when it is called and not before."""
@@ -165,8 +166,8 @@ class Method(ABC):
         given = {key: value for key, value in values.items() if key != "name"}
         for key in given:
             if key not in known:
-                near = difflib.get_close_matches(str(key), known, n=1)
-                hint = f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(known) or 'none'}."
+                near = nearest(str(key), known)
+                hint = f"; did you mean {near!r}?" if near else f"; known: {', '.join(known) or 'none'}."
                 raise ArgumentError(f"method {kind.name!r} has no hyper-parameter {shown(key)}{hint}")
         try:
             return kind.from_values(convert_all(kind, given))

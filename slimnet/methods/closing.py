@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from slimnet.criteria import ClassStatistics, Ranking, get_criterion, group_scores, lowest, select
+from slimnet.criteria import ClassStatistics, get_criterion, group_scores, lowest, select
 from slimnet.errors import ArgumentError
-from slimnet.graph import ChannelGroup, Couple, channel_groups, not_ignored, prunable
+from slimnet.graph import ChannelGroup, channel_groups, not_ignored, prunable
 from slimnet.masks import SoftMask
+from slimnet.names import Couple, Ranking
 
 NOTHING = "no channel group of this network may be pruned: `slimnet inspect` says why."
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from slimnet.criteria import exact_count, lowest, statistics_modules
 from slimnet.errors import ArgumentError
+from slimnet.fields import one_of
 from slimnet.graph.groups import ChannelGroup
 from slimnet.methods.base import Pruner, Statistics
 from slimnet.methods.channels import others, with_prefix
@@ -92,8 +93,7 @@ class FSDP(SoftMethod):
             raise ArgumentError(f"`rate_cs` + `rate_gm` must be in (0, 1), got {self.final_rate}.")
         check_tau(self.tau)
         check_attenuation(self.attenuation)
-        if self.first not in FIRST:
-            raise ArgumentError(f"`first` must be one of {', '.join(FIRST)}, got {self.first!r}.")
+        one_of(*FIRST).check("`first`", self.first)
         if self.cs_every < 1:
             raise ArgumentError(f"`cs_every` must be at least 1, got {self.cs_every}.")
         if not 0 < self.statistics_share <= 1:

@@ -9,11 +9,13 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from slimnet.criteria import Ranking, select
+from slimnet.criteria import select
 from slimnet.errors import ArgumentError
+from slimnet.fields import one_of
 from slimnet.graph.groups import ChannelGroup, Rows
 from slimnet.methods.base import Pruner, Statistics
 from slimnet.methods.soft import SoftMethod, SoftPruner
+from slimnet.names import RANKINGS, Ranking
 from slimnet.schedules import Schedule, constant, step
 
 
@@ -61,8 +63,7 @@ class NetworkSlimming(SoftMethod):
             raise ArgumentError(f"`penalty` must be 0 or a positive number, got {self.penalty}.")
         if self.widths:
             raise ArgumentError("network-slimming finds its widths by itself: give it a `rate`, not `widths`.")
-        if self.ranking not in ("global", "group"):
-            raise ArgumentError(f"`ranking` must be 'global' or 'group', got {self.ranking!r}.")
+        one_of(*RANKINGS).check("`ranking`", self.ranking)
 
     @property
     def final_rate(self) -> float:

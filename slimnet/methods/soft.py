@@ -20,11 +20,13 @@ from torch.optim import SGD, Optimizer
 from slimnet.criteria import exact_count, group_scores, lowest
 from slimnet.criteria.statistics import ClassStatistics
 from slimnet.errors import ArgumentError
+from slimnet.fields import one_of
 from slimnet.graph.branches import branches_around
-from slimnet.graph.groups import ChannelGroup, Couple, not_ignored, prunable
+from slimnet.graph.groups import ChannelGroup, not_ignored, prunable
 from slimnet.masks import SoftMask
 from slimnet.methods.base import Method, Pruner, Statistics
 from slimnet.methods.channels import checked_names, checked_pairs, named_branches, narrower, others, with_prefix
+from slimnet.names import COUPLES, Couple
 from slimnet.schedules import Schedule, asymptotic, constant
 
 TINY = torch.finfo(torch.float32).tiny
@@ -95,8 +97,7 @@ class SoftMethod(Method):
         object.__setattr__(self, "ignore", tuple(self.ignore))
         object.__setattr__(self, "branches", checked_names(self.branches))
         object.__setattr__(self, "widths", tuple((str(name), width) for name, width in checked_pairs(self.widths)))
-        if self.couple not in ("stream", "none"):
-            raise ArgumentError(f"`couple` must be 'stream' or 'none', got {self.couple!r}.")
+        one_of(*COUPLES).check("`couple`", self.couple)
         if self.finetune_epochs is not None and self.finetune_epochs < 0:
             raise ArgumentError(f"`finetune_epochs` must be at least 0, got {self.finetune_epochs}.")
 

@@ -10,11 +10,12 @@ from torch import nn
 from torch.optim import Optimizer
 
 from slimnet.errors import ArgumentError
-from slimnet.graph.groups import ChannelGroup, Couple
+from slimnet.fields import is_number, shown
+from slimnet.graph.groups import ChannelGroup
 from slimnet.masks import SoftMask
-from slimnet.methods._values import is_number, shown
 from slimnet.methods.base import Method, Pruner, Statistics
 from slimnet.methods.phases import check_shares, part_at, split_epochs
+from slimnet.names import Couple
 
 Stage = tuple[Method, float]
 

@@ -12,11 +12,13 @@ from torch.optim import Optimizer
 
 from slimnet.criteria import exact_count, get_criterion, group_scores, lowest
 from slimnet.errors import ArgumentError
-from slimnet.graph.groups import ChannelGroup, Couple, Rows, prunable
+from slimnet.fields import one_of
+from slimnet.graph.groups import ChannelGroup, Rows, prunable
 from slimnet.masks import SoftMask
 from slimnet.methods.base import Pruner
 from slimnet.methods.channels import with_prefix
 from slimnet.methods.phases import PhasedMethod, PhasedPruner
+from slimnet.names import COUPLES, Couple
 
 
 @dataclass(frozen=True)
@@ -61,8 +63,7 @@ class StructuredDSD(PhasedMethod):
             raise ArgumentError(f"`phases` must end with s, the network that is exported, got {self.phases!r}.")
         if get_criterion(self.criterion).source not in ("weights", "norms"):
             raise ArgumentError(f"`criterion` must need weights only, got {self.criterion!r}.")
-        if self.couple not in ("stream", "none"):
-            raise ArgumentError(f"`couple` must be 'stream' or 'none', got {self.couple!r}.")
+        one_of(*COUPLES).check("`couple`", self.couple)
         if not 0 < self.restart <= 1:
             raise ArgumentError(f"`restart` must be in (0, 1], got {self.restart}.")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -10,7 +9,7 @@ from pathlib import Path
 from torch import nn
 
 from slimnet._torchvision import classifier_names
-from slimnet.errors import ArgumentError, ModelError
+from slimnet.errors import ArgumentError, ModelError, nearest
 from slimnet.models import _classifiers, _factory
 from slimnet.models.resnet import CifarResNet
 from slimnet.models.trust import is_factory
@@ -94,6 +93,6 @@ def _build(name: str, *, num_classes: int, in_channels: int) -> nn.Module:
 
 def _unknown(name: str) -> ModelError:
     known = model_names()
-    near = difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.5)
-    hint = f" Did you mean {near[0]}?" if near else ""
+    near = nearest(name, known)
+    hint = f" Did you mean {near}?" if near else ""
     return ModelError(f"Unknown model {name!r}.{hint} Known: {', '.join(known)}; or package.module:function for your own.")

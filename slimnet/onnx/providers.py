@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from slimnet.errors import ArgumentError, MeasureError
+from slimnet.errors import MeasureError
+from slimnet.fields import one_of
 
 CPU = "CPUExecutionProvider"
 PROVIDERS = {
@@ -34,8 +35,7 @@ def provider_options(provider: str, threads: int) -> list[tuple[str, dict[str, s
     """
     import onnxruntime
 
-    if provider not in PROVIDERS:
-        raise ArgumentError(f"`provider` must be one of {', '.join(PROVIDERS)}, got {provider!r}.")
+    one_of(*PROVIDERS).check("`provider`", provider)
     wanted, held = PROVIDERS[provider], onnxruntime.get_available_providers()
     if wanted not in held:
         raise MeasureError(

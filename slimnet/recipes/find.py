@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import tomllib
 from importlib.resources import files
 from pathlib import Path
 
-from slimnet.errors import ArgumentError, FileFormatError
+from slimnet.errors import ArgumentError, FileFormatError, nearest
 from slimnet.recipes.recipe import Recipe
 
 SUFFIX = ".toml"
@@ -79,6 +78,6 @@ def _is_path(name: str) -> bool:
 def _check_known(name: str) -> None:
     known = recipe_names()
     if name not in known:
-        near = difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.5)
-        hint = f" Did you mean {near[0]}?" if near else ""
+        near = nearest(name, known)
+        hint = f" Did you mean {near}?" if near else ""
         raise ArgumentError(f"unknown recipe {name!r}.{hint} Known: {', '.join(known)}; or a file that ends in {SUFFIX}.")

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from slimnet.errors import ArgumentError, FileFormatError, ModelError
+from slimnet.errors import ArgumentError, FileFormatError, ModelError, nearest
+from slimnet.settings import check_names
 
 TEXTS, TABLES = ("about", "expected"), ("train", "method")
 KEYS = (*TEXTS, "needs", *TABLES)
@@ -42,8 +42,8 @@ class Recipe:
         """
         for key in values:
             if key not in KEYS:
-                near = difflib.get_close_matches(key, KEYS, n=1, cutoff=0.5)
-                hint = f": did you mean `{near[0]}`?" if near else f"; known: {', '.join(KEYS)}. Settings go into [train]."
+                near = nearest(key, KEYS)
+                hint = f": did you mean `{near}`?" if near else f"; known: {', '.join(KEYS)}. Settings go into [train]."
                 raise FileFormatError(f"{name}: unknown key `{key}`{hint}")
         for key in (*TEXTS, *TABLES):
             kind, wanted = (str, "a text") if key in TEXTS else (dict, "a table")
@@ -62,7 +62,7 @@ class Recipe:
         Raises:
             FileFormatError: if a setting or a hyper-parameter is unknown, naming the nearest known one, or out of its range.
         """
-        from slimnet.training.config import TrainConfig, check_names
+        from slimnet.training.config import TrainConfig
 
         if "method" in self.train:
             raise FileFormatError(f"{self.name}: `method` stands in [train]: it has a table of its own, [method], with a `name`.")

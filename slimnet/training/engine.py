@@ -13,9 +13,10 @@ from slimnet.files import atomic_file, check_free, check_output, claim_run, json
 from slimnet.files.untrusted import holds
 from slimnet.methods.soft import SoftMethod
 from slimnet.models import Trust, check_trusted
+from slimnet.settings import check_names
 from slimnet.training.average import make_average
 from slimnet.training.checkpoint import TENSORS, VALUES, load_checkpoint
-from slimnet.training.config import TrainConfig, check_names
+from slimnet.training.config import TrainConfig
 from slimnet.training.distributed import Team, is_main_process, join_team
 from slimnet.training.finish import finish
 from slimnet.training.live_flops import LiveFlops

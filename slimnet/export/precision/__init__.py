@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from slimnet.export.precision._choose import MAX_DROP, NAMES, make_precisions
+from slimnet.export.precision._choose import MAX_DROP, make_precisions
 from slimnet.export.precision._found import Evaluated, Precision, Precisions, Trial
 from slimnet.export.precision._int8 import METHODS, to_int8
 from slimnet.onnx.convert import to_fp16
@@ -10,7 +10,6 @@ from slimnet.onnx.convert import to_fp16
 __all__ = [
     "MAX_DROP",
     "METHODS",
-    "NAMES",
     "Evaluated",
     "Precision",
     "Precisions",

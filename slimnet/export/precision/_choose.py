@@ -11,13 +11,13 @@ from slimnet.errors import ArgumentError
 from slimnet.export.precision._found import Evaluated, Precision, Precisions, Trial
 from slimnet.export.precision._int8 import METHODS, Images, Method, Quantiser
 from slimnet.files import scratch_folder
+from slimnet.names import PRECISIONS
 from slimnet.onnx.convert import to_fp16
 
 if TYPE_CHECKING:
     from slimnet.measure import LatencyReport
     from slimnet.measure.timings import Variant
 
-NAMES = ("fp32", "int8", "fp16")
 MAX_DROP = 0.005
 """Most accuracy that a precision may lose: half a point."""
 
@@ -60,9 +60,9 @@ def make_precisions(
         ArgumentError: if a name is unknown, ``max_drop`` out of range, or the images do not fit.
         ExportError: if the network cannot be converted.
     """
-    unknown = [name for name in names if name not in NAMES]
+    unknown = [name for name in names if name not in PRECISIONS]
     if unknown:
-        raise ArgumentError(f"unknown precision {unknown[0]!r}; known: {', '.join(NAMES)}.")
+        raise ArgumentError(f"unknown precision {unknown[0]!r}; known: {', '.join(PRECISIONS)}.")
     if not 0 <= max_drop <= 1:
         raise ArgumentError(f"`max_drop` must be from 0 to 1, got {max_drop}.")
     base = evaluate(fp32)

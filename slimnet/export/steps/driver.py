@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING
 
-from slimnet.errors import ArgumentError, SlimnetError
+from slimnet.errors import SlimnetError
 from slimnet.export.steps.report import StepReport, StepResult
 from slimnet.export.steps.steps import STEPS, Step
+from slimnet.fields import one_of
 from slimnet.files import scratch_folder
+from slimnet.names import MODES, Mode
 from slimnet.onnx import graph as ir
 
 if TYPE_CHECKING:
@@ -17,8 +19,6 @@ if TYPE_CHECKING:
     from slimnet.measure.latency import LatencyReport
     from slimnet.measure.timed import Inputs
 
-Mode = Literal["none", "safe", "measured"]
-MODES: tuple[Mode, ...] = get_args(Mode)
 
 Gate = Callable[[bytes], "ParityReport"]
 
@@ -101,8 +101,7 @@ def check_mode(mode: str) -> None:
     Raises:
         ArgumentError: if it is unknown.
     """
-    if mode not in MODES:
-        raise ArgumentError(f"`optimise` must be one of {', '.join(MODES)}, got {mode!r}.")
+    one_of(*MODES).check("`optimise`", mode)
 
 
 def _together(steps: Sequence[Step], data: bytes, gate: Gate) -> tuple[bytes, StepReport] | None:

@@ -1,0 +1,111 @@
+"""Flags that are made from what the library says of its settings and names.
+
+Nothing of the library is imported when a command is named, only when its options are asked for: ``slimnet --help`` needs none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from slimnet.fields import Setting
+
+    Choice = click.Choice[str]
+else:
+    Choice = click.Choice  # generic from click 8.4 on
+
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+Make = Callable[[], Iterable[click.Option]]
+
+
+class Later(click.Option):
+    """Stands among a command's options for those that are made when they are asked for."""
+
+    def __init__(self, declarations: Iterable[str], make: Make) -> None:
+        super().__init__(list(declarations))
+        self.make = make
+
+
+class Command(click.Command):
+    """A command that makes its late options when it is asked for its options."""
+
+    _params: list[click.Parameter]
+
+    @property
+    def params(self) -> list[click.Parameter]:
+        """The options and arguments, in order."""
+        if any(isinstance(one, Later) for one in self._params):
+            self._params = [made for one in self._params for made in (one.make() if isinstance(one, Later) else [one])]
+        return self._params
+
+    @params.setter
+    def params(self, given: list[click.Parameter]) -> None:
+        self._params = given
+
+
+class Named(Choice):
+    """One of the names in a table of `slimnet.names`."""
+
+    def __init__(self, table: str) -> None:
+        self.table, self.case_sensitive = table, True
+
+    @cached_property
+    def choices(self) -> tuple[str, ...]:  # type: ignore[override]  # click sets it at once
+        """The names."""
+        from slimnet import names
+
+        return tuple(getattr(names, self.table))
+
+
+def later(name: str, make: Make) -> Decorator:
+    """Options that are made when they are asked for; ``name`` tells them from others."""
+    return click.option(f"--{name}-later", cls=Later, make=make)
+
+
+def settings(group: str) -> Decorator:
+    """A flag for each setting of training in a group."""
+
+    def make() -> list[click.Option]:
+        from slimnet.fields import describe
+        from slimnet.settings import TrainSettings
+
+        return [to_flag(row) for row in describe(TrainSettings) if row.group == group]
+
+    return later(group, make)
+
+
+def budgets() -> Decorator:
+    """A flag for each kind of target: ``--target-speedup`` …"""
+
+    def make() -> list[click.Option]:
+        from slimnet.fields import describe
+        from slimnet.settings import Budget
+
+        return [to_flag(row, "target_") for row in describe(Budget)]
+
+    return later("budgets", make)
+
+
+def data_switches() -> list[click.Option]:
+    """A flag for each option that a data set has of its own."""
+    from slimnet.names import DATA_OPTIONS
+
+    return [click.Option([to_name(name)], is_flag=True, default=None, help=words) for name, words in DATA_OPTIONS.items()]
+
+
+def to_flag(row: Setting, prefix: str = "") -> click.Option:
+    """The flag of a setting: a value that is not given is None, so that a recipe's or the default holds."""
+    if row.rule.kind is bool:
+        return click.Option([to_name(prefix + row.name)], is_flag=True, default=None, help=row.words)
+    words = f"{row.words}  [default: {row.default_text}]" if row.default_text else row.words
+    names, rule = [to_name(prefix + row.name)], row.rule
+    return click.Option(names, type=rule.kind, multiple=rule.is_list, metavar=row.shape or None, help=words)
+
+
+def to_name(setting: str) -> str:
+    """``weight_decay`` → ``--weight-decay``."""
+    return f"--{setting.replace('_', '-')}"

@@ -1,0 +1,67 @@
+"""Names that are given as text, each table once: the registries of the library and the command line read them.
+
+The standard library is all that is imported, so that ``--help`` needs nothing else. Where a registry maps a name to what it
+stands for, ``tests/test_choices.py`` holds the two together.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+METHODS = ("asfp", "asrfp", "dense", "dsd", "fpgm", "fsdp", "network-slimming", "one-shot", "sfp", "srfp", "stages",
+           "structured-dsd")  # fmt: skip
+"""Methods of pruning (`slimnet.methods`)."""
+
+METHOD = "fsdp"
+"""The one that the command line takes where none is named."""
+
+CRITERIA = ("l1", "l2", "gm", "cs", "norm-scale", "taylor")
+"""What filters are scored by (`slimnet.criteria`)."""
+
+DATA = ("digits", "cifar10", "cifar100", "folder", "fer2013", "ferplus")
+"""Data sets (`slimnet.data`)."""
+
+DATA_OPTIONS = {
+    "drop_leaked": "Leave out training images that also stand in val or test.",
+    "skip_bad_rows": "Leave malformed rows of a CSV out, and count them.",
+}
+"""Options that data sets have of their own, and what they are for."""
+
+AUGMENTATIONS = ("crop_padding", "flip", "rotate", "scale", "erase")
+"""Random changes of training images (`slimnet.data.Augment`)."""
+
+Split = Literal["train", "val", "test"]
+SPLITS: tuple[Split, ...] = get_args(Split)
+"""Parts of a data set."""
+
+Couple = Literal["stream", "none"]
+COUPLES: tuple[Couple, ...] = get_args(Couple)
+"""Whether a residual stream is one channel group, or each layer its own."""
+
+Ranking = Literal["group", "global"]
+RANKINGS: tuple[Ranking, ...] = get_args(Ranking)
+"""Whether a rate is of every group, or of all filters together."""
+
+AllocateBy = Literal["auto", "energy", "loss"]
+ALLOCATE_BY: tuple[AllocateBy, ...] = get_args(AllocateBy)
+"""What the widths for a target are chosen by."""
+
+Views = Literal["one", "flip", "ten-crop"]
+VIEWS: tuple[Views, ...] = get_args(Views)
+"""Views of an image whose answers are averaged."""
+
+Mode = Literal["none", "safe", "measured"]
+MODES: tuple[Mode, ...] = get_args(Mode)
+"""Which steps make an exported graph faster."""
+
+PRECISIONS = ("fp32", "int8", "fp16")
+"""Precisions of an exported network."""
+
+CHOSEN_PRECISIONS = ("auto", *PRECISIONS)
+"""Which of them is to be run: ``auto`` is the fastest here."""
+
+RUNTIMES = ("onnxruntime", "torch", "torch-compile")
+"""What runs a network in a comparison of latency."""
+
+PROVIDERS = ("cpu", "cuda", "tensorrt", "openvino")
+"""Execution providers of ONNX Runtime."""

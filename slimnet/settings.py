@@ -1,0 +1,282 @@
+"""What can be set of a training run: every setting is written here, once.
+
+Its flag, its row in docs/training.md, its key in a recipe and the error for a wrong value come from its line. The standard
+library is all that is imported; `slimnet.training.TrainConfig` adds what needs the methods themselves.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Literal
+
+from slimnet.errors import ArgumentError, nearest
+from slimnet.fields import (
+    REQUIRED,
+    Rule,
+    above,
+    check,
+    describe,
+    documented,
+    flag,
+    is_number,
+    is_rising,
+    is_text,
+    is_whole,
+    mapping,
+    not_negative,
+    one_of,
+    optional,
+    path,
+    setting,
+    text,
+    texts,
+    whole,
+    within,
+)
+from slimnet.names import ALLOCATE_BY, AUGMENTATIONS, DATA, METHOD, METHODS
+
+
+@documented
+@dataclass(frozen=True, kw_only=True)
+class Budget:
+    """One target for a network once it is cut; exactly one is set.
+
+    Raises:
+        ArgumentError: if none or several are set, or a value is out of its range.
+    """
+
+    speedup: float | None = setting(
+        None, optional(above(1, 10**6)), "Choose widths so that it runs X times as fast here.", group="target", shape="X"
+    )
+    ms: float | None = setting(
+        None, optional(above(0, 10**9)), "… so that a run takes so many milliseconds.", group="target", shape="MS"
+    )
+    flops: float | None = setting(
+        None, optional(within("(0, 1)")), "… so that this share of the FLOPs is left.", group="target", shape="SHARE"
+    )
+    params: float | None = setting(
+        None, optional(within("(0, 1)")), "… so that this share of the weights is left.", group="target", shape="SHARE"
+    )
+
+    def __post_init__(self) -> None:
+        given = self.as_dict()
+        if len(given) != 1:
+            known = ", ".join(item.name for item in fields(self))
+            raise ArgumentError(f"a target must be exactly one of {known}, got {' and '.join(given) or 'none'}.")
+        check(self, "the target ")
+
+    @property
+    def name(self) -> str:
+        """Which one is set."""
+        return next(iter(self.as_dict()))
+
+    @property
+    def value(self) -> float:
+        """What it is set to."""
+        return next(iter(self.as_dict().values()))
+
+    def eased(self, part: float, dense_ms: float) -> Budget:
+        """A target on the way to this one: after ``part`` of the way each part has shrunk by the same factor.
+
+        Args:
+            part: in (0, 1]; 1 is the target itself.
+            dense_ms: milliseconds of the dense network.
+        """
+        if part == 1:
+            return self
+        whole = dense_ms if self.name == "ms" else 1.0
+        return Budget(**{self.name: whole * (self.value / whole) ** part})
+
+    def factor(self, dense_ms: float) -> float:
+        """How many times less it asks for than the dense network takes: at most 1 where that meets it.
+
+        Args:
+            dense_ms: milliseconds of the dense network.
+        """
+        whole = dense_ms if self.name == "ms" else 1.0
+        return self.value if self.name == "speedup" else whole / self.value
+
+    def as_dict(self) -> dict[str, float]:
+        """What is set, as a JSON value."""
+        values = {item.name: getattr(self, item.name) for item in fields(self)}
+        return {name: value for name, value in values.items() if value is not None}
+
+
+BUDGETS = tuple(item.name for item in fields(Budget))
+
+
+def mean_and_std(value: Any) -> tuple[float, float] | None:
+    """``"0,0.1"`` → (0.0, 0.1); None for what is not like that, or has a deviation that is not above 0."""
+    try:
+        mean, std = map(float, value.split(","))
+    except (AttributeError, TypeError, ValueError):
+        return None
+    return (mean, std) if math.isfinite(mean) and 0 < std < math.inf else None
+
+
+NORMALISATION = Rule(
+    "'dataset', 'imagenet', or 'MEAN,STD' with STD above 0",
+    lambda value: value in (None, "dataset", "imagenet") or mean_and_std(value) is not None,
+    shape="dataset|imagenet|MEAN,STD",
+)
+MOST_EPOCHS = 1_000_000
+SEED = Rule("a whole number from 0 to 2^63 − 1", lambda value: is_whole(value) and 0 <= value < 2**63, kind=int)
+MILESTONES = Rule(
+    "rising whole numbers of at least 1", lambda value: value is None or (isinstance(value, list | tuple) and is_rising(value))
+)
+AUTO_OR_FLAG = Rule("true, false or 'auto'", lambda value: isinstance(value, bool) or (is_text(value) and value == "auto"))
+A_METHOD = Rule("a pruning method such as FSDP() or Dense()", lambda value: True, shape="NAME")  # methods need torch
+AIM = mapping(f"one of {', '.join(BUDGETS)}, with a number", lambda name, value: name in BUDGETS and is_number(value))
+AUGMENT = mapping(
+    f"changes of {', '.join(AUGMENTATIONS)}, each with a number",
+    lambda name, value: name in AUGMENTATIONS and (isinstance(value, bool) or is_number(value)),
+)
+SWITCHES = mapping("names of options, each true or false", lambda name, value: is_text(name) and isinstance(value, bool))
+
+
+@documented
+@dataclass(frozen=True, kw_only=True)
+class TrainSettings:
+    """The settings of one training run, but that the method is anything (see `slimnet.training.TrainConfig`)."""
+
+    model: str = setting(REQUIRED, text(), "Name of a network, or package.module:function.", group="network")
+    data: str = setting("digits", text(), f"Name of a data set: {', '.join(DATA)}; digits are embedded.", group="data")
+    data_dir: str | None = setting(None, path("DIR"), "Where the data set lies.", group="data")
+    download: bool = setting(False, flag(), "Download the data set if it is missing.", group="data")
+    method: object = setting(
+        None,
+        A_METHOD,
+        f"What is pruned, and how: {', '.join(METHODS)}. Where none is named, the command line takes {METHOD}, and Python dense.",
+        group="method",
+    )
+    target: Mapping[str, float] = setting(
+        dict,
+        AIM,
+        "What the network is to cost once it is cut; widths are then chosen group by group, in place of the method's rate.",
+    )
+    target_threads: int = setting(1, whole(1, 4_096), "Threads of the session that the target is for.", group="target")
+    target_batch: int = setting(1, whole(1, 65_536), "Images a run that the target is for.", group="target")
+    shut_branches: bool = setting(False, flag(), "For a target: let residual branches go as a whole.", group="target")
+    allocate_by: str = setting(
+        "auto",
+        one_of(*ALLOCATE_BY),
+        "For a target: by the loss, how far the answers of the initial network move on training images when a group is narrowed; "
+        "or by energy, the norms of its filters. auto: the loss where there are initial weights or data.",
+        group="target",
+    )
+    epochs: int = setting(30, whole(1, MOST_EPOCHS), "Passes over the training split.", group="training")
+    batch_size: int = setting(128, whole(1, 1 << 31), "Images a step, over all processes together.", group="training")
+    optimizer: str = setting("sgd", one_of("sgd", "adamw"), "SGD is with Nesterov momentum.", group="training")
+    lr: float = setting(0.1, above(0), "Learning rate after warm-up.", group="training")
+    momentum: float = setting(0.9, within("(0, 1)"), "Momentum of SGD.", group="training")
+    weight_decay: float = setting(5e-4, not_negative(), "L2 penalty (SGD), or decoupled decay (AdamW).", group="training")
+    decay_norm: bool = setting(True, flag(), "Whether norms and biases decay too, as in the published recipe.")
+    schedule: str = setting("step", one_of("step", "cosine", "constant"), "Of the learning rate.", group="training")
+    milestones: tuple[int, ...] | None = setting(
+        None, MILESTONES, "Epochs at which step multiplies the rate by gamma; null: 30, 60 and 80 % of the epochs, as published."
+    )
+    gamma: float = setting(0.2, within("(0, 1]"), "Factor of step.")
+    warmup_epochs: int = setting(
+        1, whole(0, MOST_EPOCHS), "Epochs over which the rate rises linearly from a tenth of itself.", group="training"
+    )
+    label_smoothing: float = setting(0.0, within("[0, 1)"), "Share of the target spread over all classes.", group="training")
+    class_weights: float = setting(
+        0.0,
+        within("[0, 1]"),
+        "Power p of the weights N_c^−p of classes in the loss: 1 makes classes count alike, 0 images.",
+        group="training",
+        shape="POWER",
+    )
+    soft_labels: bool = setting(False, flag(), "Learn the shares of people's votes (ferplus).", group="training")
+    mixup: float = setting(
+        0.0, not_negative(), "Mix images in pairs, by a Beta distribution of this α; 0 for none.", group="training", shape="ALPHA"
+    )
+    cutmix: float = setting(
+        0.0,
+        not_negative(),
+        "Paste rectangles of one image into another; with mixup, a batch draws one.",
+        group="training",
+        shape="ALPHA",
+    )
+    teacher: str | None = setting(
+        None, path("RUN_OR_WEIGHTS"), "Learn from a run, or from weights of this very network.", group="training"
+    )
+    distill_weight: float = setting(0.5, within("[0, 1]"), "Share α of the teacher in the loss.", group="training")
+    distill_temperature: float = setting(4.0, above(0), "T, by which logits are divided.", group="training")
+    ema: float = setting(
+        0.0,
+        within("[0, 1)"),
+        "Keep the running average of the weights, with this decay, e.g. 0.999; 0 for none.",
+        group="training",
+        shape="DECAY",
+    )
+    precision: str = setting(
+        "auto",
+        one_of("auto", "fp32", "bf16"),
+        "auto takes what was measured to be faster on this machine (CPU), or bf16 (GPU).",
+        group="training",
+    )
+    channels_last: bool | Literal["auto"] = setting("auto", AUTO_OR_FLAG, "Memory format; auto goes with the precision.")
+    compile: bool = setting(False, flag(), "Use torch.compile.", group="training")
+    seed: int = setting(0, SEED, "Of weights, order, augmentation and dropout.", group="training")
+    val_fraction: float = setting(0.1, within("(0, 1)"), "Share of the training data held out for selection.", group="data")
+    train_fraction: float = setting(
+        1.0, within("(0, 1]"), "Share of the rest that is trained on, of each class, for quick trials.", group="data"
+    )
+    init: str | None = setting(
+        None, path("FILE"), "Initial weights: .safetensors, or a state dict (.pth, .th, .pt).", group="network"
+    )
+    freeze: tuple[str, ...] = setting(
+        tuple,
+        texts("names of layers, or patterns of names", "LAYER"),
+        "Layers that are not trained, by name or pattern; their norms keep their statistics. Repeatable.",
+        group="training",
+    )
+    dropout: float | None = setting(
+        None, optional(within("[0, 1)")), "Share that dropout layers leave out; without it the network's own.", group="training"
+    )
+    image_size: int | None = setting(None, optional(whole(1, 8_192)), "Side to which images are resized.", group="data")
+    normalise: str | None = setting(
+        None, NORMALISATION, "Mean and deviation taken off the images; without it what is customary for the data.", group="data"
+    )
+    data_options: Mapping[str, bool] = setting(dict, SWITCHES, "Options of the data set's own.")
+    augment: Mapping[str, float] = setting(
+        dict, AUGMENT, f"Change the augmentation: {', '.join(AUGMENTATIONS)}. Repeatable.", group="data"
+    )
+    cut: str = setting(
+        "settled", one_of("settled", "never"), "Train the cut network on once the selection is final.", group="training"
+    )
+    device: str = setting("auto", text(shape="TEXT"), "auto, cpu, cuda …", group="training")
+    num_workers: int | None = setting(
+        None,
+        optional(whole(0, 1_024)),
+        "Loader processes for data that streams from disk; without it one a core, up to 8.",
+        group="data",
+    )
+    sync_bn: bool = setting(True, flag(), "Whether batch statistics are shared between processes.")
+    reestimate_norm: bool = setting(
+        True, flag(), "Whether the norms' statistics of the final model are estimated afresh (methods that prune)."
+    )
+
+    def __post_init__(self) -> None:
+        check(self)
+        for name in [row.name for row in describe(type(self)) if isinstance(getattr(self, row.name), os.PathLike)]:
+            object.__setattr__(self, name, os.fspath(getattr(self, name)))
+        object.__setattr__(self, "freeze", tuple(self.freeze))
+
+
+def check_names(given: Iterable[str]) -> None:
+    """Refuse names that are not settings.
+
+    Raises:
+        ArgumentError: naming the first unknown setting and the nearest known one.
+    """
+    known = [item.name for item in fields(TrainSettings)]
+    for name in map(str, given):
+        if name not in known:
+            near = nearest(name, known)
+            hint = f": did you mean `{near}`?" if near else f"; known: {', '.join(known)}."
+            raise ArgumentError(f"unknown setting `{name}`{hint}")
