@@ -328,7 +328,7 @@ def test_words_of_schemas() -> None:
 
 
 def test_a_very_long_number_is_not_shown() -> None:
-    with pytest.raises(FileFormatError, match="`num_classes` must be at most 1048576, got a number of very many digits"):
+    with pytest.raises(FileFormatError, match="`num_classes` must be a whole number, got a number of very many digits"):
         check({**WHOLE["network"], "num_classes": 10**400}, "network", "x.json")
 
 
