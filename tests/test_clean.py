@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import io
 import json
 import traceback
 from collections.abc import Callable
@@ -16,9 +17,11 @@ import slimnet_cli.predict
 from command import slimnet_cli as run_command
 from slimnet._foreign import no_output
 from slimnet.errors import ArgumentError, FileFormatError, SlimnetError, SlimnetWarning, WriteError
-from slimnet_cli._app import _explain
+from slimnet.training import Progress
+from slimnet_cli._app import _explain, _interrupted, _show_warning
 from slimnet_cli._clean import clean, shown_json
 from slimnet_cli._emit import emit_json, emit_table, say
+from slimnet_cli._interrupt import interrupts
 
 
 @pytest.mark.parametrize(
@@ -76,6 +79,33 @@ def test_printed_json_is_shown(emit: Callable[[dict[str, str]], None], capsys: p
     out, _ = capsys.readouterr()
     assert json.loads(out) == {"label": "\x9b31m\u202e é"}
     assert "\\u009b31m\\u202e é" in out
+
+
+class StoppedError(Exception):
+    """As a training raises it: it says where it can be resumed from."""
+
+    status = 130
+
+
+def test_what_interrupts_and_warns_is_one_line(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(interrupts, "told", False)
+    others: list[object] = []
+    monkeypatch.setattr("slimnet_cli._app._python_shows", lambda message, *where: others.append(message))
+    assert _interrupted(StoppedError("stopped; x\x9b31m\nforged")) == 130
+    _show_warning("x\x1b[31m\nforged", UserWarning, "x.py", 1)
+    _show_warning(SlimnetWarning("x\x1b[31m\nforged"), SlimnetWarning, "x.py", 1)
+    stopped, ours = capsys.readouterr().err.splitlines()
+    assert stopped == "slimnet: stopped; x\\x9b31m\\nforged"
+    assert others == ["x\\x1b[31m\\nforged"]
+    assert ours == "slimnet: warning: x\\x1b[31m\\nforged"
+
+
+@pytest.mark.parametrize("live", [True, False])
+def test_what_a_training_says_is_one_line(live: bool) -> None:
+    stream = io.StringIO()
+    stream.isatty = lambda: live  # type: ignore[method-assign]
+    Progress(stream).say("x\x1b[31m\nforged")
+    assert stream.getvalue().removeprefix("\r\x1b[K") == "x\\x1b[31m\\nforged\n"
 
 
 @pytest.mark.parametrize("kind", [OSError, MemoryError])

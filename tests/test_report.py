@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from matplotlib.text import Text
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
@@ -29,6 +30,7 @@ from slimnet.methods import FSDP, Dense, Method
 from slimnet.report import (
     FILES,
     ClassScores,
+    _figure,
     churn,
     plot_accuracy,
     plot_churn,
@@ -590,6 +592,14 @@ def test_names_from_data_are_drawn_as_they_are(ending: str, tmp_path: Path) -> N
     if ending == "svg":
         text = path.read_text(encoding="utf-8")
         assert not any(character in text for character in ("\0", "\x1b", "\u202e"))
+
+
+def test_a_title_is_drawn_as_it_is(tmp_path: Path) -> None:
+    figure, _ = _figure.new_figure("\x1b[31m\u202e a$\\frac{b$", height=1.0)
+    _figure.save(figure, tmp_path / "x.png")
+    (title,) = [text for text in figure.findobj(Text) if "frac" in text.get_text()]
+    assert title.get_text() == "\\x1b[31m\\u202e a$\\frac{b$"
+    assert not title.get_parse_math()
 
 
 def test_a_picture_of_very_many_rows_has_a_bound(tmp_path: Path) -> None:

@@ -298,6 +298,11 @@ BUNDLES: dict[str, tuple[dict[str, Any], bool]] = {
     "compact, with pictures": ({**COMPACT, "embedded": WHOLE["bundle"]["embedded"]}, False),
     "compact, without a network": ({"compact": True, "precisions": {}}, False),
     "fp16 in a file of another name": ({"precisions": {**WHOLE["bundle"]["precisions"], "fp16": FP32}}, False),
+    "a range of true and false": (
+        {"preprocessing": {**WHOLE["bundle"]["preprocessing"], "range": [False, True]}},
+        False,
+    ),
+    "1 for true": ({"preprocessing": {**RGB, "resize": {**RGB["resize"], "antialias": 1}}}, False),
     "a negative size": ({"inputs": [{"name": "x", "dtype": "float32", "shape": [-1]}]}, False),
     "a size of 2^31": ({"inputs": [{"name": "x", "dtype": "float32", "shape": [1 << 31]}]}, False),
     "colours": ({"preprocessing": RGB}, True),
@@ -314,6 +319,17 @@ def test_kinds_of_bundles(case: str) -> None:
     change, good = BUNDLES[case]
     value = {name: item for name, item in WHOLE["bundle"].items() if name != "embedded"} | change
     assert fast.compiled(schema(*arguments("bundle")))(value) == good
+
+
+def test_words_of_schemas() -> None:
+    assert not fast.compiled({"oneOf": [True, True]})(1)  # one, not several
+    with pytest.raises(ValueError, match="unknown word in a schema: format"):
+        fast.compiled({"type": "string", "format": "date"})
+
+
+def test_a_very_long_number_is_not_shown() -> None:
+    with pytest.raises(FileFormatError, match="`num_classes` must be a whole number, got a number of very many digits"):
+        check({**WHOLE["network"], "num_classes": 10**400}, "network", "x.json")
 
 
 @pytest.mark.parametrize("kind", WHOLE)

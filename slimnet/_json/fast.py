@@ -26,7 +26,7 @@ def _is_object(value: Any) -> bool:
 
 
 def _is_integer(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, int) and _is_number(value)  # a larger one would pass every bound
 
 
 def _is_number(value: Any) -> bool:
