@@ -127,7 +127,7 @@ def test_gate_refuses_a_model_that_differs(by, tmp_path):
 
 def test_gate_refuses_a_wrong_export(tmp_path, monkeypatch):
     """As if the exporter had got a weight wrong."""
-    from slimnet.export import export_onnx as module
+    from slimnet.onnx import write as module
 
     def wrong(proto):
         weight = next(w for w in proto.graph.initializer if w.name == "linear.bias")

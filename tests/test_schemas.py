@@ -250,7 +250,7 @@ KINDS = {entry.name.removesuffix(".schema.json") for entry in files("slimnet._js
 
 
 def arguments(kind: str) -> tuple[str, ...]:
-    return (kind, "slimnet.export") if kind == "bundle" else (kind,)
+    return (kind, "slimnet.bundle") if kind == "bundle" else (kind,)
 
 
 def test_every_schema_has_its_value() -> None:
@@ -335,7 +335,7 @@ def test_a_very_long_number_is_not_shown() -> None:
 @pytest.mark.parametrize("kind", WHOLE)
 def test_what_is_refused_gets_one_line(kind: str) -> None:
     """Also where it is no object at all, and whatever is in its place."""
-    package = "slimnet.export" if kind == "bundle" else None
+    package = "slimnet.bundle" if kind == "bundle" else None
     for value in ([], None, "x", 10**400, float("nan"), [[]] * 50, {"x" * 5000: [1]}):
         with pytest.raises(FileFormatError) as error:
             check(value, kind, "x.json", package=package)
