@@ -393,6 +393,7 @@ def dark_is_nan(file: Path) -> bytes:
 
 
 def test_camera_runs_from_a_click_to_a_click(page: Page) -> None:
+    page.send("Page.bringToFront")  # a page behind another gets no frames
     assert page.evaluate("document.getElementById('video').srcObject") is None
     shown(page, lambda: page.evaluate("document.getElementById('camera').click()"))
     assert page.evaluate("document.getElementById('camera').textContent") == "Stop the camera"
