@@ -68,10 +68,9 @@ def own_run(name: str) -> dict[str, Any]:
 
 
 def write_networks(name: str, values: Mapping[str, Any], found: Sequence[Mapping[str, Any]]) -> Path:
-    """The same with ``networks``: rows with a ``name``. Rows of other networks that the file has from this machine stay."""
-    names = {row["name"] for row in found}
-    kept = [row for row in own_run(name).get("networks", []) if row["name"] not in names]
-    return write_result(name, {**values, "networks": [*kept, *found]})
+    """The same with ``networks``: rows with a ``name``. Other rows that the file has from this machine stay, in their places."""
+    rows = {row["name"]: row for row in (*own_run(name).get("networks", []), *found)}
+    return write_result(name, {**values, "networks": list(rows.values())})
 
 
 def _here() -> dict[str, str]:

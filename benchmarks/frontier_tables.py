@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import statistics
+
 from _results import read_runs
 from _tables import PROCESSOR, Result, load, percent, processor, table, when
 
@@ -70,3 +72,25 @@ def cut_table() -> str:
     ]
     head = ("network, what is closed", "multiply-adds ÷", "an epoch ÷", "follows", "precision", PROCESSOR)
     return table(head, rows) + f"\n\nMasked over cut, by turns; range of {runs[0]['rounds']} rounds. {when(runs)}."
+
+
+def ablation_table() -> str:
+    """One change at a time of the recipe that cuts a trained network."""
+    found = load("ablation")
+    if not found:
+        return "(Not measured yet.)"
+    base = found["base"]
+    rows = [_ablation_row(row) for row in found["networks"]]
+    head = ("changed", "to", "test accuracy", "seeds", "multiply-adds left")
+    share = f"{100 * base['train_fraction'] * (1 - base['val_fraction']):.1f} % of the training images"
+    note = (
+        f"`python benchmarks/ablation.py`: {found['network']}, CIFAR-10, {base['epochs']} passes over {share}. {when([found])}."
+    )
+    return table(head, rows) + f"\n\n{note}"
+
+
+def _ablation_row(row: Result) -> tuple[str, ...]:
+    tests = [100 * seed["test"] for seed in row["seeds"].values()]
+    spread = f" ± {statistics.stdev(tests):.2f}" if len(tests) > 1 else ""
+    flops = statistics.mean(seed["flops"] for seed in row["seeds"].values())
+    return (row["factor"], row["value"], f"{statistics.mean(tests):.2f}{spread}", str(len(tests)), f"{flops / 1e6:.1f} M")

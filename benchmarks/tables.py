@@ -16,7 +16,7 @@ from pathlib import Path
 from _results import read_runs
 from _tables import PROCESSOR, ROOT, Result, load, measured, parity, percent, processor, speedup, table, when
 from export_tables import precisions_table, predict_table, steps_table
-from frontier_tables import allocation_table, cut_table, frontier_table
+from frontier_tables import ablation_table, allocation_table, cut_table, frontier_table
 from runtime_tables import runtimes_table
 from security_tables import robustness_table
 from settings_tables import settings_table
@@ -228,6 +228,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "frontier": frontier_table,
     "allocation": allocation_table,
     "cut": cut_table,
+    "ablation": ablation_table,
     "settings": settings_table,
 }
 

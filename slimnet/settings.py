@@ -1,7 +1,7 @@
 """What can be set of a training run: every setting is written here, once.
 
-Its flag, its row in docs/training.md, its key in a recipe and the error for a wrong value come from its line. The standard
-library is all that is imported; `slimnet.training.TrainConfig` adds what needs the methods themselves.
+Its flag, its row in docs/training.md, its key in a recipe and the error for a wrong value come from its line. Beside errors,
+fields and names only the standard library is imported; `slimnet.training.TrainConfig` adds what needs the methods themselves.
 """
 
 from __future__ import annotations
