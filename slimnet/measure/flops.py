@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from slimnet._foreign import no_exit
 from slimnet._modes import in_eval_mode
-from slimnet.errors import ArgumentError, MeasureError
+from slimnet.errors import ArgumentError, MeasureError, one_line
 from slimnet.measure.cost import Cost
 
 with warnings.catch_warnings():  # fvcore scripts two functions on import, which torch deprecates
@@ -119,7 +119,7 @@ def count(model: nn.Module, example_inputs: Tensor | tuple[Tensor, ...]) -> Cost
                 by_module = {name: int(flops) for name, flops in analysis.by_module().items()}
             unknown = {name: int(times) for name, times in analysis.unsupported_ops().items()}
         except Exception as error:
-            raise MeasureError(f"{type(model).__name__} does not run on the example: {_line(error)}") from error
+            raise MeasureError(f"{type(model).__name__} does not run on the example: {one_line(error)}") from error
     tensors = [*model.parameters(), *model.buffers()]
     return Cost(
         flops=by_module[""],
@@ -139,8 +139,3 @@ def _first_sample(x: Tensor) -> Tensor:
         shown = tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__
         raise ArgumentError(f"`example_inputs` must be tensors of shape (N, …) with N ≥ 1, got {shown}.")
     return x[:1]
-
-
-def _line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__

@@ -9,7 +9,7 @@ from typing import Any
 import onnx
 
 from slimnet._json import decode, encode
-from slimnet.errors import FileFormatError
+from slimnet.errors import FileFormatError, one_line
 from slimnet.onnx.file import read_network
 from slimnet.onnx.write import serialised
 
@@ -30,8 +30,7 @@ def parse(data: bytes, name: str) -> onnx.ModelProto:
     try:
         onnx.checker.check_model(proto, full_check=True)
     except Exception as error:  # the checker's and shape inference's errors share no base class
-        reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        raise FileFormatError(f"{name} is not valid ONNX ({reason}): it may be truncated.") from None
+        raise FileFormatError(f"{name} is not valid ONNX ({one_line(error)}): it may be truncated.") from None
     return proto
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import onnx
 from onnx import version_converter
 
-from slimnet.errors import ArgumentError, ExportError
+from slimnet.errors import ArgumentError, ExportError, one_line
 
 DEFAULT_OPSET = 20
 """What torch's exporter gives by itself, and the newest that onnxruntime-web takes."""
@@ -56,5 +56,4 @@ def first_line(error: BaseException) -> str:
     """The first line of the innermost cause."""
     while error.__cause__ is not None:
         error = error.__cause__
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__
+    return one_line(error)
