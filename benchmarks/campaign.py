@@ -93,8 +93,9 @@ def compared(seed: int) -> tuple[Row, ...]:
 ROWS = (
     Row("resnet56-9-blocks", "resnet56", 24, 9),
     Row("resnet56-4-blocks", "resnet56", 24, 4),
-    Row("resnet56-15-blocks", "resnet56", 20, 15),
+    Row("resnet56-6-blocks", "resnet56", 30, 6),
     *(row for seed in (0, 1) for row in compared(seed)),
+    Row("resnet56-15-blocks", "resnet56", 20, 15),
     Row("resnet56-20-blocks", "resnet56", 20, 20),
     Row("resnet20-6-blocks", "resnet20", 24, 6),
     Row("resnet20-4-blocks", "resnet20", 24, 4),
