@@ -11,20 +11,18 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from slimnet.data import Batches, Dataset, Split, load_data
+from slimnet.data import Batches, Dataset, load_data
 from slimnet.errors import ArgumentError, DataError, FileFormatError, ModelError, SlimnetError, TrainingError
 from slimnet.graph import channel_groups, prunable
 from slimnet.measure import count
 from slimnet.methods import FSDP, Dense
 from slimnet.models import build_model
-from slimnet.settings import check_names
-from slimnet.training import Evaluation, Progress, Run, TrainConfig, evaluate, train
+from slimnet.training import Evaluation, Progress, Run, evaluate, train
 from slimnet.training import setup as parts
 from slimnet.training.live_flops import LiveFlops
 from slimnet.training.norms import reestimate_norms
-from slimnet.training.optim import learning_rate, make_optimizer
 from slimnet.training.state import Best
 from test_resume import small_net
 
@@ -119,55 +117,6 @@ def test_output_is_not_overwritten_without_force(run: Run, tmp_path: Path) -> No
     fresh = start(tmp_path / "out", epochs=1, force=True)
     assert len(fresh.metrics) == 1
     assert (tmp_path / "out" / "notes.txt").read_text() == "old\n"
-
-
-CONFIGS = [
-    TrainConfig(model="resnet20"),
-    TrainConfig(model="resnet8", method=FSDP(faithful=True), milestones=(2, 5), channels_last=False, init="a.pth"),
-    TrainConfig(model="a.b:c", method=FSDP(0.2, 0.3, tau=4.0), optimizer="adamw", schedule="cosine", image_size=64),
-]
-
-
-@pytest.mark.parametrize("config", CONFIGS)
-def test_config_survives_json(config: TrainConfig) -> None:
-    assert TrainConfig.from_dict(json.loads(json.dumps(config.as_dict()))) == config
-
-
-def test_config_names_unknown_keys() -> None:
-    with pytest.raises(FileFormatError, match="unknown setting `epoch`: did you mean `epochs`"):
-        TrainConfig.from_dict({"model": "resnet20", "epoch": 3})
-    with pytest.raises(FileFormatError, match="no `model`"):
-        TrainConfig.from_dict({})
-    with pytest.raises(ArgumentError, match="known: model, data"):
-        check_names(["zzzzzzzz"])
-
-
-@pytest.mark.parametrize(
-    ("settings", "expected"),
-    [
-        ({"epochs": 200}, {0: 0.01, 1: 0.1, 59: 0.1, 60: 0.02, 120: 0.004, 160: 0.0008, 199: 0.0008}),
-        ({"epochs": 10, "milestones": (4,), "gamma": 0.1, "warmup_epochs": 0}, {0: 0.1, 3: 0.1, 4: 0.01, 9: 0.01}),
-        ({"epochs": 10, "schedule": "cosine", "warmup_epochs": 0}, {0: 0.1, 5: 0.05, 10: 0.0}),
-        ({"epochs": 12, "schedule": "cosine", "warmup_epochs": 2}, {0: 0.01, 1: 0.055, 2: 0.1, 7: 0.05}),
-        ({"epochs": 10, "schedule": "constant", "warmup_epochs": 0}, {0: 0.1, 9: 0.1}),
-        ({"epochs": 1, "schedule": "cosine"}, {0: 0.01}),
-    ],
-)
-def test_learning_rate(settings: dict[str, Any], expected: dict[int, float]) -> None:
-    config = TrainConfig(model="resnet20", lr=0.1, **settings)
-    assert {epoch: learning_rate(config, epoch) for epoch in expected} == pytest.approx(expected)
-
-
-def test_warm_up_rises_step_by_step() -> None:
-    config = TrainConfig(model="resnet20", lr=1.0, warmup_epochs=2)
-    assert learning_rate(config, 0, 0.5) == pytest.approx(0.1 + 0.9 / 4)
-
-
-@pytest.mark.parametrize("decay_norm", [True, False])
-def test_norms_decay_as_published_unless_told_otherwise(decay_norm: bool) -> None:
-    optimizer = make_optimizer(small_net(10, 1), TrainConfig(model="x", decay_norm=decay_norm, weight_decay=0.1))
-    decays = {group["weight_decay"]: len(group["params"]) for group in optimizer.param_groups}
-    assert decays == ({0.1: 9} if decay_norm else {0.1: 3, 0.0: 6})
 
 
 def test_run_directory(run: Run) -> None:
@@ -318,64 +267,6 @@ def test_run_with_a_truncated_model(run: Run, tmp_path: Path) -> None:
     (tmp_path / "model.safetensors").write_bytes(content[: len(content) // 2])
     with pytest.raises(FileFormatError, match=r"model\.safetensors"):
         copy.load_model()
-
-
-def fixed_logits(images: Tensor) -> Tensor:
-    """Class 2 for dark images, class 0 for light ones."""
-    light = images.mean((1, 2, 3)) > 0
-    return torch.where(light[:, None], torch.tensor([5.0, 0.0, 0.0]), torch.tensor([0.0, 0.0, 5.0]))
-
-
-class Fixed(nn.Module):
-    def forward(self, images: Tensor) -> Tensor:
-        return fixed_logits(images)
-
-
-def test_evaluation_counts() -> None:
-    images = torch.tensor([255, 255, 0, 0], dtype=torch.uint8).view(4, 1, 1, 1).expand(4, 1, 4, 4).contiguous()
-    split = Split(images, torch.tensor([0, 2, 2, 2]))
-    got = evaluate(Fixed(), split, mean=(0.5,), std=(0.5,), batch_size=3)
-    assert got.accuracy == 0.75
-    assert got.per_class == (1.0, None, pytest.approx(2 / 3))
-    assert got.confusion == ((1, 0, 0), (0, 0, 0), (1, 0, 2))
-    right = math.log(math.exp(5) + 2) - 5
-    assert got.loss == pytest.approx((3 * right + right + 5) / 4, rel=1e-6)
-    assert json.loads(json.dumps(got.as_dict()))["count"] == 4
-
-
-class OneOff(nn.Module):
-    """One logit of the first image is another number."""
-
-    def __init__(self, value: float) -> None:
-        super().__init__()
-        self.value = value
-
-    def forward(self, images: Tensor) -> Tensor:
-        logits = torch.zeros(len(images), 3)
-        logits[0, 1] = self.value
-        return logits
-
-
-@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
-def test_evaluation_refuses_a_logit_that_is_no_number(value: float) -> None:
-    split = Split(torch.zeros(4, 1, 4, 4, dtype=torch.uint8), torch.zeros(4, dtype=torch.int64))
-    with pytest.raises(DataError, match="NaN or infinite logits for 1 of 4 images: it cannot be evaluated"):
-        evaluate(OneOff(value), split, mean=(0.5,), std=(0.5,))
-
-
-def test_evaluation_refuses_labels_without_an_output() -> None:
-    split = Split(torch.zeros(2, 1, 4, 4, dtype=torch.uint8), torch.tensor([0, 3]))
-    with pytest.raises(DataError, match="label 3 is out of range: the network has 3 outputs"):
-        evaluate(Fixed(), split, mean=(0.5,), std=(0.5,))
-
-
-@pytest.mark.parametrize("content", [None, b"", b"not an onnx file"])
-def test_evaluation_of_a_bad_onnx_file(content: bytes | None, tmp_path: Path) -> None:
-    if content is not None:
-        (tmp_path / "model.onnx").write_bytes(content)
-    with pytest.raises(FileFormatError, match=r"model\.onnx") as error:
-        evaluate(tmp_path / "model.onnx", load_data("digits").test, mean=(0.5,), std=(0.5,))
-    assert "\n" not in str(error.value)
 
 
 def test_evaluation_of_an_onnx_file(run: Run, tmp_path: Path) -> None:
