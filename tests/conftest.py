@@ -42,3 +42,12 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     from halves import make_bundle
 
     return make_bundle(tmp_path_factory.mktemp("bundle") / "halves")
+
+
+@pytest.fixture
+def detector(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Faces are painted ones, found without OpenCV."""
+    from crowds import squares
+    from slimnet.predict import faces
+
+    monkeypatch.setattr(faces, "_cascade", lambda: squares)
