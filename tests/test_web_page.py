@@ -14,8 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
-import onnxruntime
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
@@ -32,13 +30,14 @@ from slimnet.preprocess import describe, prepare
 from slimnet.ready import ready_bundle
 from slimnet.web import SiteServer, build_site
 from slimnet.web.runtime import ARCHIVE
-from web_bundle import LABELS, make_bundle
+from web_bundle import make_bundle
+from web_pictures import NETWORKS, PICTURES, computed, dark_is_nan, largest_difference, noise
 
 STATIC = Path(slimnet.web.site.__file__).parent / "static"
 FLAGS = ("--enable-unsafe-swiftshader", "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream")
 WEBGPU = ("--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader")
-NETWORKS = {"dense": "dense.onnx", "slim": "model.onnx", "slim int8": "model.int8.onnx"}
-ORIENTATION = 0x0112
+
+
 HARMLESS = "No available adapters|GPU stall"  # there is no WebGPU; pixels are read back from WebGL
 TOLERANCE = {"dense": 1e-3, "slim": 1e-3, "slim int8": 1e-3}
 SIZES = {  # (H, W) of the input: (w, h) of pictures
@@ -47,15 +46,6 @@ SIZES = {  # (H, W) of the input: (w, h) of pictures
     (20, 28): [(28, 20), (20, 28), (56, 41), (200, 141), (31, 500), (500, 31), (13, 13)],
     (1, 1): [(1, 1), (2, 2), (37, 5)],
 }
-
-
-def noise(height: int, width: int, channels: int, seed: int = 0) -> NDArray[np.uint8]:
-    """Smooth colours with noise on them: both what a photo has and what shows a shift by one."""
-    generator = np.random.default_rng([seed, height, width, channels])
-    coarse = Image.fromarray(generator.integers(0, 256, (3, 4, 3), dtype=np.uint8))
-    smooth = np.asarray(coarse.resize((width, height), Image.Resampling.BICUBIC), np.int16)
-    rough = generator.integers(-40, 41, (height, width, 3))
-    return (smooth + rough).clip(0, 255).astype(np.uint8)[..., :channels]
 
 
 @pytest.fixture(scope="module")
@@ -192,54 +182,6 @@ def shown(page: Page, give: Callable[[], object]) -> dict[str, dict[str, float]]
     return {name: {row[0]: row[i] for row in rows} for i, name in enumerate(names, start=1)}
 
 
-def computed(bundle: Path, image: Image.Image) -> dict[str, dict[str, float]]:
-    """The same in Python."""
-    values = prepare(image, describe(size=(20, 28), channels=3, mean=[0.45, 0.5, 0.55], std=[0.2, 0.25, 0.3]))[None]
-    found = {}
-    for name, file in NETWORKS.items():
-        session = onnxruntime.InferenceSession(str(bundle / file), providers=["CPUExecutionProvider"])
-        (logits,) = session.run(None, {"input": values})[0].astype(np.float64)
-        powers = np.exp(logits - logits.max())
-        found[name] = dict(zip(LABELS, (powers / powers.sum()).tolist(), strict=True))
-    return found
-
-
-def largest_difference(one: dict[str, float], other: dict[str, float]) -> float:
-    assert one.keys() == other.keys()
-    return max(abs(one[label] - other[label]) for label in one)
-
-
-def turned(path: Path) -> None:
-    exif = Image.Exif()
-    exif[ORIENTATION] = 6
-    Image.fromarray(noise(90, 140, 3, seed=5)).save(path, exif=exif, quality=95, subsampling=0)
-
-
-def see_through(path: Path) -> None:
-    """Colours that stand under full and part transparency."""
-    alpha = np.arange(50 * 60, dtype=np.uint32).reshape(50, 60) % 256
-    Image.fromarray(np.dstack([noise(50, 60, 3, seed=4), alpha.astype(np.uint8)])).save(path)
-
-
-def palette(path: Path) -> None:
-    image = Image.fromarray(noise(33, 44, 3, seed=6)).quantize(40)
-    image.save(path, transparency=3)
-
-
-PICTURES: dict[str, Callable[[Path], object]] = {
-    "grey.png": lambda path: Image.fromarray(noise(31, 45, 1)[..., 0]).save(path),
-    "same-size.png": lambda path: Image.fromarray(noise(20, 28, 3)).save(path),
-    "large.png": lambda path: Image.fromarray(noise(700, 900, 3)).save(path),
-    "tiny.png": lambda path: Image.fromarray(noise(3, 2, 3)).save(path),
-    "alpha.png": see_through,
-    "palette.png": palette,
-    "photo.jpg": lambda path: Image.fromarray(noise(300, 200, 3)).save(path, quality=90),
-    "grey.jpg": lambda path: Image.fromarray(noise(60, 60, 1)[..., 0]).save(path, quality=80),
-    "turned.jpg": turned,
-    "lossless.webp": lambda path: Image.fromarray(noise(50, 70, 3, seed=7)).save(path, lossless=True),
-}
-
-
 @pytest.mark.parametrize("name", PICTURES)
 def test_page_shows_what_python_computes(page: Page, bundle: Path, tmp_path: Path, name: str) -> None:
     path = tmp_path / name
@@ -369,27 +311,6 @@ def test_no_answer_of_nan(browser: Browser, bundle: Path, runtime: Path, tmp_pat
         assert set(cells) == {"–"}
         assert page.evaluate("document.querySelector('#table .top')") is None
         shown(page, lambda: page.choose_files("#file", tmp_path / "bright.png"))
-
-
-def dark_is_nan(file: Path) -> bytes:
-    """Give the network of a file logits that are NaN for pictures that are darker than the mean."""
-    proto = onnx.load(file)
-    axes = onnx.helper.make_tensor("axes", onnx.TensorProto.INT64, [3], [1, 2, 3])
-    shape = onnx.helper.make_tensor("column", onnx.TensorProto.INT64, [2], [-1, 1])
-    proto.graph.initializer.extend([axes, shape])
-    output = proto.graph.output[0].name
-    proto.graph.node[-1].output[0] = "own"
-    make = onnx.helper.make_node
-    proto.graph.node.extend(
-        [
-            make("ReduceMean", [proto.graph.input[0].name, "axes"], ["level"], keepdims=0),
-            make("Sqrt", ["level"], ["root"]),
-            make("Reshape", ["root", "column"], ["roots"]),
-            make("Add", ["own", "roots"], [output]),
-        ]
-    )
-    onnx.save(proto, file)
-    return file.read_bytes()
 
 
 def test_camera_runs_from_a_click_to_a_click(page: Page) -> None:

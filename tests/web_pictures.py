@@ -1,0 +1,96 @@
+"""Pictures for the web page, and what Python computes for them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+from numpy.typing import NDArray
+from PIL import Image
+
+from slimnet.preprocess import describe, prepare
+from web_bundle import LABELS
+
+NETWORKS = {"dense": "dense.onnx", "slim": "model.onnx", "slim int8": "model.int8.onnx"}
+ORIENTATION = 0x0112
+
+
+def noise(height: int, width: int, channels: int, seed: int = 0) -> NDArray[np.uint8]:
+    """Smooth colours with noise on them: both what a photo has and what shows a shift by one."""
+    generator = np.random.default_rng([seed, height, width, channels])
+    coarse = Image.fromarray(generator.integers(0, 256, (3, 4, 3), dtype=np.uint8))
+    smooth = np.asarray(coarse.resize((width, height), Image.Resampling.BICUBIC), np.int16)
+    rough = generator.integers(-40, 41, (height, width, 3))
+    return (smooth + rough).clip(0, 255).astype(np.uint8)[..., :channels]
+
+
+def computed(bundle: Path, image: Image.Image) -> dict[str, dict[str, float]]:
+    """The same in Python."""
+    values = prepare(image, describe(size=(20, 28), channels=3, mean=[0.45, 0.5, 0.55], std=[0.2, 0.25, 0.3]))[None]
+    found = {}
+    for name, file in NETWORKS.items():
+        session = onnxruntime.InferenceSession(str(bundle / file), providers=["CPUExecutionProvider"])
+        (logits,) = session.run(None, {"input": values})[0].astype(np.float64)
+        powers = np.exp(logits - logits.max())
+        found[name] = dict(zip(LABELS, (powers / powers.sum()).tolist(), strict=True))
+    return found
+
+
+def largest_difference(one: dict[str, float], other: dict[str, float]) -> float:
+    assert one.keys() == other.keys()
+    return max(abs(one[label] - other[label]) for label in one)
+
+
+def turned(path: Path) -> None:
+    exif = Image.Exif()
+    exif[ORIENTATION] = 6
+    Image.fromarray(noise(90, 140, 3, seed=5)).save(path, exif=exif, quality=95, subsampling=0)
+
+
+def see_through(path: Path) -> None:
+    """Colours that stand under full and part transparency."""
+    alpha = np.arange(50 * 60, dtype=np.uint32).reshape(50, 60) % 256
+    Image.fromarray(np.dstack([noise(50, 60, 3, seed=4), alpha.astype(np.uint8)])).save(path)
+
+
+def palette(path: Path) -> None:
+    image = Image.fromarray(noise(33, 44, 3, seed=6)).quantize(40)
+    image.save(path, transparency=3)
+
+
+PICTURES: dict[str, Callable[[Path], object]] = {
+    "grey.png": lambda path: Image.fromarray(noise(31, 45, 1)[..., 0]).save(path),
+    "same-size.png": lambda path: Image.fromarray(noise(20, 28, 3)).save(path),
+    "large.png": lambda path: Image.fromarray(noise(700, 900, 3)).save(path),
+    "tiny.png": lambda path: Image.fromarray(noise(3, 2, 3)).save(path),
+    "alpha.png": see_through,
+    "palette.png": palette,
+    "photo.jpg": lambda path: Image.fromarray(noise(300, 200, 3)).save(path, quality=90),
+    "grey.jpg": lambda path: Image.fromarray(noise(60, 60, 1)[..., 0]).save(path, quality=80),
+    "turned.jpg": turned,
+    "lossless.webp": lambda path: Image.fromarray(noise(50, 70, 3, seed=7)).save(path, lossless=True),
+}
+
+
+def dark_is_nan(file: Path) -> bytes:
+    """Give the network of a file logits that are NaN for pictures that are darker than the mean."""
+    proto = onnx.load(file)
+    axes = onnx.helper.make_tensor("axes", onnx.TensorProto.INT64, [3], [1, 2, 3])
+    shape = onnx.helper.make_tensor("column", onnx.TensorProto.INT64, [2], [-1, 1])
+    proto.graph.initializer.extend([axes, shape])
+    output = proto.graph.output[0].name
+    proto.graph.node[-1].output[0] = "own"
+    make = onnx.helper.make_node
+    proto.graph.node.extend(
+        [
+            make("ReduceMean", [proto.graph.input[0].name, "axes"], ["level"], keepdims=0),
+            make("Sqrt", ["level"], ["root"]),
+            make("Reshape", ["root", "column"], ["roots"]),
+            make("Add", ["own", "roots"], [output]),
+        ]
+    )
+    onnx.save(proto, file)
+    return file.read_bytes()
