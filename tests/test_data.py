@@ -1,9 +1,9 @@
+"""Data sets by name, folders of pictures among them."""
+
 from __future__ import annotations
 
-import itertools
 import os
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,257 +11,19 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch import Generator, Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch import Tensor
 
 from slimnet.data import (
     Augment,
     Batches,
-    Dataset,
     ImageFiles,
-    Split,
     data_names,
     load_data,
     read_image,
-    stratified_indices,
 )
 from slimnet.errors import ArgumentError, DataError, SlimnetError
 from slimnet.files.untrusted import open_at_once
-
-RAW: dict[str, Any] = {"mean": (0.0, 0.0, 0.0), "std": (1 / 255,) * 3}  # leaves pixel values as they are
-
-
-def numbered(count: int = 50, channels: int = 3, side: int = 6) -> Split:
-    """Images whose pixels are all different from 0; label i on image i."""
-    generator = Generator().manual_seed(5)
-    images = torch.randint(1, 256, (count, channels, side, side), generator=generator, dtype=torch.uint8)
-    return Split(images, torch.arange(count))
-
-
-def epoch(batches: Batches, e: int = 0) -> tuple[Tensor, Tensor]:
-    images, labels = zip(*batches.epoch(e), strict=True)
-    return torch.cat(images), torch.cat(labels)
-
-
-def same(one: tuple[Tensor, Tensor], other: tuple[Tensor, Tensor]) -> bool:
-    return all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
-
-
-# --- batches ---
-
-
-def test_evaluation_gives_every_image_in_order_and_normalised() -> None:
-    split = numbered()
-    assert isinstance(split.images, Tensor)
-    mean, std = (0.1, 0.5, 0.9), (0.2, 0.3, 0.4)
-    images, labels = epoch(Batches(split, 16, mean=mean, std=std))
-    wanted = (split.images.double() / 255 - torch.tensor(mean).view(3, 1, 1)) / torch.tensor(std).view(3, 1, 1)
-    assert torch.equal(labels, split.labels)
-    assert images.dtype == torch.float32
-    torch.testing.assert_close(images.double(), wanted, rtol=0, atol=1e-6)
-
-
-@pytest.mark.parametrize(("drop_last", "sizes"), [(False, [16, 16, 16, 2]), (True, [16, 16, 16])])
-def test_last_batch(drop_last: bool, sizes: list[int]) -> None:
-    batches = Batches(numbered(), 16, **RAW, shuffle=True, drop_last=drop_last)
-    assert len(batches) == len(sizes)
-    assert [len(labels) for _, labels in batches.epoch(0)] == sizes
-    assert [batches.global_size(step) for step in range(len(batches))] == sizes
-
-
-def test_epoch_is_a_function_of_seed_and_number_alone() -> None:
-    def made(seed: int = 0) -> Batches:
-        return Batches(numbered(), 16, **RAW, augment=Augment(2), shuffle=True, seed=seed)
-
-    batches = made()
-    first, second = epoch(batches, 0), epoch(batches, 1)
-    torch.manual_seed(99)
-    torch.rand(7)
-    assert same(epoch(batches, 0), first)
-    assert same(epoch(made(), 1), second)
-    different = [first[1], second[1], epoch(made(seed=1), 0)[1], epoch(made(seed=1), 1)[1]]
-    assert not any(torch.equal(a, b) for a, b in itertools.combinations(different, 2))
-    assert all(torch.equal(labels.sort().values, torch.arange(50)) for labels in different)
-
-
-def test_batches_leave_the_global_generator_alone() -> None:
-    torch.manual_seed(3)
-    before = torch.get_rng_state()
-    epoch(Batches(numbered(), 16, **RAW, augment=Augment(2), shuffle=True))
-    assert torch.equal(torch.get_rng_state(), before)
-
-
-def windows(image: Tensor, padding: int, flip: bool) -> list[Tensor]:
-    side = image.shape[-1]
-    padded = torch.nn.functional.pad(image, (padding,) * 4)
-    spots = itertools.product(range(2 * padding + 1), repeat=2)
-    crops = [padded[:, y : y + side, x : x + side] for y, x in spots]
-    return crops + [crop.flip(2) for crop in crops] if flip else crops
-
-
-@pytest.mark.parametrize(("padding", "flip"), [(2, True), (2, False), (0, True), (1, True)])
-def test_augmentation_takes_every_crop_and_flip_as_often(padding: int, flip: bool) -> None:
-    """Each output is one that torchvision's RandomCrop(padding) and RandomHorizontalFlip can give."""
-    image = torch.randint(1, 256, (3, 5, 5), dtype=torch.uint8, generator=Generator().manual_seed(1))
-    split = Split(image.expand(2000, -1, -1, -1).contiguous(), torch.arange(2000))
-    images, _ = epoch(Batches(split, 500, **RAW, augment=Augment(padding, flip), shuffle=True))
-    choices = torch.stack(windows(image, padding, flip))
-    hits = (images.round().byte()[:, None] == choices[None]).flatten(2).all(2)
-    assert torch.equal(hits.sum(1), torch.ones(2000, dtype=torch.long))
-    expected = 2000 / len(choices)
-    assert (hits.sum(0) - expected).abs().max() < 5 * expected**0.5
-
-
-@pytest.mark.parametrize("world_size", [2, 4])
-@pytest.mark.parametrize("shuffle", [True, False])
-def test_processes_see_together_what_one_sees(world_size: int, shuffle: bool) -> None:
-    options: dict[str, Any] = {**RAW, "augment": Augment(2), "shuffle": shuffle}
-    alone = Batches(numbered(52), 16, **options).epoch(3)
-    ranks = [Batches(numbered(52), 16, **options, rank=r, world_size=world_size) for r in range(world_size)]
-    for whole, *parts in zip(alone, *(batches.epoch(3) for batches in ranks), strict=True):
-        images, labels = zip(*parts, strict=True)
-        assert same(whole, (torch.cat(images), torch.cat(labels)))
-        assert len(whole[1]) < 16 or {len(part) for part in labels} == {16 // world_size}
-
-
-def test_channels_last() -> None:
-    images, _ = next(Batches(numbered(), 8, **RAW, augment=Augment(1), memory_format=torch.channels_last).epoch(0))
-    assert images.is_contiguous(memory_format=torch.channels_last)
-
-
-BAD_BATCHES: list[tuple[dict[str, Any], str]] = [
-    ({"batch_size": 0}, "`batch_size` must be at least 1, got 0"),
-    ({"batch_size": 51, "shuffle": True}, "`batch_size` 51 is larger than the 50 training images"),
-    ({"batch_size": 5, "shuffle": True, "world_size": 2}, "`batch_size` 5 does not divide among 2 processes"),
-    ({"batch_size": 16, "shuffle": True, "world_size": 4}, "The last batch has 2 images for 4 processes"),
-    ({"rank": 2, "world_size": 2}, "`rank` must be in"),
-    ({"mean": (0.5,)}, "`mean` must have 3 values, one a channel, got 1"),
-    ({"std": (1.0, 0.0, 1.0)}, "`std` must be positive"),
-    ({"mean": (float("nan"), 0.0, 0.0)}, "`mean` must be finite"),
-]
-
-
-@pytest.mark.parametrize(("options", "message"), BAD_BATCHES)
-def test_bad_batches(options: dict[str, Any], message: str) -> None:
-    with pytest.raises(ArgumentError, match=message):
-        Batches(numbered(), **{"batch_size": 16, **RAW, **options})
-
-
-def test_evaluation_batch_may_exceed_the_data() -> None:
-    assert len(epoch(Batches(numbered(), 1000, **RAW))[1]) == 50
-
-
-class Operators(TorchDispatchMode):
-    """Counts the operators that PyTorch runs."""
-
-    count = 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        self.count += 1
-        return func(*args, **(kwargs or {}))
-
-
-def test_a_batch_is_made_whole_not_image_by_image() -> None:
-    """As many operators for 128 images as for 16. The time that it takes: benchmarks/data_time.py."""
-    counts = []
-    for size in (16, 128):
-        split = Split(torch.zeros(4 * size, 3, 32, 32, dtype=torch.uint8), torch.zeros(4 * size, dtype=torch.int64))
-        batches = Batches(
-            split, size, **RAW, augment=Augment(crop_padding=4, flip=True, rotate=10, scale=0.1, erase=0.25), shuffle=True
-        )
-        with Operators() as operators:
-            assert len(list(batches.epoch(0))) == 4
-        counts.append(operators.count)
-    assert counts[0] == counts[1] > 0
-
-
-# --- splits and strata ---
-
-
-@pytest.mark.parametrize(
-    ("sizes", "count", "wanted"),
-    [
-        ([40, 40, 20], 10, [4, 4, 2]),
-        ([96, 2, 2], 12, [11, 1, 0]),  # a class without any comes before the larger remainder of 96
-        ([5, 0, 5], 4, [2, 0, 2]),
-        ([3, 3, 3], 9, [3, 3, 3]),
-        ([3, 3, 3], 0, [0, 0, 0]),
-    ],
-)
-def test_stratified_indices(sizes: list[int], count: int, wanted: list[int]) -> None:
-    labels = torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes))
-    labels = labels[torch.randperm(len(labels), generator=Generator().manual_seed(1))]
-    drawn = [stratified_indices(labels, count, Generator().manual_seed(seed)) for seed in (0, 0, 1)]
-    assert torch.bincount(labels[drawn[0]], minlength=len(sizes)).tolist() == wanted
-    assert torch.equal(drawn[0], drawn[1])
-    assert len(drawn[0].unique()) == count
-    assert torch.equal(drawn[0], drawn[0].sort().values)
-    assert count in (0, len(labels)) or not torch.equal(drawn[0], drawn[2])
-
-
-def test_stratified_indices_refuses_a_count_out_of_range() -> None:
-    with pytest.raises(ArgumentError, match="between 0 and the 3 samples, got 4"):
-        stratified_indices(torch.tensor([0, 1, 1]), 4, Generator())
-
-
-def test_subset_remembers_where_it_came_from() -> None:
-    split = numbered()
-    part = split.subset(torch.tensor([3, 10, 20])).subset(torch.tensor([2, 0]))
-    assert part.labels.tolist() == [20, 3]
-    assert part.indices is not None
-    assert part.indices.tolist() == [20, 3]
-    assert torch.equal(part.take(torch.tensor([0])), split.take(torch.tensor([20])))
-
-
-BAD_SPLITS: list[tuple[Tensor, Tensor, str]] = [
-    (torch.zeros(2, 3, 4, 4), torch.zeros(2, dtype=torch.int64), "Images must be uint8 .* got torch.float32"),
-    (
-        torch.zeros(2, 4, 4, dtype=torch.uint8),
-        torch.zeros(2, dtype=torch.int64),
-        r"got torch.uint8 of shape \(2, 4, 4\)",
-    ),
-    (
-        torch.zeros(2, 1, 4, 4, dtype=torch.uint8),
-        torch.zeros(2),
-        "Labels must be int64 of shape .2,., got torch.float32",
-    ),
-    (torch.zeros(2, 1, 4, 4, dtype=torch.uint8), torch.zeros(3, dtype=torch.int64), r"of shape \(3,\)"),
-]
-
-
-@pytest.mark.parametrize(("images", "labels", "message"), BAD_SPLITS)
-def test_bad_splits(images: Tensor, labels: Tensor, message: str) -> None:
-    with pytest.raises(DataError, match=message):
-        Split(images, labels)
-
-
-def labelled(labels: list[int], side: int = 4) -> Split:
-    return Split(torch.zeros(len(labels), 1, side, side, dtype=torch.uint8), torch.tensor(labels, dtype=torch.int64))
-
-
-BAD_DATASETS: list[tuple[dict[str, Any], type[SlimnetError], str]] = [
-    ({"test": labelled([0, 2])}, DataError, "test label 2 is out of range for 2 classes"),
-    ({"val": labelled([-1, 0])}, DataError, "validation label -1 is out of range"),
-    ({"train": labelled([0, 0])}, DataError, "class 'b' has no training image"),
-    ({"val": labelled([])}, DataError, "the validation split is empty"),
-    (
-        {"test": labelled([0, 1], side=5)},
-        DataError,
-        r"test images are \(1, 5, 5\), training images \(1, 4, 4\)",
-    ),
-    ({"mean": (0.5, 0.5)}, ArgumentError, "`mean` must have 1 values"),
-]
-
-
-@pytest.mark.parametrize(("change", "kind", "message"), BAD_DATASETS)
-def test_bad_datasets(change: dict[str, Any], kind: type[SlimnetError], message: str) -> None:
-    both = labelled([0, 1])
-    good = Dataset("toy", ("a", "b"), both, both, both, (0.5,), (0.5,))
-    with pytest.raises(kind, match=message):
-        replace(good, **change)
-
-
-# --- data sets by name ---
+from test_batches import epoch, same
 
 
 def test_digits() -> None:
