@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,26 +10,20 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 
 from skips import skip_without
 from slimnet.data import (
-    Augment,
-    Batches,
     Dataset,
     Duplicates,
     Split,
     class_weights,
     duplicates,
-    ferplus_targets,
     ferplus_votes,
     load_data,
 )
-from slimnet.data import _cache as cache
 from slimnet.data._lines import LIMIT
-from slimnet.data.augment import crop_and_flip, draw
-from slimnet.errors import ArgumentError, DataError, SlimnetError, SlimnetWarning
-from slimnet.files import write_tensors
+from slimnet.errors import ArgumentError, DataError, SlimnetError
 
 USAGES = ["Training"] * 14 + ["PublicTest"] * 7 + ["PrivateTest"] * 7
 
@@ -236,167 +229,6 @@ def test_a_split_without_rows_is_said(tmp_path: Path, part: slice, missing: str)
         load_data("fer2013", data_dir=tmp_path)
 
 
-# --- the binary copy ---
-
-
-def test_the_copy_is_used_and_follows_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole(tmp_path)
-    first = load_data("fer2013", data_dir=tmp_path)
-    assert [path.name for path in copies(tmp_path)] == ["fer2013.csv.safetensors"]
-    with monkeypatch.context() as patched:
-        patched.setattr("slimnet.data.sets.fer2013.read_rows", None)  # nothing is parsed
-        second = load_data("fer2013", data_dir=tmp_path)
-    assert torch.equal(pixels(first.train), pixels(second.train))
-    assert torch.equal(first.test.labels, second.test.labels)
-    write(tmp_path, rows(255 - faces()))
-    assert np.array_equal(pixels(load_data("fer2013", data_dir=tmp_path).train).numpy(), 255 - faces()[:14])
-    assert len(copies(tmp_path)) == 1
-
-
-def test_a_change_that_keeps_size_and_time_is_seen(tmp_path: Path) -> None:
-    whole(tmp_path)
-    path = tmp_path / "fer2013.csv"
-    status = path.stat()
-    load_data("fer2013", data_dir=tmp_path)
-    content = path.read_text().replace("\n3,", "\n4,", 1)
-    path.write_text(content)
-    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
-    assert load_data("fer2013", data_dir=tmp_path).train.labels[3] == 4
-
-
-@pytest.mark.parametrize("keep", [0, 100, 30_000])
-def test_a_damaged_copy_is_made_again(tmp_path: Path, keep: int) -> None:
-    whole(tmp_path)
-    load_data("fer2013", data_dir=tmp_path)
-    (copy,) = copies(tmp_path)
-    good = copy.read_bytes()
-    copy.write_bytes(good[:keep])
-    assert len(load_data("fer2013", data_dir=tmp_path).train) == 14
-    assert copy.read_bytes() == good
-
-
-def test_a_changed_pixel_in_the_copy_is_seen(tmp_path: Path) -> None:
-    """The same size, the same header, one bit of a pixel: the copy is made again, as one from before it had a checksum is."""
-    whole(tmp_path)
-    load_data("fer2013", data_dir=tmp_path)
-    (copy,) = copies(tmp_path)
-    good = copy.read_bytes()
-    place = good.index(faces()[3].tobytes()) + 1000
-    copy.write_bytes(good[:place] + bytes([good[place] ^ 1]) + good[place + 1 :])
-    assert np.array_equal(pixels(load_data("fer2013", data_dir=tmp_path).train).numpy(), faces()[:14])
-    assert copy.read_bytes() == good
-    tensors, about = cache.read_copy(tmp_path / "fer2013.csv", cache.fingerprint(tmp_path / "fer2013.csv", "fer2013/1")) or (
-        {},
-        {},
-    )
-    text = {key: value for key, value in about.items() if key != "checksum"}
-    content = {**tensors, "about": torch.tensor(list(json.dumps(text).encode()), dtype=torch.uint8)}
-    write_tensors(copy, content)
-    assert len(load_data("fer2013", data_dir=tmp_path).train) == 14
-    assert copy.read_bytes() == good
-
-
-def test_where_the_folder_cannot_be_written_the_users_cache_serves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    data, home = tmp_path / "data", tmp_path / "home"
-    whole_path = write(data, rows())
-    (data / ".slimnet").write_text("a file, where the folder of copies would be")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(home))
-    load_data("fer2013", data_dir=data)
-    (copy,) = (home / "slimnet").iterdir()
-    assert copy.name.endswith("fer2013.csv.safetensors")
-    assert cache.read_copy(whole_path, "another state") is None
-    with monkeypatch.context() as patched:
-        patched.setattr("slimnet.data.sets.fer2013.read_rows", None)
-        load_data("fer2013", data_dir=data)
-    home.chmod(0o700)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(data / ".slimnet"))  # neither place: it still loads
-    with pytest.warns(SlimnetWarning, match=r"no copy of .*fer2013\.csv is kept: .* cannot be written \(Not a directory\)"):
-        assert len(load_data("fer2013", data_dir=data).train) == 14
-
-
-def test_an_interrupted_copy_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupted(*_: object, **__: object) -> None:
-        raise KeyboardInterrupt
-
-    whole(tmp_path)
-    monkeypatch.setattr("torch.Tensor.numpy", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        load_data("fer2013", data_dir=tmp_path)
-    assert not copies(tmp_path)
-
-
-# --- FER+ ---
-
-HEADER = "Usage,Image name,neutral,happiness,surprise,sadness,anger,disgust,fear,contempt,unknown,NF"
-VOTES = [
-    ([4, 0, 0, 1, 3, 2, 0, 0, 0, 0], False, None),  # 4 of 9: the single vote for sadness does not count
-    ([6, 0, 1, 1, 0, 0, 0, 0, 2, 0], True, (0, 1.0)),  # 6 of 8
-    ([5, 0, 0, 3, 1, 0, 0, 0, 1, 0], True, (0, 5 / 8)),
-    ([0, 0, 0, 0, 0, 0, 0, 0, 10, 0], False, None),
-    ([0, 0, 0, 0, 0, 0, 0, 0, 0, 10], False, None),
-    ([0, 5, 5, 0, 0, 0, 0, 0, 0, 0], False, None),  # no more than half
-    ([1, 1, 1, 1, 1, 1, 1, 1, 1, 1], False, None),
-]
-
-
-def vote_lines(usages: list[str]) -> list[str]:
-    """Row i of class i % 8, unanimously; but the first of the training rows is no face."""
-    votes = [[10 * (i % 8 == k) for k in range(10)] for i in range(len(usages))]
-    votes[0] = [0] * 9 + [10]
-    return [f"{usage},fer{i:07}.png,{','.join(map(str, v))}" for i, (usage, v) in enumerate(zip(usages, votes, strict=True))]
-
-
-def test_majority_and_shares() -> None:
-    labels, soft, kept = ferplus_targets(torch.tensor([votes for votes, _, _ in VOTES]))
-    assert kept.tolist() == [wanted for _, wanted, _ in VOTES]
-    for i, (_, _, wanted) in enumerate(VOTES):
-        if wanted:
-            assert (int(labels[i]), float(soft[i, labels[i]])) == pytest.approx(wanted)
-            assert float(soft[i].sum()) == pytest.approx(1)
-
-
-def test_ferplus(tmp_path: Path) -> None:
-    lines = rows()
-    write(tmp_path, [*lines[:5], lines[5].replace(",", ",x", 1), *lines[6:]])  # a bad row does not shift the votes
-    write(tmp_path, vote_lines(USAGES), "fer2013new.csv", HEADER)
-    found = load_data("ferplus", data_dir=tmp_path, data_options={"skip_bad_rows": True})
-    assert found.classes[7] == "contempt"
-    good = [i for i in range(14) if i not in (0, 5) and i % 8 < 8]
-    assert found.train.labels.tolist() == [i % 8 for i in good]
-    assert np.array_equal(pixels(found.train).numpy(), faces()[good])
-    assert found.train.soft is not None
-    assert torch.equal(found.train.soft.argmax(1), found.train.labels)
-    assert torch.equal(found.val.soft, torch.eye(8)[found.val.labels])
-    part = found.train.subset(torch.tensor([2, 1]))
-    assert torch.equal(part.soft, found.train.soft[[2, 1]])  # type: ignore[arg-type]
-
-
-BAD_VOTES: list[tuple[Callable[[Path], object], str]] = [
-    (lambda folder: (folder / "fer2013new.csv").unlink(), "fer2013new.csv, the votes of FER., cannot be read: No such file"),
-    (lambda folder: write(folder, vote_lines(USAGES)[1:], "fer2013new.csv", HEADER), "27 rows, fer2013.csv 28: they do not bel"),
-    (lambda folder: write(folder, [], "fer2013new.csv", HEADER), "holds no votes"),
-    (lambda folder: write(folder, vote_lines(USAGES), "fer2013new.csv", "a,b"), "line 1: the columns must be Usage, Image name"),
-    (lambda folder: write(folder, ["Training,x.png,1,2"], "fer2013new.csv", HEADER), r"line 2: not Usage, image name and 10 vo"),
-    (lambda folder: write(folder, vote_lines(USAGES[::-1]), "fer2013new.csv", HEADER), "row 1 is PrivateTest, in fer2013.csv it"),
-]
-
-
-@pytest.mark.parametrize(("damage", "message"), BAD_VOTES)
-def test_bad_votes(tmp_path: Path, damage: Callable[[Path], object], message: str) -> None:
-    whole(tmp_path)
-    write(tmp_path, vote_lines(USAGES), "fer2013new.csv", HEADER)
-    damage(tmp_path)
-    with pytest.raises(DataError, match=message) as caught:
-        load_data("ferplus", data_dir=tmp_path)
-    assert "\n" not in str(caught.value)
-
-
-def test_votes_need_the_order_of_the_whole_file(tmp_path: Path) -> None:
-    parts(tmp_path)
-    with pytest.raises(DataError, match=r"ferplus needs fer2013.csv or icml_face_data.csv"):
-        load_data("ferplus", data_dir=tmp_path)
-
-
 # --- duplicates, class weights ---
 
 
@@ -430,85 +262,6 @@ def test_class_weights() -> None:
             class_weights(labels, **options)  # type: ignore[arg-type]
     with pytest.raises(ArgumentError, match="there is no 0"):
         class_weights(labels[:0])
-
-
-# --- augmentation for faces ---
-
-RAW: dict[str, Any] = {"mean": (0.0,), "std": (1 / 255,)}
-FACES = Augment(crop_padding=4, rotate=10.0, scale=0.1, erase=0.5)
-
-
-def blob(count: int = 256) -> Split:
-    """A bright square, off the centre, on grey."""
-    images = torch.full((count, 1, 48, 48), 100, dtype=torch.uint8)
-    images[:, :, 10:16, 30:36] = 200
-    return Split(images, torch.arange(count))
-
-
-def epoch(augment: Augment, e: int = 0, split: Split | None = None, **options: Any) -> Tensor:
-    batches = Batches(split or blob(), 64, **RAW, augment=augment, shuffle=True, **options)
-    return torch.cat([images for images, _ in batches.epoch(e)])
-
-
-def test_options_that_are_off_change_no_number() -> None:
-    one, other = (draw(augment, 50, Generator().manual_seed(3)) for augment in (Augment(4), FACES))
-    assert torch.equal(one.top, other.top)
-    assert torch.equal(one.flip, other.flip)
-    assert one.angle is one.zoom is one.box is None
-    images = blob(50).take(torch.arange(50))
-    assert torch.equal(crop_and_flip(images, one, 4), crop_and_flip(images, other, 4))
-
-
-def test_face_augmentation_is_a_function_of_seed_and_epoch() -> None:
-    first = epoch(FACES)
-    assert torch.equal(first, epoch(FACES))
-    assert not torch.equal(first, epoch(FACES, 1))
-    assert first.isfinite().all()
-    ranks = [Batches(blob(), 64, **RAW, augment=FACES, shuffle=True, rank=r, world_size=2).epoch(0) for r in range(2)]
-    together = torch.cat([images for pair in zip(*ranks, strict=True) for images, _ in pair])
-    torch.testing.assert_close(together, first)
-
-
-@pytest.mark.parametrize("side", [(48, 48), (48, 24)])
-def test_rotation_and_scale_are_those_asked_for(side: tuple[int, int]) -> None:
-    """The marked point turns about the centre by the drawn angle, at the drawn distance, on oblong images too."""
-    height, width = side
-    images = torch.zeros(64, 1, height, width, dtype=torch.uint8)
-    y, x = height // 2 - 9, width // 2 + 3
-    images[:, :, y - 1 : y + 2, x - 1 : x + 2] = 240
-    augment = Augment(0, flip=False, rotate=30.0, scale=0.2)
-    out = epoch(augment, split=Split(images, torch.arange(64)))
-    mass = out.sum((1, 2, 3))
-    rows, columns = torch.arange(height) + 0.5 - height / 2, torch.arange(width) + 0.5 - width / 2
-    centre_y = (out[:, 0].sum(2) * rows).sum(1) / mass
-    centre_x = (out[:, 0].sum(1) * columns).sum(1) / mass
-    start = torch.tensor([y + 0.5 - height / 2, x + 0.5 - width / 2])
-    radius = torch.hypot(centre_y, centre_x) / start.norm()
-    angle = torch.rad2deg(torch.atan2(centre_y, centre_x) - torch.atan2(start[0], start[1]))
-    assert 0.79 < radius.min() < 0.87
-    assert 1.13 < radius.max() < 1.21
-    assert 20 < angle.abs().max() < 31
-    assert angle.min() < -10
-    assert angle.max() > 10
-
-
-def test_erasing_sets_rectangles_to_the_mean() -> None:
-    split = Split(torch.full((1000, 1, 48, 48), 200, dtype=torch.uint8), torch.arange(1000))
-    batches = Batches(split, 500, mean=(0.5,), std=(0.25,), augment=Augment(0, erase=0.5), shuffle=True)
-    images = torch.cat([images for images, _ in batches.epoch(0)])
-    gone = images == 0
-    share = gone.flatten(1).float().mean(1)
-    assert 0.45 < float((share > 0).float().mean()) < 0.55
-    assert float(share.max()) < 0.23
-    assert float(share[share > 0].min()) > 0.01
-    rectangles = gone.any(2, keepdim=True) & gone.any(3, keepdim=True)
-    assert torch.equal(gone, rectangles)
-
-
-@pytest.mark.parametrize(("field", "value"), [("rotate", -1.0), ("rotate", 181.0), ("scale", 1.0), ("erase", 1.5)])
-def test_bad_augmentation(field: str, value: float) -> None:
-    with pytest.raises(ArgumentError, match=f"`{field}` must be from 0 to"):
-        Augment(**{field: value})  # type: ignore[arg-type]
 
 
 # --- the real data ---
