@@ -9,7 +9,7 @@ import os
 import re
 import shutil
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ from slimnet.ready import ready_bundle
 from slimnet.web import SiteServer, build_site
 from slimnet.web.runtime import ARCHIVE
 from web_bundle import make_bundle
-from web_pictures import NETWORKS, PICTURES, computed, dark_is_nan, largest_difference, noise
+from web_pictures import NETWORKS, PICTURES, SIZES, computed, dark_is_nan, largest_difference, noise, shown
 
 STATIC = Path(slimnet.web.site.__file__).parent / "static"
 FLAGS = ("--enable-unsafe-swiftshader", "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream")
@@ -40,12 +40,6 @@ WEBGPU = ("--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader")
 
 HARMLESS = "No available adapters|GPU stall"  # there is no WebGPU; pixels are read back from WebGL
 TOLERANCE = {"dense": 1e-3, "slim": 1e-3, "slim int8": 1e-3}
-SIZES = {  # (H, W) of the input: (w, h) of pictures
-    (8, 8): [(8, 8), (9, 8), (8, 300), (300, 8), (1, 1), (1, 90), (90, 1), (7, 7), (5, 11), (17, 16), (257, 129)],
-    (48, 48): [(48, 48), (47, 49), (96, 96), (100, 99), (640, 480), (333, 1000), (24, 25), (3, 2)],
-    (20, 28): [(28, 20), (20, 28), (56, 41), (200, 141), (31, 500), (500, 31), (13, 13)],
-    (1, 1): [(1, 1), (2, 2), (37, 5)],
-}
 
 
 @pytest.fixture(scope="module")
@@ -167,19 +161,6 @@ def _no_problems(request: pytest.FixtureRequest) -> Iterator[None]:
         page, address = request.getfixturevalue("page"), request.getfixturevalue("address")
         assert [url for url in page.requests if not url.startswith((address, "blob:"))] == []
         assert [problem for problem in page.problems if not re.search(HARMLESS, problem)] == []
-
-
-def shown(page: Page, give: Callable[[], object]) -> dict[str, dict[str, float]]:
-    """Give the page a picture, and read network → label → probability out of its table."""
-    page.evaluate("document.getElementById('headline').textContent = ''")
-    give()
-    page.wait("document.getElementById('headline').textContent")
-    rows = page.evaluate(
-        """[...document.querySelectorAll('#table tbody:not(.costs) tr')].map((row) =>
-          [row.cells[0].textContent, ...[...row.querySelectorAll('data')].map((data) => Number(data.value))])"""
-    )
-    names = page.evaluate("[...document.querySelectorAll('#table thead th')].map((head) => head.textContent)")[1:]
-    return {name: {row[0]: row[i] for row in rows} for i, name in enumerate(names, start=1)}
 
 
 @pytest.mark.parametrize("name", PICTURES)

@@ -1,4 +1,4 @@
-"""Pictures for the web page, and what Python computes for them."""
+"""Pictures for the web page, what it shows of them and what Python computes."""
 
 from __future__ import annotations
 
@@ -11,11 +11,18 @@ import onnxruntime
 from numpy.typing import NDArray
 from PIL import Image
 
+from browser import Page
 from slimnet.preprocess import describe, prepare
 from web_bundle import LABELS
 
 NETWORKS = {"dense": "dense.onnx", "slim": "model.onnx", "slim int8": "model.int8.onnx"}
 ORIENTATION = 0x0112
+SIZES = {  # (H, W) of the input: (w, h) of pictures
+    (8, 8): [(8, 8), (9, 8), (8, 300), (300, 8), (1, 1), (1, 90), (90, 1), (7, 7), (5, 11), (17, 16), (257, 129)],
+    (48, 48): [(48, 48), (47, 49), (96, 96), (100, 99), (640, 480), (333, 1000), (24, 25), (3, 2)],
+    (20, 28): [(28, 20), (20, 28), (56, 41), (200, 141), (31, 500), (500, 31), (13, 13)],
+    (1, 1): [(1, 1), (2, 2), (37, 5)],
+}
 
 
 def noise(height: int, width: int, channels: int, seed: int = 0) -> NDArray[np.uint8]:
@@ -25,6 +32,19 @@ def noise(height: int, width: int, channels: int, seed: int = 0) -> NDArray[np.u
     smooth = np.asarray(coarse.resize((width, height), Image.Resampling.BICUBIC), np.int16)
     rough = generator.integers(-40, 41, (height, width, 3))
     return (smooth + rough).clip(0, 255).astype(np.uint8)[..., :channels]
+
+
+def shown(page: Page, give: Callable[[], object]) -> dict[str, dict[str, float]]:
+    """Give the page a picture, and read network → label → probability out of its table."""
+    page.evaluate("document.getElementById('headline').textContent = ''")
+    give()
+    page.wait("document.getElementById('headline').textContent")
+    rows = page.evaluate(
+        """[...document.querySelectorAll('#table tbody:not(.costs) tr')].map((row) =>
+          [row.cells[0].textContent, ...[...row.querySelectorAll('data')].map((data) => Number(data.value))])"""
+    )
+    names = page.evaluate("[...document.querySelectorAll('#table thead th')].map((head) => head.textContent)")[1:]
+    return {name: {row[0]: row[i] for row in rows} for i, name in enumerate(names, start=1)}
 
 
 def computed(bundle: Path, image: Image.Image) -> dict[str, dict[str, float]]:
