@@ -1,4 +1,4 @@
-"""FER2013 and FER+: files of every layout, damaged files, the binary copy, duplicates, augmentation for faces."""
+"""FER2013: files of every layout, damaged files, duplicates, the real data."""
 
 from __future__ import annotations
 

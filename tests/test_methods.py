@@ -1,4 +1,4 @@
-"""What every method must do; FSDP; one-shot pruning."""
+"""What every method must do; one-shot pruning."""
 
 from __future__ import annotations
 

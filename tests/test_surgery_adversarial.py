@@ -1,4 +1,4 @@
-"""Small networks as users write them: removed equals masked, and what must stay stays with a reason."""
+"""Small networks as users write them: shut branches, odd numbers, inputs and outputs, optimizers, checkpoints."""
 
 from __future__ import annotations
 

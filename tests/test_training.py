@@ -1,4 +1,4 @@
-"""The engine: settings, learning rate, metrics, selection, evaluation, progress."""
+"""The engine: bad settings, metrics, selection, progress."""
 
 from __future__ import annotations
 
