@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from PIL import Image
 from torch import nn
 
 from slimnet.export import Bundle, write_bundle
@@ -43,3 +45,20 @@ def make_bundle(path: Path, **changes: Any) -> Bundle:
         "real_inputs": [example],
     }
     return write_bundle(path, **arguments | changes)
+
+
+def bright(half: str, size: tuple[int, int] = (40, 40)) -> Image.Image:
+    """A grey picture (width, height), white in one half and black in the other."""
+    width, height = size
+    pixels = np.zeros((height, width), np.uint8)
+    where = {
+        "top": np.s_[: height // 2],
+        "bottom": np.s_[height // 2 :],
+        "left": np.s_[:, : width // 2],
+        "right": np.s_[:, width // 2 :],
+    }
+    pixels[where[half]] = 255
+    return Image.fromarray(pixels)
+
+
+TOP = bright("top")
