@@ -16,6 +16,7 @@ from skips import (  # noqa: F401  (hooks)
 
 if TYPE_CHECKING:
     from slimnet.export import Bundle
+    from slimnet.measure.costs import Site
 
 torch.set_num_threads(1)  # small networks: threads cost more than they give, and results do not depend on them
 
@@ -51,3 +52,11 @@ def detector(monkeypatch: pytest.MonkeyPatch) -> None:
     from slimnet.predict import faces
 
     monkeypatch.setattr(faces, "_cascade", lambda: squares)
+
+
+@pytest.fixture
+def imagined(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Site, int, int]]:
+    """Costs are those of an imagined machine; the list holds what was probed."""
+    from imagined_costs import imagine
+
+    return imagine(monkeypatch)
