@@ -22,7 +22,7 @@ from slimnet.files import check_free, outputs
 from slimnet.training import Run
 from slimnet.training.loop import Loop
 from test_files import contents, files_of_at_most
-from test_web import MODULES, archive
+from web_runtime import MODULES, archive
 
 TRAIN = "train --model resnet8 --epochs 1 --batch-size 512 --precision fp32 --quiet --out"
 

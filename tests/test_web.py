@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import io
 import json
 import re
 import shutil
-import tarfile
 from pathlib import Path
 
 import pytest
@@ -21,32 +17,11 @@ from slimnet.bundle.seal import sealed
 from slimnet.errors import ArgumentError, FileFormatError
 from slimnet.web import build_site, fetch_runtime
 from slimnet.web.runtime import ARCHIVE, unpack_runtime
-from slimnet_cli import _run
 from web_bundle import make_bundle
+from web_runtime import MODULES, archive, given_runtime
 
 STATIC = Path(slimnet.web.site.__file__).parent / "static"
-MODULES = {
-    "package/dist/ort.wasm.bundle.min.mjs": b"wasm module",
-    "package/dist/ort-wasm-simd-threaded.wasm": b"wasm binary",
-    "package/dist/ort.jspi.bundle.min.mjs": b"jspi module",
-    "package/dist/ort-wasm-simd-threaded.jspi.wasm": b"jspi binary",
-}
 NOWHERE = "http://127.0.0.1:9"
-
-
-def archive(members: dict[str, bytes]) -> bytes:
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
-        for name, data in members.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(data)
-            tar.addfile(info, io.BytesIO(data))
-    return buffer.getvalue()
-
-
-def pin(monkeypatch: pytest.MonkeyPatch, data: bytes) -> None:
-    """Let ``data`` be what was published."""
-    monkeypatch.setattr(slimnet.web.runtime, "_SHA512", base64.b64encode(hashlib.sha512(data).digest()).decode())
 
 
 @pytest.fixture(scope="module")
@@ -56,12 +31,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A file that stands for the npm package."""
-    data = archive(MODULES)
-    pin(monkeypatch, data)
-    path = tmp_path / "given.tgz"
-    path.write_bytes(data)
-    return path
+    return given_runtime(tmp_path, monkeypatch)
 
 
 @pytest.fixture
@@ -260,19 +230,6 @@ def test_other_preprocessing_is_refused(tmp_path: Path, bundle: Path, runtime: P
     (other / "model.json").write_bytes(sealed(model))
     with pytest.raises(FileFormatError, match=r"`preprocessing.alpha` must be \"dropped\", got \"white\""):
         build_site(other, tmp_path / "site", runtime=runtime)
-
-
-def test_command(tmp_path: Path, bundle: Path, runtime: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    out = tmp_path / "site"
-    given = ["web", str(bundle), "--out", str(out), "--runtime", str(runtime)]
-    assert _run([*given, "--title", "Faces"]) == 0
-    assert capsys.readouterr().out.splitlines()[-1] == str(out)
-    assert _run(given) == 1
-    assert "exists already" in capsys.readouterr().err
-    assert _run([*given, "--force", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["networks"][0]["name"] == "dense"
-    assert _run(["web", str(tmp_path / "none"), "--out", str(tmp_path / "x")]) == 1
-    assert capsys.readouterr().err.startswith("slimnet: error: ")
 
 
 # the style
