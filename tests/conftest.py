@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -60,3 +61,28 @@ def imagined(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Site, int, int]]:
     from imagined_costs import imagine
 
     return imagine(monkeypatch)
+
+
+@pytest.fixture(scope="session")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """A bundle of what every bundle holds; not to be changed."""
+    from export_cases import bundle_arguments
+    from slimnet.export import write_bundle
+
+    return write_bundle(tmp_path_factory.mktemp("bundles") / "deep" / "net", **bundle_arguments())
+
+
+@pytest.fixture(scope="session")
+def full(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """A bundle of all that one can hold; not to be changed."""
+    from full_bundle import full_arguments
+    from slimnet.export import write_bundle
+
+    folder = tmp_path_factory.mktemp("full")
+    return write_bundle(folder / "net", **full_arguments(folder))
+
+
+@pytest.fixture
+def copied(full: Bundle, tmp_path: Path) -> Path:
+    """A copy of ``full``, to be changed."""
+    return Path(shutil.copytree(full.path, tmp_path / "net"))
