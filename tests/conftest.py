@@ -75,7 +75,7 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 @pytest.fixture(scope="session")
 def full(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     """A bundle of all that one can hold; not to be changed."""
-    from full_bundle import full_arguments
+    from export_cases import full_arguments
     from slimnet.export import write_bundle
 
     folder = tmp_path_factory.mktemp("full")

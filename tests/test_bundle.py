@@ -13,8 +13,7 @@ import pytest
 import torch
 from jsonschema import Draft202012Validator
 
-from export_cases import LABELS, PREPROCESSING, SHAPE, Branching, bundle_arguments, net, perturbed, real, run_onnx
-from full_bundle import full_arguments
+from export_cases import LABELS, PREPROCESSING, SHAPE, Branching, bundle_arguments, full_arguments, net, perturbed, real, run_onnx
 from slimnet.bundle.manifest import ALL_FILES, DESCRIBED, OPTIONAL, REQUIRED
 from slimnet.bundle.schema import schema_faults
 from slimnet.commands.provenance import recipe_of

@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 import slimnet.web.runtime
-import slimnet.web.site
 
 MODULES = {
     "package/dist/ort.wasm.bundle.min.mjs": b"wasm module",

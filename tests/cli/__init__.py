@@ -1,0 +1,5 @@
+"""The command line, a file a command."""
+
+import pytest
+
+pytest.register_assert_rewrite("cli.cases")

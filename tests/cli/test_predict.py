@@ -140,7 +140,6 @@ def test_a_damaged_bundle_is_refused(bundle: Bundle, here: Path) -> None:
 
 # --- the command ----------------------------------------------------------------------------------------------------------
 
-
 LIGHT = """
 import sys
 from slimnet_cli import _run

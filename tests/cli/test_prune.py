@@ -1,0 +1,39 @@
+"""slimnet prune: bad input and wrong usage; what it does: test_target_runs.py, test_methods.py."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from cli.cases import WEIGHTS, Bad, Change, Made, assert_refused, assert_wrong_usage, named, weights
+
+BAD: list[Bad] = [
+    (f"prune {WEIGHTS} --rate 1 --out new", r"`rate` must be in \[0, 1\), got 1.0", weights),
+    (f"prune {WEIGHTS} --rate 0.5 --out new --shut-branches", "`shut_branches` is for a target", weights),
+    (f"prune {WEIGHTS} --rate 0.5 --out new --allocate-by energy", "`allocate_by` is for a target", weights),
+    (f"prune {WEIGHTS} --target-ms 1 --out new --allocate-by loss", "needs data: name a data set with --data", weights),
+    (f"prune {WEIGHTS} --target-ms 1 --out new --plot plan.jpg", r"plan.jpg must end in .png, .svg or .pdf", weights),
+    (f"prune {WEIGHTS} --target-ms 1 --out new --shut-branches --no-mask-norm", "leave `mask_norm` on", weights),
+    (f"prune {WEIGHTS} --rate 0.5 --out new --criterion x", "unknown `criterion` 'x'; known: l1, l2, gm", weights),
+    (f"prune {WEIGHTS} --rate 0.5 --out new --criterion cs", "'cs' needs data: name a data set with --data", weights),
+    (f"prune {WEIGHTS} --rate 0.5 --out . --force", r"\. holds x.safetensors, which is not ours to overwrite", weights),
+]
+
+
+@pytest.mark.parametrize(("command", "message", "prepare"), named(BAD))
+def test_bad_input_gets_one_line_and_nothing_is_written(
+    command: str, message: str, prepare: Change, made: Made, here: Path
+) -> None:
+    assert_refused(command, message, prepare, made, here)
+
+
+USAGE = [
+    ("prune x.pth --model resnet8 --rate 0.5 --out new --plot plan.svg", "--plot draws the plan for a target: give one"),
+    ("prune x.pth --model resnet8 --out o", "give one of --rate, --flops and --target"),
+]
+
+
+@pytest.mark.parametrize(("command", "message"), USAGE)
+def test_wrong_usage_exits_2(command: str, message: str, here: Path) -> None:
+    assert_wrong_usage(command, message, here)
