@@ -150,6 +150,12 @@ def test_nothing_of_the_library_imports_the_command_line() -> None:
     assert not [path for path in modules() if any(name.split(".")[0] in ("slimnet_cli", "click") for name in imported(path))]
 
 
+def test_no_file_of_tests_is_long() -> None:
+    files = [path for path in (ROOT / "tests").rglob("*") if path.suffix in (".py", ".c", ".cpp")]
+    assert len(files) > 50
+    assert [path.name for path in files if len(path.read_text(encoding="utf-8").splitlines()) > 400] == []
+
+
 def test_commands_import_the_library_inside_functions() -> None:
     for path in (ROOT / "cli" / "slimnet_cli").glob("*.py"):
         tree = ast.parse(path.read_text(encoding="utf-8"))

@@ -1,4 +1,4 @@
-"""slimnet prune: bad input and wrong usage; what it does: test_target_runs.py, test_methods.py."""
+"""slimnet prune: bad input and wrong usage. What is pruned: test_target_runs.py, test_classes.py."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""slimnet slim: bad input; what it does: test_compact.py, test_surgery_adversarial.py."""
+"""slimnet slim: bad input. What is cut: test_surgery_adversarial.py, test_classes.py."""
 
 from __future__ import annotations
 
