@@ -1,4 +1,4 @@
-"""Steps on the exported graph: each acts where it should, changes nothing that is computed, and is dropped where it would."""
+"""Steps on the exported graph: each acts where it should, and changes nothing that is computed."""
 
 from __future__ import annotations
 
