@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,8 @@ from skips import (  # noqa: F401  (hooks)
 if TYPE_CHECKING:
     from slimnet.export import Bundle
 
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as of a command in the background of a script; tests interrupt commands
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 torch.set_num_threads(1)  # small networks: threads cost more than they give, and results do not depend on them
 
 
