@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from slimnet.export import Bundle
     from slimnet.measure.costs import Site
 
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as of a command in the background of a script; tests interrupt commands
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 torch.set_num_threads(1)  # small networks: threads cost more than they give, and results do not depend on them
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import shlex
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from slimnet_cli._clean import clean, echo
 from slimnet_cli._emit import emit_json, emit_table
 from slimnet_cli._options import as_json
 
@@ -44,7 +46,15 @@ def command(name: str | None, as_json: bool) -> None:
     if as_json:
         emit_json(_record(recipe))
     else:
-        click.echo(f"# {command_line(recipe)}\n\n{recipe_text(name).strip()}")
+        echo(f"# {command_line(recipe)}")
+        click.echo("\n" + _shown(recipe_text(name).strip()))
+
+
+def _shown(text: str) -> str:
+    """The text of a recipe: as it is for a file, and on a terminal with what it would obey escaped."""
+    if not sys.stdout.isatty():
+        return text
+    return "\n".join(clean(line.expandtabs()) for line in text.replace("\r\n", "\n").split("\n"))
 
 
 def command_line(recipe: Recipe) -> str:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -164,6 +165,21 @@ def test_json_of_the_list_and_of_one() -> None:
 
 def test_own_file_is_shown_with_its_command(mine: Path) -> None:
     assert slimnet_cli("recipes", mine).out.startswith("# slimnet train --recipe mine.toml --out runs/mine\n")
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_own_file_moves_no_cursor_and_comes_whole_into_a_file(
+    terminal: bool, mine: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = "# \u202ered \x9b31m\u2028forged\r\n\t# more\n" + MINE.strip()
+    mine.write_bytes(text.encode())
+    monkeypatch.setattr("slimnet_cli.recipes.sys", SimpleNamespace(stdout=SimpleNamespace(isatty=lambda: terminal)))
+    shown = slimnet_cli("recipes", mine).out.split("\n", 2)[2]
+    if terminal:
+        assert shown.splitlines()[:2] == ["# \\u202ered \\x9b31m\\u2028forged", "        # more"]
+        assert shown.split("# more\n")[1] == MINE.strip() + "\n"
+    else:
+        assert shown == text.replace("\r\n", "\n") + "\n"
 
 
 LIGHT = f"""
