@@ -27,12 +27,12 @@ from slimnet.data import stratified_indices
 from slimnet.measure.stats import median_interval
 from slimnet.methods import FSDP, Dense
 from slimnet.training.config import TrainConfig
-from slimnet.training.distributed import join_team
 from slimnet.training.engine import start_state
+from slimnet.training.job import prepare
 from slimnet.training.loop import Loop
 from slimnet.training.progress import Progress
-from slimnet.training.setup import prepare
 from slimnet.training.signals import SignalWatch
+from slimnet.training.team import join_team
 
 IMAGES, EPOCHS = 10_000, 40
 VARIANTS = {

@@ -23,8 +23,8 @@ from slimnet.data.sets.fer2013 import CLASSES as FER2013_CLASSES
 from slimnet.errors import DataError, FileFormatError, ModelError
 from slimnet.models import build_model, load_weights
 from slimnet.training import Run, TrainConfig, train
-from slimnet.training.heads import order_head, permute_head
-from slimnet.training.inputs import as_recorded, load_config_data
+from slimnet.training.data import as_recorded, load_config_data
+from slimnet.training.network import order_head, permute_head
 from slimnet.training.teacher import load_teacher
 
 NAMES = ("angry", "happy", "neutral")  # what the network was trained on, in this order

@@ -13,6 +13,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from slimnet.allocation import LiveFlops
 from slimnet.data import Batches, Dataset, Split, load_data
 from slimnet.errors import ArgumentError, DataError, FileFormatError, ModelError, SlimnetError, TrainingError
 from slimnet.graph import channel_groups, prunable
@@ -21,9 +22,8 @@ from slimnet.methods import FSDP, Dense
 from slimnet.models import build_model
 from slimnet.settings import check_names
 from slimnet.training import Evaluation, Progress, Run, TrainConfig, evaluate, train
-from slimnet.training import setup as parts
-from slimnet.training.live_flops import LiveFlops
-from slimnet.training.norms import reestimate_norms
+from slimnet.training import job as parts
+from slimnet.training.norm_statistics import reestimate_norms
 from slimnet.training.optim import learning_rate, make_optimizer
 from slimnet.training.state import Best
 from test_resume import small_net

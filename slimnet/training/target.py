@@ -16,10 +16,10 @@ from slimnet.data import Dataset, calibration_batches
 from slimnet.errors import ArgumentError
 from slimnet.graph import ChannelGroup
 from slimnet.measure.machine import cpu_model
-from slimnet.methods.soft import SoftMethod, chosen_groups
+from slimnet.methods import Method
 from slimnet.progress import Say
 from slimnet.training.config import TrainConfig
-from slimnet.training.distributed import Team
+from slimnet.training.team import Team
 
 CRITERION = "l2"
 
@@ -45,15 +45,14 @@ def with_target(
         ExportError: if the network cannot be exported, so that it cannot be timed.
     """
     method = config.method
-    for part in (method, *(stage for stage, _ in getattr(method, "stages", ()))):
-        if isinstance(part, SoftMethod):
-            _check_shut(part, model, example, groups)
-    if not config.target or not isinstance(method, SoftMethod) or method.widths:
+    for part in method.parts:
+        _check_shut(part, model, example, groups)
+    if not config.target or method.widths:
         return config, None
     chosen, predicted = team.share(
         _widths(config, method, model, example, groups, dataset, team.device, say) if team.is_main else None
     )
-    return replace(config, method=replace(method, widths=tuple(chosen))), predicted
+    return replace(config, method=method.with_widths(chosen)), predicted
 
 
 def _loss(model: nn.Module, dataset: Dataset, device: torch.device) -> ClosedLoss:
@@ -61,7 +60,7 @@ def _loss(model: nn.Module, dataset: Dataset, device: torch.device) -> ClosedLos
     return ClosedLoss.of_answers(copy.deepcopy(model).to(device), calibration_batches(dataset, *LOSS_IMAGES, device=device))
 
 
-def _check_shut(method: SoftMethod, model: nn.Module, example: Tensor, groups: Sequence[ChannelGroup]) -> None:
+def _check_shut(method: Method, model: nn.Module, example: Tensor, groups: Sequence[ChannelGroup]) -> None:
     """Refuse a width of 0 where no other way leads past the group."""
     shut = [name for name, width in method.widths if width == 0]
     if shut and not method.mask_norm:
@@ -75,7 +74,7 @@ def _check_shut(method: SoftMethod, model: nn.Module, example: Tensor, groups: S
 
 def _widths(
     config: TrainConfig,
-    method: SoftMethod,
+    method: Method,
     model: nn.Module,
     example: Tensor,
     groups: Sequence[ChannelGroup],
@@ -83,7 +82,7 @@ def _widths(
     device: torch.device,
     say: Say,
 ) -> tuple[list[tuple[str, int]], dict[str, Any]]:
-    scores = {group.name: group_scores(model, group, CRITERION) for group in chosen_groups(method, model, groups)}
+    scores = {group.name: group_scores(model, group, CRITERION) for group in method.chosen_groups(model, groups)}
     budget, threads, batch = Budget(**config.target), config.target_threads, config.target_batch
     by_loss = config.allocate_by == "loss" or (config.allocate_by == "auto" and config.init is not None)
     found = fit_widths(

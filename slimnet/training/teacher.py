@@ -16,7 +16,8 @@ from slimnet.graph import analyse
 from slimnet.models import Trust, load_weights
 from slimnet.progress import Say, silent
 from slimnet.training.config import TrainConfig
-from slimnet.training.inputs import build_config_model, example_images
+from slimnet.training.data import example_images
+from slimnet.training.network import build_network
 from slimnet.training.run import Run
 
 
@@ -72,7 +73,7 @@ def load_teacher(
             raise ModelError(f"{who} was trained for {shapes}.")
         model, mean, std, names = run.load_model(), run.mean, run.std, run.classes
     else:
-        model = build_config_model(config, dataset)
+        model = build_network(config, dataset)
         load_weights(model, path)
     outputs = None
     if names is None:
