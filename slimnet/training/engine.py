@@ -101,6 +101,7 @@ def _fresh(folder: Path, given: dict[str, Any], *, force: bool) -> TrainConfig:
 
 
 def _resumed(folder: Path, given: dict[str, Any], trust_code: Trust) -> TrainConfig:
+    """The settings of the run in ``folder``; those that are given again must be the same."""
     try:
         record = read_record(folder)
         config = read_config(folder, record)
@@ -118,6 +119,7 @@ def _resumed(folder: Path, given: dict[str, Any], trust_code: Trust) -> TrainCon
 
 
 def _train(config: TrainConfig, team: Team, folder: Path, *, resume: bool, progress: Progress, trust_code: Trust) -> None:
+    """Take a run from nothing, or from its checkpoint, to its result; the folder is this process's own, or its first one's."""
     has_checkpoint = resume and holds(folder, TENSORS)
     recorded = read_record(folder)["data"] if resume else None
     job = prepare(config, team, weights=not has_checkpoint, say=progress.say, trust_code=trust_code, recorded=recorded)

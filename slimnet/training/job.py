@@ -92,15 +92,16 @@ class Job:
         return self._batches(split, self.config.batch_size, whole=True)
 
     def _batches(self, split: Split, size: int, *, whole: bool = False, **options: Any) -> Batches:
-        team = (0, 1) if whole else (self.team.rank, self.team.world_size)
+        """Batches as this run takes them: normalised, on its device, in its memory format; this process's part, or whole."""
+        rank, world_size = (0, 1) if whole else (self.team.rank, self.team.world_size)
         return Batches(
             split,
             size,
             mean=self.dataset.mean,
             std=self.dataset.std,
             device=self.team.device,
-            rank=team[0],
-            world_size=team[1],
+            rank=rank,
+            world_size=world_size,
             workers=self.config.num_workers,
             memory_format=torch.channels_last if self.precision.channels_last else torch.contiguous_format,
             **options,

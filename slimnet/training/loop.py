@@ -76,7 +76,7 @@ class Loop:
         if self.job.team.is_main:
             append_metrics(self.folder, numbers)
             if (mask := state.pruner.mask) is not None:
-                append_selection(self.folder, state.epoch, filters_of(mask))
+                append_selection(self.folder, state.epoch, _selected_filters(mask))
         state.epoch, state.step, state.totals = state.epoch + 1, 0, Totals.zero(self.job.team.device)
         self.save()
         self.progress.epoch(state.epoch, self.job.config.epochs, numbers)
@@ -149,30 +149,35 @@ class Loop:
         name = signal.Signals(signum).name
         raise Interrupted(signum, f"stopped by {name}; the run can be resumed from {self.folder}")
 
+    def _select(self) -> None:
+        """Select and scale filters; cut them out where that is settled."""
+        state = self.state
+        state.pruner.after_epoch(state.epoch, self.job.class_statistics)
+        if state.average is not None:
+            close_average(state.average, self.job.model)
+        self._cut_if_settled()
+
     def _end_epoch(self) -> dict[str, float]:
-        """Select and scale, then validate; the line for ``metrics.jsonl``."""
+        """Select, then validate; the line for ``metrics.jsonl``."""
         job, state = self.job, self.state
         loss, accuracy = state.totals.mean(job.team)
         spent = state.totals.data_seconds + state.totals.step_seconds
-        lr = learning_rate(job.config, state.epoch, (self.steps - 1) / self.steps)
-        state.pruner.after_epoch(state.epoch, job.class_statistics)
-        if state.average is not None:
-            close_average(state.average, job.model)
-        self._cut_if_settled()
+        self._select()
+        mask = state.pruner.mask
         val = validate(job, state.shown, state.epoch)
         is_closed = state.pruner.is_closed()
         if is_closed:
             state.note_best(val.accuracy, val.loss)
         return {
             "epoch": state.epoch,
-            "lr": lr,
+            "lr": learning_rate(job.config, state.epoch, (self.steps - 1) / self.steps),
             "train_loss": loss,
             "train_accuracy": accuracy,
             "val_loss": val.loss,
             "val_accuracy": val.accuracy,
             **state.pruner.log(),
             "is_closed": is_closed,
-            "live_flops": self.flops.live(mask.closed() if (mask := state.pruner.mask) else {}),
+            "live_flops": self.flops.live({} if mask is None else mask.closed()),
             "data_share": state.totals.data_seconds / spent if spent else 0.0,
         }
 
@@ -200,7 +205,7 @@ class Loop:
         self.progress.step(done, self.job.config.epochs, numbers)
 
 
-def filters_of(mask: SoftMask) -> dict[str, Tensor]:
+def _selected_filters(mask: SoftMask) -> dict[str, Tensor]:
     """Group name → (size,) bool, the filters that are selected; residual branches are no filters."""
     return {name: chosen for name, chosen in mask.selected().items() if not mask.groups[name].is_branch}
 

@@ -173,6 +173,7 @@ class State:
             raise FileFormatError(f"it does not fit this run ({type(error).__name__}: {reason})") from error
 
     def _load(self, tensors: dict[str, Tensor], values: dict[str, Any]) -> None:
+        """Take over a state; what does not fit raises whatever it raises."""
         device = self.totals.sums.device
         if "plan" in values:
             self.cut(Plan.from_dict(values["plan"]))
