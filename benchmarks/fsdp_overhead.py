@@ -23,6 +23,7 @@ import numpy as np
 import torch
 from _results import data_dir, write_result
 
+from slimnet.allocation import LiveFlops
 from slimnet.data import stratified_indices
 from slimnet.measure.stats import median_interval
 from slimnet.methods import FSDP, Dense
@@ -56,7 +57,8 @@ def make_loop(name: str, folder: Path, crew: object) -> Loop:
     part = replace(job.dataset, train=job.dataset.train.subset(chosen), val=job.dataset.val.subset(few))
     job = replace(job, dataset=part)
     (folder / name).mkdir()
-    return Loop(job, start_state(job), folder / name, SignalWatch(), Progress(quiet=True))
+    flops = LiveFlops(job.model, job.groups, job.example)
+    return Loop(job, start_state(job), folder / name, SignalWatch(), Progress(quiet=True), flops)
 
 
 def main() -> None:
