@@ -21,7 +21,7 @@ import torch
 from _results import write_result
 from fsdp_overhead import IMAGES, make_loop
 
-from slimnet.training.distributed import join_team
+from slimnet.training.team import join_team
 
 HOOKS, EPOCHS = ("before_epoch", "after_backward", "after_step", "after_epoch"), 6
 

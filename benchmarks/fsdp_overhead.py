@@ -23,16 +23,17 @@ import numpy as np
 import torch
 from _results import data_dir, write_result
 
+from slimnet.allocation import LiveFlops
 from slimnet.data import stratified_indices
 from slimnet.measure.stats import median_interval
 from slimnet.methods import FSDP, Dense
 from slimnet.training.config import TrainConfig
-from slimnet.training.distributed import join_team
 from slimnet.training.engine import start_state
+from slimnet.training.job import prepare
 from slimnet.training.loop import Loop
 from slimnet.training.progress import Progress
-from slimnet.training.setup import prepare
 from slimnet.training.signals import SignalWatch
+from slimnet.training.team import join_team
 
 IMAGES, EPOCHS = 10_000, 40
 VARIANTS = {
@@ -56,7 +57,8 @@ def make_loop(name: str, folder: Path, crew: object) -> Loop:
     part = replace(job.dataset, train=job.dataset.train.subset(chosen), val=job.dataset.val.subset(few))
     job = replace(job, dataset=part)
     (folder / name).mkdir()
-    return Loop(job, start_state(job), folder / name, SignalWatch(), Progress(quiet=True))
+    flops = LiveFlops(job.model, job.groups, job.example)
+    return Loop(job, start_state(job), folder / name, SignalWatch(), Progress(quiet=True), flops)
 
 
 def main() -> None:

@@ -8,12 +8,12 @@ from torch import nn
 
 import slimnet
 from method_cases import Statistics, sgd
+from slimnet.allocation import LiveFlops
 from slimnet.criteria import branch_order
 from slimnet.errors import ArgumentError
 from slimnet.graph import channel_groups, residual_branches
 from slimnet.methods import ASFP, FPGM, FSDP, SFP, OneShot, Stages
 from slimnet.training import TrainConfig
-from slimnet.training.live_flops import LiveFlops
 
 IMAGES = torch.randn(4, 1, 8, 8, generator=torch.Generator().manual_seed(0))
 FIRST, LAST = "layer1.0.bn2", "layer3.0.bn2"

@@ -21,8 +21,8 @@ from slimnet.data import Dataset, Split, load_data, recorded_classes
 from slimnet.errors import DataError, FileFormatError, ModelError
 from slimnet.models import build_model, load_weights
 from slimnet.training import Run, TrainConfig, train
-from slimnet.training.heads import order_head, permute_head
-from slimnet.training.inputs import as_recorded, load_config_data
+from slimnet.training.data import as_recorded, load_config_data
+from slimnet.training.network import order_head, permute_head
 from slimnet.training.teacher import load_teacher
 
 NAMES = ("angry", "happy", "neutral")  # what the network was trained on, in this order

@@ -18,8 +18,8 @@ from slimnet.methods import ASFP, FPGM, FSDP, SFP, OneShot
 from slimnet.surgery import uncut
 from slimnet.surgery.uncut import moves_constants
 from slimnet.training import Interrupted, Run, train
-from slimnet.training.average import close_average, make_average
 from slimnet.training.loop import Loop
+from slimnet.training.optim import close_average, make_average
 from slimnet.training.state import State, Totals
 from test_resume import assert_same, at_step
 

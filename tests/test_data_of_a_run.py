@@ -19,7 +19,7 @@ from slimnet.data._source import channel_statistics
 from slimnet.errors import ArgumentError, DataError
 from slimnet.methods import FSDP
 from slimnet.training import Run, TrainConfig, train
-from slimnet.training.inputs import load_config_data, load_data_of
+from slimnet.training.data import load_config_data, load_data_of
 from test_fer2013 import faces, rows, write
 
 SETTINGS: list[dict[str, Any]] = [

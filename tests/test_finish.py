@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from slimnet.methods import FSDP
 from slimnet.training import Run, engine, train
-from slimnet.training import finish as end
-from slimnet.training.norms import reestimate_norms
+from slimnet.training import result as end
+from slimnet.training.norm_statistics import reestimate_norms
 
 QUICK: dict[str, Any] = {
     "model": "test_finish:flat_net", "method": FSDP(rate_cs=0.1, rate_gm=0.4), "epochs": 2, "batch_size": 431, "lr": 0.05,

@@ -13,10 +13,11 @@ from torch import nn
 from slimnet.errors import ArgumentError
 from slimnet.methods import FSDP, Dense
 from slimnet.models import build_model
-from slimnet.training import Run, TrainConfig, number_format, train, trials
-from slimnet.training.distributed import join_team
-from slimnet.training.freeze import freeze, frozen_modules, set_dropout, train_mode
-from slimnet.training.trials import resolve_precision
+from slimnet.training import Run, TrainConfig, number_format, train
+from slimnet.training import number_format as trials
+from slimnet.training.network import freeze, frozen_modules, set_dropout, train_mode
+from slimnet.training.number_format import resolve_precision
+from slimnet.training.team import join_team
 from slimnet_cli.train import command
 from test_finish import flat_net
 

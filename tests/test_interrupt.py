@@ -145,7 +145,7 @@ def test_after_the_last_epoch_a_training_ends_and_can_be_resumed(here: Path, mon
         signal.raise_signal(signal.SIGINT)
 
     with monkeypatch.context() as patch:
-        patch.setattr(engine, "finish", struck)
+        patch.setattr(engine, "write_result", struck)
         assert tuple(slimnet_cli(*TRAIN.split(), "o")) == (130, "", LINE)
     assert slimnet_cli("train", "--resume", "--quiet", "--out", "o").status == 0
 

@@ -13,12 +13,12 @@ from torch import Tensor, nn
 
 import slimnet
 from slimnet._modes import in_eval_mode, kept_modes, on_device
+from slimnet.allocation import LiveFlops
 from slimnet.criteria import collect_class_statistics
 from slimnet.data import Split
 from slimnet.graph import channel_groups
 from slimnet.measure import TorchNetwork, compare_latency
-from slimnet.training.live_flops import LiveFlops
-from slimnet.training.norms import reestimate_norms
+from slimnet.training.norm_statistics import reestimate_norms
 from tiny_net import TinyNet, tiny_groups, tiny_net
 
 EXAMPLE = torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(0))

@@ -15,13 +15,13 @@ from slimnet import FSDP, Dense, Run, train
 from slimnet.data import Augment, Batches, Split
 from slimnet.errors import ArgumentError, FileFormatError, ModelError
 from slimnet.training import TrainConfig, evaluate
-from slimnet.training.average import close_average, make_average
-from slimnet.training.distributed import join_team
-from slimnet.training.inputs import load_config_data
+from slimnet.training.data import load_config_data
+from slimnet.training.job import Job, prepare
 from slimnet.training.metrics import append_selection, keep_epochs, read_selection
 from slimnet.training.objective import Objective, right_answers
-from slimnet.training.setup import Job, prepare
+from slimnet.training.optim import close_average, make_average
 from slimnet.training.teacher import Teacher
+from slimnet.training.team import join_team
 
 SMALL = {"model": "test_objective:small_net", "data": "digits", "precision": "fp32", "channels_last": False, "device": "cpu"}
 

@@ -222,7 +222,7 @@ def test_a_training_and_an_export_hold_their_outputs(made: Path, here: Path, mon
         monkeypatch.setattr(f"{module}.{name}", watching)
 
     watched("slimnet.training.engine.prepare")
-    watched("slimnet.training.engine.finish")
+    watched("slimnet.training.engine.write_result")
     slimnet.train(model="resnet8", epochs=1, batch_size=512, precision="fp32", progress=False, out="o")
     assert others_view(Path("o")) == ""
     shutil.rmtree("o")

@@ -13,6 +13,7 @@ import pytest
 import torch
 from torch import nn
 
+from slimnet.allocation import LiveFlops
 from slimnet.data import Batches, Dataset, load_data
 from slimnet.errors import ArgumentError, DataError, FileFormatError, ModelError, SlimnetError, TrainingError
 from slimnet.graph import channel_groups, prunable
@@ -20,9 +21,8 @@ from slimnet.measure import count
 from slimnet.methods import FSDP, Dense
 from slimnet.models import build_model
 from slimnet.training import Evaluation, Progress, Run, evaluate, train
-from slimnet.training import setup as parts
-from slimnet.training.live_flops import LiveFlops
-from slimnet.training.norms import reestimate_norms
+from slimnet.training import job as parts
+from slimnet.training.norm_statistics import reestimate_norms
 from slimnet.training.state import Best
 from test_resume import small_net
 

@@ -6,7 +6,7 @@ from slimnet.allocation.aligned import slim_aligned
 from slimnet.allocation.choose import Allocation, allocate
 from slimnet.allocation.cost import NetworkCost, branches_of
 from slimnet.allocation.fit import fit_padding, fit_widths, telling
-from slimnet.allocation.layers import Layer, network_layers
+from slimnet.allocation.layers import Layer, LiveFlops, network_layers
 from slimnet.allocation.pad import padded_widths
 from slimnet.allocation.sensitivity import LossByWidth, Sensitivity, measure_sensitivity
 from slimnet.settings import Budget
@@ -15,6 +15,7 @@ __all__ = [
     "Allocation",
     "Budget",
     "Layer",
+    "LiveFlops",
     "LossByWidth",
     "NetworkCost",
     "Sensitivity",

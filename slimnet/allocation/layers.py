@@ -33,7 +33,7 @@ class Layer:
         read_from: the groups that may shrink among its input channels.
         made_for: likewise among its output channels.
         calls: how often it runs in one pass.
-        positions: places of its output maps, over all calls, for one image.
+        positions: places of its output maps, over all calls, for one image; of a transposed convolution, of its input maps.
         weights: entries of its weight.
     """
 
@@ -87,13 +87,13 @@ def network_layers(model: nn.Module, example: Tensor, groups: Iterable[ChannelGr
     seen: dict[str, _Seen] = {}
 
     def note(name: str) -> Any:
-        def hook(module: _Layer, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-            seen.setdefault(name, _Seen()).add(inputs[0], output, _channels(module)[1])
+        def hook(module: _Layer, inputs: tuple[Tensor, ...], named: dict[str, Tensor], output: Tensor) -> None:
+            seen.setdefault(name, _Seen()).add(module, inputs[0] if inputs else named["input"], output)
 
         return hook
 
     modules = {name: module for name, module in model.named_modules() if isinstance(module, _Layer)}
-    handles = [module.register_forward_hook(note(name)) for name, module in modules.items()]
+    handles = [module.register_forward_hook(note(name), with_kwargs=True) for name, module in modules.items()]
     try:
         with torch.no_grad(), in_eval_mode(model):
             model(example[:1])
@@ -112,10 +112,12 @@ class _Seen:
     calls: int = 0
     positions: int = 0
 
-    def add(self, images: Tensor, output: Tensor, makes: int) -> None:
+    def add(self, module: _Layer, images: Tensor, output: Tensor) -> None:
         self.sizes.add(tuple(images.shape[2:]) if images.dim() == 4 else tuple(images.shape[1:-1]))
         self.calls += 1
-        self.positions += output.numel() // makes
+        reads, makes = _channels(module)
+        is_transposed = isinstance(module, nn.modules.conv._ConvTransposeNd)  # one that spreads each place that it reads
+        self.positions += images.numel() // reads if is_transposed else output.numel() // makes
 
 
 def _parts(groups: Iterable[ChannelGroup]) -> tuple[dict[str, list[Part]], dict[str, list[Part]]]:
@@ -163,3 +165,46 @@ def _site(module: _Layer, size: tuple[int, ...]) -> Site | None:
         padding = tuple(0 if padding == "valid" else extent // 2 for extent in extents)
     pairs = module.kernel_size, module.stride, padding, module.dilation
     return Site("depthwise" if depthwise else "conv", (size[0], size[1]), *((int(pair[0]), int(pair[1])) for pair in pairs))
+
+
+class LiveFlops:
+    """Counts the multiply-adds of convolutions and linear layers whose input and output channels are both live.
+
+    This is what training shows while it runs. The figure to report is what :func:`slimnet.count` finds in the slim model.
+    """
+
+    def __init__(self, model: nn.Module, groups: Iterable[ChannelGroup], example: Tensor) -> None:
+        self._groups = {group.name: group for group in groups}
+        layers = network_layers(model, example, self._groups.values())
+        self._dense = {f"{layer.name}.weight": float(layer.flops({})) for layer in layers}
+        self._shapes = {name: tuple(model.get_parameter(name).shape[:2]) for name in self._dense}
+
+    @property
+    def dense(self) -> float:
+        """Multiply-adds of the whole network, for one image."""
+        return sum(self._dense.values())
+
+    def live(self, closed: Mapping[str, Tensor]) -> float:
+        """Multiply-adds for one image when the channels in ``closed`` are gone.
+
+        Args:
+            closed: per group name a (size,) bool tensor, as ``SoftMask.closed()`` gives it.
+        """
+        gone: dict[tuple[str, int], set[int]] = {}
+        for name, mask in closed.items():
+            group = self._groups[name]
+            if group.is_branch:
+                for module in group.inside if bool(mask.all()) else ():
+                    rows_of = self._shapes.get(f"{module}.weight", (0, 0))[0]
+                    gone.setdefault((f"{module}.weight", 0), set()).update(range(rows_of))
+                continue
+            for rows in (*group.filters, *group.inputs):
+                index = rows.index[mask.to(rows.index.device)].reshape(-1)
+                gone.setdefault((rows.name, rows.dim), set()).update(index.tolist())
+        return sum(flops * self._share(name, gone) for name, flops in self._dense.items())
+
+    def _share(self, name: str, gone: Mapping[tuple[str, int], set[int]]) -> float:
+        share = 1.0
+        for dim, size in enumerate(self._shapes[name]):
+            share *= 1.0 - len(gone.get((name, dim), ())) / size
+        return share

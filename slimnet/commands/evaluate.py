@@ -57,7 +57,7 @@ def evaluate_any(
     """
     from slimnet.data import match_classes, match_count
     from slimnet.training import evaluate
-    from slimnet.training.inputs import load_data_of
+    from slimnet.training.data import load_data_of
 
     subject = _subject(Path(what), data, trust_code)
     loaded = load_data_of(subject.settings, data=data, data_dir=data_dir)

@@ -146,7 +146,7 @@ def _tolerance(plan: Plan) -> float:
 
 def network_config(run: Run) -> dict[str, Any]:
     """What it takes to build the network of a run, and to feed it: no local path in it."""
-    from slimnet.training.inputs import DATA_SETTINGS
+    from slimnet.training.data import DATA_SETTINGS
 
     settings = run.config.as_dict()
     return {
@@ -173,7 +173,7 @@ def _dense_model(run: Run, dense: Path | str | None, say: Say) -> tuple[nn.Modul
     from slimnet.data import match_classes
     from slimnet.models import load_weights
     from slimnet.training import Run
-    from slimnet.training.heads import order_head, permute_head
+    from slimnet.training.network import order_head, permute_head
 
     if dense is not None and Path(dense).is_dir():
         other = Run.open(dense, trust_code=run.trust_code)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from slimnet._modes import in_eval_mode
 from slimnet.errors import ArgumentError
 
-Reduce = Callable[[Tensor], None]
+Reduce = Callable[[Tensor], object]
 """Sums a tensor over all processes, in place (``torch.distributed.all_reduce``)."""
 
 

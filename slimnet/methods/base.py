@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from torch import nn
 from torch.optim import Optimizer
@@ -13,7 +13,8 @@ from torch.optim import Optimizer
 from slimnet.criteria import ClassStatistics
 from slimnet.errors import ArgumentError, nearest
 from slimnet.fields import shown
-from slimnet.graph.groups import ChannelGroup
+from slimnet.graph.groups import ChannelGroup, prunable
+from slimnet.masks import SoftMask
 from slimnet.methods._values import convert_all
 from slimnet.names import Couple
 
@@ -33,6 +34,11 @@ class Pruner(ABC):
     optimiser, ``after_step``) → ``after_epoch`` → the cut, where ``is_settled``, then ``release`` → validation (the epoch may be
     "best" where ``is_closed``) → checkpoint.
     """
+
+    @property
+    def mask(self) -> SoftMask | None:
+        """ζ of every channel; None where no channel is masked."""
+        return None
 
     def begin(self, statistics: Statistics) -> None:  # noqa: B027  # a hook: most methods select later
         """Before the first step of a run, not of a resumed one: close, in place, what is closed from the start."""
@@ -90,6 +96,8 @@ class Method(ABC):
         couple: which channel groups it wants: ``"stream"`` or ``"none"``.
         statistics_share: the part of the training set that its class statistics are to be taken over, in (0,
             1].
+        mask_norm: whether norms close with their filters.
+        widths: (group, channels) pairs: how many channels each group keeps, where that is told group by group.
     """
 
     name: ClassVar[str] = ""
@@ -105,6 +113,8 @@ class Method(ABC):
 
     couple: Couple = "stream"
     statistics_share: float = 1.0
+    mask_norm: bool = True
+    widths: tuple[tuple[str, int], ...] = ()
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -115,6 +125,28 @@ class Method(ABC):
     def closes_anything(self) -> bool:
         """Whether the hyper-parameters close something without a run's target."""
         return True
+
+    @property
+    def renews_norms(self) -> bool:
+        """Whether the norms' statistics of the result may be estimated afresh: masks have moved the features that they are of."""
+        return True
+
+    @property
+    def parts(self) -> tuple[Method, ...]:
+        """The methods that a run goes through, one after another: itself alone, but for stages."""
+        return (self,)
+
+    def chosen_groups(self, model: nn.Module, groups: Sequence[ChannelGroup]) -> tuple[ChannelGroup, ...]:
+        """The groups that it prunes.
+
+        Raises:
+            ArgumentError: if the method names groups that there are not.
+        """
+        return prunable(groups)
+
+    def with_widths(self, widths: Sequence[tuple[str, int]]) -> Self:
+        """This method with a width for each group; for one that ``takes_widths``."""
+        return dataclasses.replace(self, widths=tuple(widths))  # type: ignore[type-var]  # subclasses are dataclasses
 
     @abstractmethod
     def start(self, model: nn.Module, groups: Sequence[ChannelGroup], *, epochs: int) -> Pruner:

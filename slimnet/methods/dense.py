@@ -53,6 +53,11 @@ class Dense(Method):
     name: ClassVar[str] = "dense"
     uses_groups: ClassVar[bool] = False
 
+    @property
+    def renews_norms(self) -> bool:
+        """No: the norms have followed the weights."""
+        return False
+
     def start(self, model: nn.Module, groups: Sequence[ChannelGroup], *, epochs: int) -> Pruner:
         """Begin a run; groups and epochs do not matter."""
         return _DensePruner()

@@ -69,7 +69,7 @@ class RegrowPruner(SoftPruner):
     def __init__(self, method: RegrowMethod, model: nn.Module, groups: Sequence[ChannelGroup], *, epochs: int) -> None:
         super().__init__(method, model, groups, epochs=epochs)
         self.clips = method.clip_regrowth and not method.mask_gradients
-        self.mask = self.make_mask(mask_norm=False)
+        self._mask = self.make_mask(mask_norm=False)
 
     def after_backward(self) -> None:
         """Hold the gradients of regrowing filters to those of the others, in place; mask them once frozen."""
@@ -99,7 +99,7 @@ class RegrowPruner(SoftPruner):
         """Mask norms too from now on, where the method asks for it; scales stay."""
         if self.method.mask_norm:
             scale = self.mask.state_dict()
-            self.mask = self.make_mask(mask_norm=True)
+            self._mask = self.make_mask(mask_norm=True)
             self.mask.load_state_dict(scale)
 
     @torch.no_grad()

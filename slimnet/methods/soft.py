@@ -107,6 +107,20 @@ class SoftMethod(Method):
         return bool(self.branches) or any(width == 0 for _, width in self.widths)
 
     @property
+    def renews_norms(self) -> bool:
+        """Not in the published recipe."""
+        return not self.faithful
+
+    def chosen_groups(self, model: nn.Module, groups: Sequence[ChannelGroup]) -> tuple[ChannelGroup, ...]:
+        """The groups that may be pruned, without what ``ignore`` and ``convolutions_only`` leave alone.
+
+        Raises:
+            ArgumentError: if a pattern of ``ignore`` matches nothing.
+        """
+        found = not_ignored(prunable(groups), self.ignore)
+        return tuple(group for group in found if not self.convolutions_only or _is_convolutional(model, group))
+
+    @property
     @abstractmethod
     def final_rate(self) -> float:
         """The share of filters closed at the end."""
@@ -161,7 +175,6 @@ class SoftPruner(Pruner):
     """Select after every epoch, scale what is selected; at the end freeze it, exactly zero.
 
     Attributes:
-        mask: ζ of every channel.
         groups: the groups that are pruned, by name.
         shut: names of the groups that close whole.
         branches: the residual branches that are closed, in order, by name; ``around``: group that closes whole → the branch that
@@ -174,7 +187,7 @@ class SoftPruner(Pruner):
     def __init__(self, method: SoftMethod, model: nn.Module, groups: Sequence[ChannelGroup], *, epochs: int) -> None:
         self.model = model
         self.method = method
-        allowed = chosen_groups(method, model, groups)
+        allowed = method.chosen_groups(model, groups)
         chosen = narrower(method.widths, allowed) if method.widths else allowed
         self._total = sum(group.size for group in allowed)
         self._check(groups, chosen)
@@ -183,7 +196,7 @@ class SoftPruner(Pruner):
         self.methods = {group.name: of_width(method, group) for group in chosen}
         self.branches = named_branches(method.branches, groups)
         self.around = {name: branch for name, branch in branches_around(tuple(self.shut), groups).items() if method.mask_norm}
-        self.mask = self.make_mask(mask_norm=method.mask_norm)
+        self._mask = self.make_mask(mask_norm=method.mask_norm)
         self.last_epoch = method.last_epoch(epochs)
         self.rate = method.rate_schedule(self.last_epoch)
         self.scale = method.scale_schedule(self.last_epoch)
@@ -192,6 +205,11 @@ class SoftPruner(Pruner):
         self._optimizer: Optimizer | None = None
         self._is_adaptive = False
         self._is_released = False
+
+    @property
+    def mask(self) -> SoftMask:
+        """ζ of every channel."""
+        return self._mask
 
     def make_mask(self, *, mask_norm: bool) -> SoftMask:
         """A mask, all open, over the groups and the branches."""
@@ -364,16 +382,6 @@ class SoftPruner(Pruner):
         if not self.method.widths and not any(exact_count(group.size, rate) for group in chosen):
             widest = max(group.size for group in chosen)
             raise ArgumentError(f"a rate of {rate} closes no filter: the widest group has {widest} channels.")
-
-
-def chosen_groups(method: SoftMethod, model: nn.Module, groups: Sequence[ChannelGroup]) -> tuple[ChannelGroup, ...]:
-    """The groups that a method prunes: those that may be, without what it ignores.
-
-    Raises:
-        ArgumentError: if a pattern of ``ignore`` matches nothing.
-    """
-    found = not_ignored(prunable(groups), method.ignore)
-    return tuple(group for group in found if not method.convolutions_only or _is_convolutional(model, group))
 
 
 def of_width(method: SoftMethod, group: ChannelGroup) -> SoftMethod:

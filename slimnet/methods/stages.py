@@ -59,6 +59,11 @@ class Stages(Method):
         """Whether a stage does."""
         return any(method.closes_branches for method, _ in self.stages)
 
+    @property
+    def parts(self) -> tuple[Method, ...]:
+        """The stages' methods."""
+        return tuple(method for method, _ in self.stages)
+
     def check(self, *, epochs: int) -> None:
         """Refuse a run that is too short for one of the stages (see :meth:`Method.check`)."""
         for (method, _), length in zip(self.stages, self.lengths(epochs), strict=True):
@@ -120,8 +125,7 @@ class StagesPruner(Pruner):
     @property
     def mask(self) -> SoftMask | None:
         """The mask of the stage at hand, if it has one."""
-        mask = getattr(self.current, "mask", None)
-        return mask if isinstance(mask, SoftMask) else None
+        return self.current.mask
 
     def before_epoch(self, epoch: int) -> None:
         """Enter the stage of an epoch."""

@@ -76,7 +76,6 @@ class StructuredDSDPruner(PhasedPruner):
     """Structured DSD's state: the mask of the phase at hand, and what its channels were before.
 
     Attributes:
-        mask: ζ of every channel, 0 or 1.
         groups: the groups that are pruned, by name.
     """
 
@@ -87,9 +86,14 @@ class StructuredDSDPruner(PhasedPruner):
         if not any(exact_count(group.size, method.sparsity) for group in self.groups.values()):
             widest = max((group.size for group in self.groups.values()), default=0)
             raise ArgumentError(f"a sparsity of {method.sparsity} closes no channel: the widest group has {widest}.")
-        self.mask = SoftMask(model, self.groups.values(), mask_norm=True)
+        self._mask = SoftMask(model, self.groups.values(), mask_norm=True)
         self._before: dict[str, Tensor] = {}
         self._is_new = True
+
+    @property
+    def mask(self) -> SoftMask:
+        """ζ of every channel, 0 or 1."""
+        return self._mask
 
     def close(self) -> None:
         """Choose the channels of lowest score in every group, and zero them, in place."""

@@ -47,7 +47,7 @@ class TrainConfig(TrainSettings):
             )
         if self.method.couple != "stream":
             raise ArgumentError("`target` needs coupled streams: `couple` is 'none' (which `faithful` sets too).")
-        if self.shut_branches and not getattr(self.method, "mask_norm", True):
+        if self.shut_branches and not self.method.mask_norm:
             raise ArgumentError("`shut_branches` needs norms that close with their filters: leave `mask_norm` on.")
 
     def as_dict(self) -> dict[str, Any]:

@@ -8,27 +8,25 @@ from pathlib import Path
 from typing import Any
 
 from slimnet._foreign import no_exit
+from slimnet.allocation import LiveFlops
 from slimnet.errors import ArgumentError, FileFormatError
 from slimnet.files import atomic_file, check_free, check_output, claim_run, json_bytes
 from slimnet.files.untrusted import holds
-from slimnet.methods.soft import SoftMethod
 from slimnet.models import Trust, check_trusted
 from slimnet.settings import check_names
-from slimnet.training.average import make_average
 from slimnet.training.checkpoint import TENSORS, VALUES, load_checkpoint
 from slimnet.training.config import TrainConfig
-from slimnet.training.distributed import Team, is_main_process, join_team
-from slimnet.training.finish import finish
-from slimnet.training.live_flops import LiveFlops
+from slimnet.training.job import Job, prepare
 from slimnet.training.loop import Loop
 from slimnet.training.metrics import METRICS, SELECTION, keep_epochs
-from slimnet.training.optim import make_optimizer
+from slimnet.training.optim import make_average, make_optimizer
 from slimnet.training.progress import Progress
+from slimnet.training.result import write_result
 from slimnet.training.run import CONFIG, MODEL, Run, is_finished, read_config, read_record
-from slimnet.training.setup import Job, prepare
 from slimnet.training.signals import SignalWatch
 from slimnet.training.state import State, Totals
 from slimnet.training.sync_norm import synced_norms
+from slimnet.training.team import Team, is_main_process, join_team
 
 AUTO = ("precision", "channels_last")  # settings whose "auto" becomes a choice when a run starts
 
@@ -81,14 +79,14 @@ def train(
     trust: Trust = trust_code or config.model  # the network is named by the caller, or was checked
     if resume and is_finished(folder):
         return Run.open(folder, trust_code=trust)
-    crew = join_team(config.device)
-    crew.wait()  # until all of them have looked into the folder
+    team = join_team(config.device)
+    team.wait()  # until all of them have looked into the folder
     shown = progress if isinstance(progress, Progress) else Progress(quiet=progress is False)
-    with claim_run(folder) if crew.is_main else nullcontext(), no_exit(config.model):
-        if crew.is_main and not resume:
+    with claim_run(folder) if team.is_main else nullcontext(), no_exit(config.model):
+        if team.is_main and not resume:
             check_output(folder, force=force)  # another process may have been faster
-        shown = shown if crew.is_main else Progress(quiet=True)
-        _train(config, crew, folder, resume=resume, progress=shown, trust_code=trust)
+        shown = shown if team.is_main else Progress(quiet=True)
+        _train(config, team, folder, resume=resume, progress=shown, trust_code=trust)
     return Run.open(folder, trust_code=trust)
 
 
@@ -103,6 +101,7 @@ def _fresh(folder: Path, given: dict[str, Any], *, force: bool) -> TrainConfig:
 
 
 def _resumed(folder: Path, given: dict[str, Any], trust_code: Trust) -> TrainConfig:
+    """The settings of the run in ``folder``; those that are given again must be the same."""
     try:
         record = read_record(folder)
         config = read_config(folder, record)
@@ -111,37 +110,37 @@ def _resumed(folder: Path, given: dict[str, Any], trust_code: Trust) -> TrainCon
     asked = replace(config, **given)
     for name in given:
         had, value = getattr(config, name), getattr(asked, name)
-        chosen = config.target and isinstance(had, SoftMethod) and isinstance(value, SoftMethod) and not value.widths
-        if chosen:  # the target has added the widths
-            had = replace(had, widths=())
+        if name == "method" and config.target and not value.widths:  # the target has added the widths
+            had = had.with_widths(())
         if value != had and not (name in AUTO and value == "auto"):
             raise ArgumentError(f"`{name}` was {had!r} when the run in {folder} began, got {value!r}: leave it out.")
     check_trusted(config.model, folder / CONFIG, trust_code)
     return config
 
 
-def _train(config: TrainConfig, crew: Team, folder: Path, *, resume: bool, progress: Progress, trust_code: Trust) -> None:
+def _train(config: TrainConfig, team: Team, folder: Path, *, resume: bool, progress: Progress, trust_code: Trust) -> None:
+    """Take a run from nothing, or from its checkpoint, to its result; the folder is this process's own, or its first one's."""
     has_checkpoint = resume and holds(folder, TENSORS)
     recorded = read_record(folder)["data"] if resume else None
-    job = prepare(config, crew, weights=not has_checkpoint, say=progress.say, trust_code=trust_code, recorded=recorded)
+    job = prepare(config, team, weights=not has_checkpoint, say=progress.say, trust_code=trust_code, recorded=recorded)
     state = start_state(job)
-    flops = LiveFlops(job.model, job.groups, job.example.to(crew.device))  # of the network at full size
+    flops = LiveFlops(job.model, job.groups, job.example.to(team.device))  # of the network at full size
     if has_checkpoint:
         load_checkpoint(folder, state)
-    if crew.is_main:
+    if team.is_main:
         _open_folder(folder, job, state, fresh=not resume)
-    crew.wait()
-    synced = synced_norms(job.model, enabled=config.sync_bn and crew.world_size > 1)
+    team.wait()
+    synced = synced_norms(job.model, enabled=config.sync_bn and team.world_size > 1)
     with synced, SignalWatch() as watch:  # before and after, there is nothing to save: a signal just ends the process
         loop = Loop(job, state, folder, watch, progress, flops)
         if not has_checkpoint:
             loop.begin()
             loop.save()
         loop.run()
-    if crew.is_main:
+    if team.is_main:
         progress.say("evaluating the best epoch")
-        finish(job, state, folder, progress.say)
-    crew.wait()
+        write_result(job, state, folder, progress.say)
+    team.wait()
 
 
 def start_state(job: Job) -> State:

@@ -1,4 +1,4 @@
-"""The training loop: steps, epochs, checkpoints."""
+"""The training loop: steps, epochs, validation, checkpoints."""
 
 from __future__ import annotations
 
@@ -9,25 +9,22 @@ from itertools import islice
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from slimnet._modes import in_eval_mode
+from slimnet.allocation import LiveFlops
 from slimnet.errors import TrainingError
+from slimnet.evaluation.evaluate import Evaluation, summarise, tally
 from slimnet.masks import SoftMask
-from slimnet.methods import Pruner
-from slimnet.training.average import close_average
 from slimnet.training.checkpoint import save_checkpoint
-from slimnet.training.cutting import settled_plan
-from slimnet.training.freeze import train_mode
-from slimnet.training.live_flops import LiveFlops
+from slimnet.training.job import Job
 from slimnet.training.metrics import append_metrics, append_selection
+from slimnet.training.network import train_mode
 from slimnet.training.objective import Objective, right_answers
-from slimnet.training.optim import learning_rate, set_learning_rate
-from slimnet.training.passes import Statistics, validate, wrap
+from slimnet.training.optim import close_average, learning_rate, set_learning_rate
 from slimnet.training.progress import Progress
-from slimnet.training.rng import get_rng, seed_epoch, set_rng
-from slimnet.training.setup import Job
 from slimnet.training.signals import Interrupted, SignalWatch
-from slimnet.training.state import State, Totals
+from slimnet.training.state import State, Totals, get_rng, seed_epoch, set_rng
 
 CHECK_EVERY = 10  # steps between looks at the loss and at other processes on a GPU; a CPU looks at every step
 
@@ -37,7 +34,7 @@ class Loop:
 
     def __init__(self, job: Job, state: State, folder: Path, watch: SignalWatch, progress: Progress, flops: LiveFlops) -> None:
         self.job, self.state, self.folder, self.watch, self.progress, self.flops = job, state, folder, watch, progress, flops
-        self.forward, self.statistics = wrap(job), Statistics(job)
+        self.forward = job.joined_model()
         self.objective = Objective(job)
         self.steps = len(job.train_batches)
         self._may_cut = True
@@ -56,7 +53,7 @@ class Loop:
 
     def begin(self) -> None:
         """Before the first step of a run that was not resumed: close what is closed from the start, and cut it out."""
-        self.state.pruner.begin(self.statistics)
+        self.state.pruner.begin(self.job.class_statistics)
         self._cut_if_settled()
 
     def save(self) -> None:
@@ -78,8 +75,8 @@ class Loop:
         numbers["seconds"] = state.totals.data_seconds + state.totals.step_seconds + time.perf_counter() - start
         if self.job.team.is_main:
             append_metrics(self.folder, numbers)
-            if (mask := mask_of(state.pruner)) is not None:
-                append_selection(self.folder, state.epoch, filters_of(mask))
+            if (mask := state.pruner.mask) is not None:
+                append_selection(self.folder, state.epoch, _selected_filters(mask))
         state.epoch, state.step, state.totals = state.epoch + 1, 0, Totals.zero(self.job.team.device)
         self.save()
         self.progress.epoch(state.epoch, self.job.config.epochs, numbers)
@@ -139,10 +136,10 @@ class Loop:
 
     def _agree(self, signum: int, broken: bool = False) -> int:
         """The largest of what the processes say: a signal's number, or NSIG where a loss is broken."""
-        said = signal.NSIG if broken else signum
+        own = signal.NSIG if broken else signum
         if self.job.team.world_size == 1:
-            return said
-        return int(self.job.team.max(torch.tensor(said, device=self.job.team.device)))
+            return own
+        return int(self.job.team.max(torch.tensor(own, device=self.job.team.device)))
 
     def _stop_if(self, signum: int, *, saved: bool = False) -> None:
         if not signum:
@@ -152,30 +149,35 @@ class Loop:
         name = signal.Signals(signum).name
         raise Interrupted(signum, f"stopped by {name}; the run can be resumed from {self.folder}")
 
+    def _select(self) -> None:
+        """Select and scale filters; cut them out where that is settled."""
+        state = self.state
+        state.pruner.after_epoch(state.epoch, self.job.class_statistics)
+        if state.average is not None:
+            close_average(state.average, self.job.model)
+        self._cut_if_settled()
+
     def _end_epoch(self) -> dict[str, float]:
-        """Select and scale, then validate; the line for ``metrics.jsonl``."""
+        """Select, then validate; the line for ``metrics.jsonl``."""
         job, state = self.job, self.state
         loss, accuracy = state.totals.mean(job.team)
         spent = state.totals.data_seconds + state.totals.step_seconds
-        lr = learning_rate(job.config, state.epoch, (self.steps - 1) / self.steps)
-        state.pruner.after_epoch(state.epoch, self.statistics)
-        if state.average is not None:
-            close_average(state.average, job.model)
-        self._cut_if_settled()
+        self._select()
+        mask = state.pruner.mask
         val = validate(job, state.shown, state.epoch)
         is_closed = state.pruner.is_closed()
         if is_closed:
             state.note_best(val.accuracy, val.loss)
         return {
             "epoch": state.epoch,
-            "lr": lr,
+            "lr": learning_rate(job.config, state.epoch, (self.steps - 1) / self.steps),
             "train_loss": loss,
             "train_accuracy": accuracy,
             "val_loss": val.loss,
             "val_accuracy": val.accuracy,
             **state.pruner.log(),
             "is_closed": is_closed,
-            "live_flops": self.flops.live(mask.closed() if (mask := mask_of(state.pruner)) else {}),
+            "live_flops": self.flops.live({} if mask is None else mask.closed()),
             "data_share": state.totals.data_seconds / spent if spent else 0.0,
         }
 
@@ -184,13 +186,13 @@ class Loop:
         job, state = self.job, self.state
         if job.config.cut == "never" or state.plan is not None or not self._may_cut or not state.pruner.is_settled():
             return
-        plan = settled_plan(job, state)
+        plan = state.plan_cut(job.example.to(job.team.device))
         if isinstance(plan, str):
             self._may_cut = False
             self.progress.say(f"training goes on with the masked network: {plan}")
             return
         state.cut(plan)
-        self.forward = wrap(job)
+        self.forward = job.joined_model()
         self.progress.say("the selection is settled: training goes on with the cut network")
 
     def _show(self) -> None:
@@ -203,12 +205,28 @@ class Loop:
         self.progress.step(done, self.job.config.epochs, numbers)
 
 
-def mask_of(pruner: Pruner) -> SoftMask | None:
-    """The mask of a method's state; None for a method without one."""
-    mask = getattr(pruner, "mask", None)
-    return mask if isinstance(mask, SoftMask) else None
-
-
-def filters_of(mask: SoftMask) -> dict[str, Tensor]:
+def _selected_filters(mask: SoftMask) -> dict[str, Tensor]:
     """Group name → (size,) bool, the filters that are selected; residual branches are no filters."""
     return {name: chosen for name, chosen in mask.selected().items() if not mask.groups[name].is_branch}
+
+
+def validate(job: Job, model: nn.Module, epoch: int) -> Evaluation:
+    """Evaluate ``model`` on the validation split, over all processes, in the precision of training.
+
+    Raises:
+        TrainingError: if the loss is not a number.
+    """
+
+    def predict(images: Tensor) -> Tensor:
+        with job.precision.autocast():
+            logits: Tensor = model(images)
+        return logits
+
+    with in_eval_mode(model):
+        confusion, loss = tally(predict, job.val_batches.epoch(0))
+    result = summarise(job.team.sum(confusion), job.team.sum(loss))
+    if not math.isfinite(result.loss):
+        raise TrainingError(
+            f"the validation loss is not a number after epoch {epoch}: lower `lr` ({job.config.lr}); the last checkpoint stands."
+        )
+    return result

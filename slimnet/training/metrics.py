@@ -52,6 +52,7 @@ def read_selection(folder: Path, sizes: Mapping[str, int]) -> list[dict[str, NDA
 
 
 def _unpacked(path: Path, number: int, line: dict[str, Any], sizes: Mapping[str, int]) -> dict[str, NDArray[np.bool_]]:
+    """What a line of ``selection.jsonl`` says was selected: group name → (size,) bool."""
     found = {}
     try:
         for name, text in line["selected"].items():

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from slimnet._modes import widened
 from slimnet._torchvision import mixer
 from slimnet.data import class_weights
-from slimnet.training.setup import Job
+from slimnet.training.job import Job
 
 
 class Objective:
@@ -63,9 +63,9 @@ class Objective:
         with self._precision.autocast():
             taught = widened(self._teacher(images))
         temperature, share = config.distill_temperature, config.distill_weight
-        aims = F.log_softmax(taught / temperature, dim=1)
-        gap = F.kl_div(F.log_softmax(logits / temperature, dim=1), aims, log_target=True, reduction="sum")
-        return (1 - share) * loss + share * temperature**2 * gap
+        wanted = F.log_softmax(taught / temperature, dim=1)
+        distance = F.kl_div(F.log_softmax(logits / temperature, dim=1), wanted, log_target=True, reduction="sum")
+        return (1 - share) * loss + share * temperature**2 * distance
 
 
 def right_answers(logits: Tensor, targets: Tensor) -> Tensor:

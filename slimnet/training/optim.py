@@ -1,11 +1,18 @@
-"""The optimiser of a run, and its learning rate as a pure function of the epoch."""
+"""The optimiser of a run, its learning rate as a pure function of the epoch, and the running average of the weights.
+
+References:
+    Polyak & Juditsky, *Acceleration of Stochastic Approximation by Averaging*, 1992.
+"""
 
 from __future__ import annotations
 
 import math
+from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 from torch.optim import SGD, AdamW, Optimizer
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from slimnet.training.config import TrainConfig
 
@@ -71,3 +78,55 @@ def _milestones(config: TrainConfig) -> tuple[int, ...]:
     if config.milestones is not None:
         return config.milestones
     return tuple(round(share * config.epochs) for share in PUBLISHED_MILESTONES)
+
+
+def optimizer_tensors(optimizer: Optimizer) -> dict[str, Tensor]:
+    """The state of an optimiser as flat tensors: ``"<parameter number>/<key>"``."""
+    return {
+        f"{number}/{key}": tensor
+        for number, entry in optimizer.state_dict()["state"].items()
+        for key, tensor in entry.items()
+        if isinstance(tensor, Tensor)
+    }
+
+
+def load_optimizer(optimizer: Optimizer, tensors: dict[str, Tensor]) -> None:
+    """Put tensors back, in the memory format of their parameters (other strides may round differently)."""
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    optimizer.state.clear()
+    for name, tensor in tensors.items():
+        number, _, key = name.partition("/")
+        parameter = parameters[int(number)]
+        optimizer.state[parameter][key] = laid_out_like(parameter, tensor)
+
+
+def laid_out_like(parameter: Tensor, tensor: Tensor) -> Tensor:
+    """A tensor of the optimiser's state in the memory format of its parameter, where it has its shape."""
+    like_parameter = tensor.shape == parameter.shape and tensor.dim() > 0
+    return (torch.empty_like(parameter).copy_(tensor) if like_parameter else tensor).detach()
+
+
+def make_average(model: nn.Module, decay: float) -> AveragedModel | None:
+    r"""The exponential moving average of parameters and buffers; None for a decay of 0.
+
+    After n steps the decay is :math:`\min(d, (1 + n) / (10 + n))`, so that short runs do not remember where they began.
+    """
+    if not decay:
+        return None
+
+    def update(means: Any, values: Any, count: Any) -> None:
+        if not means[0].is_floating_point():  # counts and tables of indices have no average
+            torch._foreach_copy_(means, values)
+            return
+        steps = int(average.n_averaged)  # on the CPU, where `count` is on the device
+        get_ema_multi_avg_fn(min(decay, (1 + steps) / (10 + steps)))(means, values, count)  # type: ignore[no-untyped-call]
+
+    average = AveragedModel(model, multi_avg_fn=update, use_buffers=True)
+    return average
+
+
+@torch.no_grad()
+def close_average(average: AveragedModel, model: nn.Module) -> None:
+    """Set what is exactly 0 in ``model`` to 0 in its average too, in place: a closed filter has no past."""
+    for mean, now in zip(average.module.parameters(), model.parameters(), strict=True):
+        mean.masked_fill_(now == 0, 0.0)

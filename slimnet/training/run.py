@@ -20,7 +20,7 @@ from slimnet.methods import Method
 from slimnet.models import Trust, build_model, check_trusted
 from slimnet.progress import Say, silent
 from slimnet.training.config import TrainConfig
-from slimnet.training.inputs import as_recorded, load_data_of
+from slimnet.training.data import as_recorded, load_data_of
 from slimnet.training.metrics import METRICS, read_metrics
 
 CONFIG, MODEL = "config.json", "model.safetensors"

@@ -1,8 +1,13 @@
-"""Where a run stands: what changes from step to step, and what a checkpoint therefore holds."""
+"""Where a run stands: what changes from step to step, and what a checkpoint therefore holds.
+
+Random numbers are drawn afresh from (seed, epoch) at each epoch, and saved within one. Batches bring generators of their own;
+what is left for torch's global generators is dropout and its like.
+"""
 
 from __future__ import annotations
 
 import copy
+import hashlib
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,10 +16,12 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel
 
-from slimnet.errors import FileFormatError
+from slimnet.errors import FileFormatError, GraphError, SurgeryError
 from slimnet.methods import Pruner
-from slimnet.surgery import Plan, move_optimizer
-from slimnet.training.distributed import Team
+from slimnet.surgery import Plan, move_optimizer, slim
+from slimnet.surgery.uncut import moves_constants
+from slimnet.training.optim import laid_out_like, load_optimizer, optimizer_tensors
+from slimnet.training.team import Team
 
 
 @dataclass
@@ -83,6 +90,23 @@ class State:
         """The network that is validated and kept: the running average of the weights where there is one."""
         return self.model if self.average is None else self.average.module
 
+    def plan_cut(self, example: Tensor) -> Plan | str:
+        """How to cut the network once the selection is settled, so that training goes on as if it were masked.
+
+        What is closed must emit zeros: constants in other layers' biases would be trained otherwise than norms behind a mask.
+
+        Args:
+            example: (N, C, H, W) on the device of the network.
+
+        Returns:
+            The plan, verified in float64, or the reason why the run goes on with the masked network.
+        """
+        try:
+            plan = slim(self.model, example).plan
+        except (GraphError, SurgeryError) as error:
+            return str(error)
+        return "what is closed leaves constants behind" if moves_constants(plan) else plan
+
     def cut(self, plan: Plan) -> None:
         """Cut the network, its running average and the optimiser along with them, in place.
 
@@ -94,7 +118,7 @@ class State:
         _apply(plan, self.model)
         move_optimizer(self.optimizer, before, self.model, plan)
         for parameter, entries in self.optimizer.state.items():
-            entries.update({key: _laid_out_like(parameter, value) for key, value in entries.items() if isinstance(value, Tensor)})
+            entries.update({key: laid_out_like(parameter, value) for key, value in entries.items() if isinstance(value, Tensor)})
         if self.average is not None:
             _apply(plan, self.average.module)
         self.pruner.release()
@@ -114,7 +138,7 @@ class State:
             "model": self.model.state_dict(),
             "best": best,
             "pruner": pruner,
-            "optimizer": _optimizer_tensors(self.optimizer),
+            "optimizer": optimizer_tensors(self.optimizer),
             "run": {"totals": self.totals.sums, "rng": self.rng},
             "average": self.average.state_dict() if self.average else {},
         }
@@ -149,13 +173,14 @@ class State:
             raise FileFormatError(f"it does not fit this run ({type(error).__name__}: {reason})") from error
 
     def _load(self, tensors: dict[str, Tensor], values: dict[str, Any]) -> None:
+        """Take over a state; what does not fit raises whatever it raises."""
         device = self.totals.sums.device
         if "plan" in values:
             self.cut(Plan.from_dict(values["plan"]))
         self.model.load_state_dict(_part(tensors, "model"))
         if self.average is not None:
             self.average.load_state_dict(_part(tensors, "average"))
-        _load_optimizer(self.optimizer, _part(tensors, "optimizer"))
+        load_optimizer(self.optimizer, _part(tensors, "optimizer"))
         self.pruner.load_state_dict({"tensors": _part(tensors, "pruner"), "values": values["pruner"]})
         self.totals = Totals(tensors["run/totals"].to(device), *values["seconds"])
         self.epoch, self.step, self.rng = values["epoch"], values["step"], tensors["run/rng"]
@@ -178,27 +203,25 @@ def _part(tensors: dict[str, Tensor], part: str) -> dict[str, Tensor]:
     return {name.removeprefix(f"{part}/"): value for name, value in tensors.items() if name.startswith(f"{part}/")}
 
 
-def _optimizer_tensors(optimizer: Optimizer) -> dict[str, Tensor]:
-    """Optimiser state as flat tensors: ``"<parameter number>/<key>"``."""
-    return {
-        f"{number}/{key}": tensor
-        for number, entry in optimizer.state_dict()["state"].items()
-        for key, tensor in entry.items()
-        if isinstance(tensor, Tensor)
-    }
+def seed_epoch(seed: int, epoch: int, team: Team) -> None:
+    """Seed torch's generators for an epoch, differently on each process."""
+    text = f"slimnet/{seed}/{epoch}/{team.rank}"
+    torch.manual_seed(int.from_bytes(hashlib.blake2b(text.encode(), digest_size=7).digest(), "big"))
 
 
-def _load_optimizer(optimizer: Optimizer, tensors: dict[str, Tensor]) -> None:
-    """Put tensors back, in the memory format of their parameters (other strides may round differently)."""
-    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    optimizer.state.clear()
-    for name, tensor in tensors.items():
-        number, _, key = name.partition("/")
-        parameter = parameters[int(number)]
-        optimizer.state[parameter][key] = _laid_out_like(parameter, tensor)
+def get_rng(team: Team) -> Tensor:
+    """The state of torch's generators in all processes: (world_size, bytes) uint8."""
+    state = torch.get_rng_state()
+    if team.device.type == "cuda":
+        state = torch.cat([state, torch.cuda.get_rng_state(team.device)])
+    return team.gather(state)
 
 
-def _laid_out_like(parameter: Tensor, tensor: Tensor) -> Tensor:
-    """A tensor of the optimiser's state in the memory format of its parameter, where it has its shape."""
-    like_parameter = tensor.shape == parameter.shape and tensor.dim() > 0
-    return (torch.empty_like(parameter).copy_(tensor) if like_parameter else tensor).detach()
+def set_rng(states: Tensor, team: Team) -> None:
+    """Put back what :func:`get_rng` gave; a process that did not exist then keeps the state that it has."""
+    if team.rank >= len(states):
+        return
+    cpu = torch.get_rng_state().numel()
+    torch.set_rng_state(states[team.rank, :cpu].clone())
+    if team.device.type == "cuda" and states.shape[1] > cpu:
+        torch.cuda.set_rng_state(states[team.rank, cpu:].clone(), team.device)

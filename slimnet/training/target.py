@@ -10,16 +10,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from slimnet.allocation import Budget, branches_of, fit_widths, network_layers, telling
+from slimnet.allocation import Allocation, Budget, branches_of, fit_widths, network_layers, telling
 from slimnet.criteria import LOSS_IMAGES, ClosedLoss, group_scores
 from slimnet.data import Dataset, calibration_batches
 from slimnet.errors import ArgumentError
 from slimnet.graph import ChannelGroup
 from slimnet.measure.machine import cpu_model
-from slimnet.methods.soft import SoftMethod, chosen_groups
+from slimnet.methods import Method
 from slimnet.progress import Say
 from slimnet.training.config import TrainConfig
-from slimnet.training.distributed import Team
+from slimnet.training.team import Team
 
 CRITERION = "l2"
 
@@ -45,15 +45,12 @@ def with_target(
         ExportError: if the network cannot be exported, so that it cannot be timed.
     """
     method = config.method
-    for part in (method, *(stage for stage, _ in getattr(method, "stages", ()))):
-        if isinstance(part, SoftMethod):
-            _check_shut(part, model, example, groups)
-    if not config.target or not isinstance(method, SoftMethod) or method.widths:
+    for part in method.parts:
+        _check_shut(part, model, example, groups)
+    if not config.target or method.widths:
         return config, None
-    chosen, predicted = team.share(
-        _widths(config, method, model, example, groups, dataset, team.device, say) if team.is_main else None
-    )
-    return replace(config, method=replace(method, widths=tuple(chosen))), predicted
+    chosen, predicted = team.share(_widths(config, model, example, groups, dataset, team.device, say) if team.is_main else None)
+    return replace(config, method=method.with_widths(chosen)), predicted
 
 
 def _loss(model: nn.Module, dataset: Dataset, device: torch.device) -> ClosedLoss:
@@ -61,7 +58,7 @@ def _loss(model: nn.Module, dataset: Dataset, device: torch.device) -> ClosedLos
     return ClosedLoss.of_answers(copy.deepcopy(model).to(device), calibration_batches(dataset, *LOSS_IMAGES, device=device))
 
 
-def _check_shut(method: SoftMethod, model: nn.Module, example: Tensor, groups: Sequence[ChannelGroup]) -> None:
+def _check_shut(method: Method, model: nn.Module, example: Tensor, groups: Sequence[ChannelGroup]) -> None:
     """Refuse a width of 0 where no other way leads past the group."""
     shut = [name for name, width in method.widths if width == 0]
     if shut and not method.mask_norm:
@@ -75,7 +72,6 @@ def _check_shut(method: SoftMethod, model: nn.Module, example: Tensor, groups: S
 
 def _widths(
     config: TrainConfig,
-    method: SoftMethod,
     model: nn.Module,
     example: Tensor,
     groups: Sequence[ChannelGroup],
@@ -83,35 +79,37 @@ def _widths(
     device: torch.device,
     say: Say,
 ) -> tuple[list[tuple[str, int]], dict[str, Any]]:
-    scores = {group.name: group_scores(model, group, CRITERION) for group in chosen_groups(method, model, groups)}
-    budget, threads, batch = Budget(**config.target), config.target_threads, config.target_batch
+    """The (group, channels) pairs with which the cut network meets the target, and what is predicted of it."""
+    scores = {group.name: group_scores(model, group, CRITERION) for group in config.method.chosen_groups(model, groups)}
     by_loss = config.allocate_by == "loss" or (config.allocate_by == "auto" and config.init is not None)
     found = fit_widths(
         model,
         example,
         groups,
         scores,
-        budget,
-        threads=threads,
-        batch=batch,
+        Budget(**config.target),
+        threads=config.target_threads,
+        batch=config.target_batch,
         shut_branches=config.shut_branches,
         loss=_loss(model, dataset, device) if by_loss else None,
         progress=telling(say),
         measuring=telling(say, "measuring what groups are worth"),
     )
+    say(_summary(found))
+    narrower = [(name, width) for name, width in found.kept.items() if width < len(scores[name])]
+    if not narrower:
+        met = f"the dense network meets the target {found.budget.name} {found.budget.value:g} already ({found.dense_ms:.3g} ms)"
+        raise ArgumentError(f"{met}: ask for more, or train with --method dense.")
+    named = found.as_dict()
+    where = {"threads": config.target_threads, "batch": config.target_batch, "cpu": cpu_model()}
+    return narrower, {**{name: named[name] for name in ("target", "predicted", "layers")}, **where}
+
+
+def _summary(found: Allocation) -> str:
     shut = sum(width == 0 for width in found.kept.values())
-    say(
+    return (
         f"target {found.budget.name} {found.budget.value:g}: {found.flops:.1%} of the FLOPs, predicted "
         f"{found.predicted_ms:.3g} ms of {found.dense_ms:.3g} ms, {found.predicted_speedup:.2f}×"
         + (f", {shut} residual branches shut" if shut else "")
         + ("" if found.loss is None else f", answers moved by {found.loss:.3g}")
     )
-    narrower = [(name, width) for name, width in found.kept.items() if width < len(scores[name])]
-    if not narrower:
-        raise ArgumentError(
-            f"the dense network meets the target {budget.name} {budget.value:g} already ({found.dense_ms:.3g} ms): ask for more, "
-            "or train with --method dense."
-        )
-    named = found.as_dict()
-    where = {"threads": threads, "batch": batch, "cpu": cpu_model()}
-    return narrower, {**{name: named[name] for name in ("target", "predicted", "layers")}, **where}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +17,8 @@ from slimnet.graph import analyse
 from slimnet.models import Trust, load_weights
 from slimnet.progress import Say, silent
 from slimnet.training.config import TrainConfig
-from slimnet.training.inputs import build_config_model, example_images
+from slimnet.training.data import example_images
+from slimnet.training.network import build_network
 from slimnet.training.run import Run
 
 
@@ -63,32 +65,42 @@ def load_teacher(
     if config.teacher is None:
         return None
     path = Path(config.teacher)
-    mean, std = dataset.mean, dataset.std
     who, names = f"the teacher {path}", recorded_classes(path)
+    mean, std = dataset.mean, dataset.std
     if path.is_dir():
-        run = Run.open(path, trust_code=trust_code)
-        if run.image_shape != dataset.image_shape:
-            shapes = f"images of shape {run.image_shape}, {dataset.name} has {dataset.image_shape}"
-            raise ModelError(f"{who} was trained for {shapes}.")
+        run = _open_run(path, dataset, who, trust_code)
         model, mean, std, names = run.load_model(), run.mean, run.std, run.classes
     else:
-        model = build_config_model(config, dataset)
+        model = build_network(config, dataset)
         load_weights(model, path)
-    outputs = None
-    if names is None:
-        say(match_count(dataset.num_classes, dataset.classes, who=who, whose=dataset.name))
-    else:
-        try:
-            match = match_classes(names, dataset.classes, who=who, whose=dataset.name)
-        except DataError as error:
-            raise ModelError(str(error)) from None
-        outputs = None if match.is_same else torch.tensor(match.outputs, device=device)
-        if match.note:
-            say(match.note)
+    outputs = _matched_outputs(names, dataset, who, say)
     scale = [student / own for student, own in zip(dataset.std, std, strict=True)]
     shift = [(student - own) / deviation for student, own, deviation in zip(dataset.mean, mean, std, strict=True)]
     model = without_norms(model.eval().requires_grad_(False), example_images(dataset)).to(device)
-    return Teacher(model, _column(scale, device), _column(shift, device), outputs)
+    return Teacher(model, _column(scale, device), _column(shift, device), None if outputs is None else outputs.to(device))
+
+
+def _open_run(path: Path, dataset: Dataset, who: str, trust_code: Trust) -> Run:
+    """The run that teaches, once it was trained on images like those of ``dataset``."""
+    run = Run.open(path, trust_code=trust_code)
+    if run.image_shape != dataset.image_shape:
+        shapes = f"images of shape {run.image_shape}, {dataset.name} has {dataset.image_shape}"
+        raise ModelError(f"{who} was trained for {shapes}.")
+    return run
+
+
+def _matched_outputs(names: Sequence[str] | None, dataset: Dataset, who: str, say: Say) -> Tensor | None:
+    """For each class of ``dataset``, the teacher's output of that name; None where they are the same, or have no names."""
+    if names is None:
+        say(match_count(dataset.num_classes, dataset.classes, who=who, whose=dataset.name))
+        return None
+    try:
+        match = match_classes(names, dataset.classes, who=who, whose=dataset.name)
+    except DataError as error:
+        raise ModelError(str(error)) from None
+    if match.note:
+        say(match.note)
+    return None if match.is_same else torch.tensor(match.outputs)
 
 
 def without_norms(model: nn.Module, example: Tensor) -> nn.Module:

@@ -1,4 +1,4 @@
-"""From the last epoch to the result: the best closed epoch, its norms, and one look at the test split."""
+"""The result of a run: the weights of its best closed epoch, their norms, and one look at the test split."""
 
 from __future__ import annotations
 
@@ -12,27 +12,23 @@ from slimnet.data import Batches
 from slimnet.errors import TrainingError
 from slimnet.evaluation.evaluate import Evaluation, summarise, tally
 from slimnet.files import write_tensors
-from slimnet.methods import Dense
 from slimnet.progress import Say, silent
-from slimnet.training.cutting import full_size
-from slimnet.training.freeze import frozen_modules
+from slimnet.surgery import uncut
+from slimnet.training.job import Job
 from slimnet.training.metrics import append_metrics
-from slimnet.training.norms import reestimate_norms
+from slimnet.training.network import build_network, frozen_modules
+from slimnet.training.norm_statistics import reestimate_norms
 from slimnet.training.run import MODEL
-from slimnet.training.setup import Job
 from slimnet.training.state import Best, State
 
 
-def finish(job: Job, state: State, folder: Path, say: Say = silent) -> None:
-    """Write ``model.safetensors`` and the last line of ``metrics.jsonl``; the model ends as the result, in
-    place.
+def write_result(job: Job, state: State, folder: Path, say: Say = silent) -> None:
+    """Write ``model.safetensors`` and the last line of ``metrics.jsonl``; the model ends as the result, in place.
 
-    The weights are those of the best epoch by validation accuracy among the epochs that ended with every
-    masked filter
-    exactly zero. Where the method prunes, norm statistics are estimated afresh, and kept unless validation
-    got worse.
-    Everything is computed in float32. The test split is read here and nowhere else. What stops it leaves the checkpoint of the
-    last epoch: ``train(resume=True)`` comes back here.
+    The weights are those of the best epoch by validation accuracy among the epochs that ended with every masked filter exactly
+    zero. Where the method says so, norm statistics are estimated afresh, and kept unless validation got worse. Everything is
+    computed in float32. The test split is read here and nowhere else. What stops it leaves the checkpoint of the last epoch:
+    ``train(resume=True)`` comes back here.
 
     Raises:
         TrainingError: if no epoch ended with its masked filters at zero.
@@ -54,7 +50,7 @@ def finish(job: Job, state: State, folder: Path, say: Say = silent) -> None:
         "norms_reestimated": renewed,
     }
     append_metrics(folder, line)
-    write_tensors(folder / MODEL, full_size(job, state), metadata={"format": "pt", "model": job.config.model})
+    write_tensors(folder / MODEL, _full_size(job, state), metadata={"format": "pt", "model": job.config.model})
 
 
 def _best(state: State) -> Best:
@@ -63,13 +59,18 @@ def _best(state: State) -> Best:
     return state.best
 
 
+def _full_size(job: Job, state: State) -> dict[str, Tensor]:
+    """The weights of ``job.model``, at full size: closed filters exactly zero."""
+    tensors: dict[str, Tensor] = job.model.state_dict()
+    return tensors if state.plan is None else uncut(state.plan, tensors, build_network(job.config, job.dataset).state_dict())
+
+
 def _with_fresh_norms(job: Job, before: Evaluation, say: Say) -> tuple[Evaluation, bool]:
     """Estimate the norms afresh where asked; the validation figures that hold, and whether it was kept.
 
     A network that cannot run in that mode keeps the norms that it has: a finished training is not lost for it.
     """
-    method = job.config.method
-    if not job.config.reestimate_norm or isinstance(method, Dense) or getattr(method, "faithful", False):
+    if not (job.config.reestimate_norm and job.config.method.renews_norms):
         return before, False
     kept = {name: tensor.clone() for name, tensor in job.model.state_dict().items()}
     try:

@@ -1,9 +1,9 @@
-"""Everything a run needs, made and checked before any work starts."""
+"""What a run has from its first step to its last: settings, data, network, batches; made and checked before any work starts."""
 
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib.metadata import version
@@ -11,23 +11,24 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 
-from slimnet._foreign import no_exit
-from slimnet.data import Batches, Dataset, Split
-from slimnet.errors import ArgumentError, FileFormatError, ModelError
-from slimnet.graph import ChannelGroup, channel_groups, in_eval_mode, residual_branches
-from slimnet.models import Trust, check_file, check_model, load_weights
+from slimnet.criteria import ClassStatistics, collect_class_statistics
+from slimnet.data import Batches, Dataset, Split, stratified_indices
+from slimnet.errors import ArgumentError, FileFormatError
+from slimnet.graph import ChannelGroup, channel_groups, residual_branches
+from slimnet.models import Trust, check_file, check_model
 from slimnet.progress import Say
 from slimnet.training.config import TrainConfig
-from slimnet.training.distributed import Team
-from slimnet.training.freeze import freeze, set_dropout
-from slimnet.training.heads import order_head
-from slimnet.training.inputs import as_recorded, build_config_model, example_images, load_config_data
-from slimnet.training.number_format import Precision, has_bf16
+from slimnet.training.data import as_recorded, example_images, load_config_data
+from slimnet.training.network import initial_network
+from slimnet.training.number_format import Precision, has_bf16, resolve_precision
 from slimnet.training.target import with_target
 from slimnet.training.teacher import Teacher, load_teacher
-from slimnet.training.trials import resolve_precision
+from slimnet.training.team import Team
+
+LEAST_PER_CLASS = 16
+"""Images a class, at least, that class statistics are taken over."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,8 +75,16 @@ class Job:
         """Batches of the validation split; each process sees its part."""
         return self._batches(self.dataset.val, self.config.batch_size)
 
-    def statistics_batches(self, split: Split) -> Batches:
-        """Batches of a part of the training split, in order; each process sees its part of them."""
+    @cached_property
+    def statistics_batches(self) -> Batches:
+        """Batches of a fixed stratified part of the training split, in order; each process sees its part of them.
+
+        They hold the method's ``statistics_share`` of the split, and at least 16 images a class; a share of 1 is all of it.
+        """
+        split, classes = self.dataset.train, self.dataset.num_classes
+        count = min(len(split), max(round(len(split) * self.config.method.statistics_share), LEAST_PER_CLASS * classes))
+        if count < len(split):
+            split = split.subset(stratified_indices(split.labels, count, Generator().manual_seed(self.config.seed)))
         return self._batches(split, self.config.batch_size)
 
     def whole(self, split: Split) -> Batches:
@@ -83,19 +92,31 @@ class Job:
         return self._batches(split, self.config.batch_size, whole=True)
 
     def _batches(self, split: Split, size: int, *, whole: bool = False, **options: Any) -> Batches:
-        team = (0, 1) if whole else (self.team.rank, self.team.world_size)
+        """Batches as this run takes them: normalised, on its device, in its memory format; this process's part, or whole."""
+        rank, world_size = (0, 1) if whole else (self.team.rank, self.team.world_size)
         return Batches(
             split,
             size,
             mean=self.dataset.mean,
             std=self.dataset.std,
             device=self.team.device,
-            rank=team[0],
-            world_size=team[1],
+            rank=rank,
+            world_size=world_size,
             workers=self.config.num_workers,
             memory_format=torch.channels_last if self.precision.channels_last else torch.contiguous_format,
             **options,
         )
+
+    def joined_model(self) -> Callable[[Tensor], Tensor]:
+        """The network as training calls it: joined with other processes, compiled where that was asked for."""
+        module: nn.Module = self.team.wrap(self.model, sync_buffers=not self.config.sync_bn)
+        return torch.compile(module) if self.config.compile else module
+
+    def class_statistics(self, modules: Sequence[str]) -> ClassStatistics:
+        """The class statistics of feature maps behind the named modules, summed over all processes."""
+        batches, classes = self.statistics_batches.epoch(0), self.dataset.num_classes
+        with self.precision.autocast():
+            return collect_class_statistics(self.model, modules, batches, classes, reduce=self.team.sum)
 
     def record(self) -> dict[str, Any]:
         """What ``config.json`` holds."""
@@ -143,6 +164,19 @@ def prepare(
     Raises:
         SlimnetError: if anything does not fit; nothing has been written then.
     """
+    dataset = _load_data(config, team, weights=weights, recorded=recorded, say=say)
+    example, init = example_images(dataset), config.init if weights else None
+    model = initial_network(config, dataset, example, init=init, say=say)
+    groups = channel_groups(model, example, couple=config.method.couple)
+    teacher = load_teacher(config, dataset, team.device, say, trust_code=trust_code)
+    config, target = with_target(config, model, example, groups, dataset, team, say)
+    if config.method.closes_branches:
+        groups += residual_branches(model, example)
+    return _with_precision(Job(config, team, dataset, model.to(team.device), groups, example, teacher, target), say)
+
+
+def _load_data(config: TrainConfig, team: Team, *, weights: bool, recorded: Mapping[str, Any] | None, say: Say) -> Dataset:
+    """The data set, once every file is there that the settings name, and as the run that goes on has recorded it."""
     check_model(config.model)
     if weights and config.init:
         check_file(config.init)
@@ -153,59 +187,29 @@ def prepare(
         dataset = as_recorded(dataset, recorded, who="the run to be resumed", say=say)
     for note in dataset.notes:
         say(note)
-    _check_batch(config, dataset, team)
-    if config.soft_labels and dataset.train.soft is None:
-        raise ArgumentError(f"`soft_labels` needs data where people disagree, such as ferplus; {dataset.name} has labels alone.")
-    torch.manual_seed(config.seed)
-    model = build_config_model(config, dataset)
-    if weights and config.init:
-        for note in load_weights(model, config.init, new_head=True):
-            say(note)
-    freeze(model, config.freeze)
-    set_dropout(model, config.dropout)
-    example = example_images(dataset)
-    _check_output(model, example, dataset, config, loaded=weights and config.init is not None)
-    if weights and config.init:
-        order_head(model, config.init, dataset.classes, example, whose=dataset.name, say=say)
-    groups = channel_groups(model, example, couple=config.method.couple)
-    teacher = load_teacher(config, dataset, team.device, say, trust_code=trust_code)
-    config, target = with_target(config, model, example, groups, dataset, team, say)
-    if config.method.closes_branches:
-        groups += residual_branches(model, example)
-    job = Job(config, team, dataset, model.to(team.device), groups, example, teacher, target)
-    if "auto" in (config.precision, config.channels_last):
-        say("looking which precision is faster here")
-        batch = next(iter(job.plain_train_batches.epoch(0)))
-        job = replace(job, config=resolve_precision(config, job.model, batch, team))
-    elif config.precision == "bf16" and team.device.type == "cpu" and not has_bf16():
-        say("this processor has no instructions for bfloat16 and imitates them, slowly: --precision auto or fp32 is faster")
-    job.precision.model(job.model)
-    if teacher is not None:
-        job.precision.model(teacher.model)
-    return job
+    _check_data(config, dataset, team)
+    return dataset
 
 
-def _check_batch(config: TrainConfig, dataset: Dataset, team: Team) -> None:
+def _check_data(config: TrainConfig, dataset: Dataset, team: Team) -> None:
     size, images = config.batch_size, len(dataset.train)
     if size > images:
         raise ArgumentError(f"`batch_size` must not exceed the {images} training images, got {size}.")
     if size % team.world_size:
         raise ArgumentError(f"`batch_size` must divide among {team.world_size} processes, got {size}.")
+    if config.soft_labels and dataset.train.soft is None:
+        raise ArgumentError(f"`soft_labels` needs data where people disagree, such as ferplus; {dataset.name} has labels alone.")
 
 
-def _check_output(model: nn.Module, example: Tensor, dataset: Dataset, config: TrainConfig, *, loaded: bool) -> None:
-    shape = tuple(example.shape[1:])
-    try:
-        with in_eval_mode(model), torch.no_grad(), no_exit(config.model):
-            logits = model(example)
-    except Exception as error:  # a network may raise anything on images it was not made for
-        reason = " ".join(str(error).split())
-        raise ModelError(f"{config.model} cannot take images of shape {shape}: {reason}.") from error
-    wanted = (len(example), dataset.num_classes)
-    if not isinstance(logits, Tensor) or tuple(logits.shape) != wanted:
-        got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-        raise ModelError(f"{config.model} must give logits of shape {wanted} for {dataset.name}, it gives {got}.")
-    if loaded and not bool(logits.isfinite().all()):
-        raise ModelError(
-            f"{config.model} answers NaN or infinity with the weights of {config.init}: they are too large to train."
-        )
+def _with_precision(job: Job, say: Say) -> Job:
+    """The job with a definite precision; its networks lie in memory accordingly, in place."""
+    config = job.config
+    if "auto" in (config.precision, config.channels_last):
+        say("looking which precision is faster here")
+        batch = next(iter(job.plain_train_batches.epoch(0)))
+        job = replace(job, config=resolve_precision(config, job.model, batch, job.team))
+    elif config.precision == "bf16" and job.team.device.type == "cpu" and not has_bf16():
+        say("this processor has no instructions for bfloat16 and imitates them, slowly: --precision auto or fp32 is faster")
+    for network in (job.model, *([job.teacher.model] if job.teacher else [])):
+        job.precision.model(network)
+    return job

@@ -1,4 +1,4 @@
-"""What a configuration names: its data and its network."""
+"""The data of a run: loaded as its settings say, brought to what was recorded, and a first look at them."""
 
 from __future__ import annotations
 
@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Generator, Tensor, nn
+from torch import Generator, Tensor
 
 from slimnet.data import Augment, Batches, Dataset, Split, load_data, match_classes, stratified_indices
 from slimnet.errors import ArgumentError, DataError
-from slimnet.models import build_model
 from slimnet.progress import Say, silent
 from slimnet.training.config import TrainConfig
 
@@ -80,11 +79,6 @@ def _part(split: Split, fraction: float, seed: int) -> Split:
     """A share of a split, the same of each class."""
     count = max(1, round(len(split) * fraction))
     return split.subset(stratified_indices(split.labels, count, Generator().manual_seed(seed)))
-
-
-def build_config_model(config: TrainConfig, dataset: Dataset) -> nn.Module:
-    """The network that ``config`` names, for the images and classes of ``dataset``, with random weights."""
-    return build_model(config.model, num_classes=dataset.num_classes, in_channels=dataset.image_shape[0])
 
 
 def example_images(dataset: Dataset, count: int = 2) -> Tensor:
