@@ -135,7 +135,7 @@ def check_tau(tau: float) -> float:
         ArgumentError: otherwise.
     """
     if not (math.isfinite(tau) and tau > MIN_TAU):
-        raise ArgumentError(f"`tau` must exceed 4/3, got {tau}.")
+        raise ArgumentError(f"`tau` must be above 4/3, got {tau}.")
     return tau
 
 

@@ -176,7 +176,7 @@ BAD = [
     (changed("epochs = 2", 'epochs = "2"'), "`epochs` must be a whole number of at least 1, got '2'"),
     (changed("epochs = 2", "epochs = 2026-01-01"), "`epochs` must be a whole number of at least 1, got datetime"),
     (changed("rate_gm = 0.5", "rate_gm = 1.5"), r"`rate_gm` must be in \[0, 1\), got 1\.5"),
-    (changed("rate_gm = 0.5", 'rate_gm = "half"'), "`rate_gm` must be a number, got 'half'"),
+    (changed("rate_gm = 0.5", 'rate_gm = "half"'), r"`rate_gm` must be in \[0, 1\), got 'half'"),
     (changed("tau = 4.0", "finetune_epochs = 2"), "`finetune_epochs` must be less than 2 epochs, got 2"),
     (changed("about", 'needs = ["int"]\nabout'), "unknown setting `int`: did you mean `init`"),
     (changed("about", "needs = 3\nabout"), "`needs` must be a list of names, got 3"),

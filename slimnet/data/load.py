@@ -11,10 +11,11 @@ import torch
 from torch import Generator
 
 from slimnet.data._source import Request, Source
-from slimnet.data.dataset import Augment, Dataset, Split
+from slimnet.data.dataset import Dataset, Split
 from slimnet.data.normalise import statistics
 from slimnet.data.strata import stratified_indices
 from slimnet.errors import ArgumentError, DataError, nearest
+from slimnet.settings import Augment
 
 # One line a data set: the module with a function `load(request) -> Source`, imported when it is asked for. Where it has
 # options of its own, it names them in `OPTIONS`, each with its default.

@@ -10,23 +10,22 @@ from torch import Tensor, nn
 
 from slimnet.criteria import exact_count, get_criterion, lowest, statistics_modules
 from slimnet.errors import ArgumentError
+from slimnet.fields import again, documented, setting, text, within
 from slimnet.graph.groups import ChannelGroup
 from slimnet.methods.base import CLOSES_NOTHING, Pruner, Statistics
 from slimnet.methods.soft import SoftMethod, SoftPruner
 from slimnet.schedules import Schedule, constant
+from slimnet.settings import MethodSettings
 
 SOURCES = ("weights", "norms", "statistics")
 
 
+@documented
 @dataclass(frozen=True)
 class OneShot(SoftMethod):
     """Close the filters of lowest score, and the named branches, before the first step; train what is left.
 
     With ``cut="settled"`` every step then trains the cut network, at its own, lower cost.
-
-    Attributes:
-        rate: share of filters closed, in [0, 1): 0 where only ``branches`` go, or ``widths`` or a run's target say how many.
-        score: the criterion: ``"l1"``, ``"l2"``, ``"gm"``, ``"norm-scale"`` or ``"cs"``.
 
     Raises:
         ArgumentError: if a hyper-parameter is out of its range; in a run without a target, if nothing would be closed.
@@ -42,16 +41,20 @@ class OneShot(SoftMethod):
 
     name: ClassVar[str] = "one-shot"
 
-    rate: float = 0.0
+    rate: float = again(
+        MethodSettings,
+        "rate",
+        0.0,
+        rule=within("[0, 1)"),
+        words="Share of filters closed: 0 where only branches go, or widths or a run's target say how many.",
+    )
     _: KW_ONLY
-    score: str = "l2"
-    reversible: bool = False
+    score: str = setting("l2", text(), "The criterion: l1, l2, gm, norm-scale or cs.")
+    reversible: bool = again(SoftMethod, "reversible", False)
 
     def __post_init__(self) -> None:
         """Check the hyper-parameters."""
         super().__post_init__()
-        if not 0 <= self.rate < 1:
-            raise ArgumentError(f"`rate` must be in [0, 1), got {self.rate}.")
         if get_criterion(self.score).source not in SOURCES:
             raise ArgumentError(
                 f"`score` {self.score!r} needs gradients: close filters with `slimnet prune`, then train with --init."
