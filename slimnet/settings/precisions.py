@@ -26,7 +26,7 @@ class PrecisionSettings:
         texts("names of precisions", ",".join(PRECISIONS)),
         "Precisions of the slim network; fp32 is always there, another one only where it pays.",
     )
-    max_drop: float = setting(0.005, between(0, 1), "Most validation accuracy that a precision may lose, as a share.")
+    max_drop: float = setting(0.005, between(0, 1), "Most validation accuracy that a precision may lose.")
     calibration: int = setting(256, IMAGES, "Training images to calibrate int8 with.")
     seed: int = setting(0, SEED, "Of the choice of these images.")
     reduce_range: bool | None = setting(
