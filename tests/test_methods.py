@@ -444,7 +444,7 @@ def test_runs_that_could_do_nothing_are_refused():
     ("values", "message"),
     [
         ({"name": "fdsp"}, "unknown method 'fdsp'; known: asfp, asrfp, dense"),
-        ({"name": "fsdp", "rate_c": 0.1}, "has no hyper-parameter 'rate_c'; did you mean 'rate_cs'"),
+        ({"name": "fsdp", "rate_c": 0.1}, "has no hyper-parameter 'rate_c': did you mean `rate_cs`"),
         ({"name": "dense", "zzz": 1}, "has no hyper-parameter 'zzz'; known: none"),
     ],
 )

@@ -225,7 +225,7 @@ def test_groups_can_be_left_alone_by_name():
         ({"name": "sfp", "mask_norm": 1}, "`mask_norm` must be true or false, got 1"),
         ({"name": "sfp", "finetune_epochs": 1.5}, "`finetune_epochs` must be a whole number of at least 0, got 1.5"),
         ({"name": "sfp", "ignore": "conv1"}, "`ignore` must be patterns of names, got 'conv1'"),
-        ({"name": "sfp", "rat": 0.4}, "has no hyper-parameter 'rat'; did you mean 'rate'"),
+        ({"name": "sfp", "rat": 0.4}, "has no hyper-parameter 'rat': did you mean `rate`"),
         ({"name": "asfp", "tau": 1.0}, "`tau` must be above 4/3, got 1.0"),
         ({"name": "fpgm", "rate": 0.3, "rate_norm": 0.4}, r"`rate_norm` must be in \[0, `rate`\], got 0.4 of 0.3"),
         ({"name": "srfp", "attenuation": 2.0}, r"`attenuation` must be in \(0, 1\], got 2.0"),

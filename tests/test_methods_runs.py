@@ -97,7 +97,7 @@ def test_any_method_and_any_field_can_be_asked_for(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "status", "message"),
     [
-        ("--method fsdp --rate 0.4", 1, "method 'fsdp' has no hyper-parameter 'rate'; did you mean 'rate_"),
+        ("--method fsdp --rate 0.4", 1, "method 'fsdp' has no hyper-parameter 'rate': did you mean `rate_"),
         ("--method sfp --sparsity 0.4", 1, "method 'sfp' has no hyper-parameter 'sparsity'"),
         (
             "--method sfp --set rat=0.4",

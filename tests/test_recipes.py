@@ -166,7 +166,7 @@ BAD = [
     ("epochs = 3\n" + MINE, r"unknown key `epochs`; known: about, expected, .*\. Settings go into \[train\]\."),
     (changed("epochs", "epoch"), "unknown setting `epoch`: did you mean `epochs`"),
     (changed("batch_size = 256", "batchsize = 256"), "unknown setting `batchsize`: did you mean `batch_size`"),
-    (changed("rate_gm = 0.5", "rate_mg = 0.5"), "method 'fsdp' has no hyper-parameter 'rate_mg'; did you mean 'rate_gm'"),
+    (changed("rate_gm = 0.5", "rate_mg = 0.5"), "method 'fsdp' has no hyper-parameter 'rate_mg': did you mean `rate_gm`"),
     (changed('"fsdp"', '"fdsp"'), "unknown method 'fdsp'; known: .* fsdp,"),
     (changed('name = "fsdp"\n', ""), r"\[method\] must have a `name`, it is missing"),
     (changed('name = "fsdp"', "name = 3"), r"\[method\] must have a `name`, got 3"),

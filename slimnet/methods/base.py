@@ -11,7 +11,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from slimnet.criteria import ClassStatistics
-from slimnet.errors import ArgumentError, nearest
+from slimnet.errors import ArgumentError, did_you_mean
 from slimnet.fields import check, shown
 from slimnet.graph.groups import ChannelGroup
 from slimnet.names import Couple
@@ -171,9 +171,7 @@ class Method(ABC):
         given = {key: value for key, value in values.items() if key != "name"}
         for key in given:
             if key not in known:
-                near = nearest(str(key), known)
-                hint = f"; did you mean {near!r}?" if near else f"; known: {', '.join(known) or 'none'}."
-                raise ArgumentError(f"method {kind.name!r} has no hyper-parameter {shown(key)}{hint}")
+                raise ArgumentError(f"method {kind.name!r} has no hyper-parameter {shown(key)}{did_you_mean(str(key), known)}")
         try:
             return kind.from_values({key: _frozen(value) for key, value in given.items()})
         except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError) as error:

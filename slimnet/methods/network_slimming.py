@@ -11,18 +11,18 @@ from torch import Tensor, nn
 
 from slimnet.criteria import select
 from slimnet.errors import ArgumentError
-from slimnet.fields import again, documented, not_negative, one_of, setting
+from slimnet.fields import documented, not_negative, one_of, setting
 from slimnet.graph.groups import ChannelGroup, Rows
 from slimnet.methods.base import Pruner, Statistics
-from slimnet.methods.soft import SoftMethod, SoftPruner
+from slimnet.methods.one_rate import OneRateMethod
+from slimnet.methods.soft import SoftPruner
 from slimnet.names import RANKINGS, Ranking
-from slimnet.schedules import Schedule, constant, step
-from slimnet.settings import MethodSettings
+from slimnet.schedules import Schedule, step
 
 
 @documented
 @dataclass(frozen=True)
-class NetworkSlimming(SoftMethod):
+class NetworkSlimming(OneRateMethod):
     r"""Push norm scales towards zero while training, close the channels of the smallest once, fine-tune the rest.
 
     .. math:: L = \sum_{(x, y)} \ell(f(x), y) + \lambda \sum_\gamma |\gamma|
@@ -46,7 +46,6 @@ class NetworkSlimming(SoftMethod):
     finetune_share: ClassVar[float] = 0.5
     published: ClassVar[Mapping[str, Any]] = {"couple": "none", "convolutions_only": True, "ranking": "global"}
 
-    rate: float = again(MethodSettings, "rate", 0.4)
     penalty: float = setting(1e-4, not_negative(), "λ; its subgradient λ · sign(γ) is added to the gradient of γ.")
     ranking: Ranking = setting(
         "global",
@@ -60,18 +59,9 @@ class NetworkSlimming(SoftMethod):
         if self.widths:
             raise ArgumentError("network-slimming finds its widths by itself: give it a `rate`, not `widths`.")
 
-    @property
-    def final_rate(self) -> float:
-        """θ."""
-        return self.rate
-
     def rate_schedule(self, last_epoch: int) -> Schedule:
         """θ(e): nothing until the one selection."""
         return step(self.rate, last_epoch)
-
-    def scale_schedule(self, last_epoch: int) -> Schedule:
-        """ζ(e) = 0."""
-        return constant(0.0)
 
     def start(self, model: nn.Module, groups: Sequence[ChannelGroup], *, epochs: int) -> Pruner:
         """Begin a run; groups without norms are left alone (see :meth:`Method.start`)."""

@@ -13,16 +13,15 @@ from slimnet.errors import ArgumentError
 from slimnet.fields import again, documented, setting, text, within
 from slimnet.graph.groups import ChannelGroup
 from slimnet.methods.base import CLOSES_NOTHING, Pruner, Statistics
-from slimnet.methods.soft import SoftMethod, SoftPruner
-from slimnet.schedules import Schedule, constant
-from slimnet.settings import MethodSettings
+from slimnet.methods.one_rate import OneRateMethod
+from slimnet.methods.soft import SoftPruner
 
 SOURCES = ("weights", "norms", "statistics")
 
 
 @documented
 @dataclass(frozen=True)
-class OneShot(SoftMethod):
+class OneShot(OneRateMethod):
     """Close the filters of lowest score, and the named branches, before the first step; train what is left.
 
     With ``cut="settled"`` every step then trains the cut network, at its own, lower cost.
@@ -42,7 +41,7 @@ class OneShot(SoftMethod):
     name: ClassVar[str] = "one-shot"
 
     rate: float = again(
-        MethodSettings,
+        OneRateMethod,
         "rate",
         0.0,
         rule=within("[0, 1)"),
@@ -50,7 +49,7 @@ class OneShot(SoftMethod):
     )
     _: KW_ONLY
     score: str = setting("l2", text(), "The criterion: l1, l2, gm, norm-scale or cs.")
-    reversible: bool = again(SoftMethod, "reversible", False)
+    reversible: bool = again(OneRateMethod, "reversible", False)
 
     def __post_init__(self) -> None:
         """Check the hyper-parameters."""
@@ -66,22 +65,9 @@ class OneShot(SoftMethod):
         return bool(self.rate or self.branches or self.widths)
 
     @property
-    def final_rate(self) -> float:
-        """The share of filters closed."""
-        return self.rate
-
-    @property
     def criterion(self) -> str:
         """Name of the criterion."""
         return self.score
-
-    def rate_schedule(self, last_epoch: int) -> Schedule:
-        """θ(e) = θ."""
-        return constant(self.rate)
-
-    def scale_schedule(self, last_epoch: int) -> Schedule:
-        """ζ(e) = 0."""
-        return constant(0.0)
 
     def last_epoch(self, epochs: int) -> int:
         """−1: the selection is final before the first epoch."""

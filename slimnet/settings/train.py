@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
-from slimnet.errors import ArgumentError, nearest
+from slimnet.errors import ArgumentError, did_you_mean
 from slimnet.fields import (
     REQUIRED,
     Rule,
@@ -206,6 +206,4 @@ def check_names(given: Iterable[str]) -> None:
     known = [item.name for item in fields(TrainSettings)]
     for name in map(str, given):
         if name not in known:
-            near = nearest(name, known)
-            hint = f": did you mean `{near}`?" if near else f"; known: {', '.join(known)}."
-            raise ArgumentError(f"unknown setting `{name}`{hint}")
+            raise ArgumentError(f"unknown setting `{name}`{did_you_mean(name, known)}")
