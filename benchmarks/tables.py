@@ -19,7 +19,7 @@ from export_tables import precisions_table, predict_table, steps_table
 from frontier_tables import ablation_table, allocation_table, cut_table, frontier_table
 from runtime_tables import runtimes_table
 from security_tables import robustness_table
-from settings_tables import settings_table
+from settings_tables import METHOD_TABLES, settings_table, soft_table
 from speed_tables import clock_table, peer_table, target_table, widths_table
 
 
@@ -230,6 +230,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "cut": cut_table,
     "ablation": ablation_table,
     "settings": settings_table,
+    "settings-soft": soft_table,
+    **METHOD_TABLES,
 }
 
 

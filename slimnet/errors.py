@@ -119,3 +119,28 @@ def one_line(error: BaseException) -> str:
 def nearest(name: str, known: Iterable[str]) -> str:
     """The known name that one which is unknown may have been meant for; empty where none is like it."""
     return next(iter(difflib.get_close_matches(name.lower(), list(known), n=1, cutoff=0.5)), "")
+
+
+def did_you_mean(name: str, known: Iterable[str], otherwise: str = "") -> str:
+    """What follows on an unknown name: ``: did you mean `epochs`?``
+
+    Where no known name is like it, it is ``otherwise``, or the known ones.
+    """
+    known = list(known)
+    near = nearest(name, known)
+    return f": did you mean `{near}`?" if near else otherwise or f"; known: {', '.join(known) or 'none'}."
+
+
+def unknown(what: str, name: str, known: Iterable[str], more: str = "") -> str:
+    """A name that is none of the known ones: ``Unknown model 'resnet9'. Did you mean resnet8? Known: resnet8, resnet20.``
+
+    Args:
+        what: it is the name of, after "unknown".
+        name: the unknown one.
+        known: what there is.
+        more: what else would do.
+    """
+    known = list(known)
+    near = nearest(name, known)
+    hint = f" Did you mean {near}?" if near else ""
+    return f"{what} {name!r}.{hint} Known: {', '.join(known)}{more}."

@@ -12,6 +12,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, dataclass, field, fields, replace
@@ -84,11 +85,13 @@ class Setting:
 
     @property
     def default_text(self) -> str:
-        """The default as JSON would have it, short: ``0.0005``, ``true``, ``sgd``; empty where there is none."""
+        """The default as JSON would have it, short: ``0.0005``, ``true``, ``sgd``, ``["*"]``; empty where there is none."""
         if isinstance(self.default, bool):
             return str(self.default).lower()
         if isinstance(self.default, int | float):
             return f"{self.default:g}"
+        if isinstance(self.default, tuple) and self.default:
+            return json.dumps(self.default)
         return self.default if isinstance(self.default, str) else ""
 
 
@@ -104,6 +107,12 @@ def setting(default: Any, rule: Rule, words: str, *, group: str | None = None, s
     """
     row = Setting("", default, rule, words, group, shape or rule.shape)
     return field(metadata={"setting": row}, **{"default_factory" if callable(default) else "default": default})
+
+
+def again(kind: type, name: str, default: Any, *, rule: Rule | None = None, words: str = "") -> Any:
+    """The setting of another dataclass once more, with a default of its own, and where they are given its own rule and words."""
+    (row,) = (row for row in describe(kind) if row.name == name)
+    return setting(default, rule or row.rule, words or row.words, group=row.group, shape=row.shape)
 
 
 def describe(kind: type) -> tuple[Setting, ...]:
@@ -160,6 +169,16 @@ def within(interval: str) -> Rule:
         return is_number(value) and (low < value < high or (has_low and value == low) or (has_high and value == high))
 
     return Rule(f"in {interval}", is_right, kind=float)
+
+
+def between(low: float, high: float) -> Rule:
+    """A number from ``low`` to ``high``, both among them."""
+    return Rule(f"from {low} to {high}", lambda value: is_number(value) and low <= value <= high, kind=float)
+
+
+def whole_between(low: int, high: int) -> Rule:
+    """A whole number from ``low`` to ``high``, both among them."""
+    return Rule(f"a whole number from {low} to {high}", lambda value: is_whole(value) and low <= value <= high, kind=int)
 
 
 def flag() -> Rule:

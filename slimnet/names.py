@@ -27,9 +27,6 @@ DATA_OPTIONS = {
 }
 """Options that data sets have of their own, and what they are for."""
 
-AUGMENTATIONS = ("crop_padding", "flip", "rotate", "scale", "erase")
-"""Random changes of training images (`slimnet.data.Augment`)."""
-
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
 """Parts of a data set."""

@@ -93,7 +93,7 @@ def asymptotic(final: float, last_epoch: int, tau: float = 10.0) -> Schedule:
     """
     _check_final(final)
     _check_last_epoch(last_epoch)
-    log_xi = math.log(_solve_xi(check_tau(tau)))
+    log_xi = math.log(_solve_xi(_check_tau(tau)))
     b = -log_xi * tau / last_epoch
     height = 0.75 * final / -math.expm1(log_xi)
 
@@ -124,30 +124,19 @@ def fading(rate: Schedule, final: float, attenuation: float = 1.0) -> Schedule:
     _check_final(final)
     if final == 0:
         raise ArgumentError("`final` must be more than 0 for a scale that fades with it, got 0.")
-    check_attenuation(attenuation)
+    _check_attenuation(attenuation)
     return lambda epoch: attenuation * min(1.0, max(0.0, 1 - rate(epoch) / final))
 
 
-def check_tau(tau: float) -> float:
-    """``tau``, where it exceeds 4/3.
-
-    Raises:
-        ArgumentError: otherwise.
-    """
+def _check_tau(tau: float) -> float:
     if not (math.isfinite(tau) and tau > MIN_TAU):
-        raise ArgumentError(f"`tau` must exceed 4/3, got {tau}.")
+        raise ArgumentError(f"`tau` must be above 4/3, got {tau}.")
     return tau
 
 
-def check_attenuation(attenuation: float) -> float:
-    """``attenuation``, where it is in (0, 1].
-
-    Raises:
-        ArgumentError: otherwise.
-    """
+def _check_attenuation(attenuation: float) -> None:
     if not 0 < attenuation <= 1:
         raise ArgumentError(f"`attenuation` must be in (0, 1], got {attenuation}.")
-    return attenuation
 
 
 def _check_final(final: float) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import fields
 from importlib import import_module
 
 import click
@@ -12,7 +11,7 @@ import pytest
 from slimnet import names
 from slimnet.bundle import manifest
 from slimnet.criteria import criterion_names
-from slimnet.data import Augment, data_names
+from slimnet.data import data_names
 from slimnet.data.load import LOADERS
 from slimnet.fields import describe
 from slimnet.methods import method_names
@@ -28,7 +27,6 @@ REGISTRIES: list[tuple[str, Iterable[str]]] = [
     ("CRITERIA", criterion_names()),
     ("DATA", data_names()),
     ("DATA_OPTIONS", sorted(OPTIONS)),
-    ("AUGMENTATIONS", [item.name for item in fields(Augment)]),
     ("PROVIDERS", PROVIDERS),
     ("PRECISIONS", manifest.PRECISIONS),
     ("CHOSEN_PRECISIONS", (AUTO, *manifest.PRECISIONS)),

@@ -118,13 +118,13 @@ def test_dense_changes_nothing():
         ({"rate_cs": float("nan")}, r"`rate_cs` must be in \[0, 1\), got nan"),
         ({"rate_cs": 0.0, "rate_gm": 0.0}, r"`rate_cs` \+ `rate_gm` must be in \(0, 1\), got 0.0"),
         ({"rate_cs": 0.5, "rate_gm": 0.5}, r"`rate_cs` \+ `rate_gm` must be in \(0, 1\), got 1.0"),
-        ({"tau": 4 / 3}, "`tau` must exceed 4/3"),
+        ({"tau": 4 / 3}, "`tau` must be above 4/3"),
         ({"attenuation": 0.0}, r"`attenuation` must be in \(0, 1\], got 0.0"),
         ({"attenuation": 1.1}, r"`attenuation` must be in \(0, 1\], got 1.1"),
         ({"couple": "all"}, "`couple` must be one of stream, none, got 'all'"),
-        ({"finetune_epochs": -1}, "`finetune_epochs` must be at least 0, got -1"),
+        ({"finetune_epochs": -1}, "`finetune_epochs` must be a whole number of at least 0, got -1"),
         ({"first": "gm"}, "`first` must be one of cs, l2, l1, norm-scale, got 'gm'"),
-        ({"cs_every": 0}, "`cs_every` must be at least 1, got 0"),
+        ({"cs_every": 0}, "`cs_every` must be a whole number of at least 1, got 0"),
         ({"statistics_share": 0.0}, r"`statistics_share` must be in \(0, 1\], got 0.0"),
     ],
 )
@@ -151,7 +151,7 @@ def test_runs_that_could_do_nothing_are_refused():
     ("values", "message"),
     [
         ({"name": "fdsp"}, "unknown method 'fdsp'; known: asfp, asrfp, dense"),
-        ({"name": "fsdp", "rate_c": 0.1}, "has no hyper-parameter 'rate_c'; did you mean 'rate_cs'"),
+        ({"name": "fsdp", "rate_c": 0.1}, "has no hyper-parameter 'rate_c': did you mean `rate_cs`"),
         ({"name": "dense", "zzz": 1}, "has no hyper-parameter 'zzz'; known: none"),
     ],
 )

@@ -208,7 +208,7 @@ def test_a_stage_that_cannot_work_shows_before_training():
         (lambda: DSD(phases="d"), "`phases` must be d and s in turn with an s among them"),
         (lambda: DSD(sparsity=1.0), r"`sparsity` must be in \(0, 1\), got 1.0"),
         (lambda: DSD(lengths=(1, 1)), "`lengths` must be 3 numbers, one a phase, got 2"),
-        (lambda: DSD(lengths=(1, 0, 1)), "`lengths` must be positive numbers, got 1, 0, 1"),
+        (lambda: DSD(lengths=(1, 0, 1)), r"`lengths` must be positive numbers, got \(1, 0, 1\)"),
         (lambda: DSD(lr_redense=0.0), r"`lr_redense` must be in \(0, 1\], got 0.0"),
         (lambda: StructuredDSD(phases="dsd"), "`phases` must end with s"),
         (lambda: StructuredDSD(criterion="cs"), "`criterion` must need weights only, got 'cs'"),

@@ -64,9 +64,9 @@ def test_linear_and_constant():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: asymptotic(0.5, 10, tau=4 / 3), "`tau` must exceed 4/3, got 1.333"),
-        (lambda: asymptotic(0.5, 10, tau=1.0), "`tau` must exceed 4/3, got 1.0"),
-        (lambda: asymptotic(0.5, 10, tau=float("nan")), "`tau` must exceed 4/3, got nan"),
+        (lambda: asymptotic(0.5, 10, tau=4 / 3), "`tau` must be above 4/3, got 1.333"),
+        (lambda: asymptotic(0.5, 10, tau=1.0), "`tau` must be above 4/3, got 1.0"),
+        (lambda: asymptotic(0.5, 10, tau=float("nan")), "`tau` must be above 4/3, got nan"),
         (lambda: asymptotic(1.0, 10), r"`final` must be in \[0, 1\), got 1.0"),
         (lambda: asymptotic(-0.1, 10), r"`final` must be in \[0, 1\), got -0.1"),
         (lambda: asymptotic(0.5, 0), "`last_epoch` must be at least 1, got 0"),

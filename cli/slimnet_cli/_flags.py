@@ -78,16 +78,16 @@ def settings(group: str) -> Decorator:
     return later(group, make)
 
 
-def budgets() -> Decorator:
-    """A flag for each kind of target: ``--target-speedup`` …"""
+def all_of(kind: str, prefix: str = "") -> Decorator:
+    """A flag for each setting of a class in `slimnet.settings`."""
 
     def make() -> list[click.Option]:
+        from slimnet import settings
         from slimnet.fields import describe
-        from slimnet.settings import Budget
 
-        return [to_flag(row, "target_") for row in describe(Budget)]
+        return [to_flag(row, prefix) for row in describe(getattr(settings, kind))]
 
-    return later("budgets", make)
+    return later(kind.lower(), make)
 
 
 def data_switches() -> list[click.Option]:

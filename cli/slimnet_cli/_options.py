@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from slimnet_cli._flags import Decorator, budgets, settings
+from slimnet_cli._flags import Decorator, all_of, settings
 from slimnet_cli._numbers import CHANNELS, COUNT, SIDE, Finite
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
@@ -106,7 +106,7 @@ def together(*options: Decorator) -> Decorator:
     return decorate
 
 
-target_options = together(budgets(), settings("target"))
+target_options = together(all_of("Budget", "target_"), settings("target"))
 
 
 def take_target(options: dict[str, Any]) -> dict[str, float]:

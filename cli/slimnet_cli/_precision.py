@@ -9,11 +9,13 @@ import click
 
 from slimnet_cli._clean import echo
 from slimnet_cli._emit import emit_table, number, percent, say
+from slimnet_cli._flags import later
 from slimnet_cli._numbers import COUNT, SEED, Finite
-from slimnet_cli._options import ParamType, together
+from slimnet_cli._options import ParamType
 
 if TYPE_CHECKING:
-    from slimnet.commands import PrecisionSettings
+    from slimnet.fields import Setting
+    from slimnet.settings import PrecisionSettings
 
 
 class Names(ParamType):
@@ -34,44 +36,31 @@ class Names(ParamType):
         return names
 
 
-precision_options = together(
-    click.option(
-        "--precision",
-        "precision",
-        type=Names(),
-        default="fp32",
-        show_default=True,
-        metavar="fp32,int8,fp16",
-        help="Precisions of the slim network; fp32 is always there, another one only where it pays.",
-    ),
-    click.option(
-        "--max-drop",
-        type=Finite(0, 100),
-        default=0.5,
-        show_default=True,
-        metavar="POINTS",
-        help="Most validation accuracy that a precision may lose, in percentage points.",
-    ),
-    click.option(
-        "--calibration",
-        type=COUNT,
-        default=256,
-        show_default=True,
-        metavar="N",
-        help="Training images to calibrate int8 with.",
-    ),
-    click.option("--seed", type=SEED, default=0, show_default=True, help="Of the choice of these images."),
-    click.option(
-        "--reduce-range/--full-range",
-        default=None,
-        help="int8 weights of 7 or 8 bits.  [default: 7 where this processor lacks VNNI]",
-    ),
-)
+def _flags() -> list[click.Option]:
+    """From `slimnet.settings.PrecisionSettings`; on the command line a fall in accuracy is in percentage points."""
+    from slimnet.fields import describe
+    from slimnet.settings import PrecisionSettings
+
+    def flag(name: str, row: Setting, **how: Any) -> click.Option:
+        return click.Option([name], **{"help": row.words, "default": row.default, "show_default": True} | how)
+
+    names, drop, calibration, seed, reduced = describe(PrecisionSettings)
+    points = {"default": drop.default * 100, "help": f"{drop.words[:-1]}, in percentage points."}
+    return [
+        flag("--precision", names, type=Names(), default="fp32", metavar=names.shape),
+        flag("--max-drop", drop, type=Finite(0, 100), metavar="POINTS", **points),
+        flag("--calibration", calibration, type=COUNT, metavar="N"),
+        flag("--seed", seed, type=SEED),
+        flag("--reduce-range/--full-range", reduced, show_default=False),
+    ]
+
+
+precision_options = later("precisions", _flags)
 
 
 def take_precisions(options: dict[str, Any]) -> PrecisionSettings:
     """What the options ask for, taken out of ``options``."""
-    from slimnet.commands import PrecisionSettings
+    from slimnet.settings import PrecisionSettings
 
     return PrecisionSettings(
         names=options.pop("precision"),

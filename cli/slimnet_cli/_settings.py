@@ -43,7 +43,7 @@ def divide(values: Mapping[str, Any], method: str) -> tuple[dict[str, Any], dict
     """
     from dataclasses import fields
 
-    from slimnet.errors import ArgumentError, nearest
+    from slimnet.errors import ArgumentError, did_you_mean
     from slimnet.methods import get_method
     from slimnet.training import TrainConfig
 
@@ -51,9 +51,8 @@ def divide(values: Mapping[str, Any], method: str) -> tuple[dict[str, Any], dict
     general = [field.name for field in fields(TrainConfig) if field.name != "method"]
     for name in values:
         if name not in own and name not in general:
-            near = nearest(name, [*own, *general])
-            hint = f"did you mean `{near}`?" if near else f"{method} has: {', '.join(own) or 'none'}."
-            raise ArgumentError(f"`{name}` is neither a hyper-parameter of {method} nor a setting of training: {hint}")
+            hint = did_you_mean(name, [*own, *general], f": {method} has {', '.join(own) or 'none'}.")
+            raise ArgumentError(f"`{name}` is neither a hyper-parameter of {method} nor a setting of training{hint}")
     mine = {name: value for name, value in values.items() if name in own}
     rest = {name: value for name, value in values.items() if name not in own}
     return mine, {name: tuple(value) if isinstance(value, list) else value for name, value in rest.items()}

@@ -9,12 +9,12 @@ import click
 
 from slimnet_cli._clean import echo
 from slimnet_cli._emit import emit_json, emit_table, number, percent, say
-from slimnet_cli._flags import Named
+from slimnet_cli._flags import Command, Named
 from slimnet_cli._options import align, as_json, existing, folder_out, force, time_limit, trust_code
 from slimnet_cli._precision import precision_options, show_precisions, take_precisions
 
 
-@click.command("export")
+@click.command("export", cls=Command)
 @click.argument("run", type=existing)
 @folder_out
 @click.option(

@@ -9,35 +9,17 @@ from typing import Any
 import click
 
 from slimnet_cli._emit import emit_json, emit_table, percent
-from slimnet_cli._flags import Command, data_switches, later, settings
-from slimnet_cli._options import as_json, folder_out, force, take_target, target_options, together, trust_code
+from slimnet_cli._flags import Command, all_of, data_switches, later, settings
+from slimnet_cli._options import as_json, folder_out, force, take_target, target_options, trust_code
 from slimnet_cli._recipe import recipe_option, with_recipe
 from slimnet_cli._settings import divide, method_of, read_sets, set_option
-
-METHOD_FIELDS = (
-    *("rate", "rate_norm", "rate_cs", "rate_gm", "sparsity", "tau", "attenuation"),
-    *("couple", "faithful", "finetune_epochs"),
-)
-
-method_options = together(
-    settings("method"),
-    click.option("--rate", type=float, help="Share of filters that the method closes (not fsdp: see the next two)."),
-    click.option("--rate-cs", type=float, help="Share of filters closed by class separability."),
-    click.option("--rate-gm", type=float, help="Share of filters closed by the geometric median."),
-    click.option("--rate-norm", type=float, help="The part of fpgm's rate that goes by smallest norm."),
-    click.option("--sparsity", type=float, help="Share that a sparse phase of dsd or structured-dsd masks."),
-    click.option("--tau", type=float, help="¾ of the rate is reached after 1/τ of the epochs."),
-    click.option("--attenuation", type=float, help="The factor a of the filter scale ζ."),
-    click.option("--couple", metavar="stream|none", help="Close residual streams as a whole, or each layer for itself."),
-    click.option("--faithful", is_flag=True, default=None, help="The published recipe, weak points included."),
-    click.option("--finetune-epochs", type=int, help="Epochs at the end with the selection frozen and closed."),
-)
 
 
 @click.command("train", cls=Command)
 @recipe_option
 @settings("network")
-@method_options
+@settings("method")
+@all_of("MethodSettings")
 @target_options
 @settings("data")
 @later("data-switches", data_switches)
@@ -65,14 +47,16 @@ def command(out: Path, resume: bool, force: bool, quiet: bool, as_json: bool, me
     sets = read_sets(options.pop("sets"))
     augment = read_sets(options.pop("augment"), flag="--augment")
     recipe: str | None = options.pop("recipe")
+    from slimnet.fields import describe
     from slimnet.names import DATA_OPTIONS, METHOD
+    from slimnet.settings import MethodSettings
 
     chosen = {name: value for name, value in options.items() if value is not None and value != ()}
     if augment:
         chosen["augment"] = augment
     if target := take_target(chosen):
         chosen["target"] = target
-    given = {name: chosen.pop(name) for name in METHOD_FIELDS if name in chosen}
+    given = {row.name: chosen.pop(row.name) for row in describe(MethodSettings) if row.name in chosen}
     if switched := {name: chosen.pop(name) for name in DATA_OPTIONS if name in chosen}:
         chosen["data_options"] = switched
     if not (resume or recipe or "model" in chosen | sets):

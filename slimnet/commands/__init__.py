@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from slimnet.commands.inspect import inspect_checkpoint
     from slimnet.commands.opening import open_checkpoint
     from slimnet.commands.paper import paper_accounting
-    from slimnet.commands.precisions import PrecisionSettings
     from slimnet.commands.prune import prune_checkpoint
     from slimnet.commands.rebuild import load_slim
     from slimnet.commands.report import Report, write_report
     from slimnet.commands.slim import slim_checkpoint
     from slimnet.commands.verify import VerifyReport, verify_bundle
+    from slimnet.settings import PrecisionSettings
 
 __all__ = [
     "BenchReport",

@@ -17,11 +17,11 @@ from slimnet.progress import Say, silent
 if TYPE_CHECKING:
     from torch import nn
 
-    from slimnet.commands.precisions import PrecisionSettings
     from slimnet.data import Dataset, Split
     from slimnet.export import Bundle
     from slimnet.models import Trust
     from slimnet.names import Mode
+    from slimnet.settings import PrecisionSettings
     from slimnet.surgery import Plan, SlimResult
     from slimnet.training import Evaluation, Run
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from slimnet.errors import ArgumentError
 from slimnet.progress import Say
+from slimnet.settings import PrecisionSettings
 
 if TYPE_CHECKING:
     import numpy as np
@@ -17,44 +18,6 @@ if TYPE_CHECKING:
     from slimnet.data import Dataset, Split
     from slimnet.export import PrecisionFile
     from slimnet.export.precision import Evaluated, Precision, Precisions
-
-
-@dataclass(frozen=True)
-class PrecisionSettings:
-    """Which precisions a bundle is to hold beside fp32, and how they are made.
-
-    Attributes:
-        names: of ``"int8"`` and ``"fp16"``; ``"fp32"`` is always there.
-        max_drop: most validation accuracy that one may lose, in [0, 1].
-        calibration: training images that activations are calibrated with.
-        seed: of their choice.
-        reduce_range: weights of 7 bits; default: where this processor lacks VNNI.
-
-    Raises:
-        ArgumentError: if one is out of its range.
-    """
-
-    names: tuple[str, ...] = ()
-    max_drop: float = 0.005
-    calibration: int = 256
-    seed: int = 0
-    reduce_range: bool | None = None
-
-    def __post_init__(self) -> None:
-        from slimnet.bundle.manifest import PRECISIONS
-
-        for name in self.names:
-            if name not in PRECISIONS:
-                raise ArgumentError(f"unknown precision {name!r}; known: {', '.join(PRECISIONS)}.")
-        if not 0 <= self.max_drop <= 1:
-            raise ArgumentError(f"`max_drop` must be from 0 to 1, got {self.max_drop}.")
-        if self.calibration < 1:
-            raise ArgumentError(f"`calibration` must be at least 1 image, got {self.calibration}.")
-
-    @property
-    def further(self) -> tuple[str, ...]:
-        """What is to be made: fp32 left out, each once."""
-        return tuple(name for name in dict.fromkeys(self.names) if name != "fp32")
 
 
 @dataclass(eq=False)

@@ -5,12 +5,13 @@ from __future__ import annotations
 from slimnet.data.balance import class_weights
 from slimnet.data.batches import Batches
 from slimnet.data.classes import ClassMatch, match_classes, match_count, recorded_classes
-from slimnet.data.dataset import Augment, Dataset, Split
+from slimnet.data.dataset import Dataset, Split
 from slimnet.data.duplicates import Duplicates, duplicates
 from slimnet.data.images import ImageFiles, read_image
 from slimnet.data.load import data_names, load_data
 from slimnet.data.sets.ferplus import FERPLUS_CLASSES, ferplus_targets, ferplus_votes
 from slimnet.data.strata import calibration_batches, real_batch, stratified_indices
+from slimnet.settings import Augment
 
 __all__ = [
     "FERPLUS_CLASSES",

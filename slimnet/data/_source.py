@@ -10,7 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from slimnet.data.dataset import Augment, Split
+from slimnet.data.dataset import Split
+from slimnet.settings import Augment
 
 _CHUNK = 1024
 _SAMPLE = 2048

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, device
 
-from slimnet.data.dataset import Augment
+from slimnet.settings import Augment
 
 ERASED = (0.02, 0.2)  # parts of the area
 _ASPECT = 3.0  # of an erased rectangle, at most, either way

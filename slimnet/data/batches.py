@@ -9,9 +9,10 @@ import torch
 from torch import Generator, Tensor
 
 from slimnet.data.augment import Draw, crop_and_flip, draw, erased, turned
-from slimnet.data.dataset import Augment, Split, check_statistics
+from slimnet.data.dataset import Split, check_statistics
 from slimnet.data.images import ImageFiles
 from slimnet.errors import ArgumentError
+from slimnet.settings import Augment
 
 
 class Batches:

@@ -12,37 +12,7 @@ from torch import Tensor
 
 from slimnet.data.images import ImageFiles
 from slimnet.errors import ArgumentError, DataError
-
-MOST_PADDING = 1024
-
-
-@dataclass(frozen=True)
-class Augment:
-    """Random changes of training images, drawn for each image on its own.
-
-    Attributes:
-        crop_padding: pixels of zeros put around an image before a crop of the old size is taken; 0 for none.
-        flip: mirror half of the images, left to right.
-        rotate: largest angle of a rotation about the centre, in degrees; what comes in from outside is 0.
-        scale: an image is enlarged by a factor from 1 − scale to 1 + scale, about its centre.
-        erase: share of the images of which a rectangle (2 to 20 % of the area) is set to the mean.
-    """
-
-    crop_padding: int = 4
-    flip: bool = True
-    rotate: float = 0.0
-    scale: float = 0.0
-    erase: float = 0.0
-
-    def __post_init__(self) -> None:
-        is_whole = isinstance(self.crop_padding, int) and not isinstance(self.crop_padding, bool)
-        if not is_whole or not 0 <= self.crop_padding <= MOST_PADDING:
-            raise ArgumentError(f"`crop_padding` must be a whole number from 0 to {MOST_PADDING}, got {self.crop_padding}.")
-        if not isinstance(self.flip, bool):
-            raise ArgumentError(f"`flip` must be true or false, got {self.flip}.")
-        for name, value, most in (("rotate", self.rotate, 180), ("scale", self.scale, 0.9), ("erase", self.erase, 1)):
-            if not 0 <= value <= most:
-                raise ArgumentError(f"`{name}` must be from 0 to {most}, got {value}.")
+from slimnet.settings import Augment
 
 
 @dataclass(frozen=True, eq=False)

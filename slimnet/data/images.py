@@ -19,8 +19,6 @@ from slimnet.files.untrusted import open_at_once
 from slimnet.pictures import picture as pictures
 from slimnet.pictures.picture import Picture
 
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".ppm", ".pgm", ".tif", ".tiff", ".webp"})
-
 
 @dataclass(frozen=True)
 class ImageFiles:

@@ -11,10 +11,11 @@ import torch
 from torch import Generator
 
 from slimnet.data._source import Request, Source
-from slimnet.data.dataset import Augment, Dataset, Split
+from slimnet.data.dataset import Dataset, Split
 from slimnet.data.normalise import statistics
 from slimnet.data.strata import stratified_indices
-from slimnet.errors import ArgumentError, DataError, nearest
+from slimnet.errors import ArgumentError, DataError, unknown
+from slimnet.settings import Augment
 
 # One line a data set: the module with a function `load(request) -> Source`, imported when it is asked for. Where it has
 # options of its own, it names them in `OPTIONS`, each with its default.
@@ -75,9 +76,7 @@ def load_data(
         DataError: if the name is unknown, files are missing or corrupt, or there is too little data to split.
     """
     if name not in LOADERS:
-        near = nearest(name, LOADERS)
-        hint = f" Did you mean {near}?" if near else ""
-        raise DataError(f"Unknown data set {name!r}.{hint} Known: {', '.join(LOADERS)}.")
+        raise DataError(unknown("Unknown data set", name, LOADERS))
     if not 0 < val_fraction < 1:
         raise ArgumentError(f"`val_fraction` must be in (0, 1), got {val_fraction}.")
     if image_size is not None and image_size < 1:

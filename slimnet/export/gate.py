@@ -49,10 +49,10 @@ class Examples:
             ArgumentError: if a shape or type differs from the example's, or a value is not finite.
         """
         example = _as_tuple(example_inputs)
-        _check(example, example, "example_inputs")
+        _check_inputs(example, example, "example_inputs")
         batches = [_as_tuple(batch) for batch in inputs]
         for i, batch in enumerate(batches):
-            _check(batch, example, f"inputs[{i}]")
+            _check_inputs(batch, example, f"inputs[{i}]")
         real = tuple(torch.cat(column) for column in zip(*batches, strict=True)) if batches else None
         return cls(example, real)
 
@@ -125,8 +125,7 @@ def _torch(model: nn.Module, dtype: torch.dtype) -> Run:
             with torch.no_grad(), no_exit(type(model).__name__):
                 output: Tensor = network(*cast)
         except Exception as error:
-            line = (str(error).splitlines() or [type(error).__name__])[0]
-            raise ExportError(f"{type(model).__name__} does not run in {dtype}: {line}") from error
+            raise ExportError(f"{type(model).__name__} does not run in {dtype}: {one_line(error)}") from error
         return output
 
     return run
@@ -169,7 +168,7 @@ def _as_tuple(inputs: Tensor | Inputs) -> Inputs:
     return tuple(x.detach().cpu() for x in several)
 
 
-def _check(inputs: Inputs, example: Inputs, name: str) -> None:
+def _check_inputs(inputs: Inputs, example: Inputs, name: str) -> None:
     shapes = [tuple(x.shape) for x in inputs]
     samples = {shape[0] for shape in shapes if shape}
     like = len(inputs) == len(example) and all(

@@ -157,11 +157,11 @@ def compare(
         expected, got = _logits(reference(inputs), where), _logits(candidate(inputs), where)
         if expected.shape != got.shape:
             raise ParityError(f"{where}: shape {tuple(got.shape)} instead of {tuple(expected.shape)}.")
-        checks.append(_check(expected, got, (pair, kind, len(inputs[0])), tolerance))
+        checks.append(_compared(expected, got, (pair, kind, len(inputs[0])), tolerance))
     return tuple(checks)
 
 
-def _check(expected: Tensor, got: Tensor, what: tuple[str, str, int], tolerance: float) -> ParityCheck:
+def _compared(expected: Tensor, got: Tensor, what: tuple[str, str, int], tolerance: float) -> ParityCheck:
     """Compare finite (N, C, …) logits of one shape."""
     scale = float(expected.abs().max()) or 1.0
     top = expected.topk(min(2, expected.shape[1]), dim=1).values

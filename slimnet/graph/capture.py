@@ -13,7 +13,7 @@ from torch.fx import Node
 
 from slimnet._foreign import no_exit
 from slimnet._modes import in_eval_mode
-from slimnet.errors import ArgumentError, GraphError
+from slimnet.errors import ArgumentError, GraphError, one_line
 
 ExampleInputs = Tensor | tuple[Tensor, ...]
 
@@ -83,10 +83,9 @@ def capture(model: nn.Module, example_inputs: ExampleInputs) -> Program:
             with no_exit(type(model).__name__):
                 exported = torch.export.export(model, inputs)
         except Exception as error:
-            first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             raise GraphError(
                 f"{type(model).__name__} cannot be analysed with inputs of shape "
-                f"{[tuple(value.shape) for value in inputs]}: {first}"
+                f"{[tuple(value.shape) for value in inputs]}: {one_line(error)}"
             ) from error
     return _program(model, exported)
 

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from slimnet._modes import in_eval_mode
-from slimnet.errors import GraphError
+from slimnet.errors import GraphError, one_line
 from slimnet.graph.capture import ExampleInputs, as_inputs
 from slimnet.graph.groups import ChannelGroup
 
@@ -90,8 +90,7 @@ def _guarded(function: Any, model: nn.Module, example_inputs: ExampleInputs, *ar
         with in_eval_mode(copied), torch.enable_grad():
             return function(copied, as_inputs(example_inputs), *arguments)
     except Exception as error:  # whatever its tracing runs into
-        line = (str(error).splitlines() or [""])[0]
-        raise GraphError(f"torch-pruning fails on {type(model).__name__}: {type(error).__name__} {line}".rstrip()) from error
+        raise GraphError(f"torch-pruning fails on {type(model).__name__}: {type(error).__name__} {one_line(error)}") from error
 
 
 def _traced(model: nn.Module, inputs: tuple[torch.Tensor, ...]) -> Any:

@@ -67,7 +67,7 @@ def compare_latency(
     """
     names = list(models)
     at_least_one = {"batch": batch, "threads": threads, "rounds": rounds}
-    _check(names, baseline, at_least_one, {"seconds": seconds, "limit": limit, "warmup": warmup})
+    _check_arguments(names, baseline, at_least_one, {"seconds": seconds, "limit": limit, "warmup": warmup})
     reference = baseline if baseline is not None else names[0]
     where = environment()
     how = Setting(threads, batch, provider, inputs, seed)
@@ -105,7 +105,7 @@ def _opened(name: str, model: Path | str | Network, how: Setting, stack: ExitSta
     return timed
 
 
-def _check(
+def _check_arguments(
     names: Sequence[str],
     baseline: str | None,
     at_least_one: Mapping[str, int],

@@ -11,11 +11,10 @@ from torch import nn
 from torch.optim import Optimizer
 
 from slimnet.criteria import ClassStatistics
-from slimnet.errors import ArgumentError, nearest
-from slimnet.fields import shown
+from slimnet.errors import ArgumentError, did_you_mean
+from slimnet.fields import check, shown
 from slimnet.graph.groups import ChannelGroup, prunable
 from slimnet.masks import SoftMask
-from slimnet.methods._values import convert_all
 from slimnet.names import Couple
 
 Statistics = Callable[[Sequence[str]], ClassStatistics]
@@ -116,6 +115,12 @@ class Method(ABC):
     mask_norm: bool = True
     widths: tuple[tuple[str, int], ...] = ()
 
+    def __post_init__(self) -> None:
+        """Check the settings (see `slimnet.fields`), and make tuples of lists."""
+        check(self)
+        for field in dataclasses.fields(self):  # type: ignore[arg-type]  # subclasses are dataclasses
+            object.__setattr__(self, field.name, _frozen(getattr(self, field.name)))
+
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         if "name" in cls.__dict__:
@@ -198,11 +203,9 @@ class Method(ABC):
         given = {key: value for key, value in values.items() if key != "name"}
         for key in given:
             if key not in known:
-                near = nearest(str(key), known)
-                hint = f"; did you mean {near!r}?" if near else f"; known: {', '.join(known) or 'none'}."
-                raise ArgumentError(f"method {kind.name!r} has no hyper-parameter {shown(key)}{hint}")
+                raise ArgumentError(f"method {kind.name!r} has no hyper-parameter {shown(key)}{did_you_mean(str(key), known)}")
         try:
-            return kind.from_values(convert_all(kind, given))
+            return kind.from_values({key: _frozen(value) for key, value in given.items()})
         except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError) as error:
             raise ArgumentError(f"`method` is malformed: {shown(error)}.") from None
 
@@ -215,6 +218,11 @@ class Method(ABC):
     def from_values(cls, values: Mapping[str, Any]) -> Method:
         """The method with these hyper-parameters, as :meth:`as_dict` gave them."""
         return cls(**values)
+
+
+def _frozen(value: Any) -> Any:
+    """Lists and tuples as tuples, those in them too; anything else as it is."""
+    return tuple(map(_frozen, value)) if isinstance(value, list | tuple) else value
 
 
 def method_names() -> tuple[str, ...]:

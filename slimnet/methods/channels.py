@@ -9,37 +9,25 @@ import torch
 from torch import Tensor
 
 from slimnet.errors import ArgumentError
+from slimnet.fields import Rule, is_text, is_whole
 from slimnet.graph.groups import ChannelGroup
 
-
-def checked_pairs(pairs: Any) -> Sequence[tuple[str, int]]:
-    """``widths`` as given, once every entry is a name with a whole number of at least 0.
-
-    Raises:
-        ArgumentError: if one is not.
-    """
-    for pair in pairs:
-        if not (
-            isinstance(pair, list | tuple)
-            and len(pair) == 2
-            and isinstance(pair[0], str)
-            and type(pair[1]) is int
-            and 0 <= pair[1] < 1 << 31
-        ):
-            raise ArgumentError(f"`widths` must be (group, channels) pairs, with a whole number of at least 0, got {pair!r}.")
-    return tuple((name, width) for name, width in pairs)
+MOST = 1 << 31  # channels of a group
 
 
-def checked_names(names: Any) -> tuple[str, ...]:
-    """``branches`` as given, once they are different names.
+def _is_width(pair: Any) -> bool:
+    is_pair = isinstance(pair, list | tuple) and len(pair) == 2
+    return is_pair and isinstance(pair[0], str) and is_whole(pair[1]) and 0 <= pair[1] < MOST
 
-    Raises:
-        ArgumentError: if one is not a name, or stands twice.
-    """
-    found = () if isinstance(names, str) else tuple(names)
-    if isinstance(names, str) or not all(isinstance(name, str) and name for name in found) or len(set(found)) < len(found):
-        raise ArgumentError(f"`branches` must be different names of residual branches, got {names!r}.")
-    return found
+
+WIDTHS = Rule(
+    "(group, channels) pairs, with a whole number of at least 0",
+    lambda pairs: isinstance(pairs, list | tuple) and all(map(_is_width, pairs)),
+)
+BRANCHES = Rule(
+    "different names of residual branches",
+    lambda names: isinstance(names, list | tuple) and all(map(is_text, names)) and len(set(names)) == len(names),
+)
 
 
 def named_branches(names: Sequence[str], groups: Sequence[ChannelGroup]) -> dict[str, ChannelGroup]:

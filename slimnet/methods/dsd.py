@@ -13,6 +13,7 @@ from torch.optim import Optimizer
 
 from slimnet.criteria import magnitude_mask
 from slimnet.errors import ArgumentError
+from slimnet.fields import documented, flag, setting, texts
 from slimnet.graph.groups import ChannelGroup
 from slimnet.methods.base import Pruner
 from slimnet.methods.phases import PhasedMethod, PhasedPruner
@@ -21,6 +22,7 @@ _MOMENTA = ("momentum_buffer", "exp_avg")
 """Optimiser state that moves a weight on even without a gradient."""
 
 
+@documented
 @dataclass(frozen=True)
 class DSD(PhasedMethod):
     """Train, mask the smallest weights and train on, give them back and train on: a regulariser.
@@ -28,11 +30,6 @@ class DSD(PhasedMethod):
     At the start of a sparse phase the ⌊N · sparsity⌋ smallest weights of every layer are chosen, once; they and
     their momentum are zeroed after every optimiser step. The next dense phase drops the mask, and these weights
     start again from zero. Biases and norms are left alone.
-
-    Attributes:
-        sparsity: share of the weights of every layer, in (0, 1): 0.25 to 0.5, 0.3 for CNNs [M].
-        layers: patterns (``fnmatch``) of the names of the layers that are masked.
-        dense_first: leave the first convolution or linear layer of the network dense [M].
 
     Raises:
         ArgumentError: if a hyper-parameter is out of its range.
@@ -48,13 +45,10 @@ class DSD(PhasedMethod):
     name: ClassVar[str] = "dsd"
     uses_groups: ClassVar[bool] = False
 
-    layers: tuple[str, ...] = ("*",)
-    dense_first: bool = True
-
-    def __post_init__(self) -> None:
-        """Check the hyper-parameters."""
-        super().__post_init__()
-        object.__setattr__(self, "layers", tuple(self.layers))
+    layers: tuple[str, ...] = setting(
+        ("*",), texts("patterns of names", "LAYER"), "Patterns (fnmatch) of the names of the layers that are masked."
+    )
+    dense_first: bool = setting(True, flag(), "Leave the first convolution or linear layer of the network dense [M].")
 
     def start(self, model: nn.Module, groups: Sequence[ChannelGroup], *, epochs: int) -> Pruner:
         """Begin a run; the channel groups do not matter (see :meth:`Method.start`)."""

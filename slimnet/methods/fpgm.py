@@ -11,12 +11,15 @@ from torch import Tensor, nn
 
 from slimnet.criteria import exact_count, lowest
 from slimnet.errors import ArgumentError
+from slimnet.fields import again, documented
 from slimnet.graph.groups import ChannelGroup
 from slimnet.methods.base import Pruner, Statistics
 from slimnet.methods.channels import others
 from slimnet.methods.regrow import RegrowMethod, RegrowPruner
+from slimnet.settings import MethodSettings
 
 
+@documented
 @dataclass(frozen=True)
 class FPGM(RegrowMethod):
     r"""Zero the filters nearest the geometric median of their layer: the others replace them best.
@@ -25,11 +28,6 @@ class FPGM(RegrowMethod):
 
     After every epoch the ⌊Fθ_norm⌋ filters of least norm, then, among the others, those of least d_f are zeroed,
     ⌊Fθ⌋ in all; the gradients of zeroed filters are 0 until the next selection.
-
-    Attributes:
-        rate: share θ of filters zeroed after every epoch, in (0, 1).
-        rate_norm: the part θ_norm of it that goes by smallest norm, in [0, θ]: 0 is the paper's *only*, 0.1 of a
-            rate of 0.4 its *mix*.
 
     Raises:
         ArgumentError: if a hyper-parameter is out of its range.
@@ -47,15 +45,15 @@ class FPGM(RegrowMethod):
 
     rates: ClassVar[tuple[str, ...]] = ("rate", "rate_norm")
 
-    rate_norm: float = 0.0
+    rate_norm: float = again(MethodSettings, "rate_norm", 0.0)
     _: KW_ONLY
-    mask_gradients: bool = True
-    mask_momentum: bool = True
+    mask_gradients: bool = again(RegrowMethod, "mask_gradients", True)
+    mask_momentum: bool = again(RegrowMethod, "mask_momentum", True)
 
     def __post_init__(self) -> None:
         """Check the hyper-parameters."""
         super().__post_init__()
-        if not 0 <= self.rate_norm <= self.rate:
+        if self.rate_norm > self.rate:
             raise ArgumentError(f"`rate_norm` must be in [0, `rate`], got {self.rate_norm} of {self.rate}.")
 
     def counts(self, size: int) -> tuple[int, int]:

@@ -12,16 +12,18 @@ from torch import Tensor, nn
 
 from slimnet.criteria import exact_count, lowest, statistics_modules
 from slimnet.errors import ArgumentError
-from slimnet.fields import one_of
+from slimnet.fields import again, documented, flag, one_of, setting, whole, within
 from slimnet.graph.groups import ChannelGroup
 from slimnet.methods.base import Pruner, Statistics
 from slimnet.methods.channels import others, with_prefix
 from slimnet.methods.soft import PUBLISHED, SoftMethod, SoftPruner, rising
-from slimnet.schedules import Schedule, check_attenuation, check_tau, fading
+from slimnet.schedules import Schedule, fading
+from slimnet.settings import MethodSettings
 
 FIRST = ("cs", "l2", "l1", "norm-scale")
 
 
+@documented
 @dataclass(frozen=True)
 class FSDP(SoftMethod):
     r"""Close the filters that separate classes least, then those that the others replace best, step by step.
@@ -35,21 +37,6 @@ class FSDP(SoftMethod):
     After epoch e the ⌊Fθ_CS(e)⌋ filters of least class separability are selected, then, among the others,
     those of least summed distance to the rest; all of them are scaled to ζ(e), and their gradients by ζ(e)
     during the next epoch.
-
-    Attributes:
-        rate_cs: share θ_CS of filters closed by class separability, in [0, 1).
-        rate_gm: share θ_GM closed by the geometric median, in [0, 1); the sum must be in (0, 1).
-        tau: ¾ of the sum is selected after 1/τ of the epochs; more than 4/3.
-        attenuation: the factor a of ζ, in (0, 1]: 1 for CIFAR-10, 0.2 for ImageNet32.
-        first: the criterion of the first share, θ_CS: ``"cs"``, class separability, as published; or one of weights or norms
-            alone: ``"l2"``, ``"l1"``, ``"norm-scale"``.
-        cs_every: class statistics are taken every so many epochs; the scores are reused in between.
-        cs_from_start: take them from epoch 0 on, when nothing is selected yet, as published; without it as soon as one is needed.
-        statistics_share: the part of the training set that they are taken over, in (0, 1].
-        exact_counts: ⌊Fθ⌋ filters in all at the end, Fθ(e) rounded on the way there; without it
-            ⌊Fθ_CS(e)⌋ + ⌊Fθ_GM(e)⌋, which may be one less, and closes the last filter from full strength.
-        faithful: the published recipe: sets every switch to what :attr:`published` says (see
-            ``docs/methods/fsdp.md``).
 
     Raises:
         ArgumentError: if a hyper-parameter is out of its range.
@@ -73,31 +60,36 @@ class FSDP(SoftMethod):
         "first": "cs",
     }
 
-    rate_cs: float = 0.1
-    rate_gm: float = 0.4
-    tau: float = 10.0
-    attenuation: float = 1.0
-    first: str = "cs"
-    cs_every: int = 2
-    cs_from_start: bool = False
-    statistics_share: float = 0.1
-    exact_counts: bool = True
+    rate_cs: float = again(MethodSettings, "rate_cs", 0.1)
+    rate_gm: float = again(MethodSettings, "rate_gm", 0.4)
+    tau: float = again(MethodSettings, "tau", 10.0)
+    attenuation: float = again(
+        MethodSettings, "attenuation", 1.0, words="The factor a of the filter scale ζ: 1 for CIFAR-10, 0.2 for ImageNet32."
+    )
+    first: str = setting(
+        "cs",
+        one_of(*FIRST),
+        "The criterion of the first share, θ_CS: cs, class separability, as published; or one of weights or norms alone.",
+    )
+    cs_every: int = setting(2, whole(1), "Class statistics are taken every so many epochs; the scores are reused in between.")
+    cs_from_start: bool = setting(
+        False,
+        flag(),
+        "Take them from epoch 0 on, when nothing is selected yet, as published; without it as soon as one is needed.",
+    )
+    statistics_share: float = setting(0.1, within("(0, 1]"), "The part of the training set that class statistics are taken over.")
+    exact_counts: bool = setting(
+        True,
+        flag(),
+        "⌊Fθ⌋ filters in all at the end, Fθ(e) rounded on the way there; without it ⌊Fθ_CS(e)⌋ + ⌊Fθ_GM(e)⌋, which may be one "
+        "less, and closes the last filter from full strength.",
+    )
 
     def __post_init__(self) -> None:
         """Check the hyper-parameters, after the published ones are set where ``faithful`` asks for them."""
         super().__post_init__()
-        for name in ("rate_cs", "rate_gm"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ArgumentError(f"`{name}` must be in [0, 1), got {getattr(self, name)}.")
         if not 0 < self.final_rate < 1:
             raise ArgumentError(f"`rate_cs` + `rate_gm` must be in (0, 1), got {self.final_rate}.")
-        check_tau(self.tau)
-        check_attenuation(self.attenuation)
-        one_of(*FIRST).check("`first`", self.first)
-        if self.cs_every < 1:
-            raise ArgumentError(f"`cs_every` must be at least 1, got {self.cs_every}.")
-        if not 0 < self.statistics_share <= 1:
-            raise ArgumentError(f"`statistics_share` must be in (0, 1], got {self.statistics_share}.")
 
     @property
     def final_rate(self) -> float:

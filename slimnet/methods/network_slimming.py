@@ -11,28 +11,24 @@ from torch import Tensor, nn
 
 from slimnet.criteria import select
 from slimnet.errors import ArgumentError
-from slimnet.fields import one_of
+from slimnet.fields import documented, not_negative, one_of, setting
 from slimnet.graph.groups import ChannelGroup, Rows
 from slimnet.methods.base import Pruner, Statistics
-from slimnet.methods.soft import SoftMethod, SoftPruner
+from slimnet.methods.one_rate import OneRateMethod
+from slimnet.methods.soft import SoftPruner
 from slimnet.names import RANKINGS, Ranking
-from slimnet.schedules import Schedule, constant, step
+from slimnet.schedules import Schedule, step
 
 
+@documented
 @dataclass(frozen=True)
-class NetworkSlimming(SoftMethod):
+class NetworkSlimming(OneRateMethod):
     r"""Push norm scales towards zero while training, close the channels of the smallest once, fine-tune the rest.
 
     .. math:: L = \sum_{(x, y)} \ell(f(x), y) + \lambda \sum_\gamma |\gamma|
 
     After the last epoch before fine-tuning the channels of least |γ| are closed, over all layers together or in
     every group. Where a group has several norms (a residual stream), |γ| is averaged over them.
-
-    Attributes:
-        rate: share θ of the channels that is closed, in (0, 1).
-        penalty: λ, at least 0; its subgradient λ · sign(γ) is added to the gradient of γ.
-        ranking: ``"global"``: the smallest |γ| of all groups; ``"group"``: ⌊Fθ⌋ of every group. One channel at
-            least stays in every group.
 
     Raises:
         ArgumentError: if a hyper-parameter is out of its range.
@@ -50,33 +46,22 @@ class NetworkSlimming(SoftMethod):
     finetune_share: ClassVar[float] = 0.5
     published: ClassVar[Mapping[str, Any]] = {"couple": "none", "convolutions_only": True, "ranking": "global"}
 
-    rate: float = 0.4
-    penalty: float = 1e-4
-    ranking: Ranking = "global"
+    penalty: float = setting(1e-4, not_negative(), "λ; its subgradient λ · sign(γ) is added to the gradient of γ.")
+    ranking: Ranking = setting(
+        "global",
+        one_of(*RANKINGS),
+        "global: the smallest |γ| of all groups; group: ⌊Fθ⌋ of every group. One channel at least stays in every group.",
+    )
 
     def __post_init__(self) -> None:
         """Check the hyper-parameters."""
         super().__post_init__()
-        if not 0 < self.rate < 1:
-            raise ArgumentError(f"`rate` must be in (0, 1), got {self.rate}.")
-        if not 0 <= self.penalty < float("inf"):
-            raise ArgumentError(f"`penalty` must be 0 or a positive number, got {self.penalty}.")
         if self.widths:
             raise ArgumentError("network-slimming finds its widths by itself: give it a `rate`, not `widths`.")
-        one_of(*RANKINGS).check("`ranking`", self.ranking)
-
-    @property
-    def final_rate(self) -> float:
-        """θ."""
-        return self.rate
 
     def rate_schedule(self, last_epoch: int) -> Schedule:
         """θ(e): nothing until the one selection."""
         return step(self.rate, last_epoch)
-
-    def scale_schedule(self, last_epoch: int) -> Schedule:
-        """ζ(e) = 0."""
-        return constant(0.0)
 
     def start(self, model: nn.Module, groups: Sequence[ChannelGroup], *, epochs: int) -> Pruner:
         """Begin a run; groups without norms are left alone (see :meth:`Method.start`)."""

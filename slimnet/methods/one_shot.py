@@ -10,23 +10,21 @@ from torch import Tensor, nn
 
 from slimnet.criteria import exact_count, get_criterion, lowest, statistics_modules
 from slimnet.errors import ArgumentError
+from slimnet.fields import again, documented, setting, text, within
 from slimnet.graph.groups import ChannelGroup
 from slimnet.methods.base import CLOSES_NOTHING, Pruner, Statistics
-from slimnet.methods.soft import SoftMethod, SoftPruner
-from slimnet.schedules import Schedule, constant
+from slimnet.methods.one_rate import OneRateMethod
+from slimnet.methods.soft import SoftPruner
 
 SOURCES = ("weights", "norms", "statistics")
 
 
+@documented
 @dataclass(frozen=True)
-class OneShot(SoftMethod):
+class OneShot(OneRateMethod):
     """Close the filters of lowest score, and the named branches, before the first step; train what is left.
 
     With ``cut="settled"`` every step then trains the cut network, at its own, lower cost.
-
-    Attributes:
-        rate: share of filters closed, in [0, 1): 0 where only ``branches`` go, or ``widths`` or a run's target say how many.
-        score: the criterion: ``"l1"``, ``"l2"``, ``"gm"``, ``"norm-scale"`` or ``"cs"``.
 
     Raises:
         ArgumentError: if a hyper-parameter is out of its range; in a run without a target, if nothing would be closed.
@@ -42,16 +40,20 @@ class OneShot(SoftMethod):
 
     name: ClassVar[str] = "one-shot"
 
-    rate: float = 0.0
+    rate: float = again(
+        OneRateMethod,
+        "rate",
+        0.0,
+        rule=within("[0, 1)"),
+        words="Share of filters closed: 0 where only branches go, or widths or a run's target say how many.",
+    )
     _: KW_ONLY
-    score: str = "l2"
-    reversible: bool = False
+    score: str = setting("l2", text(), "The criterion: l1, l2, gm, norm-scale or cs.")
+    reversible: bool = again(OneRateMethod, "reversible", False)
 
     def __post_init__(self) -> None:
         """Check the hyper-parameters."""
         super().__post_init__()
-        if not 0 <= self.rate < 1:
-            raise ArgumentError(f"`rate` must be in [0, 1), got {self.rate}.")
         if get_criterion(self.score).source not in SOURCES:
             raise ArgumentError(
                 f"`score` {self.score!r} needs gradients: close filters with `slimnet prune`, then train with --init."
@@ -63,22 +65,9 @@ class OneShot(SoftMethod):
         return bool(self.rate or self.branches or self.widths)
 
     @property
-    def final_rate(self) -> float:
-        """The share of filters closed."""
-        return self.rate
-
-    @property
     def criterion(self) -> str:
         """Name of the criterion."""
         return self.score
-
-    def rate_schedule(self, last_epoch: int) -> Schedule:
-        """θ(e) = θ."""
-        return constant(self.rate)
-
-    def scale_schedule(self, last_epoch: int) -> Schedule:
-        """ζ(e) = 0."""
-        return constant(0.0)
 
     def last_epoch(self, epochs: int) -> int:
         """−1: the selection is final before the first epoch."""

@@ -9,7 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from slimnet.errors import ArgumentError
+from slimnet.fields import Rule, again, documented, is_number, setting, within
 from slimnet.methods.base import Method, Pruner, Statistics
+from slimnet.settings import MethodSettings
 
 _PATTERN = re.compile(r"d?(sd)*s?")
 
@@ -53,40 +55,47 @@ def check_shares(name: str, shares: Sequence[float]) -> None:
         raise ArgumentError(f"`{name}` must be positive numbers, got {', '.join(map(str, shares))}.")
 
 
+def _joined(phases: str) -> str:
+    return phases.lower().replace("-", "")
+
+
+PHASES = Rule(
+    "d and s in turn with an s among them, such as 'dsd'",
+    lambda value: isinstance(value, str) and bool(_PATTERN.fullmatch(_joined(value))) and "s" in _joined(value),
+)
+LENGTHS = Rule(
+    "positive numbers",
+    lambda value: (
+        value is None or (isinstance(value, list | tuple) and all(is_number(length) and length > 0 for length in value))
+    ),
+)
+
+
+@documented
 @dataclass(frozen=True)
 class PhasedMethod(Method):
-    """Dense and sparse phases in turn; what is masked is chosen once, at the start of a sparse phase.
+    """Dense and sparse phases in turn; what is masked is chosen once, at the start of a sparse phase."""
 
-    Attributes:
-        sparsity: share of every layer that a sparse phase masks, in (0, 1).
-        phases: d and s in turn, e.g. ``"dsd"`` or ``"dsdsd"`` (``"D-S-D"`` is the same).
-        lengths: length of every phase, in any unit; None: equal, but a first dense phase twice as long.
-        lr_sparse: a sparse phase uses at most this share of the learning rate; 1: it goes on as the dense phase
-            before it ended [M].
-        lr_redense: from the second dense phase on at most this share of the learning rate is used [M].
-    """
-
-    sparsity: float = 0.3
-    phases: str = "dsd"
-    lengths: tuple[float, ...] | None = None
-    lr_sparse: float = 1.0
-    lr_redense: float = 0.1
+    sparsity: float = again(MethodSettings, "sparsity", 0.3)
+    phases: str = setting("dsd", PHASES, "d and s in turn, e.g. dsd or dsdsd (D-S-D is the same).")
+    lengths: tuple[float, ...] | None = setting(
+        None, LENGTHS, "Length of every phase, in any unit; null: equal, but a first dense phase twice as long."
+    )
+    lr_sparse: float = setting(
+        1.0,
+        within("(0, 1]"),
+        "A sparse phase uses at most this share of the learning rate; 1: it goes on as the dense phase before it ended [M].",
+    )
+    lr_redense: float = setting(
+        0.1, within("(0, 1]"), "From the second dense phase on at most this share of the learning rate is used [M]."
+    )
 
     def __post_init__(self) -> None:
         """Check the hyper-parameters."""
-        object.__setattr__(self, "phases", self.phases.lower().replace("-", ""))
-        if not _PATTERN.fullmatch(self.phases) or "s" not in self.phases:
-            raise ArgumentError(f"`phases` must be d and s in turn with an s among them, such as 'dsd', got {self.phases!r}.")
-        if not 0 < self.sparsity < 1:
-            raise ArgumentError(f"`sparsity` must be in (0, 1), got {self.sparsity}.")
-        for name in ("lr_sparse", "lr_redense"):
-            if not 0 < getattr(self, name) <= 1:
-                raise ArgumentError(f"`{name}` must be in (0, 1], got {getattr(self, name)}.")
-        if self.lengths is not None:
-            object.__setattr__(self, "lengths", tuple(self.lengths))
-            check_shares("lengths", self.shares)
-            if len(self.shares) != len(self.phases):
-                raise ArgumentError(f"`lengths` must be {len(self.phases)} numbers, one a phase, got {len(self.shares)}.")
+        super().__post_init__()
+        object.__setattr__(self, "phases", _joined(self.phases))
+        if len(self.shares) != len(self.phases):
+            raise ArgumentError(f"`lengths` must be {len(self.phases)} numbers, one a phase, got {len(self.shares)}.")
 
     @property
     def shares(self) -> tuple[float, ...]:

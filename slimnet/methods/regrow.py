@@ -9,54 +9,34 @@ from typing import Any, ClassVar
 import torch
 from torch import nn
 
-from slimnet.errors import ArgumentError
+from slimnet.fields import again, documented, flag, setting
 from slimnet.graph.groups import ChannelGroup
 from slimnet.methods.base import Pruner, Statistics
+from slimnet.methods.one_rate import OneRateMethod
 from slimnet.methods.soft import PUBLISHED, SoftMethod, SoftPruner
-from slimnet.schedules import Schedule, constant
 
 
+@documented
 @dataclass(frozen=True)
-class RegrowMethod(SoftMethod):
-    """One rate, and filters that may regrow until the selection freezes.
+class RegrowMethod(OneRateMethod):
+    """Filters may regrow until the selection freezes.
 
     Norms are masked only from the freeze on: where W, γ and β are all zero, so are their gradients, and no filter
     could come back.
-
-    Attributes:
-        rate: share θ of filters closed at the end, in (0, 1).
-        clip_regrowth: the gradient of a selected filter in front of a norm is held to the average norm of those of
-            the layer's other filters: at W = 0 the norm multiplies it by 1/√ε ≈ 316, which throws the filter past
-            all the others within a step.
     """
 
     published: ClassVar[Mapping[str, Any]] = {**PUBLISHED, "clip_regrowth": False}
 
-    rate: float = 0.4
     _: KW_ONLY
-    reversible: bool = False
-    mask_gradients: bool = False
-    mask_momentum: bool = False
-    clip_regrowth: bool = True
-
-    def __post_init__(self) -> None:
-        """Check the hyper-parameters."""
-        super().__post_init__()
-        if not 0 < self.rate < 1:
-            raise ArgumentError(f"`rate` must be in (0, 1), got {self.rate}.")
-
-    @property
-    def final_rate(self) -> float:
-        """θ."""
-        return self.rate
-
-    def rate_schedule(self, last_epoch: int) -> Schedule:
-        """θ(e) = θ."""
-        return constant(self.rate)
-
-    def scale_schedule(self, last_epoch: int) -> Schedule:
-        """ζ(e) = 0."""
-        return constant(0.0)
+    reversible: bool = again(SoftMethod, "reversible", False)
+    mask_gradients: bool = again(SoftMethod, "mask_gradients", False)
+    mask_momentum: bool = again(SoftMethod, "mask_momentum", False)
+    clip_regrowth: bool = setting(
+        True,
+        flag(),
+        "The gradient of a selected filter in front of a norm is held to the average norm of those of the layer's other filters: "
+        "at W = 0 the norm multiplies it by 1/√ε ≈ 316, which throws the filter past all the others within a step.",
+    )
 
     def start(self, model: nn.Module, groups: Sequence[ChannelGroup], *, epochs: int) -> Pruner:
         """Begin a run (see :meth:`Method.start`)."""

@@ -5,19 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from slimnet.fields import again, documented
 from slimnet.methods.regrow import RegrowMethod
 from slimnet.methods.soft import rising
-from slimnet.schedules import Schedule, check_tau
+from slimnet.schedules import Schedule
+from slimnet.settings import MethodSettings
 
 
+@documented
 @dataclass(frozen=True)
 class SFP(RegrowMethod):
     r"""Zero the filters of least norm after every epoch; what training brings back may stay.
 
     .. math:: W_f \leftarrow 0 \text{ for the } \lfloor F\theta \rfloor \text{ filters of least } \lVert W_f \rVert_2
-
-    Attributes:
-        rate: share θ of filters zeroed after every epoch, in (0, 1).
 
     Raises:
         ArgumentError: if a hyper-parameter is out of its range.
@@ -33,6 +33,7 @@ class SFP(RegrowMethod):
     name: ClassVar[str] = "sfp"
 
 
+@documented
 @dataclass(frozen=True)
 class ASFP(RegrowMethod):
     r"""SFP with a rate that rises from 0: fast at first, then flattening out at θ.
@@ -40,10 +41,6 @@ class ASFP(RegrowMethod):
     .. math:: \theta(0) = 0, \quad \theta(E/\tau) = \tfrac34\theta, \quad \theta(E) = \theta
 
     on the exponential of :func:`slimnet.schedules.asymptotic`; E is the last epoch that selects.
-
-    Attributes:
-        rate: share θ of filters closed at the end, in (0, 1).
-        tau: ¾θ is reached after 1/τ of the epochs; more than 4/3. The 8 is recalled from the paper [M].
 
     Raises:
         ArgumentError: if a hyper-parameter is out of its range.
@@ -59,12 +56,7 @@ class ASFP(RegrowMethod):
 
     name: ClassVar[str] = "asfp"
 
-    tau: float = 8.0
-
-    def __post_init__(self) -> None:
-        """Check the hyper-parameters."""
-        super().__post_init__()
-        check_tau(self.tau)
+    tau: float = again(MethodSettings, "tau", 8.0)
 
     def rate_schedule(self, last_epoch: int) -> Schedule:
         """θ(e): asymptotic."""

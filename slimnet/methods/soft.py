@@ -20,14 +20,15 @@ from torch.optim import SGD, Optimizer
 from slimnet.criteria import exact_count, group_scores, lowest
 from slimnet.criteria.statistics import ClassStatistics
 from slimnet.errors import ArgumentError
-from slimnet.fields import one_of
+from slimnet.fields import again, documented, flag, setting, texts
 from slimnet.graph.branches import branches_around
 from slimnet.graph.groups import ChannelGroup, not_ignored, prunable
 from slimnet.masks import SoftMask
 from slimnet.methods.base import Method, Pruner, Statistics
-from slimnet.methods.channels import checked_names, checked_pairs, named_branches, narrower, others, with_prefix
-from slimnet.names import COUPLES, Couple
+from slimnet.methods.channels import BRANCHES, WIDTHS, named_branches, narrower, others, with_prefix
+from slimnet.names import Couple
 from slimnet.schedules import Schedule, asymptotic, constant
+from slimnet.settings import MethodSettings
 
 TINY = torch.finfo(torch.float32).tiny
 EVERY = torch.zeros(1, dtype=torch.int64)
@@ -45,30 +46,10 @@ PUBLISHED: Mapping[str, Any] = {
 """What ``faithful=True`` sets in every method of the family."""
 
 
+@documented
 @dataclass(frozen=True, kw_only=True)
 class SoftMethod(Method):
-    """Hyper-parameters that every soft filter method has.
-
-    Attributes:
-        couple: ``"stream"``: a residual stream closes as a whole; ``"none"``: every layer for itself.
-        mask_norm: norms close with their filters. Without it a closed filter still emits a constant.
-        reversible: a filter's factors accumulate to ζ(e), scores are taken with them divided out, and while ζ is at least
-            :data:`RELEASE_ABOVE` a filter that is no longer selected gets its strength back; from then on the selection only
-            grows. Without it a selected filter is multiplied by ζ(e) every epoch again, and its factors are never undone.
-        mask_gradients: gradients of selected filters are multiplied by ζ.
-        mask_momentum: the optimiser's momentum is scaled with the filter, or with an adaptive optimiser its
-            whole update.
-        finetune_epochs: epochs at the end with the selection frozen and closed; None: the method's
-            ``finetune_share`` of all.
-        convolutions_only: leave linear layers alone.
-        ignore: patterns (``fnmatch``) of the names of channel groups that are left alone.
-        widths: (group, channels) pairs: how many channels each group keeps, instead of the same rate for all (see
-            `slimnet.allocation`). The schedule stays, in proportion; groups that are not named are left alone. 0 closes a group
-            whole, which is for groups inside a residual branch: surgery then shuts the branch.
-        branches: names of residual branches to close (see :func:`slimnet.graph.residual_branches`), the cheapest loss first. They
-            fade as filters do, one after another, by γ and β of the norm that ends them, and surgery removes them whole.
-        faithful: the published recipe, weak points included: sets every field named in ``published``.
-    """
+    """Hyper-parameters that every soft filter method has."""
 
     finetune_share: ClassVar[float] = 0.2
     """Part of the epochs that fine-tunes the frozen selection, where ``finetune_epochs`` is None."""
@@ -78,28 +59,46 @@ class SoftMethod(Method):
     rates: ClassVar[tuple[str, ...]] = ("rate",)
     """The hyper-parameters whose sum is ``final_rate``, or that are parts of it."""
 
-    couple: Couple = "stream"
-    mask_norm: bool = True
-    reversible: bool = True
-    mask_gradients: bool = True
-    mask_momentum: bool = True
-    finetune_epochs: int | None = None
-    convolutions_only: bool = False
-    ignore: tuple[str, ...] = ()
-    widths: tuple[tuple[str, int], ...] = ()
-    branches: tuple[str, ...] = ()
-    faithful: bool = False
+    couple: Couple = again(MethodSettings, "couple", "stream")
+    mask_norm: bool = setting(True, flag(), "Norms close with their filters. Without it a closed filter still emits a constant.")
+    reversible: bool = setting(
+        True,
+        flag(),
+        "A filter's factors accumulate to ζ(e), scores are taken with them divided out, and while ζ is at least ¼ a filter that "
+        "is no longer selected gets its strength back; from then on the selection only grows. Without it a selected filter is "
+        "multiplied by ζ(e) every epoch again, and its factors are never undone.",
+    )
+    mask_gradients: bool = setting(True, flag(), "Gradients of selected filters are multiplied by ζ.")
+    mask_momentum: bool = setting(
+        True,
+        flag(),
+        "The optimiser's momentum is scaled with the filter, or with an adaptive optimiser its whole update.",
+    )
+    finetune_epochs: int | None = again(MethodSettings, "finetune_epochs", None)
+    convolutions_only: bool = setting(False, flag(), "Leave linear layers alone.")
+    ignore: tuple[str, ...] = setting(
+        (), texts("patterns of names", "GROUP"), "Patterns (fnmatch) of the names of channel groups that are left alone."
+    )
+    widths: tuple[tuple[str, int], ...] = setting(
+        (),
+        WIDTHS,
+        "How many channels each group keeps, as (group, channels) pairs, instead of the same rate for all. The schedule stays, "
+        "in proportion; groups that are not named are left alone. 0 closes a group whole, which is for groups inside a residual "
+        "branch: surgery then shuts the branch.",
+    )
+    branches: tuple[str, ...] = setting(
+        (),
+        BRANCHES,
+        "Names of residual branches to close, the cheapest loss first. They fade as filters do, one after another, by γ and β of "
+        "the norm that ends them, and surgery removes them whole.",
+    )
+    faithful: bool = again(MethodSettings, "faithful", False)
 
     def __post_init__(self) -> None:
-        """Set the published recipe where ``faithful`` asks for it, and check the shared hyper-parameters."""
+        """Set the published recipe where ``faithful`` asks for it, and check the hyper-parameters."""
         for name, value in self.published.items() if self.faithful else ():
             object.__setattr__(self, name, value)
-        object.__setattr__(self, "ignore", tuple(self.ignore))
-        object.__setattr__(self, "branches", checked_names(self.branches))
-        object.__setattr__(self, "widths", tuple((str(name), width) for name, width in checked_pairs(self.widths)))
-        one_of(*COUPLES).check("`couple`", self.couple)
-        if self.finetune_epochs is not None and self.finetune_epochs < 0:
-            raise ArgumentError(f"`finetune_epochs` must be at least 0, got {self.finetune_epochs}.")
+        super().__post_init__()
 
     @property
     def closes_branches(self) -> bool:

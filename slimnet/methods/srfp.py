@@ -6,11 +6,14 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from slimnet.criteria import exact_count
+from slimnet.fields import again, documented
 from slimnet.methods.regrow import RegrowMethod
 from slimnet.methods.soft import rising
-from slimnet.schedules import Schedule, check_attenuation, check_tau, fading
+from slimnet.schedules import Schedule, fading
+from slimnet.settings import MethodSettings
 
 
+@documented
 @dataclass(frozen=True)
 class SRFP(RegrowMethod):
     r"""Shrink the filters of least norm after every epoch, by a factor that falls to 0.
@@ -21,11 +24,6 @@ class SRFP(RegrowMethod):
 
     The factors multiply from epoch to epoch; gradients are not masked, so a filter may grow back. The form of α
     is ours: the paper asks for a decreasing one [M].
-
-    Attributes:
-        rate: share θ of filters shrunk after every epoch, in (0, 1).
-        tau: a quarter of α is left after 1/τ of the epochs; more than 4/3.
-        attenuation: the factor a of α, in (0, 1].
 
     Raises:
         ArgumentError: if a hyper-parameter is out of its range.
@@ -41,30 +39,20 @@ class SRFP(RegrowMethod):
 
     name: ClassVar[str] = "srfp"
 
-    tau: float = 8.0
-    attenuation: float = 1.0
-
-    def __post_init__(self) -> None:
-        """Check the hyper-parameters."""
-        super().__post_init__()
-        check_tau(self.tau)
-        check_attenuation(self.attenuation)
+    tau: float = again(MethodSettings, "tau", 8.0)
+    attenuation: float = again(MethodSettings, "attenuation", 1.0)
 
     def scale_schedule(self, last_epoch: int) -> Schedule:
         """α(e): a at the start, 0 at the end."""
         return fading(rising(self.rate, last_epoch, self.tau), self.rate, self.attenuation)
 
 
+@documented
 @dataclass(frozen=True)
 class ASRFP(SRFP):
     r"""SRFP with ASFP's rising rate: few filters shrink at first, and all that do fade together.
 
     .. math:: \theta(e) \nearrow \theta, \quad \alpha(e) = a\,(1 - \theta(e)/\theta)
-
-    Attributes:
-        rate: share θ of filters closed at the end, in (0, 1).
-        tau: ¾θ is reached after 1/τ of the epochs; more than 4/3 [M].
-        attenuation: the factor a of α, in (0, 1].
 
     Raises:
         ArgumentError: if a hyper-parameter is out of its range.

@@ -10,7 +10,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from slimnet.errors import ArgumentError
-from slimnet.fields import is_number, shown
+from slimnet.fields import REQUIRED, Rule, documented, is_number, setting, shown
 from slimnet.graph.groups import ChannelGroup
 from slimnet.masks import SoftMask
 from slimnet.methods.base import Method, Pruner, Statistics
@@ -18,17 +18,16 @@ from slimnet.methods.phases import check_shares, part_at, split_epochs
 from slimnet.names import Couple
 
 Stage = tuple[Method, float]
+STAGES = Rule("a list of pairs", lambda value: isinstance(value, list | tuple))
 
 
+@documented
 @dataclass(frozen=True, init=False)
 class Stages(Method):
     """Methods one after another, each for its share of the epochs.
 
     Weights, optimiser and learning-rate schedule run on; every stage sees epochs of its own, from 0. The result is
     the last stage's.
-
-    Attributes:
-        stages: methods and their shares of the epochs, in any unit.
 
     Raises:
         ArgumentError: if there is no stage, a share is not positive, a stage is itself ``Stages``, or the stages
@@ -41,7 +40,7 @@ class Stages(Method):
 
     name: ClassVar[str] = "stages"
 
-    stages: tuple[Stage, ...]
+    stages: tuple[Stage, ...] = setting(REQUIRED, STAGES, "Methods and their shares of the epochs, in any unit.")
 
     def __init__(self, *stages: tuple[Method | str | Mapping[str, Any], float]) -> None:
         """Chain ``(method, share)`` pairs; a method may be given by its name or as :meth:`Method.as_dict` gave it."""
@@ -100,7 +99,9 @@ class Stages(Method):
     @classmethod
     def from_values(cls, values: Mapping[str, Any]) -> Method:
         """The stages that :meth:`as_dict` described."""
-        return cls(*values.get("stages", ()))
+        stages = values.get("stages", ())
+        STAGES.check("`stages`", stages)
+        return cls(*stages)
 
 
 class StagesPruner(Pruner):

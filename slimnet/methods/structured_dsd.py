@@ -12,15 +12,17 @@ from torch.optim import Optimizer
 
 from slimnet.criteria import exact_count, get_criterion, group_scores, lowest
 from slimnet.errors import ArgumentError
-from slimnet.fields import one_of
+from slimnet.fields import again, documented, setting, text, within
 from slimnet.graph.groups import ChannelGroup, Rows, prunable
 from slimnet.masks import SoftMask
 from slimnet.methods.base import Pruner
 from slimnet.methods.channels import with_prefix
 from slimnet.methods.phases import PhasedMethod, PhasedPruner
-from slimnet.names import COUPLES, Couple
+from slimnet.names import Couple
+from slimnet.settings import MethodSettings
 
 
+@documented
 @dataclass(frozen=True)
 class StructuredDSD(PhasedMethod):
     """DSD on whole channels: filters of every layer that makes them, their biases and their norms.
@@ -29,13 +31,6 @@ class StructuredDSD(PhasedMethod):
     holds them at exactly zero. Phases end with s, so that the result can be cut. A dense phase gives closed channels
     back at a fraction of the strength that they had: from exact zero there is no way back, since behind a ReLU a
     filter of zeros with β ≤ 0 gets no gradient.
-
-    Attributes:
-        sparsity: share of the channels of every group, in (0, 1).
-        phases: d and s in turn, with s at the end.
-        criterion: name of the score, one that needs weights only: ``"l2"``, ``"l1"``, ``"gm"`` or ``"norm-scale"``.
-        couple: ``"stream"``: a residual stream closes as a whole; ``"none"``: every layer for itself.
-        restart: the strength at which closed channels come back, in (0, 1].
 
     Raises:
         ArgumentError: if a hyper-parameter is out of its range.
@@ -51,10 +46,10 @@ class StructuredDSD(PhasedMethod):
 
     name: ClassVar[str] = "structured-dsd"
 
-    phases: str = "dsds"
-    criterion: str = "l2"
-    couple: Couple = "stream"
-    restart: float = 0.1
+    phases: str = again(PhasedMethod, "phases", "dsds", words="d and s in turn, with s at the end.")
+    criterion: str = setting("l2", text(), "Name of the score, one that needs weights only: l2, l1, gm or norm-scale.")
+    couple: Couple = again(MethodSettings, "couple", "stream")
+    restart: float = setting(0.1, within("(0, 1]"), "The strength at which closed channels come back.")
 
     def __post_init__(self) -> None:
         """Check the hyper-parameters."""
@@ -63,9 +58,6 @@ class StructuredDSD(PhasedMethod):
             raise ArgumentError(f"`phases` must end with s, the network that is exported, got {self.phases!r}.")
         if get_criterion(self.criterion).source not in ("weights", "norms"):
             raise ArgumentError(f"`criterion` must need weights only, got {self.criterion!r}.")
-        one_of(*COUPLES).check("`couple`", self.couple)
-        if not 0 < self.restart <= 1:
-            raise ArgumentError(f"`restart` must be in (0, 1], got {self.restart}.")
 
     def start(self, model: nn.Module, groups: Sequence[ChannelGroup], *, epochs: int) -> Pruner:
         """Begin a run (see :meth:`Method.start`)."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from torch import nn
 
 from slimnet._torchvision import classifier_names
-from slimnet.errors import ArgumentError, ModelError, nearest
+from slimnet.errors import ArgumentError, ModelError, unknown
 from slimnet.models import _classifiers, _factory
 from slimnet.models.resnet import CifarResNet
 from slimnet.models.trust import is_factory
@@ -92,7 +92,4 @@ def _build(name: str, *, num_classes: int, in_channels: int) -> nn.Module:
 
 
 def _unknown(name: str) -> ModelError:
-    known = model_names()
-    near = nearest(name, known)
-    hint = f" Did you mean {near}?" if near else ""
-    return ModelError(f"Unknown model {name!r}.{hint} Known: {', '.join(known)}; or package.module:function for your own.")
+    return ModelError(unknown("Unknown model", name, model_names(), "; or package.module:function for your own"))

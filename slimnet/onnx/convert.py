@@ -15,7 +15,7 @@ from slimnet.errors import ArgumentError, ExportError
 from slimnet.files import scratch_folder
 from slimnet.onnx.metadata import parse
 from slimnet.onnx.opset import first_line
-from slimnet.onnx.write import write
+from slimnet.onnx.write import serialised, write
 
 _STANDARD = ("", "ai.onnx")
 _PRODUCER = "slimnet"
@@ -33,9 +33,9 @@ def prepare(data: bytes) -> bytes:
     proto = _named(data)
     with converting(), scratch_folder("int8") as folder:
         given, out = folder / "network.onnx", folder / "prepared.onnx"
-        given.write_bytes(proto.SerializeToString())
+        given.write_bytes(serialised(proto))
         quant_pre_process(given, out, skip_symbolic_shape=True)
-        return bytes(_named(out.read_bytes()).SerializeToString())
+        return serialised(_named(out.read_bytes()))
 
 
 def calibrate(data: bytes, feeds: Iterable[Mapping[str, NDArray[Any]]], method: str, options: Mapping[str, Any]) -> Any:

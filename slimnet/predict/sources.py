@@ -9,14 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from slimnet.errors import ArgumentError, FileFormatError
+from slimnet.pictures import SUFFIXES
 
 if TYPE_CHECKING:
     from slimnet.pictures.picture import Picture
-
-SUFFIXES = frozenset(
-    {".avif", ".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"},
-)
-"""What a file in a folder must end in; a file that is named is tried whatever it ends in."""
 
 STDIN = "-"
 MAX_BYTES = 1 << 28

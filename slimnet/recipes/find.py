@@ -7,7 +7,7 @@ import tomllib
 from importlib.resources import files
 from pathlib import Path
 
-from slimnet.errors import ArgumentError, FileFormatError, nearest
+from slimnet.errors import ArgumentError, FileFormatError, unknown
 from slimnet.recipes.recipe import Recipe
 
 SUFFIX = ".toml"
@@ -78,6 +78,4 @@ def _is_path(name: str) -> bool:
 def _check_known(name: str) -> None:
     known = recipe_names()
     if name not in known:
-        near = nearest(name, known)
-        hint = f" Did you mean {near}?" if near else ""
-        raise ArgumentError(f"unknown recipe {name!r}.{hint} Known: {', '.join(known)}; or a file that ends in {SUFFIX}.")
+        raise ArgumentError(unknown("unknown recipe", name, known, f"; or a file that ends in {SUFFIX}"))

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from slimnet.errors import ArgumentError, FileFormatError, ModelError, nearest
+from slimnet.errors import ArgumentError, FileFormatError, ModelError, did_you_mean
 from slimnet.settings import check_names
 
 TEXTS, TABLES = ("about", "expected"), ("train", "method")
@@ -42,9 +42,7 @@ class Recipe:
         """
         for key in values:
             if key not in KEYS:
-                near = nearest(key, KEYS)
-                hint = f": did you mean `{near}`?" if near else f"; known: {', '.join(KEYS)}. Settings go into [train]."
-                raise FileFormatError(f"{name}: unknown key `{key}`{hint}")
+                raise FileFormatError(f"{name}: unknown key `{key}`{did_you_mean(key, KEYS)} Settings go into [train].")
         for key in (*TEXTS, *TABLES):
             kind, wanted = (str, "a text") if key in TEXTS else (dict, "a table")
             if not isinstance(values.get(key), kind) or not values[key]:

@@ -17,11 +17,12 @@ from torch import Tensor
 
 from slimnet.data._cache import fingerprint, read_copy, write_copy
 from slimnet.data._source import Request, Source, channel_statistics, resized
-from slimnet.data.dataset import Augment, Split
+from slimnet.data.dataset import Split
 from slimnet.data.duplicates import leaked, overlap_notes
 from slimnet.data.sets.fer_rows import SIDE, USAGES, Rows, read_rows
 from slimnet.data.sets.ferplus import FERPLUS_CLASSES, ferplus_targets, ferplus_votes
 from slimnet.errors import DataError
+from slimnet.settings import Augment
 
 CLASSES = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
 OPTIONS = {"drop_leaked": False, "skip_bad_rows": False}

@@ -10,8 +10,9 @@ import torch
 from slimnet.data._source import Request, Source
 from slimnet.data.classes import sorted_classes
 from slimnet.data.dataset import Split
-from slimnet.data.images import SUFFIXES, ImageFiles, read_header
+from slimnet.data.images import ImageFiles, read_header
 from slimnet.errors import DataError
+from slimnet.pictures import SUFFIXES
 
 _VALIDATION = ("val", "valid", "validation")
 

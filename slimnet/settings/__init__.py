@@ -1,0 +1,25 @@
+"""What can be set, each setting once: default, rule and words.
+
+Flags, rows of the documentation, keys of recipes and the errors for wrong values come from its line. Beside errors, fields, names
+and schedules only the standard library is imported: ``--help`` needs no torch.
+"""
+
+from slimnet.settings.augment import AUGMENTATIONS, Augment
+from slimnet.settings.budget import BUDGETS, Budget
+from slimnet.settings.methods import MethodSettings
+from slimnet.settings.precisions import PrecisionSettings
+from slimnet.settings.train import A_METHOD, NORMALISATION, TrainSettings, check_names, mean_and_std
+
+__all__ = [
+    "AUGMENTATIONS",
+    "A_METHOD",
+    "BUDGETS",
+    "NORMALISATION",
+    "Augment",
+    "Budget",
+    "MethodSettings",
+    "PrecisionSettings",
+    "TrainSettings",
+    "check_names",
+    "mean_and_std",
+]
