@@ -11,13 +11,13 @@ results/cs_subset.json.
 from __future__ import annotations
 
 import torch
-from _results import data_dir, write_result
+from _results import write_result
+from _runs import data_dir, trained_network
 from torch import Tensor
 
 from slimnet.criteria import collect_class_statistics, exact_count, group_scores, lowest, statistics_modules
 from slimnet.data import Batches, load_data, stratified_indices
 from slimnet.graph import channel_groups, prunable
-from slimnet.models import build_model
 
 SHARES = (0.02, 0.05, 0.1, 0.2)
 RATE = 0.1
@@ -37,7 +37,7 @@ def spearman(one: Tensor, other: Tensor) -> float:
 
 def main() -> None:
     data = load_data("cifar10", data_dir=data_dir())
-    model = build_model("resnet20", num_classes=10, weights=data_dir() / "weights" / "resnet20_cifar10.th")
+    model = trained_network("resnet20")
     groups = prunable(channel_groups(model, torch.randn(2, 3, 32, 32)))
     modules = list(dict.fromkeys(module for group in groups for module in statistics_modules(group)))
 

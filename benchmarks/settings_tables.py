@@ -26,3 +26,6 @@ def _row(row: Setting, flag: str) -> tuple[str, ...]:
 
 def _flag(name: str) -> str:
     return f"`--{name.replace('_', '-')}`"
+
+
+TABLES = {"settings": settings_table}
