@@ -61,6 +61,12 @@ def percent(share: float, digits: int = 2) -> str:
     return f"{100 * share:.{digits}f} %"
 
 
+def ranged(value: float, interval: Iterable[float], unit: str = "") -> str:
+    """A figure with two digits, and its interval."""
+    low, high = interval
+    return f"{value:.2f}{unit} ({low:.2f}–{high:.2f})"
+
+
 def speedup(latency: Result, name: str = "slim") -> str:
     """Median and interval of the paired ratio, and the control."""
     variant = next(v for v in latency["variants"] if v["name"] == name)

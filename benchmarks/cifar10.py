@@ -67,7 +67,7 @@ def main() -> None:
 def cifar_row(r: Result, label: str) -> tuple[str, ...]:
     """ResNet on CIFAR-10."""
     taught = ", the dense network as teacher" if r.get("taught") else ""
-    label = f"{label}, {r['settings']['epochs']} epochs from trained weights{taught}"
+    label = f"{label}, CIFAR-10, {r['settings']['epochs']} epochs from trained weights{taught}"
     return network_row(label, r, r["accuracy"], r["flops_saved"], r["params"], r["parity"])
 
 
@@ -75,8 +75,7 @@ def main_table() -> str:
     """Train, export, bench: the demo, these and the faces."""
     rows = [
         *map(demo_row, read_runs("demo")),
-        *(cifar_row(r, "ResNet-20, CIFAR-10") for r in read_runs("cifar10_resnet20")),
-        *(cifar_row(r, "ResNet-56, CIFAR-10") for r in read_runs("cifar10_resnet56")),
+        *(cifar_row(r, f"ResNet-{depth}") for depth in (20, 56) for r in read_runs(f"cifar10_resnet{depth}")),
         *map(fer_row, read_runs("fer2013")),
     ]
     return table(NETWORK, rows)

@@ -82,17 +82,13 @@ def methods_table(runs: list[Result]) -> str:
     r = runs[0]
     settings, flops = r["settings"], r["flops"]
     rows = [
-        (
-            name,
-            f"{100 * m['mean']:.2f} ± {100 * m['std']:.2f}",
-            ", ".join(f"{100 * value:.2f}" for value in m["test_accuracy"]),
-        )
+        (name, f"{100 * m['mean']:.2f} ± {100 * m['std']:.2f}", ", ".join(f"{100 * value:.2f}" for value in m["test_accuracy"]))
         for name, m in r["methods"].items()
     ]
     head = (
         f"ResNet-20, CIFAR-10, {settings['epochs']} passes over {settings['train_fraction']:.0%} of the training images from "
-        f"trained weights, {settings['finetune_epochs']} of them "
-        f"fine-tuning, {percent(1 - flops['realised'] / flops['dense'], 1)} fewer realised FLOPs",
+        f"trained weights, {settings['finetune_epochs']} of them fine-tuning, "
+        f"{percent(1 - flops['realised'] / flops['dense'], 1)} fewer realised FLOPs",
         "test accuracy, mean ± std", "seeds",
     )  # fmt: skip
     return table(head, rows) + f"\n\n{measured(r)}."

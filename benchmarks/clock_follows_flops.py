@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from _results import ratio, write_networks
 from _runs import l2_scores, random_network
-from _tables import PROCESSOR, Result, of_runs, processor, table, when
+from _tables import PROCESSOR, Result, of_runs, processor, ranged, table, when
 
 import slimnet
 from slimnet.allocation import Budget, NetworkCost, allocate
@@ -93,12 +93,8 @@ def clock_table(runs: list[Result]) -> str:
     networks = [(n, processor(r)) for r in runs for n in r["networks"]]
     kinds = [(n, kind, where) for n, where in networks for kind in ("chosen", "branches shut") if f"{kind} 50%" in n["variants"]]
     rows = [(*_clock_row(n, kind, rate), where) for n, kind, where in kinds for rate in ("30%", "50%", "70%")]
-    head = (
-        *("network", "batch", "rate"),
-        *("same rate everywhere: FLOPs ÷", "time ÷", "follows"),
-        *("chosen widths: FLOPs ÷", "time ÷", "follows", "A/A"),
-        PROCESSOR,
-    )
+    head = ("network", "batch", "rate", "same rate everywhere: FLOPs ÷", "time ÷", "follows", "chosen widths: FLOPs ÷", "time ÷",
+            "follows", "A/A", PROCESSOR)  # fmt: skip
     note = "One thread, ONNX Runtime, random weights, paired rounds; *follows* is time ÷ over FLOPs ÷: 1 where the clock follows."
     return table(head, rows) + f"\n\n{note} {when(runs)}."
 
@@ -107,8 +103,7 @@ def _clock_row(n: Result, kind: str, rate: str) -> tuple[str, ...]:
     cells: list[str] = [n["name"] + ("" if kind == "chosen" else f", {kind}"), str(n["batch"]), rate]
     for way in ("ordinary", kind):
         row = n["variants"][f"{way} {rate}"]
-        low, high = row["interval"]
-        cells += [f"{row['flops_reduction']:.2f}", f"{row['speedup']:.2f} ({low:.2f}–{high:.2f})", f"{row['follows']:.2f}"]
+        cells += [f"{row['flops_reduction']:.2f}", ranged(row["speedup"], row["interval"]), f"{row['follows']:.2f}"]
     return *cells, f"{n['control']['speedup']:.3f}"
 
 

@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -84,19 +85,8 @@ def main(names: Sequence[str]) -> None:
         write_result(NAME, {"threads": 1, "timm": version("timm"), "rows": merged(rows)})
 
 
-@of_runs(NAME)
-def independent_table(runs: list[Result]) -> str:
-    """Half of the filters of every layer, each layer by itself."""
-    return _mode_table("independent", runs)
-
-
-@of_runs(NAME)
-def coupled_table(runs: list[Result]) -> str:
-    """Half of the channels of every group."""
-    return _mode_table("coupled", runs)
-
-
-def _mode_table(mode: zoo.Mode, runs: list[Result]) -> str:
+def mode_table(mode: zoo.Mode, runs: list[Result]) -> str:
+    """The networks with one kind of mask."""
     run = max(runs, key=lambda run: len(run["rows"]))  # of those, the newest
     versions = ", ".join(f"{name} {version}" for name, version in run["versions"].items())
     timm = f", timm {run['timm']}" if "timm" in run else ""
@@ -104,7 +94,7 @@ def _mode_table(mode: zoo.Mode, runs: list[Result]) -> str:
     return table(HEAD, rows) + f"\n\nMeasured: {measured(run)}; {versions}{timm}."
 
 
-TABLES = {"independent": independent_table, "coupled": coupled_table}
+TABLES = {mode: of_runs(NAME)(partial(mode_table, mode)) for mode in zoo.MODES}
 
 
 if __name__ == "__main__":

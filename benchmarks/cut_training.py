@@ -20,7 +20,7 @@ from typing import Any
 
 from _results import write_networks
 from _runs import dense_flops, slim_flops, train_cifar10
-from _tables import PROCESSOR, Result, of_runs, processor, table, when
+from _tables import PROCESSOR, Result, of_runs, processor, ranged, table, when
 
 import slimnet
 
@@ -111,7 +111,7 @@ def cut_table(runs: list[Result]) -> str:
     rows = [
         (
             *(row["name"], f"{row['flops_ratio']:.2f}"),
-            f"{row['ratio']:.2f} ({row['ratios'][0]:.2f}–{row['ratios'][1]:.2f})",
+            ranged(row["ratio"], row["ratios"]),
             *(f"{row['follows']:.2f}", row["precision"], processor(run)),
         )
         for run in runs

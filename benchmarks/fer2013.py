@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import _runs
-from _results import read_runs, write_result
+from _results import write_result
 from _runs import RUNS, data_dir, export_and_time
 from _tables import Result, measured, network_row, of_runs, percent, speedup, table
 
@@ -96,7 +96,7 @@ def fer_table(runs: list[Result]) -> str:
     classes = slim["classes"]
     head = ("test split (3,589 faces)", "accuracy", "macro-F1", *(f"F1 {name}" for name in classes))
     confusion = [(name, *(str(n) for n in row)) for name, row in zip(classes, slim["confusion"], strict=True)]
-    times = "; ".join(f"{speedup(run['latency'])} faster, {measured(run)}" for run in read_runs("fer2013"))
+    times = "; ".join(f"{speedup(run['latency'])} faster, {measured(run)}" for run in runs)
     cost = (
         f"FLOPs {r['flops']['dense'] / 1e6:.1f} M → {r['flops']['realised'] / 1e6:.1f} M ({percent(r['flops_saved'], 1)} fewer, "
         f"realised), parameters {r['params']['dense']:,} → {r['params']['slim']:,}, ONNX file "

@@ -96,10 +96,8 @@ def foreign_table(runs: list[Result]) -> str:
     before = r["masked"]["flops"]
     rows = [
         (
-            label,
-            f"{r[key]['same_class']:,} of {r['images']:,}",
-            f"{r[key]['max_abs']:.0e}",
-            percent(1 - r[key]["flops"] / before, 1),
+            *(label, f"{r[key]['same_class']:,} of {r['images']:,}"),
+            *(f"{r[key]['max_abs']:.0e}", percent(1 - r[key]["flops"] / before, 1)),
         )
         for label, key in (("`slim`", "slim"), ("`slim --expand`", "expanded"))
     ]

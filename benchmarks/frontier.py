@@ -23,7 +23,7 @@ from typing import Any
 import torch
 from _results import RESULTS, ratio
 from _runs import BUILD, data_dir, trained_network, weights
-from _tables import ROOT, Picture, Result, of_runs, percent, table
+from _tables import ROOT, Picture, Result, measured, of_runs, percent, ranged, table
 
 import slimnet
 from slimnet.commands import PrecisionSettings, export_run
@@ -197,13 +197,11 @@ def frontier_table(runs: list[Result]) -> str:
 
 
 def _row(row: Result) -> tuple[str, ...]:
-    low, high = row["interval"]
     source = "" if row["source"] == "measured" else f" ({row['source']})"
     name = f"**{row['name']}**" if row["kind"] == "slim" else row["name"]
     return (
         *(name, row["precision"], percent(row["accuracy"]) + source, f"{row['ms']:.3f}"),
-        f"{row['speedup']:.2f}× ({low:.2f}–{high:.2f})",
-        *(str(row.get("epochs", "")), f"{row['date']}, {row['device']}, {row['instructions']}"),
+        *(ranged(row["speedup"], row["interval"], "×"), str(row.get("epochs", "")), measured(row)),
     )
 
 

@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 from _results import ratio, write_networks
-from _tables import PROCESSOR, Result, of_runs, percent, processor, table, when
+from _tables import PROCESSOR, Result, of_runs, percent, processor, ranged, table, when
 
 import slimnet
 from slimnet.commands import PrecisionSettings
@@ -122,14 +122,13 @@ def main() -> None:
 
 def precision_row(name: str, row: str, r: Result, where: str) -> tuple[str, ...]:
     """One network in one precision."""
-    low, high = r["interval"]
     made = ", ".join([r["method"], *(f"{name} in fp32" for name in r["excluded"])]) if "method" in r else ""
     return (
         f"{name}, {row}" + (f" ({made})" if made else ""),
         percent(r["test_accuracy"]) if "test_accuracy" in r else "–",
         percent(r["agreement"]) if "agreement" in r else "–",
         f"{r['bytes'] / 1e3:,.0f} kB",
-        f"{r['speedup']:.2f}× ({low:.2f}–{high:.2f})",
+        ranged(r["speedup"], r["interval"], "×"),
         "–" if "refused" not in r else f"no: {r['refused']}" if r["refused"] else "yes",
         where,
     )
@@ -140,15 +139,8 @@ def precisions_table(runs: list[Result]) -> str:
     """int8 and fp16 against fp32, dense and slim."""
     networks = [(n, processor(r)) for r in runs for n in r["networks"]]
     rows = [precision_row(n["name"], label, row, where) for n, where in networks for label, row in n["rows"].items()]
-    head = (
-        "network",
-        "test accuracy",
-        "agreement with slim fp32",
-        "bytes",
-        "against dense fp32 (95 % interval)",
-        "kept",
-        PROCESSOR,
-    )
+    head = ("network", "test accuracy", "agreement with slim fp32", "bytes", "against dense fp32 (95 % interval)", "kept",
+            PROCESSOR)  # fmt: skip
     controls = ", ".join(
         f"{n['name']} {n['control']['speedup']:.3f} ({n['control']['interval'][0]:.3f}–{n['control']['interval'][1]:.3f})"
         for n, _ in networks

@@ -193,14 +193,7 @@ def predict_table(runs: list[Result]) -> str:
         for r in runs
         for c in r["cases"]
     ]
-    head = (
-        "network and files",
-        "images",
-        "reading alone ÷ network alone",
-        "share of the network's throughput",
-        "A/A",
-        PROCESSOR,
-    )
+    head = ("network and files", "images", "reading alone ÷ network alone", "share of the network's throughput", "A/A", PROCESSOR)
     r = runs[0]
     shared = f"batch {r['batch']}, {r['threads']} thread for the network, {r['workers']} that read"
     return table(head, rows) + f"\n\nAn image; {shared}; {when(runs)}."

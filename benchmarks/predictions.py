@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from _results import write_networks
 from _runs import l2_scores, random_network
-from _tables import PROCESSOR, Result, of_runs, percent, processor, table, when
+from _tables import PROCESSOR, Result, of_runs, percent, processor, ranged, table, when
 
 import slimnet
 from slimnet.allocation import Budget, NetworkCost, allocate
@@ -114,13 +114,12 @@ def widths_table(runs: list[Result]) -> str:
     rows = []
     for n, where in [(n, r) for r in runs for n in r["networks"]]:
         target = next(row for row in n["assignments"] if row["name"] == "target")
-        low, high = target["interval"]
         rows.append(
             (
                 n["name"],
                 percent(n["median_error"], 1),
                 f"{where['target_speedup']:g}× → predicted {target['predicted_speedup']:.2f}×, "
-                f"measured {target['measured_speedup']:.2f}× ({low:.2f}–{high:.2f})",
+                f"measured {ranged(target['measured_speedup'], target['interval'], '×')}",
                 f"{n['control']:.3f}",
                 f"{n['table_seconds']:.0f} s, again {n['table_again_seconds']:.2f} s",
                 processor(where),

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from _results import ratio, write_networks
 from _runs import l2_scores, random_network
-from _tables import PROCESSOR, Result, of_runs, processor, table, when
+from _tables import PROCESSOR, Result, of_runs, processor, ranged, table, when
 from torch import Tensor, nn
 
 import slimnet
@@ -103,8 +103,7 @@ def peer_table(runs: list[Result]) -> str:
     rows = []
     for n, where in [(n, processor(r)) for r in runs for n in r["networks"]]:
         for v in n["variants"]:
-            low, high = v["interval"]
-            times = f"{v['against_default']:.2f} ({low:.2f}–{high:.2f})"
+            times = ranged(v["against_default"], v["interval"])
             rows.append((n["name"], v["name"], f"{v['flops_reduction']:.2f}", f"{v['against_dense']:.2f}", times, where))
         rows[-1] = (*rows[-1][:-2], f"{rows[-1][-2]}; A/A {n['control']['speedup']:.3f}", where)
     head = ("network", "widths of", "FLOPs ÷", "time ÷, against dense", "against torch-pruning's default widths", PROCESSOR)

@@ -112,12 +112,8 @@ def vggface_table(runs: list[Result]) -> str:
     """The largest network, end to end."""
     rows = [
         (
-            name,
-            r[name]["phases"],
-            str(r[name]["steps"]),
-            f"{statistics.median(r[name]['seconds_a_step']):.1f}",
-            f"{r[name]['peak_gigabytes']:.1f}",
-            processor(r),
+            *(name, r[name]["phases"], str(r[name]["steps"]), f"{statistics.median(r[name]['seconds_a_step']):.1f}"),
+            *(f"{r[name]['peak_gigabytes']:.1f}", processor(r)),
         )
         for r in runs
         for name in ("dsd", "structured-dsd")
@@ -129,10 +125,9 @@ def vggface_table(runs: list[Result]) -> str:
     cut = (
         f"Structured DSD, cut: parameters {s['params']['dense']:,} → {s['params']['slim']:,}, "
         f"FLOPs {s['flops']['dense'] / 1e9:.2f} G → {s['flops']['slim'] / 1e9:.2f} G, "
-        f"relative Δ {parity(s['parity'])} (float64, ONNX), peak memory {s['peak_gigabytes']:.1f} GB; "
-        f"{measured(r)}, busy."
+        f"relative Δ {parity(s['parity'])} (float64, ONNX), peak memory {s['peak_gigabytes']:.1f} GB; {measured(r)}, busy."
     )
-    return "\n\n".join([table(head, rows), cut])
+    return f"{table(head, rows)}\n\n{cut}"
 
 
 TABLES = {"vggface": vggface_table}
