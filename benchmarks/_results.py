@@ -8,28 +8,16 @@ from __future__ import annotations
 
 import datetime
 import json
-import os
-import sys
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from slimnet.files import write_json
 from slimnet.measure.machine import cpu_model, instructions
 
 RESULTS = Path(__file__).parent / "results"
 PACKAGES = ("slimnet", "torch", "torchvision", "onnxruntime", "fvcore", "torch-pruning")
-
-
-def data_dir() -> Path:
-    """The folder with the real data sets and weights, from SLIMNET_DATA."""
-    value = os.environ.get("SLIMNET_DATA")
-    if not value or not Path(value).is_dir():
-        sys.exit("set SLIMNET_DATA to a folder with cifar-10-batches-py/ and weights/")
-    return Path(value)
 
 
 def read_runs(name: str) -> list[dict[str, Any]]:
@@ -74,6 +62,8 @@ def write_networks(name: str, values: Mapping[str, Any], found: Sequence[Mapping
 
 
 def _here() -> dict[str, str]:
+    import torch
+
     return {"device": torch.cuda.get_device_name() if torch.cuda.is_available() else cpu_model(), "instructions": instructions()}
 
 
@@ -87,3 +77,8 @@ def without_paths(latency: Mapping[str, Any]) -> dict[str, Any]:
     clean["variants"] = [{k: v for k, v in variant.items() if k != "path"} for variant in latency["variants"]]
     clean["control"] = {k: v for k, v in latency["control"].items() if k != "path"}
     return clean
+
+
+def ratio(variant: Any) -> dict[str, Any]:
+    """How much faster than the baseline, with its interval: of a network in a comparison, or of its A/A control."""
+    return {"speedup": variant.speedup, "interval": list(variant.interval)}

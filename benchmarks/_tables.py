@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import functools
+import hashlib
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +17,18 @@ ROOT = Path(__file__).parent.parent
 Result = dict[str, Any]
 
 
-def load(name: str) -> Result | None:
-    """The newest run, or None where it was not measured yet: for what does not depend on the processor."""
-    return next(iter(read_runs(name)), None)
+def of_runs(name: str) -> Callable[[Callable[[list[Result]], str]], Callable[[], str]]:
+    """Makes a table of the runs in ``results/<name>.json``, the newest first; one that says so where there are none."""
+
+    def of(make: Callable[[list[Result]], str]) -> Callable[[], str]:
+        @functools.wraps(make)
+        def made() -> str:
+            runs = read_runs(name)
+            return make(runs) if runs else "(Not measured yet.)"
+
+        return made
+
+    return of
 
 
 PROCESSOR = "processor, instruction set"
@@ -47,6 +61,12 @@ def percent(share: float, digits: int = 2) -> str:
     return f"{100 * share:.{digits}f} %"
 
 
+def ranged(value: float, interval: Iterable[float], unit: str = "") -> str:
+    """A figure with two digits, and its interval."""
+    low, high = interval
+    return f"{value:.2f}{unit} ({low:.2f}–{high:.2f})"
+
+
 def speedup(latency: Result, name: str = "slim") -> str:
     """Median and interval of the paired ratio, and the control."""
     variant = next(v for v in latency["variants"] if v["name"] == name)
@@ -59,3 +79,54 @@ def parity(report: Result) -> str:
     """The worst relative errors of the gate."""
     worst = report["worst"]
     return f"{worst['model vs reference']['relative']:.0e}, {worst['onnx vs reference']['relative']:.0e}"
+
+
+NETWORK = ("network", "test accuracy, dense → slim", "FLOPs saved, realised (paper accounting)", "parameters",
+           "latency, 1 thread, batch 1", "relative Δ: slim to masked (float64), ONNX (float32)", "measured")  # fmt: skip
+"""The head of a table of :func:`network_row`."""
+
+
+def network_row(
+    label: str, r: Result, accuracy: Mapping[str, float], saved: float, params: Mapping[str, int], gate: Result
+) -> tuple[str, ...]:
+    """A network that was trained, exported and timed."""
+    return (
+        label,
+        f"{percent(accuracy['dense'])} → {percent(accuracy['slim'])}",
+        f"{percent(saved, 1)} ({percent(r['paper_accounting']['saved'], 1)})",
+        f"{params['dense'] / params['slim']:.2f}×",
+        speedup(r["latency"]),
+        parity(gate),
+        measured(r),
+    )
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An SVG of results. The hash of what it shows stands in it: how it is drawn differs with matplotlib's version.
+
+    Attributes:
+        path: of the file.
+        rows: reads what it shows.
+        draw: draws these into a file.
+    """
+
+    path: Path
+    rows: Callable[[], list[Result]]
+    draw: Callable[[list[Result], Path], None]
+
+    def is_stale(self) -> bool:
+        """Whether it shows something else than the results say."""
+        return not self.path.is_file() or self._source() not in self.path.read_text(encoding="utf-8")
+
+    def make(self) -> None:
+        """Draw it."""
+        self.draw(self.rows(), self.path)
+        text = self.path.read_text(encoding="utf-8")
+        text = re.sub("<dc:date>.*?</dc:date>", self._source(), text, count=1, flags=re.DOTALL)
+        self.path.write_text(text, encoding="utf-8")
+        print(self.path)
+
+    def _source(self) -> str:
+        found = hashlib.sha256(json.dumps(self.rows(), sort_keys=True).encode()).hexdigest()
+        return f"<dc:source>{found}</dc:source>"

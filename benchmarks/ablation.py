@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import re
 import shutil
+import statistics
 import sys
 import time
 from collections.abc import Sequence
@@ -22,7 +23,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from _results import data_dir, own_run, write_networks
+from _results import own_run, write_networks
+from _runs import data_dir, slim_flops, train_cifar10, trained_network, weights
+from _tables import Result, of_runs, table, when
 from torch import Tensor, nn
 
 import slimnet
@@ -31,7 +34,6 @@ from slimnet.data import calibration_batches, load_data
 from slimnet.files import write_tensors
 from slimnet.graph import ChannelGroup, channel_groups, prunable
 from slimnet.masks import SoftMask
-from slimnet.measure import count
 from slimnet.methods import Method
 
 NAME, MODEL, RATE, EPOCHS = "ablation", "resnet20", 0.32, 8
@@ -117,14 +119,9 @@ CASES = (
 )  # fmt: skip
 
 
-def weights() -> Path:
-    """The trained network that every row begins with, and its teacher."""
-    return data_dir() / "weights" / f"{MODEL}_cifar10.th"
-
-
 def close_beforehand(case: Case, seed: int, folder: Path) -> Path:
     """Weights whose filters of lowest score are zero: those of smallest norm, for the method that follows."""
-    model = slimnet.build_model(MODEL, num_classes=10, weights=weights()).eval()
+    model = trained_network(MODEL).eval()
     groups = prunable(channel_groups(model, torch.zeros(2, 3, 32, 32)))
     scores = _random(groups, seed) if case.closed_by == "random" else _taylor(model, groups, case.images)
     mask = SoftMask(model, groups)
@@ -160,21 +157,10 @@ def train(case: Case, seed: int, folder: Path) -> dict[str, Any]:
     settings = BASE | case.settings
     taught = settings.pop("teacher", True)
     out = folder / f"{slug(case.name)}-{seed}"
-    run = slimnet.train(
-        model=MODEL,
-        data="cifar10",
-        data_dir=str(data_dir()),
-        init=str(close_beforehand(case, seed, folder) if case.closed_by else weights()),
-        teacher=str(weights()) if taught else None,
-        method=case.method,
-        seed=seed,
-        out=out,
-        resume=(out / "config.json").is_file(),
-        **settings,
-    )
-    example = run.example_input()
-    flops = count(slimnet.slim(run.load_model(), example).model, example[:1]).flops
-    found = {"val": run.result["val_accuracy"], "test": run.result["test_accuracy"], "flops": flops}
+    settings["init"] = str(close_beforehand(case, seed, folder) if case.closed_by else weights(MODEL))
+    settings["teacher"] = str(weights(MODEL)) if taught else None
+    run = train_cifar10(MODEL, out, method=case.method, seed=seed, **settings)
+    found = {"val": run.result["val_accuracy"], "test": run.result["test_accuracy"], "flops": slim_flops(run)}
     shutil.rmtree(out)
     return found
 
@@ -200,6 +186,30 @@ def main() -> None:
             new = {"name": case.name, "factor": case.factor, "value": case.value, "seeds": found}
             write_networks(NAME, {"network": MODEL, "base": BASE, "rate": RATE}, [new])
             print(case.name, seed, found[str(seed)], flush=True)
+
+
+@of_runs("ablation")
+def ablation_table(runs: list[Result]) -> str:
+    """One change at a time of the recipe that cuts a trained network."""
+    found = runs[0]
+    base = found["base"]
+    rows = [_ablation_row(row) for row in found["networks"]]
+    head = ("changed", "to", "test accuracy", "seeds", "multiply-adds left")
+    share = f"{100 * base['train_fraction'] * (1 - base['val_fraction']):.1f} % of the training images"
+    note = (
+        f"`python benchmarks/ablation.py`: {found['network']}, CIFAR-10, {base['epochs']} passes over {share}. {when([found])}."
+    )
+    return table(head, rows) + f"\n\n{note}"
+
+
+def _ablation_row(row: Result) -> tuple[str, ...]:
+    tests = [100 * seed["test"] for seed in row["seeds"].values()]
+    spread = f" ± {statistics.stdev(tests):.2f}" if len(tests) > 1 else ""
+    flops = statistics.mean(seed["flops"] for seed in row["seeds"].values())
+    return (row["factor"], row["value"], f"{statistics.mean(tests):.2f}{spread}", str(len(tests)), f"{flops / 1e6:.1f} M")
+
+
+TABLES = {"ablation": ablation_table}
 
 
 if __name__ == "__main__":

@@ -21,7 +21,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from _results import data_dir, write_result
+from _results import write_result
+from _runs import data_dir, trained_network
+from _tables import Result, of_runs, table
 from torch import Tensor, nn
 
 import slimnet
@@ -87,7 +89,7 @@ def foreign_resnet56(*, streams: bool) -> tuple[nn.Module, Tensor]:
     data = load_data("cifar10", data_dir=str(data_dir()))
     batches = Batches(data.test.subset(torch.arange(500)), 500, mean=data.mean, std=data.std)
     x = next(iter(batches.epoch(0)))[0]
-    model = slimnet.build_model("resnet56", num_classes=10, weights=str(data_dir() / "weights" / "resnet56_cifar10.th")).eval()
+    model = trained_network("resnet56").eval()
     ignore = [] if streams else [group.name for group in prunable(channel_groups(model, x[:2])) if group.is_stream]
     slimnet.prune(model, x[:2], criterion="l2", rate=0.4, mask_norm=False, ignore=ignore)
     return model, x
@@ -110,6 +112,24 @@ def main() -> None:
         rows.append(compare(name, model, x))
         print(rows[-1], flush=True)
     write_result("against_torch_pruning", {"threads": 1, "networks": rows})
+
+
+def _sliced(peer: Result) -> str:
+    """How far off, or that the network does not run."""
+    return f"{peer['max_abs']:.1e}" if "max_abs" in peer else "does not run"
+
+
+@of_runs("against_torch_pruning")
+def surgeon_table(runs: list[Result]) -> str:
+    """Exactness against slicing."""
+    r = runs[0]
+    rows = [
+        (n["name"], f"{n['slimnet']['max_abs']:.1e}", _sliced(n["torch_pruning"]), f"{n['logit_std']:.2f}") for n in r["networks"]
+    ]
+    return table(("network", "slimnet, max abs Δ logits", "torch-pruning 1.6.1, max abs Δ logits", "σ of the logits"), rows)
+
+
+TABLES = {"surgeon": surgeon_table}
 
 
 if __name__ == "__main__":

@@ -20,10 +20,11 @@ from functools import partial
 from typing import Any
 
 import torch
-from _results import data_dir, write_result
+from _results import write_result
+from _runs import data_dir, l2_scores, trained_network
+from _tables import Result, of_runs, table, when
 from scipy.stats import spearmanr
 
-import slimnet
 from slimnet.allocation import (
     Allocation,
     Budget,
@@ -35,9 +36,9 @@ from slimnet.allocation import (
     measure_sensitivity,
 )
 from slimnet.allocation.choose import width_ladders
-from slimnet.criteria import LOSS_IMAGES, ClosedLoss, group_scores
+from slimnet.criteria import LOSS_IMAGES, ClosedLoss
 from slimnet.data import calibration_batches, load_data
-from slimnet.graph import channel_groups, prunable, residual_branches
+from slimnet.graph import channel_groups, residual_branches
 from slimnet.measure.costs import CostTable, Target
 from slimnet.training.number_format import has_bf16
 
@@ -50,11 +51,11 @@ class Bench:
 
     def __init__(self, images: int) -> None:
         data = load_data("cifar10", data_dir=str(data_dir()), normalise="imagenet")
-        self.model = slimnet.build_model(NETWORK, num_classes=10, weights=data_dir() / "weights" / f"{NETWORK}_cifar10.th").eval()
+        self.model = trained_network(NETWORK).eval()
         batches = list(calibration_batches(data, images, LOSS_IMAGES[1]))
         self.example = batches[0][0][:2]
         self.groups = channel_groups(self.model, self.example)
-        self.scores = {group.name: group_scores(self.model, group, "l2") for group in prunable(self.groups)}
+        self.scores = l2_scores(self.model, self.groups)
         self.table = CostTable(Target())
         self.cost = NetworkCost.measure(self.model, self.example, self.groups, self.table)
         self.model.to(memory_format=torch.channels_last)
@@ -154,6 +155,34 @@ def main() -> None:
     print(values["rank_correlation"], flush=True)
     rows = [row for target in args.targets for row in chosen(bench, found["answers"], target)]
     write_result("allocation", {"network": NETWORK, "data": "cifar10", "images": args.images, **values, "targets": rows})
+
+
+@of_runs("allocation")
+def allocation_table(runs: list[Result]) -> str:
+    """Rank correlations, and what plans lose before training, by the way they are chosen."""
+    found = runs[0]
+    ranks = found["rank_correlation"]
+    names = {"answers": "how far the answers move", "labels": "cross-entropy of the labels"}
+    pairs = [(*map(names.__getitem__, pair.split(" → ")), f"{value:.2f}") for pair, value in ranks.items()]
+    rows = [
+        (
+            *(f"{row['target']:g}×", row["way"], f"{row['speedup']:.2f}×", str(row["shut"])),
+            *(f"{row['measured'][name]:.2f}" for name in names),
+            f"{row['seconds']:.0f} s",
+        )
+        for row in found["targets"]
+    ]
+    head = ("target", "groups valued by", "predicted", "branches shut", "answers moved", "cross-entropy", "chosen in")
+    plans = f"{len(found['plans'])} random plans"
+    note = (
+        f"ResNet-56 on {found['images']} training images of CIFAR-10, before any training; the dense network's cross-entropy "
+        f"there is near 0. The seconds hold the measuring in rounds, not the single one. {when([found])}."
+    )
+    ranking = table(("sum over the groups of", "measured of the whole plan", f"Spearman's ρ, {plans}"), pairs)
+    return f"{ranking}\n\n{table(head, rows)}\n\n{note}"
+
+
+TABLES = {"allocation": allocation_table}
 
 
 if __name__ == "__main__":

@@ -22,14 +22,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from _results import data_dir, read_runs, write_networks
+from _results import read_runs, write_networks
+from _runs import data_dir, dense_flops, slim_flops, train_cifar10, trained_network, weights
 
 import slimnet
 from slimnet.criteria import branch_order
 from slimnet.data import Batches, load_data
 from slimnet.files import write_json
 from slimnet.graph import residual_branches
-from slimnet.measure import count
 from slimnet.training import Interrupted
 
 NAME = "campaign"
@@ -103,10 +103,6 @@ ROWS = (
 )
 
 
-def weights(network: str) -> Path:
-    return data_dir() / "weights" / f"{network}_cifar10.th"
-
-
 def closed_branches(row: Row, work: Path, device: str) -> tuple[str, ...]:
     """The branches of a row's network that cost least, in order; found once for each network and kept in the work folder."""
     if row.blocks is None:
@@ -121,7 +117,7 @@ def closed_branches(row: Row, work: Path, device: str) -> tuple[str, ...]:
 def _order(network: str, device: str) -> list[tuple[str, float]]:
     """All branches but one, by the loss on training images without them."""
     data = load_data("cifar10", data_dir=str(data_dir()), normalise="imagenet")
-    model = slimnet.build_model(network, num_classes=10, weights=weights(network)).to(device, memory_format=torch.channels_last)
+    model = trained_network(network).to(device, memory_format=torch.channels_last)
     part = data.train.subset(torch.arange(ORDER_IMAGES))
     layout = torch.channels_last
     batches = list(Batches(part, ORDER_BATCH, mean=data.mean, std=data.std, device=device, memory_format=layout).epoch(0))
@@ -135,28 +131,21 @@ def _order(network: str, device: str) -> list[tuple[str, float]]:
 def train(row: Row, work: Path, device: str) -> None:
     """Train a row, or go on with it, and note its result."""
     work.mkdir(parents=True, exist_ok=True)
-    out = work / row.run
     branches = closed_branches(row, work, device)
-    run = slimnet.train(
-        model=row.start,
-        data="cifar10",
-        data_dir=str(data_dir()),
-        init=str(weights(row.start)),
+    run = train_cifar10(
+        row.start,
+        work / row.run,
         teacher=str(weights(row.start)),
         method=slimnet.OneShot(branches=branches),
         epochs=row.epochs,
         seed=row.seed,
         device=device,
-        out=out,
-        resume=(out / "config.json").is_file(),
         **RECIPE | row.settings,
     )
-    example = run.example_input()
-    small = slimnet.slim(run.load_model(), example).model
-    write_networks(NAME, {"recipe": RECIPE}, [described(row, run, count(small, example[:1]).flops, branches)])
+    write_networks(NAME, {"recipe": RECIPE}, [described(row, run, branches)])
 
 
-def described(row: Row, run: slimnet.Run, flops: int, branches: tuple[str, ...]) -> dict[str, Any]:
+def described(row: Row, run: slimnet.Run, branches: tuple[str, ...]) -> dict[str, Any]:
     return {
         "name": row.run,
         "start": row.start,
@@ -168,7 +157,7 @@ def described(row: Row, run: slimnet.Run, flops: int, branches: tuple[str, ...])
         "branches": list(branches),
         "widths": [list(pair) for pair in run.method.widths] if isinstance(run.method, slimnet.OneShot) else [],
         "predicted": (run.target or {}).get("predicted"),
-        "flops": {"dense": count(run.build_model(), run.example_input()[:1]).flops, "realised": flops},
+        "flops": {"dense": dense_flops(run), "realised": slim_flops(run)},
         "val_accuracy": run.result["val_accuracy"],
         "test_accuracy": run.result["test_accuracy"],
         "seconds": sum(line["seconds"] for line in run.metrics),
@@ -190,16 +179,7 @@ def run_rows(rows: list[Row], args: argparse.Namespace) -> None:
         while (waiting or running) and time.monotonic() < end:
             while waiting and len(running) < args.jobs:
                 row = waiting.pop(0)
-                command = [
-                    sys.executable,
-                    __file__,
-                    "--one",
-                    row.run,
-                    "--device",
-                    args.device,
-                    "--work",
-                    args.work,
-                ]
+                command = [sys.executable, __file__, "--one", row.run, "--device", args.device, "--work", args.work]
                 running[row.run] = subprocess.Popen(command, env=env)
             time.sleep(1)
             for name in [name for name, process in running.items() if process.poll() is not None]:

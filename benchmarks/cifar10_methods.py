@@ -14,12 +14,12 @@ from __future__ import annotations
 
 import statistics
 import sys
-from pathlib import Path
 
-from _results import data_dir, write_result
+from _results import write_result
+from _runs import RUNS, dense_flops, slim_flops, train_cifar10
+from _tables import Result, measured, of_runs, percent, table
 
 import slimnet
-from slimnet.measure import count
 
 MODEL, EPOCHS, FINETUNE, RATE = "resnet20", 12, 5, 0.32
 METHODS = {
@@ -41,26 +41,8 @@ SETTINGS = {
 
 def train(name: str, seed: int) -> slimnet.Run:
     """Train one method with one seed, or go on with it."""
-    data, out = data_dir(), Path("runs") / f"methods-{name.lower()}-{seed}"
-    return slimnet.train(
-        model=MODEL,
-        data="cifar10",
-        data_dir=str(data),
-        init=str(data / "weights" / f"{MODEL}_cifar10.th"),
-        method=METHODS[name],
-        seed=seed,
-        precision="auto",
-        channels_last=True,
-        out=out,
-        resume=(out / "config.json").is_file(),
-        **SETTINGS,
-    )
-
-
-def slim_flops(run: slimnet.Run) -> int:
-    """FLOPs of the network that is left after surgery."""
-    example = run.example_input()
-    return count(slimnet.slim(run.load_model(), example).model, example[:1]).flops
+    out = RUNS / f"methods-{name.lower()}-{seed}"
+    return train_cifar10(MODEL, out, method=METHODS[name], seed=seed, precision="auto", channels_last=True, **SETTINGS)
 
 
 def main() -> None:
@@ -75,14 +57,12 @@ def main() -> None:
             print(seed, name, run.result["test_accuracy"], sorted(flops), flush=True)
     if len(flops) > 1:
         sys.exit(f"the methods do not leave the same FLOPs: {sorted(flops)}")
-    dense = run.build_model()
-    before = count(dense, run.example_input()[:1]).flops
     write_result(
         "cifar10_methods",
         {
             "model": MODEL,
             "settings": SETTINGS | {"finetune_epochs": FINETUNE, "rate": RATE, "seeds": seeds},
-            "flops": {"dense": before, "realised": flops.pop()},
+            "flops": {"dense": dense_flops(run), "realised": flops.pop()},
             "methods": {
                 name: {
                     "settings": METHODS[name].as_dict(),
@@ -94,6 +74,27 @@ def main() -> None:
             },
         },
     )
+
+
+@of_runs("cifar10_methods")
+def methods_table(runs: list[Result]) -> str:
+    """The family under one budget."""
+    r = runs[0]
+    settings, flops = r["settings"], r["flops"]
+    rows = [
+        (name, f"{100 * m['mean']:.2f} ± {100 * m['std']:.2f}", ", ".join(f"{100 * value:.2f}" for value in m["test_accuracy"]))
+        for name, m in r["methods"].items()
+    ]
+    head = (
+        f"ResNet-20, CIFAR-10, {settings['epochs']} passes over {settings['train_fraction']:.0%} of the training images from "
+        f"trained weights, {settings['finetune_epochs']} of them fine-tuning, "
+        f"{percent(1 - flops['realised'] / flops['dense'], 1)} fewer realised FLOPs",
+        "test accuracy, mean ± std", "seeds",
+    )  # fmt: skip
+    return table(head, rows) + f"\n\n{measured(r)}."
+
+
+TABLES = {"methods": methods_table}
 
 
 if __name__ == "__main__":

@@ -17,33 +17,26 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from _results import write_networks
-from torch import Tensor, nn
+from _results import ratio, write_networks
+from _runs import l2_scores, random_network
+from _tables import PROCESSOR, Result, of_runs, processor, ranged, table, when
 
 import slimnet
 from slimnet.allocation import Budget, NetworkCost, allocate
-from slimnet.criteria import group_scores
 from slimnet.export import export_onnx
-from slimnet.graph import channel_groups, prunable
+from slimnet.graph import channel_groups
 from slimnet.measure import compare_latency, count
 from slimnet.measure.costs import CostTable, Target
 
-NETWORKS = {"resnet18": (224, 1000), "resnet50": (224, 1000), "vgg16_bn": (48, 7), "resnet56": (32, 10)}
+NETWORKS = ("resnet18", "resnet50", "vgg16_bn", "resnet56")
 KINDS = {"chosen": False, "branches shut": True}
 SHUT = ("resnet56",)
 RATES, BATCHES = (0.3, 0.5, 0.7), (1, 8)
 
 
-def build(name: str) -> tuple[nn.Module, Tensor]:
-    """The same random network every time."""
-    side, classes = NETWORKS[name]
-    torch.manual_seed(0)
-    return slimnet.build_model(name, num_classes=classes).eval(), torch.randn(2, 3, side, side)
-
-
 def cut(name: str, path: Path, **how: Any) -> tuple[Path, int]:
     """The network pruned and cut, as ONNX, and its FLOPs."""
-    model, x = build(name)
+    model, x = random_network(name)
     slimnet.prune(model, x, **how)
     small = slimnet.slim(model, x).model
     export_onnx(small, x, path)
@@ -51,9 +44,9 @@ def cut(name: str, path: Path, **how: Any) -> tuple[Path, int]:
 
 
 def measured(name: str, batch: int, folder: Path) -> dict[str, Any]:
-    model, x = build(name)
+    model, x = random_network(name)
     groups, dense = channel_groups(model, x), count(model, x[:1]).flops
-    scores = {group.name: group_scores(model, group, "l2") for group in prunable(groups)}
+    scores = l2_scores(model, groups)
     table = CostTable(Target(batch=batch))
     cost = NetworkCost.measure(model, x, groups, table)
     export_onnx(model, x, folder / "dense.onnx")
@@ -72,8 +65,7 @@ def measured(name: str, batch: int, folder: Path) -> dict[str, Any]:
     rows = {
         label: {
             "flops_reduction": dense / left[label],
-            "speedup": report[label].speedup,
-            "interval": list(report[label].interval),
+            **ratio(report[label]),
             "follows": report[label].speedup / (dense / left[label]),
         }
         for label in files
@@ -82,8 +74,7 @@ def measured(name: str, batch: int, folder: Path) -> dict[str, Any]:
     for label, row in rows.items():
         figures = f"{row['flops_reduction']:.2f}× FLOPs, {row['speedup']:.2f}×, {row['follows']:.2f}"
         print(f"{name} batch {batch} {label}: {figures}", flush=True)
-    control = {"speedup": report.control.speedup, "interval": list(report.control.interval)}
-    return {"name": name, "batch": batch, "variants": rows, "control": control, "flags": report.flags}
+    return {"name": name, "batch": batch, "variants": rows, "control": ratio(report.control), "flags": report.flags}
 
 
 def main() -> None:
@@ -94,6 +85,29 @@ def main() -> None:
             with tempfile.TemporaryDirectory() as folder:
                 found.append(measured(name, batch, Path(folder)))
         write_networks("clock_follows_flops", {"threads": 1}, found)
+
+
+@of_runs("clock_follows_flops")
+def clock_table(runs: list[Result]) -> str:
+    """Speed-up against FLOPs reduction, ordinary pruning and chosen widths."""
+    networks = [(n, processor(r)) for r in runs for n in r["networks"]]
+    kinds = [(n, kind, where) for n, where in networks for kind in ("chosen", "branches shut") if f"{kind} 50%" in n["variants"]]
+    rows = [(*_clock_row(n, kind, rate), where) for n, kind, where in kinds for rate in ("30%", "50%", "70%")]
+    head = ("network", "batch", "rate", "same rate everywhere: FLOPs ÷", "time ÷", "follows", "chosen widths: FLOPs ÷", "time ÷",
+            "follows", "A/A", PROCESSOR)  # fmt: skip
+    note = "One thread, ONNX Runtime, random weights, paired rounds; *follows* is time ÷ over FLOPs ÷: 1 where the clock follows."
+    return table(head, rows) + f"\n\n{note} {when(runs)}."
+
+
+def _clock_row(n: Result, kind: str, rate: str) -> tuple[str, ...]:
+    cells: list[str] = [n["name"] + ("" if kind == "chosen" else f", {kind}"), str(n["batch"]), rate]
+    for way in ("ordinary", kind):
+        row = n["variants"][f"{way} {rate}"]
+        cells += [f"{row['flops_reduction']:.2f}", ranged(row["speedup"], row["interval"]), f"{row['follows']:.2f}"]
+    return *cells, f"{n['control']['speedup']:.3f}"
+
+
+TABLES = {"clock": clock_table}
 
 
 if __name__ == "__main__":

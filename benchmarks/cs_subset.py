@@ -11,33 +11,22 @@ results/cs_subset.json.
 from __future__ import annotations
 
 import torch
-from _results import data_dir, write_result
+from _results import write_result
+from _runs import data_dir, trained_network
+from scipy.stats import spearmanr
 from torch import Tensor
 
 from slimnet.criteria import collect_class_statistics, exact_count, group_scores, lowest, statistics_modules
 from slimnet.data import Batches, load_data, stratified_indices
 from slimnet.graph import channel_groups, prunable
-from slimnet.models import build_model
 
 SHARES = (0.02, 0.05, 0.1, 0.2)
 RATE = 0.1
 
 
-def ranks(values: Tensor) -> Tensor:
-    """(n,) ranks, centred."""
-    order = values.argsort().argsort().to(torch.float64)
-    return order - order.mean()
-
-
-def spearman(one: Tensor, other: Tensor) -> float:
-    """Rank correlation (scores without ties)."""
-    a, b = ranks(one), ranks(other)
-    return float((a * b).sum() / (a.norm() * b.norm()))
-
-
 def main() -> None:
     data = load_data("cifar10", data_dir=data_dir())
-    model = build_model("resnet20", num_classes=10, weights=data_dir() / "weights" / "resnet20_cifar10.th")
+    model = trained_network("resnet20")
     groups = prunable(channel_groups(model, torch.randn(2, 3, 32, 32)))
     modules = list(dict.fromkeys(module for group in groups for module in statistics_modules(group)))
 
@@ -52,7 +41,7 @@ def main() -> None:
     full, rows = scores(1.0), []
     for share in SHARES:
         part = scores(share)
-        correlations = [spearman(part[name], full[name]) for name in full]
+        correlations = [float(spearmanr(part[name], full[name]).statistic) for name in full]
         counts = {name: exact_count(len(values), RATE) for name, values in full.items()}
         same = sum(len(set(lowest(part[n], k).tolist()) & set(lowest(full[n], k).tolist())) for n, k in counts.items())
         rows.append(

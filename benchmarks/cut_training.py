@@ -18,10 +18,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from _results import data_dir, write_networks
+from _results import write_networks
+from _runs import dense_flops, slim_flops, train_cifar10
+from _tables import PROCESSOR, Result, of_runs, processor, ranged, table, when
 
 import slimnet
-from slimnet.measure import count
 
 OUT = Path("build/cut_training")
 EPOCHS = 3
@@ -54,18 +55,15 @@ def epochs(case: Case, cut: str, fraction: float) -> tuple[list[float], float, s
     """Seconds of the epochs behind the first, and the last validation loss."""
     out = OUT / f"{case.network}-{cut}"
     shutil.rmtree(out, ignore_errors=True)
-    run = slimnet.train(
-        model=case.network,
-        data="cifar10",
-        data_dir=str(data_dir()),
-        init=str(data_dir() / "weights" / f"{case.network}_cifar10.th"),
+    run = train_cifar10(
+        case.network,
+        out,
         method=case.method,
         cut=cut,
         epochs=EPOCHS,
         train_fraction=fraction,
         val_fraction=0.02,
         lr=0.01,
-        out=out,
         progress=False,
     )
     return [line["seconds"] for line in run.metrics[1:]], run.metrics[-1]["val_loss"], run
@@ -81,11 +79,7 @@ def measured(case: Case, rounds: int, fraction: float) -> dict[str, Any]:
             seconds[cut].append(statistics.median(found))
         ratios.append(seconds["never"][-1] / seconds["settled"][-1])
         print(case.network, case.what, seconds, flush=True)
-    example = run.example_input()
-    flops = {
-        "masked": count(run.build_model(), example[:1]).flops,
-        "cut": count(slimnet.slim(run.load_model(), example).model, example[:1]).flops,
-    }
+    flops = {"masked": dense_flops(run), "cut": slim_flops(run)}
     times, saved = statistics.median(ratios), flops["masked"] / flops["cut"]
     return {
         "name": f"{case.network}, {case.what}",
@@ -109,6 +103,25 @@ def main() -> None:
     how = {"epochs": EPOCHS, "fraction": args.fraction, "rounds": args.rounds}
     for number in args.case:
         write_networks("cut_training", how, [measured(CASES[number], args.rounds, args.fraction)])
+
+
+@of_runs("cut_training")
+def cut_table(runs: list[Result]) -> str:
+    """An epoch masked and cut."""
+    rows = [
+        (
+            *(row["name"], f"{row['flops_ratio']:.2f}"),
+            ranged(row["ratio"], row["ratios"]),
+            *(f"{row['follows']:.2f}", row["precision"], processor(run)),
+        )
+        for run in runs
+        for row in run["networks"]
+    ]
+    head = ("network, what is closed", "multiply-adds ÷", "an epoch ÷", "follows", "precision", PROCESSOR)
+    return table(head, rows) + f"\n\nMasked over cut, by turns; range of {runs[0]['rounds']} rounds. {when(runs)}."
+
+
+TABLES = {"cut": cut_table}
 
 
 if __name__ == "__main__":

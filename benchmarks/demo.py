@@ -15,6 +15,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from _tables import Result, network_row
+
 RUNS, BUILD = Path("runs"), Path("build")
 
 
@@ -60,6 +62,14 @@ def main() -> None:
         _record(report)
     if ratio < 3 or lost > 1:
         sys.exit("the demo fell short of 3 times fewer FLOPs at no more than 1 point lost")
+
+
+def demo_row(r: Result) -> tuple[str, ...]:
+    """The demo."""
+    dense, slim = r["cost"]["dense"], r["cost"]["slim"]
+    params = {"dense": dense["params"], "slim": slim["params"]}
+    saved = 1 - slim["flops"] / dense["flops"]
+    return network_row("ResNet-20, digits 8×8 (`make demo`)", r, r["accuracy"], saved, params, r["parity"]["slim"])
 
 
 if __name__ == "__main__":

@@ -11,8 +11,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from _results import data_dir, write_result
-from fer2013 import RUNS
+from _results import write_result
+from _runs import RUNS, data_dir
 
 import slimnet
 from slimnet.commands import PrecisionSettings, export_compact

@@ -10,16 +10,18 @@ minutes; an interrupted run is resumed. Writes results/fer2013.json.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
-from _results import data_dir, without_paths, write_result
+import _runs
+from _results import write_result
+from _runs import RUNS, data_dir, export_and_time
+from _tables import Result, measured, network_row, of_runs, percent, speedup, table
 
 import slimnet
-from slimnet.commands import bench_bundle, evaluate_any, export_run
+from slimnet.commands import evaluate_any
 
-RUNS, BUILD, MODEL = Path("runs"), Path("build"), "vgg9_face"
+MODEL = "vgg9_face"
 COMMON: dict[str, Any] = {
     "model": MODEL,
     "data": "fer2013",
@@ -43,9 +45,7 @@ SLIM: dict[str, Any] = {
 
 def train(name: str, settings: dict[str, Any]) -> slimnet.Run:
     """Train, or go on with a run that was interrupted."""
-    out = RUNS / f"fer2013-{name}"
-    resume = (out / "config.json").is_file()
-    return slimnet.train(data_dir=str(data_dir() / "fer2013"), out=out, resume=resume, **COMMON, **settings)
+    return _runs.train(RUNS / f"fer2013-{name}", data_dir=str(data_dir() / "fer2013"), **COMMON, **settings)
 
 
 def judged(model: Path, views: str) -> dict[str, Any]:
@@ -58,9 +58,7 @@ def main() -> None:
     dense = train("dense", DENSE)
     weights = str(dense.path / "model.safetensors")
     run = train("slim", {**SLIM, "init": weights, "teacher": str(dense.path)})
-    bundle = export_run(run.path, BUILD / "fer2013", dense=dense.path, force=True, say=print)
-    bench = bench_bundle(bundle.path, seconds=20.0)
-    report = json.loads((bundle.path / "report.json").read_text())
+    bundle, found = export_and_time(run, "fer2013", dense=dense.path)
     subjects = {"dense": dense.path, "slim": bundle.path}
     write_result(
         "fer2013",
@@ -68,13 +66,7 @@ def main() -> None:
             "model": MODEL,
             "settings": {"common": COMMON, "dense": plain(DENSE), "slim": plain(SLIM)},
             "test": {name: {views: judged(path, views) for views in ("one", "flip")} for name, path in subjects.items()},
-            "flops": {"dense": bundle.cost_dense.flops, "realised": bundle.cost_slim.flops},
-            "flops_saved": 1 - bundle.cost_slim.flops / bundle.cost_dense.flops,
-            "paper_accounting": report["paper_accounting"],
-            "params": {"dense": bundle.cost_dense.params, "slim": bundle.cost_slim.params},
-            "onnx_bytes": {"dense": bundle.dense_onnx.stat().st_size, "slim": bundle.onnx.stat().st_size},
-            "parity": report["parity"]["slim"],
-            "latency": without_paths(bench.latency.as_dict()),
+            **found,
             "notes": run.data.get("notes", []),
         },
     )
@@ -83,6 +75,37 @@ def main() -> None:
 def plain(settings: dict[str, Any]) -> dict[str, Any]:
     """Settings as JSON values."""
     return settings | {"method": settings["method"].as_dict()}
+
+
+def fer_row(r: Result) -> tuple[str, ...]:
+    """The compact network for faces."""
+    accuracy = {name: by_views["one"]["accuracy"] for name, by_views in r["test"].items()}
+    return network_row("VGG-9, FER2013 48×48, trained here", r, accuracy, r["flops_saved"], r["params"], r["parity"])
+
+
+@of_runs("fer2013")
+def fer_table(runs: list[Result]) -> str:
+    """Facial expressions: accuracy, macro-F1, F1 a class, confusion."""
+    r = runs[0]
+    rows = [
+        (f"{name}, {label}", percent(found["accuracy"]), f"{found['macro_f1']:.3f}", *(f"{value:.2f}" for value in found["f1"]))
+        for name, by_views in r["test"].items()
+        for label, found in (("one view", by_views["one"]), ("mean of the image and its mirror image", by_views["flip"]))
+    ]
+    slim = r["test"]["slim"]["one"]
+    classes = slim["classes"]
+    head = ("test split (3,589 faces)", "accuracy", "macro-F1", *(f"F1 {name}" for name in classes))
+    confusion = [(name, *(str(n) for n in row)) for name, row in zip(classes, slim["confusion"], strict=True)]
+    times = "; ".join(f"{speedup(run['latency'])} faster, {measured(run)}" for run in runs)
+    cost = (
+        f"FLOPs {r['flops']['dense'] / 1e6:.1f} M → {r['flops']['realised'] / 1e6:.1f} M ({percent(r['flops_saved'], 1)} fewer, "
+        f"realised), parameters {r['params']['dense']:,} → {r['params']['slim']:,}, ONNX file "
+        f"{r['onnx_bytes']['slim'] / 1e6:.2f} MB; {times}."
+    )
+    return "\n\n".join([table(head, rows), cost, "Slim, one view; rows are true:", table(("", *classes), confusion)])
+
+
+TABLES = {"fer2013": fer_table}
 
 
 if __name__ == "__main__":

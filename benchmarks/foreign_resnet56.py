@@ -14,7 +14,9 @@ import sys
 from typing import Any
 
 import torch
-from _results import data_dir, write_result
+from _results import write_result
+from _runs import data_dir, trained_network
+from _tables import Result, of_runs, percent, table
 from torch import Tensor, nn
 
 import slimnet
@@ -26,8 +28,7 @@ RATE = 0.4
 
 def masked_network() -> nn.Module:
     """The trained network with 40 % of the filters of every convolution at zero."""
-    weights = str(data_dir() / "weights" / "resnet56_cifar10.th")
-    model = slimnet.build_model("resnet56", num_classes=10, weights=weights).eval()
+    model = trained_network("resnet56").eval()
     for module in model.modules():
         if isinstance(module, nn.Conv2d):
             norms = module.weight.data.flatten(1).norm(dim=1)
@@ -86,6 +87,26 @@ def main(images: int) -> None:
         write_result("foreign_resnet56", values)
     if any(values[name]["same_class"] != images for name in ("slim", "expanded")):
         sys.exit("the slim network gives another class for some image")
+
+
+@of_runs("foreign_resnet56")
+def foreign_table(runs: list[Result]) -> str:
+    """A checkpoint as SFP and FPGM leave them."""
+    r = runs[0]
+    before = r["masked"]["flops"]
+    rows = [
+        (
+            *(label, f"{r[key]['same_class']:,} of {r['images']:,}"),
+            *(f"{r[key]['max_abs']:.0e}", percent(1 - r[key]["flops"] / before, 1)),
+        )
+        for label, key in (("`slim`", "slim"), ("`slim --expand`", "expanded"))
+    ]
+    head = f"ResNet-56 on CIFAR-10, {r['rate']:.0%} of every layer's filters zeroed by L2, norms live"
+    saved = f"FLOPs saved, realised (paper accounting {percent(r['paper_accounting']['saved'], 1)})"
+    return table((head, "test images in the same class", "max abs Δ logits", saved), rows)
+
+
+TABLES = {"foreign": foreign_table}
 
 
 if __name__ == "__main__":

@@ -21,7 +21,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from _results import RESULTS, data_dir
+from _results import RESULTS, ratio
+from _runs import BUILD, data_dir, trained_network, weights
+from _tables import ROOT, Picture, Result, measured, of_runs, percent, ranged, table
 
 import slimnet
 from slimnet.commands import PrecisionSettings, export_run
@@ -34,8 +36,7 @@ from slimnet.report._figure import BLUE, MUTED, ORANGE, new_figure, save
 from slimnet.training import evaluate
 from slimnet.training.run import is_finished
 
-OUT = Path("build/frontier")
-PICTURE = Path(__file__).parent.parent / "docs" / "images" / "frontier.svg"
+OUT = BUILD / "frontier"
 PUBLISHED = {"resnet32": 0.9263, "resnet44": 0.9310}
 """Test accuracies that the authors of the weights publish (Idelbayev's ResNets for CIFAR-10)."""
 CALIBRATION = 256
@@ -56,12 +57,12 @@ def make(work: Path) -> None:
 
 def dense(name: str) -> list[dict[str, Any]]:
     """A network of the ladder: evaluated in fp32 and int8 where its weights are at hand."""
-    file = data_dir() / "weights" / f"{name}_cifar10.th"
-    model = slimnet.build_model(name, num_classes=10, weights=file if file.is_file() else None).eval()
+    is_at_hand = weights(name).is_file()
+    model = (trained_network(name) if is_at_hand else slimnet.build_model(name, num_classes=10)).eval()
     example = torch.randn(2, 3, 32, 32)
     slimnet.export_onnx(model, example, OUT / f"{name}.onnx")
     row = {"name": name, "kind": "dense", "flops": count(model, example[:1]).flops}
-    if not file.is_file():
+    if not is_at_hand:
         source = "published, not measured here"
         return [row | {"precision": "fp32", "accuracy": PUBLISHED[name], "source": source, "file": f"{name}.onnx"}]
     data = load_data("cifar10", data_dir=data_dir())
@@ -112,13 +113,13 @@ def measure(seconds: float) -> None:
     rows = []
     for row in made:
         variant = timed[f"{row['name']} {row['precision']}"]
-        times = {"ms": variant.median_ms, "speedup": variant.speedup, "interval": list(variant.interval)}
-        rows.append({key: value for key, value in row.items() if key != "file"} | times | where)
+        about = {key: value for key, value in row.items() if key != "file"}
+        rows.append(about | {"ms": variant.median_ms, **ratio(variant)} | where)
     path = RESULTS / "frontier.json"
     before = json.loads(path.read_text(encoding="utf-8"))["rows"] if path.is_file() else []
     kept = [row for row in before if row["instructions"] != where["instructions"]]
-    control = {"speedup": report.control.speedup, "interval": list(report.control.interval)}
-    write_json(path, {**where, "rows": [*rows, *kept], "goals": goals(rows), "control": control, "flags": report.flags})
+    how = {"goals": goals(rows), "control": ratio(report.control), "flags": report.flags}
+    write_json(path, {**where, "rows": [*rows, *kept], **how})
     print(path)
 
 
@@ -135,10 +136,14 @@ def goals(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return found
 
 
-def draw() -> None:
-    """The newest processor's rows as a picture: accuracy against milliseconds."""
+def newest() -> list[Result]:
+    """The rows of the processor that was timed last."""
     rows = read_json(RESULTS / "frontier.json")["rows"]
-    rows = [row for row in rows if row["instructions"] == rows[0]["instructions"]]
+    return [row for row in rows if row["instructions"] == rows[0]["instructions"]]
+
+
+def draw(rows: list[Result], path: Path) -> None:
+    """Accuracy against milliseconds."""
     figure, axes = new_figure(
         f"Test accuracy on CIFAR-10 against milliseconds ({rows[0]['instructions']}); slim: of ResNet-56", height=3.6
     )
@@ -159,8 +164,10 @@ def draw() -> None:
     axes.margins(x=0.2, y=0.15)
     axes.set_xlabel("milliseconds, batch 1, one thread", fontsize=9, color=MUTED)
     axes.set_ylabel("test accuracy, %", fontsize=9, color=MUTED)
-    save(figure, PICTURE)
-    print(PICTURE)
+    save(figure, path)
+
+
+PICTURES = (Picture(ROOT / "docs" / "images" / "frontier.svg", newest, draw),)
 
 
 def main() -> None:
@@ -173,11 +180,32 @@ def main() -> None:
         if not (OUT / "made.json").is_file():
             sys.exit("there is nothing to time: run `frontier.py make` first.")
         measure(args.seconds)
-        draw()
-    elif args.what == "draw":
-        draw()
-    else:
+    if args.what == "make":
         make(Path(args.work))
+    else:
+        PICTURES[0].make()
+
+
+@of_runs("frontier")
+def frontier_table(runs: list[Result]) -> str:
+    """Dense ladder and slim networks, the fastest first, by instruction set."""
+    found = runs[0]
+    rows = sorted(found["rows"], key=lambda row: (row["instructions"], row["ms"]))
+    head = ("network, CIFAR-10", "precision", "test accuracy", "ms", "ResNet-56 ÷ it", "epochs", "measured")
+    note = "All 10,000 test images, one seed. One thread, batch 1, ONNX Runtime, paired rounds"
+    return table(head, [_row(row) for row in rows]) + f"\n\n{note}; A/A {found['control']['speedup']:.3f}."
+
+
+def _row(row: Result) -> tuple[str, ...]:
+    source = "" if row["source"] == "measured" else f" ({row['source']})"
+    name = f"**{row['name']}**" if row["kind"] == "slim" else row["name"]
+    return (
+        *(name, row["precision"], percent(row["accuracy"]) + source, f"{row['ms']:.3f}"),
+        *(ranged(row["speedup"], row["interval"], "×"), str(row.get("epochs", "")), measured(row)),
+    )
+
+
+TABLES = {"frontier": frontier_table}
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from typing import Any
 
 import torch
 from _results import write_result
+from _tables import PROCESSOR, Result, of_runs, processor, table, when
 from fsdp_overhead import IMAGES, make_loop
 
 from slimnet.training.team import join_team
@@ -54,6 +55,17 @@ def main() -> None:
     print(f"hooks ÷ everything else: {inside / (whole - inside):.4f}", shares)
     about = {"model": "resnet20", "images": IMAGES, "epochs": EPOCHS, "threads": 1}
     write_result("fsdp_inside", about | {"ratio": 1 + inside / (whole - inside), "shares": shares})
+
+
+@of_runs("fsdp_inside")
+def inside_table(runs: list[Result]) -> str:
+    """The same, timed from inside."""
+    rows = [(f"{r['ratio']:.3f}", f"{r['shares']['after_epoch']:.3f}", str(r["epochs"]), processor(r)) for r in runs]
+    head = ("an epoch ÷ all of it but FSDP's hooks", "of which class statistics and selection", "epochs", PROCESSOR)
+    return table(head, rows) + f"\n\nThe processor's time in the hooks, against everything else of the same epochs; {when(runs)}."
+
+
+TABLES = {"inside": inside_table}
 
 
 if __name__ == "__main__":

@@ -21,7 +21,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from _results import data_dir, write_result
+from _results import write_result
+from _runs import data_dir, weights
+from _tables import PROCESSOR, Result, of_runs, processor, table, when
 
 from slimnet.allocation import LiveFlops
 from slimnet.data import stratified_indices
@@ -46,10 +48,9 @@ VARIANTS = {
 
 def make_loop(name: str, folder: Path, crew: object) -> Loop:
     """A training loop that stands before its first epoch."""
-    data = data_dir()
     config = TrainConfig(
-        model="resnet20", data="cifar10", data_dir=str(data), method=VARIANTS[name], epochs=EPOCHS, lr=0.01,
-        precision="auto", channels_last=True, init=str(data / "weights/resnet20_cifar10.th"),
+        model="resnet20", data="cifar10", data_dir=str(data_dir()), method=VARIANTS[name], epochs=EPOCHS, lr=0.01,
+        precision="auto", channels_last=True, init=str(weights("resnet20")),
     )  # fmt: skip
     job = prepare(config, crew, weights=True, say=print)
     chosen = stratified_indices(job.dataset.train.labels, IMAGES, torch.Generator().manual_seed(0))
@@ -92,6 +93,23 @@ def against_plain(times: dict[str, list[float]]) -> dict[str, dict[str, Any]]:
         values = np.asarray(times[name]) / plain
         ratios[name] = {"median": float(np.median(values)), "interval": list(median_interval(values, seed=0))}
     return ratios
+
+
+@of_runs("fsdp_overhead")
+def overhead_table(runs: list[Result]) -> str:
+    """What FSDP costs."""
+    r = runs[0]
+    rows = [
+        (name, f"{v['median']:.3f}", f"{v['interval'][0]:.3f}–{v['interval'][1]:.3f}", processor(run))
+        for run in runs
+        for name, v in run["ratio_to_plain"].items()
+    ]
+    head = ("variant", "epoch time ÷ plain training", "95 % interval", PROCESSOR)
+    note = f"{r['model']}, {r['images']:,} images of CIFAR-10, {r['rounds']} interleaved rounds; {when(runs)}."
+    return table(head, rows) + f"\n\n{note}"
+
+
+TABLES = {"overhead": overhead_table}
 
 
 if __name__ == "__main__":

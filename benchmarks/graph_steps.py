@@ -23,16 +23,18 @@ from typing import Any
 
 import torch
 from _results import without_paths, write_result
+from _tables import PROCESSOR, Result, of_runs, processor, speedup, table, when
 from torch import nn
 
 import slimnet
 from slimnet.export.exporter import build
 from slimnet.export.gate import Examples, check_onnx
 from slimnet.export.parity import ONNX_MODEL
-from slimnet.export.steps import Pace, _ir, optimise_graph
+from slimnet.export.steps import Pace, optimise_graph
 from slimnet.export.steps.merge import write_movement
 from slimnet.export.steps.moves import NOWHERE, movements
 from slimnet.measure import compare_latency
+from slimnet.onnx import graph as ir
 
 THREADS, SECONDS, ROUNDS = 1, 2.5, 60
 
@@ -90,20 +92,20 @@ def measured(make: Callable[[], tuple[nn.Module, int, int]]) -> dict[str, Any]:
         print(step.name, step.reason, step.speedup, step.interval, step.control, file=sys.stderr)
     return {
         "steps": steps.as_dict()["steps"],
-        "graphs": {name: {"nodes": len(_ir.operators(data)), "bytes": len(data)} for name, data in graphs.items()},
+        "graphs": {name: {"nodes": len(ir.operators(data)), "bytes": len(data)} for name, data in graphs.items()},
         "latency": together(graphs),
     }
 
 
 def contiguous(data: bytes) -> dict[str, bytes]:
     """The graph as if the live channels of every expansion came first; empty where there are no expansions."""
-    model = _ir.read(data)
+    model = ir.read(data)
     found = [(node, movement) for node, movement in movements(model) if movement.padding is None]
     for node, movement in found:
         zeros = movement.index.count(NOWHERE)
         ordered = replace(movement, index=(*range(movement.channels), *(NOWHERE,) * zeros))
         write_movement(model.graph, node, ordered)
-    return {"contiguous (bound)": _ir.write(model)} if found else {}
+    return {"contiguous (bound)": ir.written(model)} if found else {}
 
 
 def together(graphs: dict[str, bytes]) -> dict[str, Any]:
@@ -116,6 +118,50 @@ def together(graphs: dict[str, bytes]) -> dict[str, Any]:
         print(f"  {variant.name:20s} {variant.median_ms:8.3f} ms {variant.speedup:.3f} {variant.interval}", file=sys.stderr)
     latency = without_paths(report.as_dict())
     return {key: latency[key] for key in ("variants", "control", "rounds", "flags")}
+
+
+def _step(step: Result) -> str:
+    """A step's own speed-up and verdict."""
+    if step["speedup"] is None:
+        return f"{step['name']}: {step['reason']}"
+    low, high = step["interval"]
+    return f"{step['name']} {step['speedup']:.3f} ({low:.3f}–{high:.3f}), {step['reason'].rpartition(', ')[2]}"
+
+
+def _bytes(graphs: Result) -> str:
+    """Bytes as exported and after the safe steps, and after the measured ones where these differ."""
+    sizes = [f"{graph['bytes'] / 1e6:.2f}" for name, graph in graphs.items() if "bound" not in name]
+    return " → ".join(sizes) + " MB; " + " → ".join(str(g["nodes"]) for name, g in graphs.items() if "bound" not in name)
+
+
+@of_runs("graph_steps")
+def steps_table(runs: list[Result]) -> str:
+    """What each step on the exported graph does."""
+    rows = []
+    for name, case, where in [(name, case, processor(r)) for r in runs for name, case in r["cases"].items()]:
+        variants = {v["name"]: v for v in case["latency"]["variants"]}
+        low, high = case["latency"]["control"]["interval"]
+        bound = variants.get("contiguous (bound)")
+        rows.append(
+            (
+                name,
+                "<br>".join(_step(step) for step in case["steps"]) or "nothing to do",
+                speedup(case["latency"], "safe"),
+                f"{variants['measured']['speedup']:.2f}×",
+                f"{bound['speedup']:.2f}×" if bound else "",
+                f"{low:.3f}–{high:.3f}",
+                _bytes(case["graphs"]),
+                where,
+            )
+        )
+    head = (
+        *("network", "step: speed-up against the graph before it, 95 % interval, verdict", "safe", "measured"),
+        *("one `Pad` an expansion (bound)", "A/A", "bytes; nodes: exported → safe → measured", PROCESSOR),
+    )
+    return table(head, rows) + f"\n\nOne thread, batch 1, ONNX Runtime, random weights; {when(runs)}."
+
+
+TABLES = {"steps": steps_table}
 
 
 if __name__ == "__main__":

@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from _results import write_networks
+from _results import ratio, write_networks
+from _tables import PROCESSOR, Result, of_runs, percent, processor, ranged, table, when
 
 import slimnet
 from slimnet.commands import PrecisionSettings
@@ -101,10 +102,9 @@ def timed(name: str) -> dict[str, Any]:
     report: LatencyReport = compare_latency(files, rounds=100, seconds=SECONDS.get(name, 15.0), limit=120.0)
     for row, values in made["rows"].items():
         variant = report[row]
-        values |= {"median_ms": variant.median_ms, "speedup": variant.speedup, "interval": list(variant.interval)}
+        values |= {"median_ms": variant.median_ms, **ratio(variant)}
         print(f"{name} {row}: {variant.median_ms:.3f} ms, {variant.speedup:.2f}×", flush=True)
-    control = {"speedup": report.control.speedup, "interval": list(report.control.interval)}
-    return {"name": name, **made, "control": control, "rounds": report.rounds, "flags": report.flags}
+    return {"name": name, **made, "control": ratio(report.control), "rounds": report.rounds, "flags": report.flags}
 
 
 def main() -> None:
@@ -118,6 +118,39 @@ def main() -> None:
         write_networks("precisions", {"threads": 1, "batch": 1}, [timed(name) for name in names])
     else:
         sys.exit("say make, then time")
+
+
+def precision_row(name: str, row: str, r: Result, where: str) -> tuple[str, ...]:
+    """One network in one precision."""
+    made = ", ".join([r["method"], *(f"{name} in fp32" for name in r["excluded"])]) if "method" in r else ""
+    return (
+        f"{name}, {row}" + (f" ({made})" if made else ""),
+        percent(r["test_accuracy"]) if "test_accuracy" in r else "–",
+        percent(r["agreement"]) if "agreement" in r else "–",
+        f"{r['bytes'] / 1e3:,.0f} kB",
+        ranged(r["speedup"], r["interval"], "×"),
+        "–" if "refused" not in r else f"no: {r['refused']}" if r["refused"] else "yes",
+        where,
+    )
+
+
+@of_runs("precisions")
+def precisions_table(runs: list[Result]) -> str:
+    """int8 and fp16 against fp32, dense and slim."""
+    networks = [(n, processor(r)) for r in runs for n in r["networks"]]
+    rows = [precision_row(n["name"], label, row, where) for n, where in networks for label, row in n["rows"].items()]
+    head = ("network", "test accuracy", "agreement with slim fp32", "bytes", "against dense fp32 (95 % interval)", "kept",
+            PROCESSOR)  # fmt: skip
+    controls = ", ".join(
+        f"{n['name']} {n['control']['speedup']:.3f} ({n['control']['interval'][0]:.3f}–{n['control']['interval'][1]:.3f})"
+        for n, _ in networks
+    )
+    flags = sorted({flag for n, _ in networks for flag in n["flags"]})
+    note = f"One image, one thread, one paired run a network. A/A: {controls}."
+    return table(head, rows) + f"\n\n{note}{' Flags: ' + ', '.join(flags) + '.' if flags else ''} {when(runs)}."
+
+
+TABLES = {"precisions": precisions_table}
 
 
 if __name__ == "__main__":

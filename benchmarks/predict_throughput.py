@@ -28,7 +28,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from _results import data_dir, write_result
+from _results import write_result
+from _runs import data_dir
+from _tables import PROCESSOR, Result, of_runs, percent, processor, table, when
 from PIL import Image
 
 import slimnet
@@ -174,6 +176,30 @@ def main() -> None:
     where = environment()
     shared = {"batch": BATCH, "threads": 1, "workers": min(8, processors()), "processors": processors(), "environment": where}
     write_result("predict_throughput", {**shared, "cases": cases})
+
+
+@of_runs("predict_throughput")
+def predict_table(runs: list[Result]) -> str:
+    """Predicting from files against running on arrays."""
+    rows = [
+        (
+            c["name"],
+            f"{c['images']:,}",
+            f"{c['decode_ms'] / c['bare_ms']:.2f}",
+            f"{percent(c['ratio'], 0)} ({percent(c['interval'][0], 0)} to {percent(c['interval'][1], 0)})",
+            f"{c['control']:.3f}",
+            f"{processor(r)}, {r['processors']} processors",
+        )
+        for r in runs
+        for c in r["cases"]
+    ]
+    head = ("network and files", "images", "reading alone ÷ network alone", "share of the network's throughput", "A/A", PROCESSOR)
+    r = runs[0]
+    shared = f"batch {r['batch']}, {r['threads']} thread for the network, {r['workers']} that read"
+    return table(head, rows) + f"\n\nAn image; {shared}; {when(runs)}."
+
+
+TABLES = {"predict": predict_table}
 
 
 if __name__ == "__main__":

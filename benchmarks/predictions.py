@@ -21,37 +21,31 @@ from typing import Any
 
 import torch
 from _results import write_networks
+from _runs import l2_scores, random_network
+from _tables import PROCESSOR, Result, of_runs, percent, processor, ranged, table, when
 
 import slimnet
 from slimnet.allocation import Budget, NetworkCost, allocate
-from slimnet.criteria import group_scores
 from slimnet.export import export_onnx
 from slimnet.graph import channel_groups, prunable
 from slimnet.measure import compare_latency
 from slimnet.measure.costs import CostTable
 
-NETWORKS = {"resnet18": (224, 1000), "resnet56": (32, 10)}
+NETWORKS = ("resnet18", "resnet56")
 ASSIGNMENTS, TARGET = 10, 3.0
 SHUT = ("resnet56",)  # widths alone may not reach the target there
 
 
-def build(name: str) -> tuple[torch.nn.Module, torch.Tensor]:
-    """The same random network every time."""
-    side, classes = NETWORKS[name]
-    torch.manual_seed(0)
-    return slimnet.build_model(name, num_classes=classes).eval(), torch.randn(2, 3, side, side)
-
-
 def at_widths(name: str, widths: dict[str, int], path: Path) -> Path:
     """The network cut down to these widths, as ONNX."""
-    model, x = build(name)
+    model, x = random_network(name)
     slimnet.prune(model, x, widths=widths)
     export_onnx(slimnet.slim(model, x).model, x, path)
     return path
 
 
 def measured(name: str, folder: Path) -> dict[str, Any]:
-    model, x = build(name)
+    model, x = random_network(name)
     groups = channel_groups(model, x)
     start = time.perf_counter()
     table = CostTable(folder=folder / "costs")
@@ -68,8 +62,7 @@ def measured(name: str, folder: Path) -> dict[str, Any]:
         widths = {group: max(1, int(size * rng.uniform(0.3, 1))) for group, size in sizes.items()}
         friendly = {group: max(16, width - width % 16) if sizes[group] >= 16 else width for group, width in widths.items()}
         chosen[f"random {number}"] = friendly if number % 2 else widths
-    scores = {group.name: group_scores(model, group, "l2") for group in prunable(groups)}
-    target = allocate(cost, scores, Budget(speedup=TARGET), table.layout, shut_branches=name in SHUT)
+    target = allocate(cost, l2_scores(model, groups), Budget(speedup=TARGET), table.layout, shut_branches=name in SHUT)
     chosen["target"] = target.kept
     export_onnx(model, x, folder / f"{name}.onnx")
     files = {"dense": folder / f"{name}.onnx"}
@@ -113,6 +106,31 @@ def main() -> None:
             found = measured(name, Path(folder))
         print(name, f"median error {found['median_error']:.1%}, table {found['table_seconds']:.0f} s")
         write_networks("predictions", {"target_speedup": TARGET}, [found])
+
+
+@of_runs("predictions")
+def widths_table(runs: list[Result]) -> str:
+    """Predicted against measured."""
+    rows = []
+    for n, where in [(n, r) for r in runs for n in r["networks"]]:
+        target = next(row for row in n["assignments"] if row["name"] == "target")
+        rows.append(
+            (
+                n["name"],
+                percent(n["median_error"], 1),
+                f"{where['target_speedup']:g}× → predicted {target['predicted_speedup']:.2f}×, "
+                f"measured {ranged(target['measured_speedup'], target['interval'], '×')}",
+                f"{n['control']:.3f}",
+                f"{n['table_seconds']:.0f} s, again {n['table_again_seconds']:.2f} s",
+                processor(where),
+            )
+        )
+    error = "10 random assignments: median error of the predicted speed-up"
+    head = ("network", error, "target", "A/A", "building the table", PROCESSOR)
+    return table(head, rows) + f"\n\nOne thread, batch 1, ONNX Runtime, random weights; {when(runs)}."
+
+
+TABLES = {"widths": widths_table}
 
 
 if __name__ == "__main__":

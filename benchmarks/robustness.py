@@ -28,7 +28,12 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from hostile import ROOT, alone, bundles, csvs, disks, drawn, kills, pictures, runs, weights
+from hostile import alone
+
+# isort: split
+from _results import write_result
+from _tables import Result, measured, of_runs, table
+from hostile import ROOT, bundles, csvs, disks, drawn, kills, pictures, runs, weights
 from hostile.cases import Record, Task
 from hostile.given import Given, make
 from hostile.judge import KINDS
@@ -284,8 +289,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.summary:
         write_json(options.summary, value)
     else:
-        from _results import write_result
-
         write_result("robustness", value)
     _print(value)
     return 1 if value["failing"] else 0
@@ -295,6 +298,37 @@ def _print(value: dict[str, Any]) -> None:
     for part, row in value["parts"].items():
         faults = ", ".join(f"{kind} {count}" for kind, count in row["faults"].items() if count) or "no fault"
         print(f"{part}: {row['cases']:,} cases, {row['commands']:,} commands, {row['seconds']:.0f} s: {faults}")
+
+
+NAMES = {
+    "bundles": "broken and hostile bundles",
+    "runs": "tampered runs",
+    "weights": "files of weights",
+    "kill train": "SIGKILL in training, then `--resume`",
+    "kill export": "SIGKILL in export, then export again",
+    "full disks": "full disks",
+    "pictures": "odd and damaged pictures",
+    "csvs": "FER2013 CSV files, and their binary copies",
+    "networks": "random networks, cut",
+}
+
+
+@of_runs("robustness")
+def robustness_table(runs: list[Result]) -> str:
+    """Cases and commands of each part, and how often each kind of fault was found."""
+    r = runs[0]
+    kinds = list(r["kinds"])
+    rows = [_row(NAMES[name], part, kinds) for name, part in r["parts"].items()]
+    meanings = "; ".join(f"*{kind}*: {meaning}" for kind, meaning in r["kinds"].items())
+    limits = f"{r['limits']['seconds']:.0f} s and {r['limits']['memory_mib']:,} MiB a command"
+    return table(("input", "cases", "commands", *kinds), rows) + f"\n\n{meanings}. {limits}; {measured(r)}."
+
+
+def _row(name: str, part: Result, kinds: list[str]) -> tuple[str, ...]:
+    return (name, f"{part['cases']:,}", f"{part['commands']:,}", *(f"{part['faults'][kind]:,}" for kind in kinds))
+
+
+TABLES = {"robustness": robustness_table}
 
 
 if __name__ == "__main__":

@@ -38,9 +38,6 @@ def method_table(name: str) -> str:
     return _hyper_parameters(get_method(name), SoftMethod)
 
 
-METHOD_TABLES = {f"settings-{name}": partial(method_table, name) for name in METHODS if name != "dense"}
-
-
 def _hyper_parameters(kind: type, base: type | None = None) -> str:
     shared = {row.name: row for row in describe(base)} if base and issubclass(kind, base) else {}
     rows = []
@@ -61,3 +58,10 @@ def _row(row: Setting, flag: str) -> tuple[str, ...]:
 
 def _flag(name: str) -> str:
     return f"`--{name.replace('_', '-')}`"
+
+
+TABLES = {
+    "settings": settings_table,
+    "settings-soft": soft_table,
+    **{f"settings-{name}": partial(method_table, name) for name in METHODS if name != "dense"},
+}

@@ -17,15 +17,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from _results import write_networks
-from clock_follows_flops import build
+from _results import ratio, write_networks
+from _runs import l2_scores, random_network
+from _tables import PROCESSOR, Result, of_runs, processor, ranged, table, when
 from torch import Tensor, nn
 
 import slimnet
 from slimnet.allocation import Budget, fit_widths
-from slimnet.criteria import group_scores
 from slimnet.export import export_onnx
-from slimnet.graph import channel_groups, prunable
+from slimnet.graph import channel_groups
 from slimnet.graph.dependency import peer_prune
 from slimnet.measure import compare_latency, count
 
@@ -40,7 +40,7 @@ def flops(model: nn.Module, x: Tensor) -> int:
 
 def rounded(name: str, round_to: int, wanted: int) -> nn.Module:
     """torch-pruning's network with such widths whose FLOPs are closest to those wanted, by bisection: they fall with the rate."""
-    model, x = build(name)
+    model, x = random_network(name)
     low, high = 30, 80  # per cent
     tried = {}
     while high - low > 1:
@@ -54,16 +54,16 @@ def rounded(name: str, round_to: int, wanted: int) -> nn.Module:
 
 def chosen(name: str, share: float) -> nn.Module:
     """slimnet's network at this share of the FLOPs."""
-    model, x = build(name)
+    model, x = random_network(name)
     groups = channel_groups(model, x)
-    scores = {group.name: group_scores(model, group, "l2") for group in prunable(groups)}
-    slimnet.prune(model, x, widths=fit_widths(model, x, groups, scores, Budget(flops=share)).kept)
+    fitted = fit_widths(model, x, groups, l2_scores(model, groups), Budget(flops=share))
+    slimnet.prune(model, x, widths=fitted.kept)
     return slimnet.slim(model, x).model
 
 
 def measured(name: str, folder: Path) -> dict[str, Any]:
     """All of them in one paired run; torch-pruning's default widths are the baseline."""
-    dense, x = build(name)
+    dense, x = random_network(name)
     default = peer_prune(dense, x, RATE, ignore=[CLASSIFIER[name]])
     wanted, whole = flops(default, x), flops(dense, x)
     models = {"torch-pruning": default, "dense": dense}
@@ -86,8 +86,7 @@ def measured(name: str, folder: Path) -> dict[str, Any]:
     ]
     for row in rows:
         print(name, row, flush=True)
-    control = {"speedup": report.control.speedup, "interval": list(report.control.interval)}
-    return {"name": name, "variants": rows, "control": control, "flags": report.flags}
+    return {"name": name, "variants": rows, "control": ratio(report.control), "flags": report.flags}
 
 
 def main() -> None:
@@ -96,6 +95,23 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             found = measured(name, Path(folder))
         write_networks("speed_against_peer", {"threads": 1, "batch": 1, "rate": RATE}, [found])
+
+
+@of_runs("speed_against_peer")
+def peer_table(runs: list[Result]) -> str:
+    """Against torch-pruning at the same FLOPs."""
+    rows = []
+    for n, where in [(n, processor(r)) for r in runs for n in r["networks"]]:
+        for v in n["variants"]:
+            times = ranged(v["against_default"], v["interval"])
+            rows.append((n["name"], v["name"], f"{v['flops_reduction']:.2f}", f"{v['against_dense']:.2f}", times, where))
+        rows[-1] = (*rows[-1][:-2], f"{rows[-1][-2]}; A/A {n['control']['speedup']:.3f}", where)
+    head = ("network", "widths of", "FLOPs ÷", "time ÷, against dense", "against torch-pruning's default widths", PROCESSOR)
+    note = f"One thread, batch {runs[0]['batch']}, ONNX Runtime, random weights, filters by L2 norm, one session each."
+    return table(head, rows) + f"\n\n{note} {when(runs)}."
+
+
+TABLES = {"peer": peer_table}
 
 
 if __name__ == "__main__":

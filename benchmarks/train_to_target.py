@@ -12,13 +12,13 @@ the other stays in it.
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import Any
 
-from _results import data_dir, without_paths, write_networks
+from _results import write_networks
+from _runs import RUNS, export_and_time, train_cifar10, weights
+from _tables import PROCESSOR, Result, of_runs, percent, processor, table, when
 
 import slimnet
-from slimnet.commands import bench_bundle, export_run
 
 MODEL, TARGET = "resnet56", 2.0
 WAYS = {"widths alone": False, "branches shut": True}
@@ -39,36 +39,44 @@ SETTINGS: dict[str, Any] = {
 
 
 def measured(way: str) -> dict[str, Any]:
-    data, name = data_dir(), f"target-{way.replace(' ', '-')}"
-    weights, out = str(data / "weights" / f"{MODEL}_cifar10.th"), Path("runs") / name
-    run = slimnet.train(
-        model=MODEL,
-        data="cifar10",
-        data_dir=str(data),
-        init=weights,
-        teacher=weights,
-        shut_branches=WAYS[way],
-        out=out,
-        resume=(out / "config.json").is_file(),
-        **SETTINGS,
-    )
-    bundle = export_run(run.path, Path("build") / name, force=True, say=print)
-    bench = bench_bundle(bundle.path, seconds=20.0)
-    return {
-        "name": way,
-        "accuracy": bundle.model["accuracy"],
-        "flops": {"dense": bundle.cost_dense.flops, "realised": bundle.cost_slim.flops},
-        "branches_shut": sum(width == 0 for _, width in run.config.method.widths),
-        "target": bench.target,
-        "latency": without_paths(bench.latency.as_dict()),
-        "parity": bundle.model["parity"]["worst"],
-    }
+    name = f"target-{way.replace(' ', '-')}"
+    run = train_cifar10(MODEL, RUNS / name, teacher=str(weights(MODEL)), shut_branches=WAYS[way], **SETTINGS)
+    _, found = export_and_time(run, name)
+    return {"name": way, "branches_shut": sum(width == 0 for _, width in run.config.method.widths), **found}
 
 
 def main() -> None:
     settings = {**SETTINGS, "method": SETTINGS["method"].as_dict()}
     for way in sys.argv[1:] or WAYS:
         write_networks("train_to_target", {"model": MODEL, "settings": settings}, [measured(way)])
+
+
+@of_runs("train_to_target")
+def target_table(runs: list[Result]) -> str:
+    """Trained to a target."""
+    rows = []
+    for way, where in [(way, processor(r)) for r in runs for way in r["networks"]]:
+        target, accuracy = way["target"], way["accuracy"]
+        low, high = target["measured"]["interval"]
+        rows.append(
+            (
+                way["name"],
+                str(way["branches_shut"]),
+                f"{way['flops']['dense'] / way['flops']['realised']:.2f}",
+                f"{target['target']['speedup']:g}×, {target['predicted']['speedup']:.2f}×",
+                f"{target['measured']['speedup']:.2f}× ({low:.2f}–{high:.2f}; A/A {way['latency']['control']['speedup']:.3f})",
+                f"{percent(accuracy['dense'])} → {percent(accuracy['slim'])}",
+                where,
+            )
+        )
+    head = ("ResNet-56, CIFAR-10", "branches shut", "FLOPs ÷", "target, predicted", "measured", "test accuracy, dense → slim",
+            PROCESSOR)  # fmt: skip
+    r = runs[0]
+    images = f"{r['settings']['epochs']} passes over {percent(r['settings']['train_fraction'], 0)} of the training images"
+    return table(head, rows) + f"\n\n{images}, FPGM, the dense network as teacher; {when(runs)}."
+
+
+TABLES = {"target": target_table}
 
 
 if __name__ == "__main__":

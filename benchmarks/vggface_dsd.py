@@ -10,15 +10,17 @@ random (in the layout of the converted file, with its 2,622 outputs) and there a
 from __future__ import annotations
 
 import csv
-import json
 import resource
+import statistics
 import tempfile
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import torch
-from _results import data_dir, write_result
+from _results import write_result
+from _runs import data_dir, sizes
+from _tables import PROCESSOR, Result, measured, of_runs, parity, processor, table
 
 import slimnet
 from slimnet.commands import export_run
@@ -97,15 +99,38 @@ def main() -> None:
             }
             print(method, rows[method], flush=True)
         bundle = export_run(folder / "structured-dsd", folder / "bundle", say=print)
-        report = json.loads((bundle.path / "report.json").read_text())
         rows["surgery"] = {
+            **sizes(bundle),
             "flops": {"dense": bundle.cost_dense.flops, "slim": bundle.cost_slim.flops},
-            "params": {"dense": bundle.cost_dense.params, "slim": bundle.cost_slim.params},
-            "onnx_bytes": {"dense": bundle.dense_onnx.stat().st_size, "slim": bundle.onnx.stat().st_size},
-            "parity": report["parity"]["slim"],
             "peak_gigabytes": gigabytes(),
         }
     write_result("vggface_dsd", {"params": params, "batch_size": BATCH, "image_size": 224, **rows})
+
+
+@of_runs("vggface_dsd")
+def vggface_table(runs: list[Result]) -> str:
+    """The largest network, end to end."""
+    rows = [
+        (
+            *(name, r[name]["phases"], str(r[name]["steps"]), f"{statistics.median(r[name]['seconds_a_step']):.1f}"),
+            *(f"{r[name]['peak_gigabytes']:.1f}", processor(r)),
+        )
+        for r in runs
+        for name in ("dsd", "structured-dsd")
+    ]
+    r = runs[0]
+    head = (f"VGG-Face, 224×224, batches of {r['batch_size']}, bf16", "phases", "steps", "seconds a step", "peak memory, GB",
+            PROCESSOR)  # fmt: skip
+    s = r["surgery"]
+    cut = (
+        f"Structured DSD, cut: parameters {s['params']['dense']:,} → {s['params']['slim']:,}, "
+        f"FLOPs {s['flops']['dense'] / 1e9:.2f} G → {s['flops']['slim'] / 1e9:.2f} G, "
+        f"relative Δ {parity(s['parity'])} (float64, ONNX), peak memory {s['peak_gigabytes']:.1f} GB; {measured(r)}, busy."
+    )
+    return f"{table(head, rows)}\n\n{cut}"
+
+
+TABLES = {"vggface": vggface_table}
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """The module, with an empty folder, on a processor that :func:`on` chooses."""
     monkeypatch.syspath_prepend(str(BENCHMARKS))
-    for name in ("_results", "_tables", "tables", "speed_tables", "export_tables", "runtime_tables"):
+    for name in ("_results", "_tables", "_runs", "predictions"):
         monkeypatch.delitem(sys.modules, name, raising=False)
     module = importlib.import_module("_results")
     monkeypatch.setattr(module, "RESULTS", tmp_path)
@@ -68,21 +68,7 @@ def test_a_table_has_a_row_for_each_instruction_set(results: ModuleType) -> None
     for cpu, flags in (("A", "avx2"), ("B", "avx2 avx512f amx_int8")):
         on(cpu, flags)
         results.write_networks("predictions", {"target_speedup": 3}, [network])
-    text = importlib.import_module("speed_tables").widths_table()
+    text = importlib.import_module("predictions").widths_table()
     cells = [line.rstrip(" |").rpartition("| ")[2] for line in text.splitlines() if line.startswith("| resnet56")]
     assert cells == ["B, amx_int8", "A, avx2"]
     assert re.search(r"weights; [\d-]+, B, amx_int8; [\d-]+, A, avx2\.$", text)
-
-
-def test_every_table_can_be_made_and_names_the_instruction_set_beside_the_processor(
-    results: ModuleType, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(results, "RESULTS", BENCHMARKS / "results")
-    runs = [run for path in results.RESULTS.glob("*.json") for run in results.read_runs(path.stem)]
-    devices = {(run["device"], run.get("instructions", "not recorded")) for run in runs}
-    for name, make in importlib.import_module("tables").TABLES.items():
-        text = make().replace("instruction set not recorded", "not recorded")
-        assert "| --- |" in text or text.startswith("(Not "), name
-        for device in {device for device, _ in devices}:  # never without its instruction set
-            named = sum(text.count(f"{device}, {found}") for of, found in devices if of == device)
-            assert text.count(device) == named, name

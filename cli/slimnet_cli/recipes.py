@@ -40,7 +40,7 @@ def command(name: str | None, as_json: bool) -> None:
         if as_json:
             emit_json({"recipes": [_record(recipe) for recipe in recipes]})
         else:
-            emit_table(_flush_left([HEAD, *map(_row, recipes)]))
+            emit_table(_flush_left([HEAD, *map(row, recipes)]))
         return
     recipe = read_recipe(name) if name in recipe_names() else load_recipe(name)
     if as_json:
@@ -69,7 +69,8 @@ def _record(recipe: Recipe) -> dict[str, Any]:
     return {**recipe.as_dict(), "command": command_line(recipe)}
 
 
-def _row(recipe: Recipe) -> tuple[str, ...]:
+def row(recipe: Recipe) -> tuple[str, ...]:
+    """A line of the list."""
     train = recipe.train
     chosen = (train.get("model"), train.get("data"), _label(recipe.method), train.get("epochs"))
     return (recipe.name, *("-" if value is None else str(value) for value in chosen), recipe.expected)
