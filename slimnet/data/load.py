@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
@@ -11,26 +10,17 @@ import torch
 from torch import Generator
 
 from slimnet.data._source import Request, Source
+from slimnet.data.about import loader_of
 from slimnet.data.dataset import Augment, Dataset, Split
 from slimnet.data.normalise import statistics
 from slimnet.data.strata import stratified_indices
 from slimnet.errors import ArgumentError, DataError, nearest
-
-# One line a data set: the module with a function `load(request) -> Source`, imported when it is asked for. Where it has
-# options of its own, it names them in `OPTIONS`, each with its default.
-LOADERS = {
-    "digits": "slimnet.data.sets.digits",
-    "cifar10": "slimnet.data.sets.cifar",
-    "cifar100": "slimnet.data.sets.cifar",
-    "folder": "slimnet.data.sets.folder",
-    "fer2013": "slimnet.data.sets.fer2013",
-    "ferplus": "slimnet.data.sets.fer2013",
-}
+from slimnet.names import DATA, LOADERS
 
 
 def data_names() -> tuple[str, ...]:
     """Names that `load_data` knows."""
-    return tuple(LOADERS)
+    return DATA
 
 
 def load_data(
@@ -52,9 +42,7 @@ def load_data(
     FER2013: PublicTest validates, whatever ``val_fraction`` is.
 
     Args:
-        name: ``"digits"`` (1,797 handwritten digits, 8×8, grey; always there), ``"cifar10"``, ``"cifar100"``,
-            ``"folder"`` (``train``, ``test`` and perhaps ``val``, each with a folder of images a class), ``"fer2013"``
-            (faces, 48×48, grey, seven expressions) or ``"ferplus"`` (the same faces, eight expressions by majority).
+        name: one of `data_names()`; docs/data.md says what each is.
         data_dir: where the files are.
         download: fetch missing files (CIFAR only).
         val_fraction: share of the training data held out, in (0, 1).
@@ -75,14 +63,14 @@ def load_data(
         DataError: if the name is unknown, files are missing or corrupt, or there is too little data to split.
     """
     if name not in LOADERS:
-        near = nearest(name, LOADERS)
+        near = nearest(name, DATA)
         hint = f" Did you mean {near}?" if near else ""
-        raise DataError(f"Unknown data set {name!r}.{hint} Known: {', '.join(LOADERS)}.")
+        raise DataError(f"Unknown data set {name!r}.{hint} Known: {', '.join(DATA)}.")
     if not 0 < val_fraction < 1:
         raise ArgumentError(f"`val_fraction` must be in (0, 1), got {val_fraction}.")
     if image_size is not None and image_size < 1:
         raise ArgumentError(f"`image_size` must be at least 1, got {image_size}.")
-    loader = importlib.import_module(LOADERS[name])
+    loader = loader_of(name)
     options = _options(name, loader, data_options or {})
     folder = Path(data_dir) if data_dir is not None else None
     source: Source = loader.load(Request(name, folder, download, image_size, resident_bytes, options))
