@@ -41,6 +41,7 @@ CHOICES = [
     ("export", "optimise", "MODES"),
     ("predict", "precision", "CHOSEN_PRECISIONS"),
     ("prune", "couple", "COUPLES"),
+    ("prune", "criterion", "CRITERIA"),
     ("prune", "ranking", "RANKINGS"),
 ]
 
