@@ -18,8 +18,12 @@ METHOD = "fsdp"
 CRITERIA = ("l1", "l2", "gm", "cs", "norm-scale", "taylor")
 """What filters are scored by (`slimnet.criteria`)."""
 
-DATA = ("digits", "cifar10", "cifar100", "folder", "fer2013", "ferplus")
-"""Data sets (`slimnet.data`)."""
+LOADERS = {"digits": "digits", "cifar10": "cifar", "cifar100": "cifar", "folder": "folder", "fer2013": "fer2013",
+           "ferplus": "fer2013"}  # fmt: skip
+"""Data sets, and the module in `slimnet.data.sets` that loads each."""
+
+DATA = tuple(LOADERS)
+"""Data sets."""
 
 DATA_OPTIONS = {
     "drop_leaked": "Leave out training images that also stand in val or test.",

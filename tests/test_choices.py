@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from importlib import import_module
 
 import click
 import pytest
@@ -12,7 +11,7 @@ from slimnet import names
 from slimnet.bundle import manifest
 from slimnet.criteria import criterion_names
 from slimnet.data import data_names
-from slimnet.data.load import LOADERS
+from slimnet.data.about import loader_of
 from slimnet.fields import describe
 from slimnet.methods import method_names
 from slimnet.onnx.providers import PROVIDERS
@@ -20,7 +19,7 @@ from slimnet.predict.choose import AUTO
 from slimnet.settings import TrainSettings
 from slimnet_cli import cli
 
-OPTIONS = {name for module in set(LOADERS.values()) for name in getattr(import_module(module), "OPTIONS", {})}
+OPTIONS = {name for data in names.DATA for name in getattr(loader_of(data), "OPTIONS", {})}
 
 REGISTRIES: list[tuple[str, Iterable[str]]] = [
     ("METHODS", method_names()),
@@ -40,6 +39,7 @@ CHOICES = [
     ("export", "optimise", "MODES"),
     ("predict", "precision", "CHOSEN_PRECISIONS"),
     ("prune", "couple", "COUPLES"),
+    ("prune", "criterion", "CRITERIA"),
     ("prune", "ranking", "RANKINGS"),
 ]
 

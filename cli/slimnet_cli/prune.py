@@ -12,8 +12,18 @@ from slimnet_cli._emit import emit_json, emit_table, number, percent, say
 from slimnet_cli._flags import Command, Named
 from slimnet_cli._options import as_json, existing, folder_out, force, network, take_target, target_options, together
 
+
+class Criterion(Named):
+    """The names are shown; an unknown one is refused by the library."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """As it was given."""
+        return str(value)
+
+
 selection = together(
-    click.option("--criterion", default="l2", show_default=True, help="l1, l2, gm, norm-scale; cs and taylor need --data."),
+    click.option("--criterion", type=Criterion("CRITERIA"), default="l2", show_default=True,
+                 help="What filters are scored by; cs and taylor need --data."),
     click.option("--rate", type=float, help="Share of filters to close."),
     click.option("--flops", type=float, help="Share of the FLOPs to keep, instead of a rate."),
     click.option("--ranking", type=Named("RANKINGS"), default="group", show_default=True,

@@ -7,13 +7,14 @@ from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+from slimnet import names
 from slimnet.errors import ArgumentError
 from slimnet.measure.cost import Cost
 
 FORMAT = "slimnet-bundle"
 SCHEMA = 2
 
-PRECISIONS = {"fp32": "model.onnx", "int8": "model.int8.onnx", "fp16": "model.fp16.onnx"}
+PRECISIONS = {name: "model.onnx" if name == "fp32" else f"model.{name}.onnx" for name in names.PRECISIONS}
 """What the network may be stored in, and the file that it is then in; a bundle always holds the first, a compact one any."""
 
 DESCRIBED = ("config.json", "report.json")

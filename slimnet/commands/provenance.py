@@ -45,14 +45,15 @@ def recipe_of(settings: dict[str, Any]) -> str | None:
 
 def about_data(run: Run) -> dict[str, Any]:
     """What a model card says of the data: name, sizes of the splits, notes, terms and limits."""
-    from slimnet.data.about import LIMITS, TERMS
+    from slimnet.data.about import about
 
     name = str(run.data.get("name", run.config.data))
+    said = about(name)
     sizes: dict[str, Any] = {split: run.data[split] for split in ("train", "val", "test") if split in run.data}
     return {
         "name": name,
         **sizes,
         "notes": list(run.data.get("notes", ())),
-        "terms": TERMS.get(name),
-        "limits": list(LIMITS.get(name, ())),
+        "terms": said.terms,
+        "limits": list(said.limits),
     }

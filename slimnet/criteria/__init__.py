@@ -1,16 +1,20 @@
 """Criteria: weights or statistics in, one score a filter out. The lowest score is pruned first."""
 
 from slimnet.criteria.branches import branch_order
-from slimnet.criteria.groups import (
+from slimnet.criteria.groups import group_scores, statistics_modules
+from slimnet.criteria.losses import LOSS_IMAGES, ClosedLoss
+from slimnet.criteria.scores import (
     CRITERIA,
     Criterion,
+    class_separability,
     criterion_names,
+    geometric_median,
     get_criterion,
-    group_scores,
-    statistics_modules,
+    l1,
+    l2,
+    norm_scale,
+    taylor,
 )
-from slimnet.criteria.losses import LOSS_IMAGES, ClosedLoss
-from slimnet.criteria.scores import class_separability, geometric_median, l1, l2, norm_scale, taylor
 from slimnet.criteria.selection import exact_count, lowest, magnitude_mask, select
 from slimnet.criteria.statistics import ClassStatistics, collect_class_statistics
 from slimnet.names import Ranking

@@ -2,59 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Collection, Iterator
 
 import torch
 from torch import Tensor, nn
 
-from slimnet.criteria import scores
+from slimnet.criteria.scores import Source, get_criterion
 from slimnet.criteria.statistics import ClassStatistics
 from slimnet.errors import ArgumentError
 from slimnet.graph.groups import ChannelGroup, Rows
-
-Source = Literal["weights", "norms", "gradients", "statistics"]
-
-
-@dataclass(frozen=True)
-class Criterion:
-    """A score and what it is a score of.
-
-    Attributes:
-        score: (F, …) → (F,).
-        source: ``"weights"``: rows of the weights that make the channels; ``"gradients"``: these times their
-            gradients; ``"norms"``: γ of the norms behind; ``"statistics"``: class means of the feature maps.
-    """
-
-    score: Callable[[Tensor], Tensor]
-    source: Source
-
-
-CRITERIA: dict[str, Criterion] = {
-    "l1": Criterion(scores.l1, "weights"),
-    "l2": Criterion(scores.l2, "weights"),
-    "gm": Criterion(scores.geometric_median, "weights"),
-    "cs": Criterion(scores.class_separability, "statistics"),
-    "norm-scale": Criterion(scores.norm_scale, "norms"),
-    "taylor": Criterion(scores.taylor, "gradients"),
-}
-
-
-def criterion_names() -> tuple[str, ...]:
-    """The known criteria."""
-    return tuple(CRITERIA)
-
-
-def get_criterion(name: str) -> Criterion:
-    """The criterion of that name.
-
-    Raises:
-        ArgumentError: if it is unknown; the message lists the known ones.
-    """
-    if name not in CRITERIA:
-        raise ArgumentError(f"unknown `criterion` {name!r}; known: {', '.join(criterion_names())}.")
-    return CRITERIA[name]
 
 
 def group_scores(

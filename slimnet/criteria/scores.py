@@ -1,4 +1,4 @@
-"""The scores themselves: pure functions of a matrix with one row a filter.
+"""The scores themselves: pure functions of a matrix with one row a filter, and the criteria that they make.
 
 Every function takes a tensor of F rows (whatever follows is flattened) and returns (F,) float64 scores; the
 filter with the lowest score is pruned first.
@@ -6,11 +6,32 @@ filter with the lowest score is pruned first.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
 import torch
 from torch import Tensor
 
+from slimnet.errors import ArgumentError
+
+Source = Literal["weights", "norms", "gradients", "statistics"]
 _EXACT_DISTANCES = 10**8
 """Up to so many multiplications distances are taken directly, beyond through a matrix product."""
+
+
+@dataclass(frozen=True)
+class Criterion:
+    """A score and what it is a score of.
+
+    Attributes:
+        score: (F, …) → (F,).
+        source: ``"weights"``: rows of the weights that make the channels; ``"gradients"``: these times their
+            gradients; ``"norms"``: γ of the norms behind; ``"statistics"``: class means of the feature maps.
+    """
+
+    score: Callable[[Tensor], Tensor]
+    source: Source
 
 
 def l1(weight: Tensor) -> Tensor:
@@ -114,6 +135,33 @@ def taylor(weight_times_gradient: Tensor) -> Tensor:
         magnitudes is used here).
     """
     return _rows(weight_times_gradient).abs().sum(1)
+
+
+CRITERIA: dict[str, Criterion] = {
+    "l1": Criterion(l1, "weights"),
+    "l2": Criterion(l2, "weights"),
+    "gm": Criterion(geometric_median, "weights"),
+    "cs": Criterion(class_separability, "statistics"),
+    "norm-scale": Criterion(norm_scale, "norms"),
+    "taylor": Criterion(taylor, "gradients"),
+}
+"""Criteria by name, in the order of `slimnet.names.CRITERIA`."""
+
+
+def criterion_names() -> tuple[str, ...]:
+    """The known criteria."""
+    return tuple(CRITERIA)
+
+
+def get_criterion(name: str) -> Criterion:
+    """The criterion of that name.
+
+    Raises:
+        ArgumentError: if it is unknown; the message lists the known ones.
+    """
+    if name not in CRITERIA:
+        raise ArgumentError(f"unknown `criterion` {name!r}; known: {', '.join(criterion_names())}.")
+    return CRITERIA[name]
 
 
 def _rows(tensor: Tensor) -> Tensor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
@@ -11,27 +10,18 @@ import torch
 from torch import Generator
 
 from slimnet.data._source import Request, Source
+from slimnet.data.about import loader_of
 from slimnet.data.dataset import Dataset, Split
 from slimnet.data.normalise import statistics
 from slimnet.data.strata import stratified_indices
 from slimnet.errors import ArgumentError, DataError, unknown
+from slimnet.names import DATA, LOADERS
 from slimnet.settings import Augment
-
-# One line a data set: the module with a function `load(request) -> Source`, imported when it is asked for. Where it has
-# options of its own, it names them in `OPTIONS`, each with its default.
-LOADERS = {
-    "digits": "slimnet.data.sets.digits",
-    "cifar10": "slimnet.data.sets.cifar",
-    "cifar100": "slimnet.data.sets.cifar",
-    "folder": "slimnet.data.sets.folder",
-    "fer2013": "slimnet.data.sets.fer2013",
-    "ferplus": "slimnet.data.sets.fer2013",
-}
 
 
 def data_names() -> tuple[str, ...]:
     """Names that `load_data` knows."""
-    return tuple(LOADERS)
+    return DATA
 
 
 def load_data(
@@ -53,9 +43,7 @@ def load_data(
     FER2013: PublicTest validates, whatever ``val_fraction`` is.
 
     Args:
-        name: ``"digits"`` (1,797 handwritten digits, 8×8, grey; always there), ``"cifar10"``, ``"cifar100"``,
-            ``"folder"`` (``train``, ``test`` and perhaps ``val``, each with a folder of images a class), ``"fer2013"``
-            (faces, 48×48, grey, seven expressions) or ``"ferplus"`` (the same faces, eight expressions by majority).
+        name: one of `data_names()`; docs/data.md says what each is.
         data_dir: where the files are.
         download: fetch missing files (CIFAR only).
         val_fraction: share of the training data held out, in (0, 1).
@@ -76,12 +64,12 @@ def load_data(
         DataError: if the name is unknown, files are missing or corrupt, or there is too little data to split.
     """
     if name not in LOADERS:
-        raise DataError(unknown("Unknown data set", name, LOADERS))
+        raise DataError(unknown("Unknown data set", name, DATA))
     if not 0 < val_fraction < 1:
         raise ArgumentError(f"`val_fraction` must be in (0, 1), got {val_fraction}.")
     if image_size is not None and image_size < 1:
         raise ArgumentError(f"`image_size` must be at least 1, got {image_size}.")
-    loader = importlib.import_module(LOADERS[name])
+    loader = loader_of(name)
     options = _options(name, loader, data_options or {})
     folder = Path(data_dir) if data_dir is not None else None
     source: Source = loader.load(Request(name, folder, download, image_size, resident_bytes, options))

@@ -34,8 +34,7 @@ def prune(
     Args:
         model: the network; its weights change.
         example_inputs: what the network takes, a tensor or a tuple of tensors.
-        criterion: ``"l1"``, ``"l2"``, ``"gm"`` (geometric median), ``"norm-scale"``, ``"taylor"`` (after a
-            backward pass) or ``"cs"`` (class separability; needs ``statistics``).
+        criterion: one of `slimnet.names.CRITERIA`; ``"taylor"`` needs a backward pass before, ``"cs"`` needs ``statistics``.
         rate: share of filters to close, in [0, 1); one filter at least stays in every group.
         widths: instead of a rate: how many channels each group keeps (see `slimnet.allocation`); groups that are not named
             keep all.

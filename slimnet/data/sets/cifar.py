@@ -13,8 +13,12 @@ import torch
 
 from slimnet._torchvision import cifar, has_checksum
 from slimnet.data._source import Request, Source, resized
+from slimnet.data.about import About
 from slimnet.data.dataset import Split
 from slimnet.errors import DataError
+
+_TERMS = "none stated by its authors; cite Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009"
+ABOUT = {"cifar10": About(_TERMS), "cifar100": About(_TERMS)}
 
 # Mean and std of the 50,000 training images; a test computes them again.
 _STATISTICS = {

@@ -10,9 +10,12 @@ import torch
 from torch import Generator
 
 from slimnet.data._source import Request, Source, resized
+from slimnet.data.about import About
 from slimnet.data.dataset import Split
 from slimnet.data.strata import stratified_indices
 from slimnet.errors import ArgumentError
+
+ABOUT = {"digits": About("CC BY 4.0 (Alpaydin and Kaynak, Optical Recognition of Handwritten Digits, UCI)")}
 
 _TEST_FRACTION = 0.2
 _TEST_SEED = 1797  # of the test split, which never changes

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from slimnet.data._cache import fingerprint, read_copy, write_copy
 from slimnet.data._source import Request, Source, channel_statistics, resized
+from slimnet.data.about import About
 from slimnet.data.dataset import Split
 from slimnet.data.duplicates import leaked, overlap_notes
 from slimnet.data.sets.fer_rows import SIDE, USAGES, Rows, read_rows
@@ -26,6 +27,19 @@ from slimnet.settings import Augment
 
 CLASSES = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
 OPTIONS = {"drop_leaked": False, "skip_bad_rows": False}
+
+_FACES = (
+    "It was trained on tight crops of single faces in grey: give it a face, not a scene, cropped as the data are.",
+    "The labels say what people saw in a picture, and they often disagree; they do not say what the person felt.",
+    "The pictures were gathered from the web: nothing is known of how ages, skin tones or genders are represented in them, and "
+    "accuracy was not measured for any such group.",
+    "Not for decisions about people.",
+)
+_TERMS = "research use only (Goodfellow et al., Challenges in Representation Learning, ICONIP 2013)"
+ABOUT = {
+    "fer2013": About(_TERMS, _FACES),
+    "ferplus": About(f"{_TERMS}; votes: MIT (Barsoum et al., ICMI 2016)", _FACES),
+}
 
 _WHOLE = ("fer2013.csv", "icml_face_data.csv")
 _PARTS = ("train.csv", "val.csv", "test.csv")

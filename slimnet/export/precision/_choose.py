@@ -46,7 +46,7 @@ def make_precisions(
 
     Args:
         fp32: an ONNX file with one input (N, C, H, W).
-        names: of ``"int8"`` and ``"fp16"``; ``"fp32"`` is always among the result.
+        names: of `slimnet.names.PRECISIONS`; ``"fp32"`` is always among the result.
         calibration: (n, C, H, W) float32 training images as the network takes them.
         evaluate: a network → what it answers on the validation split.
         max_drop: most accuracy that a precision may lose, in [0, 1].
@@ -66,15 +66,22 @@ def make_precisions(
     if not 0 <= max_drop <= 1:
         raise ArgumentError(f"`max_drop` must be from 0 to 1, got {max_drop}.")
     base = evaluate(fp32)
-    made = {"fp32": _Made(fp32, base, {})}
-    if "int8" in names:
-        made["int8"] = _int8(Quantiser(fp32, calibration, reduce_range=reduce_range), evaluate, base, len(calibration))
-    if "fp16" in names:
-        half = to_fp16(fp32)
-        made["fp16"] = _Made(half, evaluate(half), {})
+    given = _Given(fp32, base, calibration, evaluate, reduce_range)
+    made = {"fp32": _Made(fp32, base, {})} | {name: make(given) for name, make in MAKERS.items() if name in names}
     latency = _timed({name: one.data for name, one in made.items()}, compare or _paired(calibration))
     found = tuple(_weighed(name, one, base, latency, max_drop) for name, one in made.items())
     return Precisions(found, len(base.predictions), max_drop, latency)
+
+
+@dataclass(frozen=True, eq=False)
+class _Given:
+    """What a precision is made from: the network, what it answers, and how others are judged."""
+
+    fp32: bytes
+    base: Evaluated
+    calibration: Images
+    evaluate: Evaluate
+    reduce_range: bool | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,26 +94,39 @@ class _Made:
     trials: tuple[Trial, ...] = ()
 
 
-def _int8(quantiser: Quantiser, evaluate: Evaluate, base: Evaluated, count: int) -> _Made:
+def _int8(given: _Given) -> _Made:
     """The most accurate way to quantise; the first tried of equals."""
+    quantiser = Quantiser(given.fp32, given.calibration, reduce_range=given.reduce_range)
 
     def attempt(method: Method, exclude: tuple[str, ...] = ()) -> tuple[Trial, bytes, Evaluated]:
         data = quantiser(method, exclude)
-        answers = evaluate(data)
+        answers = given.evaluate(data)
         return Trial(method, exclude, answers.accuracy), data, answers
 
     tried = [attempt(method) for method in METHODS]
     best = max(tried, key=lambda one: one[0].accuracy)
-    if best[0].accuracy < base.accuracy:
+    if best[0].accuracy < given.base.accuracy:
         tried += [attempt(best[0].method, exclude) for exclude in _ends(quantiser.layers)]
     trial, data, answers = max(tried, key=lambda one: one[0].accuracy)
     how = {
         "method": trial.method,
         "excluded": list(trial.exclude),
-        "calibration": {"count": count},
+        "calibration": {"count": len(given.calibration)},
         "reduce_range": quantiser.reduce_range,
     }
     return _Made(data, answers, how, tuple(one[0] for one in tried))
+
+
+def _fp16(given: _Given) -> _Made:
+    half = to_fp16(given.fp32)
+    return _Made(half, given.evaluate(half), {})
+
+
+MAKERS: Mapping[str, Callable[[_Given], _Made]] = {
+    "int8": _int8,
+    "fp16": _fp16,
+}
+"""How each precision but fp32 is made; they are tried in this order."""
 
 
 def _ends(layers: Sequence[str]) -> list[tuple[str, ...]]:
