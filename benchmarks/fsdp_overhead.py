@@ -29,8 +29,8 @@ from slimnet.methods import FSDP, Dense
 from slimnet.training.config import TrainConfig
 from slimnet.training.distributed import join_team
 from slimnet.training.engine import start_state
+from slimnet.training.live_flops import LiveFlops
 from slimnet.training.loop import Loop
-from slimnet.training.progress import Progress
 from slimnet.training.setup import prepare
 from slimnet.training.signals import SignalWatch
 
@@ -56,7 +56,7 @@ def make_loop(name: str, folder: Path, crew: object) -> Loop:
     part = replace(job.dataset, train=job.dataset.train.subset(chosen), val=job.dataset.val.subset(few))
     job = replace(job, dataset=part)
     (folder / name).mkdir()
-    return Loop(job, start_state(job), folder / name, SignalWatch(), Progress(quiet=True))
+    return Loop(job, start_state(job), folder / name, SignalWatch(), print, LiveFlops(job.model, job.groups, job.example))
 
 
 def main() -> None:

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 
+from listeners import Heard
 from slimnet import FSDP, SFP, Dense, OneShot, Stages, build_model, channel_groups, prune, slim, train
 from slimnet.allocation import Budget, Layer, NetworkCost, Sensitivity, allocate, fit, network_layers, padded_widths, slim_aligned
 from slimnet.allocation import cost as cost_module
@@ -30,6 +31,7 @@ from slimnet.measure.costs.grid import PROBED, Layout, Span, layout_of, points
 from slimnet.measure.costs.probe import probe_model
 from slimnet.measure.costs.profile import Node
 from slimnet.onnx.flops import linear_reads
+from slimnet.progress import Listener, Task, listening
 
 CONV = Site("conv", size=(8, 8), kernel=(3, 3), padding=(1, 1))
 BLOCKS = Layout(step=4, block=16)
@@ -145,12 +147,13 @@ def test_second_time_is_read(imagined: list[tuple[Site, int, int]], tmp_path: Pa
 def test_interrupted_and_resumed(imagined: list[tuple[Site, int, int]], tmp_path: Path) -> None:
     layers = [(CONV, Span(64), Span(64))]
 
-    def stop(done: int, _: int) -> None:
-        if done == table.PORTION:
-            raise KeyboardInterrupt
+    class Stop(Listener):
+        def advance(self, task: Task) -> None:
+            if task.done == table.PORTION:
+                raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt):
-        CostTable(folder=tmp_path).measure(layers, stop)
+    with pytest.raises(KeyboardInterrupt), listening(Stop()):
+        CostTable(folder=tmp_path).measure(layers)
     seen = len(imagined)
     again = CostTable(folder=tmp_path)
     total = len(points(CONV, Span(64), Span(64), BLOCKS))
@@ -656,11 +659,12 @@ def test_what_may_not_be_shut(odd: dict[str, Any], message: str, tmp_path: Path)
 
 def test_prune_a_checkpoint_to_a_target(imagined: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    weights, out, said = tmp_path / "resnet8.pth", tmp_path / "out", list[str]()
+    weights, out = tmp_path / "resnet8.pth", tmp_path / "out"
     torch.save(build_model("resnet8", num_classes=10).state_dict(), weights)
-    report = prune_checkpoint(weights, out, model="resnet8", num_classes=10, in_channels=3, image_size=16, target={"params": 0.5},
-                              say=said.append)  # fmt: skip
-    assert said[0] == "measuring what layers cost on this machine: 0 %" and len(said) == 5
+    with listening(Heard()) as told:
+        report = prune_checkpoint(weights, out, model="resnet8", num_classes=10, in_channels=3, image_size=16,
+                                  target={"params": 0.5})  # fmt: skip
+    assert "measuring what layers cost on this machine" in told.finished() and all(told.finished().values())
     found = report["allocation"]
     assert found["target"] == {"params": 0.5} and found["predicted"]["params_left"] <= 0.5
     assert {g["name"]: g["size"] - g["closed"] for g in report["groups"]} == found["kept"]

@@ -26,6 +26,7 @@ from PIL import Image
 
 from command import Done, predict
 from halves import LABELS, SIDE
+from slimnet import terminal
 from slimnet.bundle.seal import sealed
 from slimnet.errors import ArgumentError, FileFormatError
 from slimnet.export import Bundle, read_bundle
@@ -34,7 +35,6 @@ from slimnet.predict import Predictor, Source, ahead, choose, find_sources
 from slimnet.predict import sources as sources_module
 from slimnet.predict.ahead import map_ahead
 from slimnet.preprocess import prepare
-from slimnet_cli import _progress
 
 KEYS = ["image", "width", "height", "predictions", "notes", "error"]
 
@@ -479,11 +479,12 @@ def test_predict_imports_no_torch(bundle: Bundle, here: Path) -> None:
 
 
 def test_progress_is_told_on_stderr(bundle: Bundle, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_progress, "_LINES", 0.0)
+    monkeypatch.setattr(terminal, "LINE", 0.0)
+    monkeypatch.setattr(terminal, "SHARE", 0.0)
     for number in range(3):
         TOP.save(f"{number}.png")
     done = predict(bundle.path, here)
-    assert re.match(r"1 of 3 images, [\d,]+/s, left 0:00\n2 of 3 ", done.err)
+    assert re.match(r"predicting: 1 of 3 images(, [\d,]+/s)?, left 0:0\d\npredicting: 2 of 3 ", done.err)
 
 
 def test_interrupted(bundle: Bundle, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:

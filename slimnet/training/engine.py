@@ -13,7 +13,9 @@ from slimnet.files import atomic_file, check_free, check_output, claim_run, json
 from slimnet.files.untrusted import holds
 from slimnet.methods.soft import SoftMethod
 from slimnet.models import Trust, check_trusted
+from slimnet.progress import NOBODY, Listener, listener, listening, say_from
 from slimnet.settings import check_names
+from slimnet.terminal import on_stderr
 from slimnet.training.average import make_average
 from slimnet.training.checkpoint import TENSORS, VALUES, load_checkpoint
 from slimnet.training.config import TrainConfig
@@ -23,13 +25,13 @@ from slimnet.training.live_flops import LiveFlops
 from slimnet.training.loop import Loop
 from slimnet.training.metrics import METRICS, SELECTION, keep_epochs
 from slimnet.training.optim import make_optimizer
-from slimnet.training.progress import Progress
 from slimnet.training.run import CONFIG, MODEL, Run, is_finished, read_config, read_record
 from slimnet.training.setup import Job, prepare
 from slimnet.training.signals import SignalWatch
 from slimnet.training.state import State, Totals
 from slimnet.training.sync_norm import synced_norms
 
+_say = say_from(__name__)
 AUTO = ("precision", "channels_last")  # settings whose "auto" becomes a choice when a run starts
 
 
@@ -40,7 +42,7 @@ def train(
     data: str | None = None,
     resume: bool = False,
     force: bool = False,
-    progress: Progress | bool | None = None,
+    progress: Listener | bool | None = None,
     trust_code: bool = False,
     **settings: Any,
 ) -> Run:
@@ -52,7 +54,8 @@ def train(
         data: name of a data set; ``"digits"`` if left out.
         resume: go on with the run in ``out``. Its own settings hold; those given again must be the same.
         force: overwrite the run in ``out``.
-        progress: None writes progress to stderr, False writes nothing; or a :class:`Progress` of your own.
+        progress: None shows progress to whoever listens (see `slimnet.progress`), by default on stderr; False to nobody; or a
+            listener of your own. The logger ``slimnet.training`` has the lines in any case.
         trust_code: let a factory of the user's own that a ``config.json`` names build the network of a run that is resumed,
             or of a teacher. Without it, only the one that ``model`` names does.
         **settings: the other fields of :class:`~slimnet.training.TrainConfig`, e.g. ``method``, ``epochs``,
@@ -83,13 +86,21 @@ def train(
         return Run.open(folder, trust_code=trust)
     crew = join_team(config.device)
     crew.wait()  # until all of them have looked into the folder
-    shown = progress if isinstance(progress, Progress) else Progress(quiet=progress is False)
-    with claim_run(folder) if crew.is_main else nullcontext(), no_exit(config.model):
+    told = listening(_listener(progress) if crew.is_main else NOBODY)
+    with told, claim_run(folder) if crew.is_main else nullcontext(), no_exit(config.model):
         if crew.is_main and not resume:
             check_output(folder, force=force)  # another process may have been faster
-        shown = shown if crew.is_main else Progress(quiet=True)
-        _train(config, crew, folder, resume=resume, progress=shown, trust_code=trust)
+        _train(config, crew, folder, resume=resume, trust_code=trust)
     return Run.open(folder, trust_code=trust)
+
+
+def _listener(progress: Listener | bool | None) -> Listener:
+    """Who is told of a training."""
+    if isinstance(progress, Listener):
+        return progress
+    if progress is False:
+        return NOBODY
+    return on_stderr() if listener() is NOBODY else listener()
 
 
 def _fresh(folder: Path, given: dict[str, Any], *, force: bool) -> TrainConfig:
@@ -120,10 +131,10 @@ def _resumed(folder: Path, given: dict[str, Any], trust_code: Trust) -> TrainCon
     return config
 
 
-def _train(config: TrainConfig, crew: Team, folder: Path, *, resume: bool, progress: Progress, trust_code: Trust) -> None:
+def _train(config: TrainConfig, crew: Team, folder: Path, *, resume: bool, trust_code: Trust) -> None:
     has_checkpoint = resume and holds(folder, TENSORS)
     recorded = read_record(folder)["data"] if resume else None
-    job = prepare(config, crew, weights=not has_checkpoint, say=progress.say, trust_code=trust_code, recorded=recorded)
+    job = prepare(config, crew, weights=not has_checkpoint, say=_say, trust_code=trust_code, recorded=recorded)
     state = start_state(job)
     flops = LiveFlops(job.model, job.groups, job.example.to(crew.device))  # of the network at full size
     if has_checkpoint:
@@ -133,14 +144,14 @@ def _train(config: TrainConfig, crew: Team, folder: Path, *, resume: bool, progr
     crew.wait()
     synced = synced_norms(job.model, enabled=config.sync_bn and crew.world_size > 1)
     with synced, SignalWatch() as watch:  # before and after, there is nothing to save: a signal just ends the process
-        loop = Loop(job, state, folder, watch, progress, flops)
+        loop = Loop(job, state, folder, watch, _say, flops)
         if not has_checkpoint:
             loop.begin()
             loop.save()
         loop.run()
     if crew.is_main:
-        progress.say("evaluating the best epoch")
-        finish(job, state, folder, progress.say)
+        _say("evaluating the best epoch")
+        finish(job, state, folder, _say)
     crew.wait()
 
 

@@ -11,11 +11,13 @@ from torch import Tensor, nn
 from slimnet._modes import in_eval_mode
 from slimnet.data import match_classes, recorded_classes
 from slimnet.errors import ModelError
-from slimnet.progress import Say, silent
+from slimnet.progress import Say, say_from
+
+_say = say_from(__name__)
 
 
 def order_head(
-    model: nn.Module, weights: Path | str, classes: Sequence[str], example: Tensor, *, whose: str, say: Say = silent
+    model: nn.Module, weights: Path | str, classes: Sequence[str], example: Tensor, *, whose: str, say: Say = _say
 ) -> None:
     """Bring the outputs of a network, with weights from a file loaded, into the order of some classes, in place.
 

@@ -13,6 +13,7 @@ from slimnet.data import Batches, Split, stratified_indices
 from slimnet.errors import TrainingError
 from slimnet.evaluation.evaluate import Evaluation, summarise, tally
 from slimnet.graph import in_eval_mode
+from slimnet.progress import each
 from slimnet.training.setup import Job
 
 LEAST_PER_CLASS = 16
@@ -37,7 +38,7 @@ def validate(job: Job, model: nn.Module, epoch: int) -> Evaluation:
         return logits
 
     with in_eval_mode(model):
-        confusion, loss = tally(predict, job.val_batches.epoch(0))
+        confusion, loss = tally(predict, each(job.val_batches.epoch(0), "validating", len(job.val_batches)))
     result = summarise(job.team.sum(confusion), job.team.sum(loss))
     if not math.isfinite(result.loss):
         raise TrainingError(
@@ -62,8 +63,9 @@ class Statistics:
         job = self._job
         if self._batches is None:
             self._batches = job.statistics_batches(self._subset())
+        batches = each(self._batches.epoch(0), "collecting class statistics", len(self._batches))
         with job.precision.autocast():
-            return collect_class_statistics(job.model, modules, self._batches.epoch(0), job.dataset.num_classes, reduce=self._sum)
+            return collect_class_statistics(job.model, modules, batches, job.dataset.num_classes, reduce=self._sum)
 
     def _sum(self, tensor: Tensor) -> None:
         self._job.team.sum(tensor)

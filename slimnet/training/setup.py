@@ -18,7 +18,7 @@ from slimnet.data import Batches, Dataset, Split
 from slimnet.errors import ArgumentError, FileFormatError, ModelError
 from slimnet.graph import ChannelGroup, channel_groups, in_eval_mode, residual_branches
 from slimnet.models import Trust, check_file, check_model, load_weights
-from slimnet.progress import Say
+from slimnet.progress import Say, say_from
 from slimnet.training.config import TrainConfig
 from slimnet.training.distributed import Team
 from slimnet.training.freeze import freeze, set_dropout
@@ -28,6 +28,8 @@ from slimnet.training.number_format import Precision, has_bf16
 from slimnet.training.target import with_target
 from slimnet.training.teacher import Teacher, load_teacher
 from slimnet.training.trials import resolve_precision
+
+_say = say_from(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,7 +128,7 @@ def prepare(
     team: Team,
     *,
     weights: bool = True,
-    say: Say = print,
+    say: Say = _say,
     trust_code: Trust = False,
     recorded: Mapping[str, Any] | None = None,
 ) -> Job:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from slimnet.allocation import Budget, branches_of, fit_widths, network_layers, telling
+from slimnet.allocation import Budget, branches_of, fit_widths, network_layers
 from slimnet.criteria import LOSS_IMAGES, ClosedLoss, group_scores
 from slimnet.data import Dataset, calibration_batches
 from slimnet.errors import ArgumentError
@@ -96,8 +96,6 @@ def _widths(
         batch=batch,
         shut_branches=config.shut_branches,
         loss=_loss(model, dataset, device) if by_loss else None,
-        progress=telling(say),
-        measuring=telling(say, "measuring what groups are worth"),
     )
     shut = sum(width == 0 for width in found.kept.values())
     say(

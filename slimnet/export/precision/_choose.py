@@ -13,6 +13,7 @@ from slimnet.export.precision._int8 import METHODS, Images, Method, Quantiser
 from slimnet.files import scratch_folder
 from slimnet.names import PRECISIONS
 from slimnet.onnx.convert import to_fp16
+from slimnet.progress import each
 
 if TYPE_CHECKING:
     from slimnet.measure import LatencyReport
@@ -95,10 +96,11 @@ def _int8(quantiser: Quantiser, evaluate: Evaluate, base: Evaluated, count: int)
         answers = evaluate(data)
         return Trial(method, exclude, answers.accuracy), data, answers
 
-    tried = [attempt(method) for method in METHODS]
+    tried = [attempt(method) for method in each(METHODS, "making int8", len(METHODS), "ways")]
     best = max(tried, key=lambda one: one[0].accuracy)
     if best[0].accuracy < base.accuracy:
-        tried += [attempt(best[0].method, exclude) for exclude in _ends(quantiser.layers)]
+        ends = _ends(quantiser.layers)
+        tried += [attempt(best[0].method, exclude) for exclude in each(ends, "leaving layers in fp32", len(ends), "ways")]
     trial, data, answers = max(tried, key=lambda one: one[0].accuracy)
     how = {
         "method": trial.method,
