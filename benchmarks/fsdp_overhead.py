@@ -33,7 +33,6 @@ from slimnet.training.config import TrainConfig
 from slimnet.training.engine import start_state
 from slimnet.training.job import prepare
 from slimnet.training.loop import Loop
-from slimnet.training.progress import Progress
 from slimnet.training.signals import SignalWatch
 from slimnet.training.team import join_team
 
@@ -59,7 +58,7 @@ def make_loop(name: str, folder: Path, crew: object) -> Loop:
     job = replace(job, dataset=part)
     (folder / name).mkdir()
     flops = LiveFlops(job.model, job.groups, job.example)
-    return Loop(job, start_state(job), folder / name, SignalWatch(), Progress(quiet=True), flops)
+    return Loop(job, start_state(job), folder / name, SignalWatch(), print, flops)
 
 
 def main() -> None:

@@ -17,7 +17,7 @@ import slimnet_cli.predict
 from command import slimnet_cli as run_command
 from slimnet._foreign import no_output
 from slimnet.errors import ArgumentError, FileFormatError, SlimnetError, SlimnetWarning, WriteError
-from slimnet.training import Progress
+from slimnet.terminal import on
 from slimnet_cli._app import _explain, _interrupted, _show_warning
 from slimnet_cli._clean import clean, shown_json
 from slimnet_cli._emit import emit_json, emit_table, say
@@ -104,8 +104,8 @@ def test_what_interrupts_and_warns_is_one_line(capsys: pytest.CaptureFixture[str
 def test_what_a_training_says_is_one_line(live: bool) -> None:
     stream = io.StringIO()
     stream.isatty = lambda: live  # type: ignore[method-assign]
-    Progress(stream).say("x\x1b[31m\nforged")
-    assert stream.getvalue().removeprefix("\r\x1b[K") == "x\\x1b[31m\\nforged\n"
+    on(stream).say("x\x1b[31m\nforged")
+    assert stream.getvalue() == "x\\x1b[31m\\nforged\n"
 
 
 @pytest.mark.parametrize("kind", [OSError, MemoryError])

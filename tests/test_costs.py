@@ -24,6 +24,7 @@ from slimnet.measure.costs import CostTable, NodeTimes, Site, Target, profile_ne
 from slimnet.measure.costs.grid import PROBED, Layout, Span, layout_of, points
 from slimnet.measure.costs.probe import probe_model
 from slimnet.onnx.flops import linear_reads
+from slimnet.progress import Listener, Task, listening
 
 # --- the grid -------------------------------------------------------------------------------------------------------------
 
@@ -101,12 +102,13 @@ def test_second_time_is_read(imagined: list[tuple[Site, int, int]], tmp_path: Pa
 def test_interrupted_and_resumed(imagined: list[tuple[Site, int, int]], tmp_path: Path) -> None:
     layers = [(CONV, Span(64), Span(64))]
 
-    def stop(done: int, _: int) -> None:
-        if done == table.PORTION:
-            raise KeyboardInterrupt
+    class Stop(Listener):
+        def advance(self, task: Task) -> None:
+            if task.done == table.PORTION:
+                raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt):
-        CostTable(folder=tmp_path).measure(layers, stop)
+    with pytest.raises(KeyboardInterrupt), listening(Stop()):
+        CostTable(folder=tmp_path).measure(layers)
     seen = len(imagined)
     again = CostTable(folder=tmp_path)
     total = len(points(CONV, Span(64), Span(64), BLOCKS))

@@ -56,6 +56,7 @@ FACADES = {
         "cv2": "predict/_cv.py",
         "matplotlib": "report/_figure.py",
         "fvcore": "measure/flops.py",
+        "rich": "terminal.py",
     }.items()
 }
 

@@ -13,12 +13,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import slimnet
+from listeners import Heard
 from slimnet.allocation import Budget, Layer, LossByWidth, Sensitivity, fit, measure_sensitivity
 from slimnet.allocation.knapsack import least_loss
 from slimnet.allocation.sensitivity import number_of_trials, telling_widths
 from slimnet.criteria import ClosedLoss, group_scores
 from slimnet.errors import ArgumentError
 from slimnet.graph import channel_groups, prunable, residual_branches
+from slimnet.progress import listening
 
 IMAGES = torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(0))
 INNER, STREAM, SHORT = "layer2.0.conv1", "layer2.0.conv2", "layer1.0.conv1"
@@ -87,9 +89,9 @@ def test_each_group_is_measured_for_itself_around_given_widths() -> None:
     model = network()
     loss, scores = valued(model)
     ladders = {name: [len(values), len(values) // 2, *([0] if name == SHORT else [])] for name, values in scores.items()}
-    told: list[tuple[int, int]] = []
-    found = measure_sensitivity(loss, ladders, {INNER: 16}, progress=lambda *at: told.append(at))
-    assert number_of_trials(ladders) == len(told) == told[-1][1] == len(scores) + 1
+    with listening(Heard()) as told:
+        found = measure_sensitivity(loss, ladders, {INNER: 16})
+    assert number_of_trials(ladders) == len(told.shares) == told.shares[-1][2] == len(scores) + 1
     assert found.base == loss({INNER: 16}) and found.kept == {name: ladder[0] for name, ladder in ladders.items()} | {INNER: 16}
     assert found.rise(SHORT, 0) == pytest.approx(loss({INNER: 16, SHORT: 0}) - found.base)
     assert dict(found.rises[INNER]) == {16: 0.0, 32: pytest.approx(loss({}) - found.base)}

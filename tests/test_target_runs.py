@@ -10,12 +10,14 @@ import pytest
 import torch
 
 from imagined_costs import BLOCKS
+from listeners import Heard
 from slimnet import FSDP, SFP, Dense, OneShot, Stages, build_model, channel_groups, prune, slim, train
 from slimnet.allocation import fit, padded_widths, slim_aligned
 from slimnet.commands import export_run, prune_checkpoint, write_report
 from slimnet.errors import ArgumentError
 from slimnet.graph import prunable
 from slimnet.measure import count
+from slimnet.progress import listening
 from test_targets import network
 
 
@@ -162,11 +164,12 @@ def test_what_may_not_be_shut(odd: dict[str, Any], message: str, tmp_path: Path)
 
 def test_prune_a_checkpoint_to_a_target(imagined: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    weights, out, said = tmp_path / "resnet8.pth", tmp_path / "out", list[str]()
+    weights, out = tmp_path / "resnet8.pth", tmp_path / "out"
     torch.save(build_model("resnet8", num_classes=10).state_dict(), weights)
-    report = prune_checkpoint(weights, out, model="resnet8", num_classes=10, in_channels=3, image_size=16, target={"params": 0.5},
-                              say=said.append)  # fmt: skip
-    assert said[0] == "measuring what layers cost on this machine: 0 %" and len(said) == 5
+    with listening(Heard()) as told:
+        report = prune_checkpoint(weights, out, model="resnet8", num_classes=10, in_channels=3, image_size=16,
+                                  target={"params": 0.5})  # fmt: skip
+    assert "measuring what layers cost on this machine" in told.finished() and all(told.finished().values())
     found = report["allocation"]
     assert found["target"] == {"params": 0.5} and found["predicted"]["params_left"] <= 0.5
     assert {g["name"]: g["size"] - g["closed"] for g in report["groups"]} == found["kept"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import io
 import json
 import math
 from pathlib import Path
@@ -13,6 +12,7 @@ import pytest
 import torch
 from torch import nn
 
+from listeners import Terminal
 from slimnet.allocation import LiveFlops
 from slimnet.data import Batches, Dataset, load_data
 from slimnet.errors import ArgumentError, DataError, FileFormatError, ModelError, SlimnetError, TrainingError
@@ -20,7 +20,8 @@ from slimnet.graph import channel_groups, prunable
 from slimnet.measure import count
 from slimnet.methods import FSDP, Dense
 from slimnet.models import build_model
-from slimnet.training import Evaluation, Progress, Run, evaluate, train
+from slimnet.terminal import on
+from slimnet.training import Evaluation, Run, evaluate, train
 from slimnet.training import job as parts
 from slimnet.training.norm_statistics import reestimate_norms
 from slimnet.training.state import Best
@@ -302,11 +303,6 @@ def test_live_flops_agree_with_the_counter() -> None:
     assert flops.live(half) < 0.3 * flops.dense
 
 
-class Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
-
-
 def test_progress_is_one_line_an_epoch_where_nobody_watches(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     start(tmp_path / "run", epochs=2, progress=None)
     captured = capsys.readouterr()
@@ -317,9 +313,10 @@ def test_progress_is_one_line_an_epoch_where_nobody_watches(tmp_path: Path, caps
     assert all(word in lines[1] for word in words)
 
 
-def test_progress_updates_one_line_on_a_terminal(tmp_path: Path) -> None:
+def test_progress_updates_one_line_on_a_terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
     stream = Terminal()
-    start(tmp_path / "run", epochs=2, progress=Progress(stream), cut="never")
+    start(tmp_path / "run", epochs=2, progress=on(stream), cut="never")
     assert stream.getvalue().count("\n") == 3  # two epochs and the final evaluation
     assert "\r" in stream.getvalue()
 

@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from slimnet_cli import bench, evaluate, export, inspect, predict, prune, recipes, report, slim, train, verify, web
-from slimnet_cli._clean import clean, echo
+from slimnet_cli._clean import clean, echo, make_room
 from slimnet_cli._interrupt import STATUS, interrupts
 
 _python_shows = warnings.showwarning
@@ -24,8 +24,11 @@ class _StoppedError(Exception):
 
 class _Group(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
+        from slimnet.terminal import show
+
         try:
-            return super().invoke(ctx)
+            with show():
+                return super().invoke(ctx)
         except SystemExit as error:  # nothing of slimnet raises it: the code of a user's network did
             from slimnet.errors import ModelError
 
@@ -130,6 +133,7 @@ def _show_warning(message: Warning | str, category: type[Warning], *where: Any, 
     """Ours are for users, and stand on one line; others are for developers."""
     from slimnet.errors import SlimnetWarning
 
+    make_room()
     if issubclass(category, SlimnetWarning):
         echo(f"slimnet: warning: {' '.join(str(message).split())}", err=True)
     else:

@@ -2,19 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from slimnet_cli._clean import echo
 from slimnet_cli._emit import emit_table, number, percent, say
-
-
-def progress(where: str) -> Callable[[float], None]:
-    """Tells of every quarter that is done, once."""
-    from slimnet.progress import quarters
-
-    what = f"timing, {where}" if where else "timing"
-    return quarters(lambda done: say(f"{what}: {25 * done} %") if done else None)
 
 
 def show(report: Any, *, memory: bool, heading: str = "") -> None:

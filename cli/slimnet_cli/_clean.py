@@ -6,6 +6,7 @@ it escapes what it must itself.
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import click
@@ -29,6 +30,13 @@ def shown_json(text: str) -> str:
     )
 
 
+def make_room() -> None:
+    """Take the progress bar away, where one is shown, before anything else is written: it comes back by itself."""
+    if "slimnet.terminal" in sys.modules:
+        sys.modules["slimnet.terminal"].clear()
+
+
 def echo(text: Any = "", *, err: bool = False) -> None:
     """A line on stdout, or on stderr."""
+    make_room()
     click.echo(clean(text), err=err)

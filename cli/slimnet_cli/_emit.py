@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -28,7 +29,15 @@ def emit_json(value: Mapping[str, Any]) -> None:
 
 
 def emit_table(rows: Sequence[Sequence[str]]) -> None:
-    """A table on stdout: the first row is the head, the first column is flush left."""
+    """A table on stdout: the first row is the head, the first column is flush left.
+
+    On a terminal it is fitted to its width; elsewhere every row is one line.
+    """
+    from slimnet.terminal import is_live, print_table
+
+    if is_live(sys.stdout):
+        print_table(rows, sys.stdout)
+        return
     rows = [[clean(cell) for cell in row] for row in rows]
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     for number, row in enumerate(rows):

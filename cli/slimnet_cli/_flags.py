@@ -20,6 +20,7 @@ else:
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 Make = Callable[[], Iterable[click.Option]]
+_SECTION = "section"
 
 
 class Later(click.Option):
@@ -39,12 +40,44 @@ class Command(click.Command):
     def params(self) -> list[click.Parameter]:
         """The options and arguments, in order."""
         if any(isinstance(one, Later) for one in self._params):
-            self._params = [made for one in self._params for made in (one.make() if isinstance(one, Later) else [one])]
+            self._params = [made for one in self._params for made in (_made(one) if isinstance(one, Later) else [one])]
         return self._params
 
     @params.setter
     def params(self, given: list[click.Parameter]) -> None:
         self._params = given
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """A list of options under each heading; those without one come last."""
+        sections: dict[str, list[tuple[str, str]]] = {}
+        for one in self.get_params(ctx):
+            if isinstance(one, click.Option) and (row := one.get_help_record(ctx)):
+                sections.setdefault(vars(one).get(_SECTION, "Options"), []).append(row)
+        for title in sorted(sections, key="Options".__eq__):
+            with formatter.section(title):
+                formatter.write_dl(sections[title])
+
+
+def section(title: str, *options: Decorator) -> Decorator:
+    """Options, in the order given, that stand under a heading of their own in ``--help``."""
+
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        before = len(vars(function).get("__click_params__", ()))
+        for option in reversed(options):
+            function = option(function)
+        for one in vars(function)["__click_params__"][before:]:
+            vars(one)[_SECTION] = title
+        return function
+
+    return decorate
+
+
+def _made(stand_in: Later) -> list[click.Option]:
+    """The options that it stands for, under its heading."""
+    made = list(stand_in.make())
+    for one in made:
+        vars(one).update({_SECTION: vars(stand_in)[_SECTION]} if _SECTION in vars(stand_in) else {})
+    return made
 
 
 class Named(Choice):

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 GRACE = 1.5  # seconds
 STATUS = 128 + signal.SIGINT
 _REAP = 0.5  # seconds for a killed process to go
+_TIDY = (("slimnet.files.writing", "remove_live"), ("slimnet.files.locks", "drop_locks"), ("slimnet.terminal", "erase"))
 _LINE = b"slimnet: interrupted\n"
 
 
@@ -69,7 +70,7 @@ class Interrupts:
 
     def end(self) -> NoReturn:
         """End the process here and now, with nothing left behind: at its regular end, foreign code would go on for a second."""
-        for module, function in (("slimnet.files.writing", "remove_live"), ("slimnet.files.locks", "drop_locks")):
+        for module, function in _TIDY:
             if module in sys.modules:
                 getattr(sys.modules[module], function, int)()
         if "multiprocessing.process" in sys.modules:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 import click
 
-from slimnet_cli._bench_table import progress, show
+from slimnet_cli._bench_table import show
 from slimnet_cli._emit import emit_json
 from slimnet_cli._flags import Named
 from slimnet_cli._numbers import COUNT, SEED, THREADS, Finite
@@ -62,6 +63,7 @@ def command(
         raise click.UsageError("--runtime torch needs a bundle: an ONNX file runs in ONNX Runtime alone.")
     given: Any = {"path": what[0], "runtimes": runtimes, "trust_code": trust_code} if is_bundle else {"paths": _names(what)}
     from slimnet.commands import bench_bundle, bench_files, check_plot, plot_bench
+    from slimnet.progress import Task
 
     if plot is not None:
         check_plot(plot)
@@ -70,7 +72,8 @@ def command(
     reports = []
     for threads, batch in combinations:
         where = f"{threads} thread{'s' if threads > 1 else ''}, batch {batch}" if len(combinations) > 1 else ""
-        report = bench(**given, threads=threads, batch=batch, progress=progress(where), **settings)
+        with Task(where) if where else nullcontext():
+            report = bench(**given, threads=threads, batch=batch, **settings)
         reports.append(report)
         if plot is not None:
             plot_bench(report, _part(plot, threads, batch) if where else plot)

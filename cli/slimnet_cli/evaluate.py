@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from slimnet_cli._clean import echo
-from slimnet_cli._emit import emit_json, emit_table, percent, say
+from slimnet_cli._emit import emit_json, emit_table, percent
 from slimnet_cli._flags import Named
 from slimnet_cli._numbers import COUNT
 from slimnet_cli._options import BundlePath, as_json, time_limit, trust_code
@@ -40,7 +40,7 @@ def command(what: Path, split: str, as_json: bool, **options: Any) -> None:
     """
     from slimnet.commands import evaluate_any
 
-    result, classes = evaluate_any(what, split=split, say=say, **options)
+    result, classes = evaluate_any(what, split=split, **options)
     if as_json:
         emit_json({"split": split, "classes": list(classes), **result.as_dict()})
     else:

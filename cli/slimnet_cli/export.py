@@ -9,35 +9,41 @@ import click
 
 from slimnet_cli._clean import echo
 from slimnet_cli._emit import emit_json, emit_table, number, percent, say
-from slimnet_cli._flags import Command, Named
+from slimnet_cli._flags import Command, Named, section
 from slimnet_cli._options import align, as_json, existing, folder_out, force, time_limit, trust_code
 from slimnet_cli._precision import precision_options, show_precisions, take_precisions
 
 
 @click.command("export", cls=Command)
 @click.argument("run", type=existing)
-@folder_out
-@click.option(
-    "--dense",
-    type=existing,
-    help="The baseline: a run, or weights of the same network (default: the weights the run started from).",
+@section(
+    "Bundle",
+    folder_out,
+    click.option(
+        "--dense",
+        type=existing,
+        help="The baseline: a run, or weights of the same network (default: the weights the run started from).",
+    ),
+    click.option("--data-dir", metavar="DIR", help="Where the data set of the run lies now (default: where it lay in training)."),
+    click.option("--embed-preprocessing", is_flag=True, help="Write model.uint8.onnx too: pictures in, probabilities out."),
+    click.option("--compact", is_flag=True, help="Keep the smallest network alone: no dense one, nothing for PyTorch."),
+    force,
 )
-@click.option("--data-dir", metavar="DIR", help="Where the data set of the run lies now (default: where it lay in training).")
-@align
-@click.option("--opset", type=int, help="ONNX operator set of the files.  [default: 20]")
-@click.option("--embed-preprocessing", is_flag=True, help="Write model.uint8.onnx too: pictures in, probabilities out.")
-@precision_options
-@click.option("--compact", is_flag=True, help="Keep the smallest network alone: no dense one, nothing for PyTorch.")
-@click.option(
-    "--optimise",
-    type=Named("MODES"),
-    default="safe",
-    show_default=True,
-    help="Steps that make the graphs faster: those that only take work away, or all, each timed and kept only if it pays here.",
+@section(
+    "Graph",
+    align,
+    click.option("--opset", type=int, help="ONNX operator set of the files.  [default: 20]"),
+    click.option(
+        "--optimise",
+        type=Named("MODES"),
+        default="safe",
+        show_default=True,
+        help="Steps that make the graphs faster: those that only take work away; or all, each timed and kept if it pays here.",
+    ),
 )
+@section("Precision", precision_options)
 @time_limit
 @trust_code
-@force
 @as_json
 def command(run: Path, out: Path, as_json: bool, **options: Any) -> None:
     """Cut the closed filters out of RUN, prove that nothing changed, and write an ONNX bundle.
@@ -51,7 +57,7 @@ def command(run: Path, out: Path, as_json: bool, **options: Any) -> None:
 
     precisions = take_precisions(options)
     export = export_compact if options.pop("compact") else export_run
-    bundle = export(run, out, say=say, precisions=precisions, **options)
+    bundle = export(run, out, precisions=precisions, **options)
     if as_json:
         emit_json(bundle.as_dict())
     else:

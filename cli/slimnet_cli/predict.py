@@ -6,7 +6,7 @@ import json
 import sys
 import warnings
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -14,42 +14,50 @@ import click
 
 from slimnet_cli._clean import echo, shown_json
 from slimnet_cli._emit import percent, say
-from slimnet_cli._flags import Named
+from slimnet_cli._flags import Command, Named, section
 from slimnet_cli._numbers import COUNT, THREADS, WORKERS
 from slimnet_cli._options import BundlePath, force, time_limit
-from slimnet_cli._progress import Progress
 
 Emit = Callable[[dict[str, Any]], None]
 NAMED = 8  # of those that failed, in the last line
 _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
 
 
-@click.command("predict")
+@click.command("predict", cls=Command)
 @click.argument("bundle", type=BundlePath())
 @click.argument("images", nargs=-1, metavar="[IMAGE]...")
-@click.option("--files-from", metavar="FILE", help="Names of more images, one a line; - reads them from standard input.")
-@click.option("--top", type=COUNT, default=3, show_default=True, help="Classes to give of each image.")
-@click.option(
-    "--precision",
-    type=Named("CHOSEN_PRECISIONS"),
-    help="Which network of the bundle; auto is the fastest here, by a short comparison.  [default: fp32, or the only one]",
+@section(
+    "What to look at",
+    click.option("--files-from", metavar="FILE", help="Names of more images, one a line; - reads them from standard input."),
+    click.option("--detect", is_flag=True, help="Find faces and classify each of them (needs slimnet[faces])."),
+    click.option("--margin", type=float, default=0.0, show_default=True, help="Add this share of a face on each side of it."),
+    click.option("--video", metavar="FILE|NUMBER", help="Classify the frames of a video, or of a camera (needs slimnet[faces])."),
+    click.option("--every", type=COUNT, default=1, show_default=True, help="Look at each n-th frame."),
 )
-@click.option("--batch", type=COUNT, default=32, show_default=True, help="Images a run of the network.")
-@click.option("--threads", type=THREADS, help="Threads of ONNX Runtime.  [default: one a processor]")
-@click.option("--workers", type=WORKERS, help="Threads that decode.  [default: one a processor, at most 8]")
-@click.option("--detect", is_flag=True, help="Find faces and classify each of them (needs slimnet[faces]).")
-@click.option("--margin", type=float, default=0.0, show_default=True, help="Add this share of a face on each side of it.")
-@click.option("--video", metavar="FILE|NUMBER", help="Classify the frames of a video, or of a camera (needs slimnet[faces]).")
-@click.option("--every", type=COUNT, default=1, show_default=True, help="Look at each n-th frame.")
-@click.option(
-    "--annotate",
-    type=click.Path(path_type=Path),
-    metavar="OUT",
-    help="Draw boxes and labels: a picture, a folder for several, or a video.",
+@section(
+    "Network",
+    click.option(
+        "--precision",
+        type=Named("CHOSEN_PRECISIONS"),
+        help="Which network of the bundle; auto is the fastest here, by a short comparison.  [default: fp32, or the only one]",
+    ),
+    click.option("--batch", type=COUNT, default=32, show_default=True, help="Images a run of the network."),
+    click.option("--threads", type=THREADS, help="Threads of ONNX Runtime.  [default: one a processor]"),
+    click.option("--workers", type=WORKERS, help="Threads that decode.  [default: one a processor, at most 8]"),
+    time_limit,
 )
-@time_limit
-@force
-@click.option("--json", "as_json", is_flag=True, help="Print a line of JSON for each image, as they are done.")
+@section(
+    "Results",
+    click.option("--top", type=COUNT, default=3, show_default=True, help="Classes to give of each image."),
+    click.option(
+        "--annotate",
+        type=click.Path(path_type=Path),
+        metavar="OUT",
+        help="Draw boxes and labels: a picture, a folder for several, or a video.",
+    ),
+    force,
+    click.option("--json", "as_json", is_flag=True, help="Print a line of JSON for each image, as they are done."),
+)
 def command(bundle: Path, images: tuple[str, ...], as_json: bool, **options: Any) -> None:
     """Classify images, faces or video with BUNDLE: a folder, or the name of a bundle that slimnet ships.
 
@@ -66,34 +74,36 @@ def command(bundle: Path, images: tuple[str, ...], as_json: bool, **options: Any
         raise click.UsageError("give images, folders, - or --files-from; or --video alone.")
     warnings.filterwarnings("ignore", module="PIL")  # what matters is an error, or a note
     emit = _emit_json if as_json else _emit_line
-    if options["video"] is None:
-        _images(bundle, images, emit, options)
-    else:
-        _video(bundle, emit, options)
+    from slimnet.progress import NOBODY, listening
+
+    is_seen = sys.stdout.isatty() and sys.stderr.isatty()  # the results themselves show how far it is
+    with listening(NOBODY) if is_seen else nullcontext():
+        if options["video"] is None:
+            _images(bundle, images, emit, options)
+        else:
+            _video(bundle, emit, options)
 
 
 def _images(bundle: Path, images: tuple[str, ...], emit: Emit, options: dict[str, Any]) -> None:
     from slimnet.predict import Annotations, find_sources
+    from slimnet.progress import Task
 
     sources = find_sources((*images, *_names(images, options["files_from"])), stdin=sys.stdin.buffer)
     out = options["annotate"]
     show = Annotations(out, sources, force=options["force"]) if out is not None and sources else None
     faces, predictor = _faces(options), _predictor(bundle, options)
-    progress = Progress(len(sources), "images")
     failed: list[Any] = []
     found = 0
     stream = predictor.stream(sources, batch=options["batch"], workers=options["workers"], faces=faces, show=show)
-    with closing(stream):
+    with closing(stream), Task("predicting", len(sources), "images") as task:
         for result in stream:
-            progress.step()
+            task.advance()
             found += len(result.predictions)
             if result.error is not None:
                 failed.append(result)
                 if len(sources) > 1:
-                    progress.clear()
                     echo(f"slimnet: {' '.join(result.error.split())}", err=True)
             emit(result.as_dict())
-    progress.clear()
     _finish(len(sources), failed, found)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from slimnet_cli._clean import echo
-from slimnet_cli._emit import emit_json, emit_table, number, percent, say
+from slimnet_cli._emit import emit_json, emit_table, number, percent
 from slimnet_cli._flags import Command, Named
 from slimnet_cli._options import as_json, existing, folder_out, force, network, take_target, target_options, together
 
@@ -68,7 +68,7 @@ def command(checkpoint: Path, out: Path, plot: Path | None, force: bool, as_json
     options |= {name: value for name, value in given.items() if value is not None} | ({"target": target} if target else {})
     from slimnet.commands import prune_checkpoint
 
-    report = prune_checkpoint(checkpoint, out, force=force, say=say, **options)
+    report = prune_checkpoint(checkpoint, out, force=force, **options)
     if plot is not None:
         from slimnet.report import plot_plan
 

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from slimnet_cli._clean import echo
-from slimnet_cli._emit import emit_json, emit_table, number, say
+from slimnet_cli._emit import emit_json, emit_table, number
 from slimnet_cli._options import align, as_json, existing, folder_out, force, network, time_limit
 
 
@@ -32,7 +32,7 @@ def command(checkpoint: Path, out: Path, force: bool, as_json: bool, **options: 
     """
     from slimnet.commands import slim_checkpoint
 
-    report = slim_checkpoint(checkpoint, out, force=force, say=say, **options)
+    report = slim_checkpoint(checkpoint, out, force=force, **options)
     if as_json:
         emit_json(report)
         return

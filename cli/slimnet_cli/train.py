@@ -9,28 +9,28 @@ from typing import Any
 import click
 
 from slimnet_cli._emit import emit_json, emit_table, percent
-from slimnet_cli._flags import Command, all_of, data_switches, later, settings
+from slimnet_cli._flags import Command, all_of, data_switches, later, section, settings
 from slimnet_cli._options import as_json, folder_out, force, take_target, target_options, trust_code
 from slimnet_cli._recipe import recipe_option, with_recipe
 from slimnet_cli._settings import divide, method_of, read_sets, set_option
 
 
 @click.command("train", cls=Command)
-@recipe_option
-@settings("network")
-@settings("method")
-@all_of("MethodSettings")
-@target_options
-@settings("data")
-@later("data-switches", data_switches)
-@settings("training")
-@set_option
-@folder_out
-@click.option("--resume", is_flag=True, help="Go on with the run in the output folder.")
-@trust_code
-@force
-@click.option("--quiet", is_flag=True, help="No progress on stderr.")
-@as_json
+@section(
+    "Run",
+    folder_out,
+    click.option("--resume", is_flag=True, help="Go on with the run in the output folder."),
+    recipe_option,
+    set_option,
+    trust_code,
+    force,
+)
+@section("Network", settings("network"))
+@section("Method", settings("method"), all_of("MethodSettings"))
+@section("Target", target_options)
+@section("Data", settings("data"), later("data-switches", data_switches))
+@section("Training", settings("training"))
+@section("What is printed", click.option("--quiet", is_flag=True, help="No progress on stderr."), as_json)
 def command(out: Path, resume: bool, force: bool, quiet: bool, as_json: bool, method: str | None, **options: Any) -> None:
     """Train a network with soft filter masks, and leave a run directory.
 

@@ -42,7 +42,7 @@ def command(bundle: Path, out: Path, serve: int | None, as_json: bool, **options
     """
     from slimnet.web import build_site
 
-    site = build_site(bundle, out, say=say, **options)
+    site = build_site(bundle, out, **options)
     if as_json:
         emit_json(site.as_dict())
     else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from slimnet.allocation.aligned import slim_aligned
 from slimnet.allocation.choose import Allocation, allocate
 from slimnet.allocation.cost import NetworkCost, branches_of
-from slimnet.allocation.fit import fit_padding, fit_widths, telling
+from slimnet.allocation.fit import fit_padding, fit_widths
 from slimnet.allocation.layers import Layer, LiveFlops, network_layers
 from slimnet.allocation.pad import padded_widths
 from slimnet.allocation.sensitivity import LossByWidth, Sensitivity, measure_sensitivity
@@ -27,5 +27,4 @@ __all__ = [
     "network_layers",
     "padded_widths",
     "slim_aligned",
-    "telling",
 ]

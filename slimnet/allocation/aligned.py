@@ -8,7 +8,6 @@ from torch import Tensor, nn
 
 from slimnet.allocation.fit import fit_padding
 from slimnet.graph import channel_groups, prunable
-from slimnet.measure.costs.table import Progress
 from slimnet.surgery import SlimResult, slim
 
 
@@ -19,7 +18,6 @@ def slim_aligned(
     *,
     expand: bool = False,
     tolerance: float = 0.0,
-    progress: Progress | None = None,
 ) -> SlimResult:
     """`slimnet.slim`, where ``align="auto"`` keeps the closed channels with which the network is predicted to run faster here.
 
@@ -28,7 +26,6 @@ def slim_aligned(
         example: images (N, C, H, W), N at least 2.
         align: ``"auto"``; or as `slimnet.slim` takes it.
         expand, tolerance: see `slimnet.slim`.
-        progress: called with the number of times measured and to be measured, with ``"auto"``.
 
     Raises:
         ArgumentError, GraphError, VerificationError: as `slimnet.slim`.
@@ -40,5 +37,5 @@ def slim_aligned(
     groups = channel_groups(model, example)
     names = {group.name for group in prunable(groups)}
     kept = {group.name: len(group.kept) for group in result.plan.groups if group.name in names}
-    wider = fit_padding(model, example, groups, kept, progress=progress)
+    wider = fit_padding(model, example, groups, kept)
     return slim(model, example, align=wider, expand=expand, tolerance=tolerance) if wider else result

@@ -15,7 +15,7 @@ from slimnet.files import scratch_folder
 from slimnet.graph import ChannelGroup
 from slimnet.measure.costs import CostTable, NodeTimes, Site, profile_network
 from slimnet.measure.costs.grid import Span
-from slimnet.measure.costs.table import WIDTH, Place, Progress
+from slimnet.measure.costs.table import WIDTH, Place
 from slimnet.onnx.flops import linear_reads
 
 LAYER_OPS = ("Conv", "FusedConv", "Gemm", "FusedGemm", "MatMul", "FusedMatMul", "ReorderInput", "ReorderOutput")
@@ -68,8 +68,6 @@ class NetworkCost:
         example: Tensor,
         groups: Iterable[ChannelGroup],
         table: CostTable,
-        *,
-        progress: Progress | None = None,
     ) -> NetworkCost:
         """Measure what the table lacks for this network, and profile the dense network once.
 
@@ -78,7 +76,6 @@ class NetworkCost:
             example: images (N, C, H, W), N at least 2.
             groups: its channel groups.
             table: of the target.
-            progress: called with the number of times measured and to be measured.
 
         Raises:
             ExportError: if the network cannot be exported.
@@ -88,7 +85,7 @@ class NetworkCost:
             path = folder / "dense.onnx"
             export_onnx(model, example, path)
             layers = as_exported(network_layers(model, example, groups), linear_reads(path))
-            table.measure(places(layers), progress)
+            table.measure(places(layers))
             profile, beside = profile_network(path, table.target, runs=RUNS)
         return cls(layers, table, profile, beside)
 

@@ -17,8 +17,7 @@ from slimnet.allocation.sensitivity import LossByWidth, measure_sensitivity, num
 from slimnet.criteria import ClosedLoss
 from slimnet.graph import ChannelGroup, residual_branches
 from slimnet.measure.costs import CostTable, Target
-from slimnet.measure.costs.table import Progress
-from slimnet.progress import Say, quarters
+from slimnet.progress import each
 from slimnet.settings import Budget
 
 ROUND = 1.25
@@ -26,17 +25,6 @@ ROUND = 1.25
 MOST_ROUNDS = 10
 MOST_SECONDS = 600.0
 """Fewer images are looked at where measuring losses would take longer."""
-
-
-def telling(say: Say, what: str = "measuring what layers cost on this machine") -> Progress:
-    """Progress of the measurements in words: how many are to be made, and every quarter that is done.
-
-    Args:
-        say: told a line at a time.
-        what: is being done.
-    """
-    progress = quarters(lambda done: say(f"{what}: {25 * done} %"))
-    return lambda done, total: progress(done / total)
 
 
 def fit_widths(
@@ -51,8 +39,6 @@ def fit_widths(
     align: int | None = None,
     shut_branches: bool = False,
     loss: ClosedLoss | None = None,
-    progress: Progress | None = None,
-    measuring: Progress | None = None,
 ) -> Allocation:
     """Measure what layers cost on this machine, and choose how many channels each group keeps.
 
@@ -70,8 +56,6 @@ def fit_widths(
         shut_branches: let residual branches go as a whole, see :func:`allocate`.
         align: choose from multiples of this; None: from the widths that fill the kernels of this machine.
         loss: of the network on training images, to value groups by.
-        progress: called with the number of times measured and to be measured.
-        measuring: likewise with the number of losses, over all rounds.
 
     Raises:
         ArgumentError: if a number is below 1, or the target cannot be met.
@@ -79,7 +63,7 @@ def fit_widths(
         MeasureError: if a layer does not run.
     """
     table = CostTable(Target(threads=threads, batch=batch))
-    cost = NetworkCost.measure(model, example, groups, table, progress=progress)
+    cost = NetworkCost.measure(model, example, groups, table)
     choose = partial(allocate, cost, scores, layout=table.layout, align=align, shut_branches=shut_branches)
     found = choose(budget)  # before losses are measured, which takes minutes: a target out of reach is one at once
     factor = budget.factor(cost.dense_ms)
@@ -92,16 +76,11 @@ def fit_widths(
     loss, rounds = _affordable(loss, number_of_trials(ladders), wanted)
     valued = LossByWidth(loss, [*others, *branches], scores)
     kept: Mapping[str, int] | None = None
-    for number in range(rounds):
-        told = None if measuring is None else partial(_told, measuring, number, rounds)
-        sensitivity = measure_sensitivity(valued, ladders, kept, progress=told)
+    for number in each(range(rounds), "choosing widths", rounds, "rounds"):
+        sensitivity = measure_sensitivity(valued, ladders, kept)
         found = choose(budget.eased((number + 1) / rounds, cost.dense_ms), sensitivity=sensitivity)
         kept = found.kept
     return replace(found, loss=valued(found.kept))  # measured: what several rounds predict is a sum of many
-
-
-def _told(measuring: Progress, number: int, rounds: int, done: int, total: int) -> None:
-    measuring(number * total + done, rounds * total)
 
 
 def _affordable(loss: ClosedLoss, trials: int, rounds: int) -> tuple[ClosedLoss, int]:
@@ -121,7 +100,6 @@ def fit_padding(
     *,
     threads: int = 1,
     batch: int = 1,
-    progress: Progress | None = None,
 ) -> dict[str, int]:
     """Measure what layers cost on this machine, and choose which groups keep closed channels to run faster.
 
@@ -131,12 +109,11 @@ def fit_padding(
         groups: its channel groups.
         kept: group name → channels that must stay.
         threads, batch: of the ONNX Runtime session.
-        progress: called with the number of times measured and to be measured.
 
     Returns:
         Group name → width, where it is more than must stay (see :func:`padded_widths`).
     """
     table = CostTable(Target(threads=threads, batch=batch))
-    cost = NetworkCost.measure(model, example, groups, table, progress=progress)
+    cost = NetworkCost.measure(model, example, groups, table)
     sizes = {group.name: group.size for group in groups if group.name in kept}
     return padded_widths(cost, {name: kept[name] for name in sizes}, sizes, table.layout)

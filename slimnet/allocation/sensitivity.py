@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +13,7 @@ from slimnet.criteria.branches import WHOLE
 from slimnet.criteria.losses import Closed
 from slimnet.errors import ArgumentError
 from slimnet.graph import ChannelGroup, branches_around
+from slimnet.progress import each
 
 POINTS = 4
 """So many widths of a group are measured, beside its own and 0; those between are interpolated."""
@@ -84,8 +85,6 @@ def measure_sensitivity(
     loss: LossByWidth,
     ladders: Mapping[str, Sequence[int]],
     kept: Mapping[str, int] | None = None,
-    *,
-    progress: Callable[[int, int], None] | None = None,
 ) -> Sensitivity:
     """Measure how the loss rises with each group narrowed for itself.
 
@@ -93,16 +92,13 @@ def measure_sensitivity(
         loss: of the network.
         ladders: group name → the widths to choose from, falling, the group's own first.
         kept: group name → channels that the others keep meanwhile; default: all.
-        progress: called with the number of losses measured and to be measured.
     """
     now = {name: ladder[0] for name, ladder in ladders.items()} | dict(kept or {})
     trials = [(name, width) for name, ladder in ladders.items() for width in telling_widths(ladder) if width != now[name]]
     base = loss(now)
     rises: dict[str, list[tuple[int, float]]] = {name: [(now[name], 0.0)] for name in ladders}
-    for done, (name, width) in enumerate(trials, 1):
+    for name, width in each(trials, "measuring what groups are worth", len(trials)):
         rises[name].append((width, loss(now | {name: width}) - base))
-        if progress is not None:
-            progress(done, len(trials))
     return Sensitivity(base, now, {name: sorted(pairs) for name, pairs in rises.items()})
 
 

@@ -12,12 +12,14 @@ from slimnet.criteria import ClassStatistics, collect_class_statistics, statisti
 from slimnet.errors import DataError
 from slimnet.graph import channel_groups, prunable
 from slimnet.names import Couple
-from slimnet.progress import Say, silent
+from slimnet.progress import Say, each, say_from
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from slimnet.data import Dataset
+
+_say = say_from(__name__)
 
 CALIBRATION_IMAGES = 1000
 
@@ -45,7 +47,7 @@ def calibrate(
     data_dir: str | None,
     *,
     classes: Sequence[str] | None = None,
-    say: Say = silent,
+    say: Say = _say,
 ) -> ClassStatistics | None:
     """Class statistics (for "cs"), or gradients left on the parameters (for "taylor").
 
@@ -59,10 +61,11 @@ def calibrate(
 
     loaded = load_images_for(example, data, data_dir)
     batches = list(calibration_batches(loaded, CALIBRATION_IMAGES, 100))
+    shown = each(batches, "calibrating", len(batches))
     if source == "statistics":
         groups = prunable(channel_groups(model, example, couple=couple))
         modules = list(dict.fromkeys(module for group in groups for module in statistics_modules(group)))
-        return collect_class_statistics(model, modules, batches, loaded.num_classes)
+        return collect_class_statistics(model, modules, shown, loaded.num_classes)
     if source == "gradients":
         if classes is not None:
             match = match_classes(classes, loaded.classes, who="the checkpoint", whose=loaded.name)
@@ -73,6 +76,6 @@ def calibrate(
             outputs, note = torch.arange(count), match_count(count, loaded.classes, who="the checkpoint", whose=loaded.name)
         if note:
             say(note)
-        for images, labels in batches:
+        for images, labels in shown:
             torch.nn.functional.cross_entropy(model(images), outputs[labels]).backward()  # type: ignore[no-untyped-call]
     return None

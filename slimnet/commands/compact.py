@@ -10,14 +10,16 @@ from slimnet.bundle.manifest import ALL_FILES
 from slimnet.commands.export import export_run
 from slimnet.errors import ArgumentError
 from slimnet.files import claims_folder, scratch_folder
-from slimnet.progress import Say, silent
+from slimnet.progress import Say, say_from
 
 if TYPE_CHECKING:
     from slimnet.export import Bundle
 
+_say = say_from(__name__)
+
 
 @claims_folder(*ALL_FILES)
-def export_compact(run_dir: Path | str, out: Path | str, *, force: bool = False, say: Say = silent, **settings: Any) -> Bundle:
+def export_compact(run_dir: Path | str, out: Path | str, *, force: bool = False, say: Say = _say, **settings: Any) -> Bundle:
     """Export a run as :func:`export_run` does, every check included, and keep the smallest network alone.
 
     Args:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from slimnet.commands.rebuild import load_slim
 from slimnet.errors import ArgumentError, DataError, FileFormatError
-from slimnet.progress import Say, silent
+from slimnet.progress import Say, say_from
 
 if TYPE_CHECKING:
     from torch import nn
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from slimnet.models import Trust
     from slimnet.names import Views
     from slimnet.training import Evaluation
+
+_say = say_from(__name__)
 
 
 def evaluate_any(
@@ -28,7 +30,7 @@ def evaluate_any(
     batch_size: int = 256,
     views: Views = "one",
     trust_code: Trust = False,
-    say: Say = silent,
+    say: Say = _say,
 ) -> tuple[Evaluation, tuple[str, ...]]:
     """Evaluate a run, the slim network of a bundle, or an ONNX file.
 

@@ -12,7 +12,7 @@ from slimnet.commands.paper import paper_accounting
 from slimnet.commands.provenance import about_data, provenance
 from slimnet.errors import ArgumentError, DataError, FileFormatError, ModelError
 from slimnet.files import claims_folder
-from slimnet.progress import Say, silent
+from slimnet.progress import Say, say_from
 
 if TYPE_CHECKING:
     from torch import nn
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from slimnet.settings import PrecisionSettings
     from slimnet.surgery import Plan, SlimResult
     from slimnet.training import Evaluation, Run
+
+_say = say_from(__name__)
 
 
 MASKED = "the masked network at full size"
@@ -45,7 +47,7 @@ def export_run(
     precisions: PrecisionSettings | None = None,
     optimise: Mode = "safe",
     force: bool = False,
-    say: Say = silent,
+    say: Say = _say,
     trust_code: Trust = False,
 ) -> Bundle:
     """Cut the closed channels of a run out, export, pass the parity gate, and write a bundle: all or nothing.
@@ -76,7 +78,7 @@ def export_run(
         VerificationError: if the slim model computes something else than the masked one.
         ParityError: if ONNX Runtime does.
     """
-    from slimnet.allocation import slim_aligned, telling
+    from slimnet.allocation import slim_aligned
     from slimnet.commands.precisions import PrecisionStep
     from slimnet.data import real_batch
     from slimnet.export import write_bundle
@@ -93,7 +95,7 @@ def export_run(
         say(f"the run started from scratch, or with a new head: the dense baseline is {MASKED} (--dense names a trained one)")
     real = real_batch(data.val, data, REAL_IMAGES)
     say("cutting")
-    result = slim_aligned(masked, real[:4], align, progress=telling(say))
+    result = slim_aligned(masked, real[:4], align)
     say("evaluating on the test split")
     found = {name: _evaluate(network, data.test, data) for name, network in (("slim", result.model), ("dense", baseline))}
     say("exporting and comparing")

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from slimnet.errors import ArgumentError
-from slimnet.progress import Say
+from slimnet.progress import Say, each
 from slimnet.settings import PrecisionSettings
 
 if TYPE_CHECKING:
@@ -117,7 +117,8 @@ def answers(network: bytes, split: Split, data: Dataset) -> Evaluated:
     from slimnet.export.precision import Evaluated
 
     predict, found = onnx_predictor(network), []
-    for images, _ in Batches(split, 256, mean=data.mean, std=data.std).epoch(0):
+    batches = Batches(split, 256, mean=data.mean, std=data.std)
+    for images, _ in each(batches.epoch(0), "evaluating", len(batches)):
         logits = predict(images).numpy()
         found.append(np.where(np.isfinite(logits).all(axis=1), logits.argmax(axis=1), -1))
     predictions = np.concatenate(found).astype(np.int64)

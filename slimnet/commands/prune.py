@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from slimnet.allocation import Allocation, Budget, fit_widths, telling
+from slimnet.allocation import Allocation, Budget, fit_widths
 from slimnet.commands.calibration import calibrate, load_images_for
 from slimnet.commands.opening import open_checkpoint
 from slimnet.criteria import LOSS_IMAGES, ClosedLoss, get_criterion, group_scores
@@ -18,12 +19,14 @@ from slimnet.graph import channel_groups, not_ignored, prunable
 from slimnet.measure import count
 from slimnet.methods.closing import prune
 from slimnet.names import ALLOCATE_BY, AllocateBy, Couple, Ranking
-from slimnet.progress import Say, silent
+from slimnet.progress import Say, Task, say_from
 from slimnet.surgery import runnable_plan
 from slimnet.surgery.plan import Plan
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+
+_say = say_from(__name__)
 
 PRUNED_FILES = ("model.safetensors", "config.json", "report.json")
 HIGHEST_RATE, RATE_STEP = 0.999, 1e-3
@@ -49,7 +52,7 @@ def prune_checkpoint(
     data: str | None = None,
     data_dir: str | None = None,
     force: bool = False,
-    say: Say = silent,
+    say: Say = _say,
     **network: Any,
 ) -> dict[str, Any]:
     """Close filters of a trained network at once, and write ``model.safetensors`` and ``report.json``.
@@ -96,8 +99,7 @@ def prune_checkpoint(
         machine = {"threads": threads, "batch": batch}
         scored = {"criterion": criterion, "statistics": statistics}
         loss = None if data is None or allocate_by == "energy" else _loss(model, example, data, data_dir)
-        told = {"progress": telling(say), "measuring": telling(say, "measuring what groups are worth")}
-        fitted = _fitted(model, example, budget, scored, ignore, shut_branches=shut_branches, loss=loss, **told, **machine)
+        fitted = _fitted(model, example, budget, scored, ignore, shut_branches=shut_branches, loss=loss, **machine)
         found = {**fitted.as_dict(), **machine}
         how: dict[str, Any] = {"widths": found["kept"]}
     else:
@@ -201,12 +203,15 @@ def _rate_for(model: nn.Module, example: Tensor, flops: float, options: Mapping[
         return _flops_once_cut(trial, example) / dense
 
     low, high = 0.0, HIGHEST_RATE
-    least = share(high)
-    if least > flops:
-        raise ArgumentError(
-            f"`flops` {flops} cannot be reached: the least share that pruning these groups leaves is {least:.4f}."
-        )
-    while high - low > RATE_STEP:
-        middle = (low + high) / 2
-        low, high = (middle, high) if share(middle) > flops else (low, middle)
+    with Task("looking for the rate", 1 + math.ceil(math.log2(HIGHEST_RATE / RATE_STEP)), "trials") as task:
+        least = share(high)
+        if least > flops:
+            raise ArgumentError(
+                f"`flops` {flops} cannot be reached: the least share that pruning these groups leaves is {least:.4f}."
+            )
+        task.advance()
+        while high - low > RATE_STEP:
+            middle = (low + high) / 2
+            low, high = (middle, high) if share(middle) > flops else (low, middle)
+            task.advance()
     return high

@@ -5,15 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from slimnet.allocation import slim_aligned, telling
+from slimnet.allocation import slim_aligned
 from slimnet.commands.inspect import group_row
 from slimnet.commands.opening import open_checkpoint
 from slimnet.files import atomic_folder, claims_folder, write_json, write_tensors
 from slimnet.measure import count
-from slimnet.progress import Say, silent
+from slimnet.progress import Say, say_from
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+
+_say = say_from(__name__)
 
 SLIM_FILES = ("slim.safetensors", "plan.json", "config.json", "model.onnx", "report.json")
 
@@ -27,7 +29,7 @@ def slim_checkpoint(
     expand: bool = False,
     tolerance: float = 0.0,
     force: bool = False,
-    say: Say = silent,
+    say: Say = _say,
     **network: Any,
 ) -> dict[str, Any]:
     """Remove what is zero from a checkpoint, verify it, export it, and write a folder: all or nothing.
@@ -53,7 +55,7 @@ def slim_checkpoint(
     from slimnet.export import export_onnx
 
     model, example, config = open_checkpoint(checkpoint, **network)
-    result = slim_aligned(model, example, align, expand=expand, tolerance=tolerance, progress=telling(say))
+    result = slim_aligned(model, example, align, expand=expand, tolerance=tolerance)
     with atomic_folder(Path(out), force=force, ours=SLIM_FILES) as folder:
         reference = None if result.report.zeroed else model  # zeroing small filters changes the function on purpose
         parity = export_onnx(result.model, example, folder / "model.onnx", reference=reference, tolerance=1e-6)

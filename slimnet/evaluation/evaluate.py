@@ -18,6 +18,7 @@ from slimnet.errors import DataError, MeasureError, TimeLimitError
 from slimnet.evaluation.f1 import f1_scores, macro_f1
 from slimnet.evaluation.views import averaged
 from slimnet.names import Views
+from slimnet.progress import each
 
 Predict = Callable[[Tensor], Tensor]
 
@@ -97,12 +98,13 @@ def evaluate(
     """
     where = device if isinstance(model, nn.Module) else "cpu"
     batches = Batches(split, batch_size, mean=mean, std=std, device=where)
+    shown = each(batches.epoch(0), "evaluating", len(batches))
     if isinstance(model, nn.Module):
         predict = averaged(_finite(_guarded(model)), views)
         with no_exit(type(model).__name__), on_device(model, device), in_eval_mode(model):
-            confusion, loss = tally(predict, batches.epoch(0))
+            confusion, loss = tally(predict, shown)
     else:
-        confusion, loss = tally(averaged(_finite(onnx_predictor(Path(model))), views), batches.epoch(0))
+        confusion, loss = tally(averaged(_finite(onnx_predictor(Path(model))), views), shown)
     return replace(summarise(confusion, loss), views=views)
 
 

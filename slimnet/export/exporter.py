@@ -25,6 +25,7 @@ from slimnet.files import write_bytes
 from slimnet.names import Mode
 from slimnet.onnx.opset import OLDEST_NATIVE, chosen_opset, first_line, with_opset
 from slimnet.onnx.write import write
+from slimnet.progress import Task
 
 
 @dataclass(frozen=True)
@@ -143,19 +144,22 @@ def build(
     names = _input_names(input_names, len(examples.example))
     outputs = list(output_names or ["logits"])
     before, networks = ParityReport(()), {ONNX_MODEL: model}
-    if reference is not None and reference is not model:
-        before, networks[ONNX_REFERENCE] = check_reference(model, reference, examples, tolerance=tolerance), reference
-    before.require()
-    proto = with_opset(_export(model, examples, max(opset, OLDEST_NATIVE), names, outputs), opset)
-    written = write(proto, metadata=metadata or {}, name="the exported network")
+    with Task("exporting", 3) as task:  # compare, export, make faster and compare
+        if reference is not None and reference is not model:
+            before, networks[ONNX_REFERENCE] = check_reference(model, reference, examples, tolerance=tolerance), reference
+        before.require()
+        task.advance()
+        proto = with_opset(_export(model, examples, max(opset, OLDEST_NATIVE), names, outputs), opset)
+        written = write(proto, metadata=metadata or {}, name="the exported network")
+        task.advance()
 
-    @functools.cache
-    def gate(data: bytes) -> ParityReport:
-        return check_onnx(data, networks, examples)
+        @functools.cache
+        def gate(data: bytes) -> ParityReport:
+            return check_onnx(data, networks, examples)
 
-    samples = examples.example if examples.real is None else examples.real
-    inputs = {name: tensor.numpy() for name, tensor in zip(names, samples, strict=True)}
-    data, steps = optimise_graph(written, gate, optimise, pace=pace or Pace(inputs=inputs))
+        samples = examples.example if examples.real is None else examples.real
+        inputs = {name: tensor.numpy() for name, tensor in zip(names, samples, strict=True)}
+        data, steps = optimise_graph(written, gate, optimise, pace=pace or Pace(inputs=inputs))
     report = ParityReport((*before.checks, *gate(data).checks))
     report.require()
     return Exported(data, report, steps)

@@ -16,6 +16,7 @@ from slimnet.measure.sessions import OnnxFile
 from slimnet.measure.stats import Floats, is_settled
 from slimnet.measure.timed import Inputs, Network, Setting, Timed
 from slimnet.measure.timings import LatencyReport, Variant, reasons_to_distrust, summarise
+from slimnet.progress import Task
 
 __all__ = ["LatencyReport", "Variant", "compare_latency"]
 
@@ -77,7 +78,9 @@ def compare_latency(
         with _no_garbage_collection():
             settled = _warm_up(timed, warmup)
             watch = Watch()
-            times = _rounds(timed, rounds=rounds, seconds=seconds, limit=limit, rng=rng, progress=progress)
+            with Task("timing", 1) as task:
+                told = _told(task, progress)
+                times = _rounds(timed, rounds=rounds, seconds=seconds, limit=limit, rng=rng, progress=told)
             activity = watch.stop()
     where |= {key: value for one in timed for key, value in one.environment.items()}
     home = names.index(reference)
@@ -145,6 +148,15 @@ def _warm_up(timed: Sequence[Timed], most: float) -> bool:
             return False
 
 
+def _told(task: Task, progress: Callable[[float], None] | None) -> Callable[[float], None]:
+    def told(share: float) -> None:
+        task.reach(share)
+        if progress is not None:
+            progress(share)
+
+    return told
+
+
 def _rounds(
     timed: Sequence[Timed],
     *,
@@ -152,7 +164,7 @@ def _rounds(
     seconds: float,
     limit: float,
     rng: np.random.Generator,
-    progress: Callable[[float], None] | None,
+    progress: Callable[[float], None],
 ) -> Floats:
     """(rounds, variants) nanoseconds."""
     rows: list[list[int]] = []
@@ -166,9 +178,8 @@ def _rounds(
         spent = time.perf_counter() - start
         if (len(rows) >= rounds and spent >= seconds) or spent >= limit:
             break
-        if progress is not None and spent - shown >= 0.1:
+        if spent - shown >= 0.1:
             shown = spent
             progress(min(len(rows) / rounds, spent / seconds if seconds else 1.0))
-    if progress is not None:
-        progress(1.0)
+    progress(1.0)
     return np.asarray(rows, dtype=np.float64)

@@ -19,6 +19,7 @@ from slimnet.predict.decode import as_picture
 from slimnet.predict.predictor import Predictor
 from slimnet.predict.results import Result
 from slimnet.predict.sources import Source
+from slimnet.progress import each
 
 if TYPE_CHECKING:
     from slimnet.pictures.picture import Picture
@@ -92,7 +93,8 @@ def predict_video(
         rate = (reader.rate or CAMERA_RATE) / every
         recorder = stack.enter_context(_Recorder(annotate, rate)) if annotate is not None else None
         frame, start = -1, None
-        for frame, picture in _frames(reader, every):
+        total = None if reader.count is None else -(-reader.count // every)
+        for frame, picture in each(_frames(reader, every), "predicting", total, "frames"):
             start = time.monotonic() if start is None else start
             seconds = time.monotonic() - start if isinstance(video, int) else frame / reader.rate if reader.rate else None
             (result,) = predictor.stream([Source(name, image=picture)], batch=1, workers=0, faces=faces)

@@ -13,6 +13,7 @@ from torch import nn
 from slimnet._foreign import no_exit
 from slimnet.errors import ArgumentError, SurgeryError, VerificationError
 from slimnet.graph import ExampleInputs, as_inputs, check_model, in_eval_mode
+from slimnet.progress import Task
 from slimnet.surgery.copies import baked_copy, shared_copy, unshare
 from slimnet.surgery.find import Align
 from slimnet.surgery.optimizer import check_optimizer, move_optimizer
@@ -94,17 +95,20 @@ def slim(
     if optimizer is not None:
         check_optimizer(optimizer, model)
     start = time.perf_counter()
-    masked = baked_copy(model)
-    zeroed = zero_small_filters(masked, tolerance) if tolerance else 0
-    plan = make_plan(masked, example_inputs, align=align, expand=expand)
-    small = plan.apply(shared_copy(masked))
-    cut_done = time.perf_counter()
-    try:
-        verification = _verified(masked, small, example_inputs, plan)
-    except NotRunningError:
-        plan = runnable_plan(masked, example_inputs, align=align, expand=expand)
+    with Task("cutting", 3) as task:  # plan, cut, verify
+        masked = baked_copy(model)
+        zeroed = zero_small_filters(masked, tolerance) if tolerance else 0
+        plan = make_plan(masked, example_inputs, align=align, expand=expand)
+        task.advance()
         small = plan.apply(shared_copy(masked))
-        verification = _verified(masked, small, example_inputs, plan)
+        cut_done = time.perf_counter()
+        task.advance()
+        try:
+            verification = _verified(masked, small, example_inputs, plan)
+        except NotRunningError:
+            plan = runnable_plan(masked, example_inputs, align=align, expand=expand)
+            small = plan.apply(shared_copy(masked))
+            verification = _verified(masked, small, example_inputs, plan)
     unshare(small, model)
     done = time.perf_counter()
     if optimizer is not None:

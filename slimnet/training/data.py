@@ -12,8 +12,10 @@ from torch import Generator, Tensor
 
 from slimnet.data import Augment, Batches, Dataset, Split, load_data, match_classes, stratified_indices
 from slimnet.errors import ArgumentError, DataError
-from slimnet.progress import Say, silent
+from slimnet.progress import Say, say_from
 from slimnet.training.config import TrainConfig
+
+_say = say_from(__name__)
 
 DATA_SETTINGS = ("data", "data_dir", "image_size", "val_fraction", "seed", "normalise", "data_options", "train_fraction")
 """The settings of a run that decide which images are in which split, and how they are fed."""
@@ -53,7 +55,7 @@ def load_data_of(settings: Mapping[str, Any], *, data: str | None = None, data_d
     return replace(dataset, augment=replace(dataset.augment or Augment(crop_padding=0, flip=False), **dict[str, Any](changes)))
 
 
-def as_recorded(dataset: Dataset, recorded: Mapping[str, Any], *, who: str, say: Say = silent) -> Dataset:
+def as_recorded(dataset: Dataset, recorded: Mapping[str, Any], *, who: str, say: Say = _say) -> Dataset:
     """A data set as a run recorded it: its classes in the order of the network's outputs, its mean and deviation.
 
     Args:

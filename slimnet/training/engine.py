@@ -13,14 +13,15 @@ from slimnet.errors import ArgumentError, FileFormatError
 from slimnet.files import atomic_file, check_free, check_output, claim_run, json_bytes
 from slimnet.files.untrusted import holds
 from slimnet.models import Trust, check_trusted
+from slimnet.progress import NOBODY, Listener, listener, listening, say_from
 from slimnet.settings import check_names
+from slimnet.terminal import on_stderr
 from slimnet.training.checkpoint import TENSORS, VALUES, load_checkpoint
 from slimnet.training.config import TrainConfig
 from slimnet.training.job import Job, prepare
 from slimnet.training.loop import Loop
 from slimnet.training.metrics import METRICS, SELECTION, keep_epochs
 from slimnet.training.optim import make_average, make_optimizer
-from slimnet.training.progress import Progress
 from slimnet.training.result import write_result
 from slimnet.training.run import CONFIG, MODEL, Run, is_finished, read_config, read_record
 from slimnet.training.signals import SignalWatch
@@ -28,6 +29,7 @@ from slimnet.training.state import State, Totals
 from slimnet.training.sync_norm import synced_norms
 from slimnet.training.team import Team, is_main_process, join_team
 
+_say = say_from(__name__)
 AUTO = ("precision", "channels_last")  # settings whose "auto" becomes a choice when a run starts
 
 
@@ -38,7 +40,7 @@ def train(
     data: str | None = None,
     resume: bool = False,
     force: bool = False,
-    progress: Progress | bool | None = None,
+    progress: Listener | bool | None = None,
     trust_code: bool = False,
     **settings: Any,
 ) -> Run:
@@ -50,7 +52,8 @@ def train(
         data: name of a data set; ``"digits"`` if left out.
         resume: go on with the run in ``out``. Its own settings hold; those given again must be the same.
         force: overwrite the run in ``out``.
-        progress: None writes progress to stderr, False writes nothing; or a :class:`Progress` of your own.
+        progress: None shows progress to whoever listens (see `slimnet.progress`), by default on stderr; False to nobody; or a
+            listener of your own. The logger ``slimnet.training`` has the lines in any case.
         trust_code: let a factory of the user's own that a ``config.json`` names build the network of a run that is resumed,
             or of a teacher. Without it, only the one that ``model`` names does.
         **settings: the other fields of :class:`~slimnet.training.TrainConfig`, e.g. ``method``, ``epochs``,
@@ -81,13 +84,21 @@ def train(
         return Run.open(folder, trust_code=trust)
     team = join_team(config.device)
     team.wait()  # until all of them have looked into the folder
-    shown = progress if isinstance(progress, Progress) else Progress(quiet=progress is False)
-    with claim_run(folder) if team.is_main else nullcontext(), no_exit(config.model):
+    told = listening(_listener(progress) if team.is_main else NOBODY)
+    with told, claim_run(folder) if team.is_main else nullcontext(), no_exit(config.model):
         if team.is_main and not resume:
             check_output(folder, force=force)  # another process may have been faster
-        shown = shown if team.is_main else Progress(quiet=True)
-        _train(config, team, folder, resume=resume, progress=shown, trust_code=trust)
+        _train(config, team, folder, resume=resume, trust_code=trust)
     return Run.open(folder, trust_code=trust)
+
+
+def _listener(progress: Listener | bool | None) -> Listener:
+    """Who is told of a training."""
+    if isinstance(progress, Listener):
+        return progress
+    if progress is False:
+        return NOBODY
+    return on_stderr() if listener() is NOBODY else listener()
 
 
 def _fresh(folder: Path, given: dict[str, Any], *, force: bool) -> TrainConfig:
@@ -118,11 +129,11 @@ def _resumed(folder: Path, given: dict[str, Any], trust_code: Trust) -> TrainCon
     return config
 
 
-def _train(config: TrainConfig, team: Team, folder: Path, *, resume: bool, progress: Progress, trust_code: Trust) -> None:
+def _train(config: TrainConfig, team: Team, folder: Path, *, resume: bool, trust_code: Trust) -> None:
     """Take a run from nothing, or from its checkpoint, to its result; the folder is this process's own, or its first one's."""
     has_checkpoint = resume and holds(folder, TENSORS)
     recorded = read_record(folder)["data"] if resume else None
-    job = prepare(config, team, weights=not has_checkpoint, say=progress.say, trust_code=trust_code, recorded=recorded)
+    job = prepare(config, team, weights=not has_checkpoint, say=_say, trust_code=trust_code, recorded=recorded)
     state = start_state(job)
     flops = LiveFlops(job.model, job.groups, job.example.to(team.device))  # of the network at full size
     if has_checkpoint:
@@ -132,14 +143,14 @@ def _train(config: TrainConfig, team: Team, folder: Path, *, resume: bool, progr
     team.wait()
     synced = synced_norms(job.model, enabled=config.sync_bn and team.world_size > 1)
     with synced, SignalWatch() as watch:  # before and after, there is nothing to save: a signal just ends the process
-        loop = Loop(job, state, folder, watch, progress, flops)
+        loop = Loop(job, state, folder, watch, _say, flops)
         if not has_checkpoint:
             loop.begin()
             loop.save()
         loop.run()
     if team.is_main:
-        progress.say("evaluating the best epoch")
-        write_result(job, state, folder, progress.say)
+        _say("evaluating the best epoch")
+        write_result(job, state, folder, _say)
     team.wait()
 
 

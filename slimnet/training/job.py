@@ -18,7 +18,7 @@ from slimnet.data import Batches, Dataset, Split, stratified_indices
 from slimnet.errors import ArgumentError, FileFormatError
 from slimnet.graph import ChannelGroup, channel_groups, residual_branches
 from slimnet.models import Trust, check_file, check_model
-from slimnet.progress import Say
+from slimnet.progress import Say, each, say_from
 from slimnet.training.config import TrainConfig
 from slimnet.training.data import as_recorded, example_images, load_config_data
 from slimnet.training.network import initial_network
@@ -29,6 +29,8 @@ from slimnet.training.team import Team
 
 LEAST_PER_CLASS = 16
 """Images a class, at least, that class statistics are taken over."""
+
+_say = say_from(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,9 +116,10 @@ class Job:
 
     def class_statistics(self, modules: Sequence[str]) -> ClassStatistics:
         """The class statistics of feature maps behind the named modules, summed over all processes."""
-        batches, classes = self.statistics_batches.epoch(0), self.dataset.num_classes
+        batches, classes = self.statistics_batches, self.dataset.num_classes
+        shown = each(batches.epoch(0), "collecting class statistics", len(batches))
         with self.precision.autocast():
-            return collect_class_statistics(self.model, modules, batches, classes, reduce=self.team.sum)
+            return collect_class_statistics(self.model, modules, shown, classes, reduce=self.team.sum)
 
     def record(self) -> dict[str, Any]:
         """What ``config.json`` holds."""
@@ -147,7 +150,7 @@ def prepare(
     team: Team,
     *,
     weights: bool = True,
-    say: Say = print,
+    say: Say = _say,
     trust_code: Trust = False,
     recorded: Mapping[str, Any] | None = None,
 ) -> Job:

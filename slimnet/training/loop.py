@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import signal
 import time
@@ -16,27 +17,30 @@ from slimnet.allocation import LiveFlops
 from slimnet.errors import TrainingError
 from slimnet.evaluation.evaluate import Evaluation, summarise, tally
 from slimnet.masks import SoftMask
+from slimnet.progress import Say, Task, each
 from slimnet.training.checkpoint import save_checkpoint
 from slimnet.training.job import Job
 from slimnet.training.metrics import append_metrics, append_selection
 from slimnet.training.network import train_mode
 from slimnet.training.objective import Objective, right_answers
 from slimnet.training.optim import close_average, learning_rate, set_learning_rate
-from slimnet.training.progress import Progress
+from slimnet.training.progress import shown
 from slimnet.training.signals import Interrupted, SignalWatch
 from slimnet.training.state import State, Totals, get_rng, seed_epoch, set_rng
 
+_log = logging.getLogger("slimnet.training")
 CHECK_EVERY = 10  # steps between looks at the loss and at other processes on a GPU; a CPU looks at every step
 
 
 class Loop:
     """Takes a run from where its state stands to the end of its last epoch."""
 
-    def __init__(self, job: Job, state: State, folder: Path, watch: SignalWatch, progress: Progress, flops: LiveFlops) -> None:
-        self.job, self.state, self.folder, self.watch, self.progress, self.flops = job, state, folder, watch, progress, flops
+    def __init__(self, job: Job, state: State, folder: Path, watch: SignalWatch, say: Say, flops: LiveFlops) -> None:
+        self.job, self.state, self.folder, self.watch, self.say, self.flops = job, state, folder, watch, say, flops
         self.forward = job.joined_model()
         self.objective = Objective(job)
         self.steps = len(job.train_batches)
+        self.task = Task("training", job.config.epochs * self.steps, done=state.epoch * self.steps + state.step)
         self._may_cut = True
 
     def run(self) -> None:
@@ -48,8 +52,9 @@ class Loop:
         """
         if self.state.step:
             set_rng(self.state.rng, self.job.team)
-        while self.state.epoch < self.job.config.epochs:
-            self.run_epoch()
+        with self.task:
+            while self.state.epoch < self.job.config.epochs:
+                self.run_epoch()
 
     def begin(self) -> None:
         """Before the first step of a run that was not resumed: close what is closed from the start, and cut it out."""
@@ -79,7 +84,9 @@ class Loop:
                 append_selection(self.folder, state.epoch, _selected_filters(mask))
         state.epoch, state.step, state.totals = state.epoch + 1, 0, Totals.zero(self.job.team.device)
         self.save()
-        self.progress.epoch(state.epoch, self.job.config.epochs, numbers)
+        line = f"epoch {state.epoch}/{self.job.config.epochs}  {shown(numbers)}"
+        _log.info("%s", line)
+        self.task.report(line)
         self._stop_if(self._agree(self.watch.signum), saved=True)
 
     def _steps(self) -> None:
@@ -189,20 +196,23 @@ class Loop:
         plan = state.plan_cut(job.example.to(job.team.device))
         if isinstance(plan, str):
             self._may_cut = False
-            self.progress.say(f"training goes on with the masked network: {plan}")
+            self.say(f"training goes on with the masked network: {plan}")
             return
         state.cut(plan)
         self.forward = job.joined_model()
-        self.progress.say("the selection is settled: training goes on with the cut network")
+        self.say("the selection is settled: training goes on with the cut network")
 
     def _show(self) -> None:
-        if not self.progress.is_due():
-            return
+        """One more step is done."""
+        epoch, step = self.state.epoch, self.state.step + 1
+        self.task.name = f"epoch {epoch + 1}/{self.job.config.epochs}, step {step}/{self.steps}"
+        self.task.reach(epoch * self.steps + step, self._numbers)
+
+    def _numbers(self) -> str:
+        """What is shown within an epoch: it is only asked for when it is shown, since a GPU has to be waited for."""
         loss, right, count = self.state.totals.sums.tolist()
         numbers = {"lr": self._lr(), "train_loss": loss / count, "train_accuracy": right / count}
-        numbers |= self.state.pruner.log()
-        done = self.state.epoch + (self.state.step + 1) / self.steps
-        self.progress.step(done, self.job.config.epochs, numbers)
+        return shown(numbers | self.state.pruner.log())
 
 
 def _selected_filters(mask: SoftMask) -> dict[str, Tensor]:
@@ -223,7 +233,7 @@ def validate(job: Job, model: nn.Module, epoch: int) -> Evaluation:
         return logits
 
     with in_eval_mode(model):
-        confusion, loss = tally(predict, job.val_batches.epoch(0))
+        confusion, loss = tally(predict, each(job.val_batches.epoch(0), "validating", len(job.val_batches)))
     result = summarise(job.team.sum(confusion), job.team.sum(loss))
     if not math.isfinite(result.loss):
         raise TrainingError(

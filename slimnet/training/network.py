@@ -14,10 +14,12 @@ from slimnet._modes import in_eval_mode
 from slimnet.data import Dataset, match_classes, recorded_classes
 from slimnet.errors import ArgumentError, ModelError
 from slimnet.models import build_model, load_weights
-from slimnet.progress import Say, silent
+from slimnet.progress import Say, say_from
 from slimnet.training.config import TrainConfig
 
 _DROPOUT = nn.modules.dropout._DropoutNd
+
+_say = say_from(__name__)
 
 
 def build_network(config: TrainConfig, dataset: Dataset) -> nn.Module:
@@ -122,7 +124,7 @@ def _is_named(name: str, patterns: Sequence[str]) -> bool:
 
 
 def order_head(
-    model: nn.Module, weights: Path | str, classes: Sequence[str], example: Tensor, *, whose: str, say: Say = silent
+    model: nn.Module, weights: Path | str, classes: Sequence[str], example: Tensor, *, whose: str, say: Say = _say
 ) -> None:
     """Bring the outputs of a network, with weights from a file loaded, into the order of some classes, in place.
 

@@ -13,11 +13,12 @@ from torch import Tensor, nn
 
 from slimnet._modes import in_eval_mode, widened
 
+MOST_BATCHES = 64
 Norm = nn.modules.batchnorm._BatchNorm
 
 
 def reestimate_norms(
-    model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], *, limit: int = 64, keep: Sequence[nn.Module] = ()
+    model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], *, limit: int = MOST_BATCHES, keep: Sequence[nn.Module] = ()
 ) -> None:
     """Replace the running statistics of every batch norm by those of all values in some batches, in place.
 

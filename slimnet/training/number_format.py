@@ -27,6 +27,7 @@ from slimnet.errors import FileFormatError
 from slimnet.files import write_json
 from slimnet.measure.costs.store import default_folder
 from slimnet.measure.machine import cpu_model
+from slimnet.progress import each
 from slimnet.training.config import TrainConfig
 from slimnet.training.team import Team
 
@@ -143,7 +144,7 @@ def measure(options: Sequence[Option], model: nn.Module, batch: tuple[Tensor, Te
     with torch.random.fork_rng(devices=[]):
         trials = {option: _Trial(option, model, batch) for option in options}
         start, best = time.perf_counter(), dict.fromkeys(options, math.inf)
-        for done in range(MOST_ROUNDS):
+        for done in each(range(MOST_ROUNDS), "timing precisions", MOST_ROUNDS):
             for option, trial in trials.items():
                 seconds = trial.step()
                 best[option] = min(best[option], seconds if done else math.inf)  # the first round warms up

@@ -12,17 +12,19 @@ from slimnet.data import Batches
 from slimnet.errors import TrainingError
 from slimnet.evaluation.evaluate import Evaluation, summarise, tally
 from slimnet.files import write_tensors
-from slimnet.progress import Say, silent
+from slimnet.progress import Say, each, say_from
 from slimnet.surgery import uncut
 from slimnet.training.job import Job
 from slimnet.training.metrics import append_metrics
 from slimnet.training.network import build_network, frozen_modules
-from slimnet.training.norm_statistics import reestimate_norms
+from slimnet.training.norm_statistics import MOST_BATCHES, reestimate_norms
 from slimnet.training.run import MODEL
 from slimnet.training.state import Best, State
 
+_say = say_from(__name__)
 
-def write_result(job: Job, state: State, folder: Path, say: Say = silent) -> None:
+
+def write_result(job: Job, state: State, folder: Path, say: Say = _say) -> None:
     """Write ``model.safetensors`` and the last line of ``metrics.jsonl``; the model ends as the result, in place.
 
     The weights are those of the best epoch by validation accuracy among the epochs that ended with every masked filter exactly
@@ -74,7 +76,9 @@ def _with_fresh_norms(job: Job, before: Evaluation, say: Say) -> tuple[Evaluatio
         return before, False
     kept = {name: tensor.clone() for name, tensor in job.model.state_dict().items()}
     try:
-        reestimate_norms(job.model, job.plain_train_batches.epoch(0), keep=frozen_modules(job.model, job.config.freeze))
+        batches = job.plain_train_batches
+        shown = each(batches.epoch(0), "estimating the norms afresh", min(len(batches), MOST_BATCHES))
+        reestimate_norms(job.model, shown, keep=frozen_modules(job.model, job.config.freeze))
     except (RuntimeError, ValueError) as error:  # of torch or of the network; nothing was changed
         say(f"the norms stay as training left them: the network cannot estimate them afresh ({' '.join(str(error).split())})")
         return before, False
@@ -91,7 +95,7 @@ def _evaluate(model: nn.Module, batches: Batches) -> Evaluation:
         return logits
 
     with in_eval_mode(model):
-        found = summarise(*tally(predict, batches.epoch(0)))
+        found = summarise(*tally(predict, each(batches.epoch(0), "evaluating", len(batches))))
     if not math.isfinite(found.loss):
         raise TrainingError("the best epoch gives logits that are NaN or infinite on a whole split: lower `lr`, and train again.")
     return found

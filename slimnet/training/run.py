@@ -18,12 +18,14 @@ from slimnet.files.untrusted import holds, member, refuse_links
 from slimnet.graph import ChannelGroup, channel_groups, prunable
 from slimnet.methods import Method
 from slimnet.models import Trust, build_model, check_trusted
-from slimnet.progress import Say, silent
+from slimnet.progress import Say, say_from
 from slimnet.training.config import TrainConfig
 from slimnet.training.data import as_recorded, load_data_of
 from slimnet.training.metrics import METRICS, read_metrics
 
 CONFIG, MODEL = "config.json", "model.safetensors"
+
+_say = say_from(__name__)
 RESULT = {"best_epoch", "val_accuracy", "test_accuracy"}
 
 
@@ -131,7 +133,7 @@ class Run:
             raise FileFormatError(f"{path} does not fit {self.config.model}: {reason}") from None
         return model.eval()
 
-    def dataset(self, *, data_dir: Path | str | None = None, say: Say = silent) -> Dataset:
+    def dataset(self, *, data_dir: Path | str | None = None, say: Say = _say) -> Dataset:
         """The data set of the run: the same splits, mean and deviation, and classes in the order of the network's outputs.
 
         Args:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from slimnet.allocation import Allocation, Budget, branches_of, fit_widths, network_layers, telling
+from slimnet.allocation import Allocation, Budget, branches_of, fit_widths, network_layers
 from slimnet.criteria import LOSS_IMAGES, ClosedLoss, group_scores
 from slimnet.data import Dataset, calibration_batches
 from slimnet.errors import ArgumentError
@@ -92,8 +92,6 @@ def _widths(
         batch=config.target_batch,
         shut_branches=config.shut_branches,
         loss=_loss(model, dataset, device) if by_loss else None,
-        progress=telling(say),
-        measuring=telling(say, "measuring what groups are worth"),
     )
     say(_summary(found))
     narrower = [(name, width) for name, width in found.kept.items() if width < len(scores[name])]

@@ -15,11 +15,13 @@ from slimnet.data import Dataset, match_classes, match_count, recorded_classes
 from slimnet.errors import DataError, GraphError, ModelError
 from slimnet.graph import analyse
 from slimnet.models import Trust, load_weights
-from slimnet.progress import Say, silent
+from slimnet.progress import Say, say_from
 from slimnet.training.config import TrainConfig
 from slimnet.training.data import example_images
 from slimnet.training.network import build_network
 from slimnet.training.run import Run
+
+_say = say_from(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +48,7 @@ class Teacher:
 
 
 def load_teacher(
-    config: TrainConfig, dataset: Dataset, device: torch.device, say: Say = silent, *, trust_code: Trust = False
+    config: TrainConfig, dataset: Dataset, device: torch.device, say: Say = _say, *, trust_code: Trust = False
 ) -> Teacher | None:
     """The teacher that ``config`` names: a finished run, or a file of weights for the student's own network.
 

@@ -18,7 +18,9 @@ from pathlib import Path
 from slimnet.errors import ArgumentError, FileFormatError
 from slimnet.files import write_bytes
 from slimnet.measure.costs import default_folder
-from slimnet.progress import Say, silent
+from slimnet.progress import Say, say_from
+
+_say = say_from(__name__)
 
 VERSION = "1.30.0"
 """Of the npm package ``onnxruntime-web``."""
@@ -40,7 +42,7 @@ _WEBGPU = {
 _NOTICES = "ThirdPartyNotices.txt"
 
 
-def fetch_runtime(file: Path | None = None, *, registry: str | None = None, say: Say = silent) -> bytes:
+def fetch_runtime(file: Path | None = None, *, registry: str | None = None, say: Say = _say) -> bytes:
     """The npm package, as it was published: given, kept from an earlier time in the user's cache folder, or fetched.
 
     Args:

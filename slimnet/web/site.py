@@ -15,10 +15,12 @@ from slimnet.bundle import seal
 from slimnet.errors import ArgumentError, FileFormatError
 from slimnet.export import Bundle, read_bundle
 from slimnet.files import atomic_folder, check_output, claims_folder, read_json, write_json
-from slimnet.progress import Say, silent
+from slimnet.progress import Say, say_from
 from slimnet.web.examples import copy_examples, example_names
 from slimnet.web.runtime import VERSION, fetch_runtime, unpack_runtime
 from slimnet.web.serve import POLICY
+
+_say = say_from(__name__)
 
 FORMAT = "slimnet-site"
 PAGE = (
@@ -71,7 +73,7 @@ def build_site(
     runtime: Path | None = None,
     registry: str | None = None,
     force: bool = False,
-    say: Say = silent,
+    say: Say = _say,
 ) -> Site:
     """Write a page that runs a bundle's networks in the browser: all of it or nothing.
 

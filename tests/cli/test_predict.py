@@ -17,11 +17,11 @@ import pytest
 
 from command import Done, predict
 from halves import LABELS, TOP
+from slimnet import terminal
 from slimnet.bundle.seal import sealed
 from slimnet.export import Bundle
 from slimnet.measure.classifier import Classifier
 from slimnet.predict import Predictor
-from slimnet_cli import _progress
 from test_odd_pictures import with_alpha
 
 # --- answers --------------------------------------------------------------------------------------------------------------
@@ -156,11 +156,12 @@ def test_predict_imports_no_torch(bundle: Bundle, here: Path) -> None:
 
 
 def test_progress_is_told_on_stderr(bundle: Bundle, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_progress, "_LINES", 0.0)
+    monkeypatch.setattr(terminal, "LINE", 0.0)
+    monkeypatch.setattr(terminal, "SHARE", 0.0)
     for number in range(3):
         TOP.save(f"{number}.png")
     done = predict(bundle.path, here)
-    assert re.match(r"1 of 3 images, [\d,]+/s, left 0:00\n2 of 3 ", done.err)
+    assert re.match(r"predicting: 1 of 3 images(, [\d,]+/s)?, left 0:0\d\npredicting: 2 of 3 ", done.err)
 
 
 def test_interrupted(bundle: Bundle, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,7 @@ from slimnet.export.precision._int8 import METHODS, Images, Method, Quantiser
 from slimnet.files import scratch_folder
 from slimnet.names import PRECISIONS
 from slimnet.onnx.convert import to_fp16
+from slimnet.progress import each
 
 if TYPE_CHECKING:
     from slimnet.measure import LatencyReport
@@ -103,10 +104,11 @@ def _int8(given: _Given) -> _Made:
         answers = given.evaluate(data)
         return Trial(method, exclude, answers.accuracy), data, answers
 
-    tried = [attempt(method) for method in METHODS]
+    tried = [attempt(method) for method in each(METHODS, "making int8", len(METHODS), "ways")]
     best = max(tried, key=lambda one: one[0].accuracy)
     if best[0].accuracy < given.base.accuracy:
-        tried += [attempt(best[0].method, exclude) for exclude in _ends(quantiser.layers)]
+        ends = _ends(quantiser.layers)
+        tried += [attempt(best[0].method, exclude) for exclude in each(ends, "leaving layers in fp32", len(ends), "ways")]
     trial, data, answers = max(tried, key=lambda one: one[0].accuracy)
     how = {
         "method": trial.method,

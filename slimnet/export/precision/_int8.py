@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -13,6 +13,7 @@ from slimnet.export.precision._processor import needs_reduced_range
 from slimnet.export.precision._widths import widened
 from slimnet.onnx import convert
 from slimnet.onnx import graph as ir
+from slimnet.progress import each
 
 Method = Literal["minmax", "percentile", "entropy"]
 METHODS: tuple[Method, ...] = ("minmax", "percentile", "entropy")
@@ -109,7 +110,8 @@ class Quantiser:
         if method not in _SETTINGS:
             raise ArgumentError(f"`method` must be one of {', '.join(METHODS)}, got {method!r}.")
         name = _input_name(self._prepared, self._calibration)
-        feeds = ({name: batch} for batch in _batches(self._calibration))
+        batches = _batches(self._calibration)
+        feeds = ({name: batch} for batch in each(batches, f"calibrating int8 ({method})", len(batches)))
         return convert.calibrate(self._prepared, feeds, *_SETTINGS[method])
 
 
@@ -119,10 +121,9 @@ def weighted_layers(data: bytes) -> tuple[str, ...]:
     return tuple(node.name for node in nodes if any(value and value.is_initializer() for value in node.inputs[1:]))
 
 
-def _batches(images: Images) -> Iterator[Images]:
+def _batches(images: Images) -> list[Images]:
     size = max(1, min(_BATCH, _PIXELS // (images.shape[2] * images.shape[3])))
-    for start in range(0, len(images), size):
-        yield np.ascontiguousarray(images[start : start + size])
+    return [np.ascontiguousarray(images[start : start + size]) for start in range(0, len(images), size)]
 
 
 def _input_name(data: bytes, images: Images) -> str:

@@ -13,6 +13,7 @@ from slimnet.fields import one_of
 from slimnet.files import scratch_folder
 from slimnet.names import MODES, Mode
 from slimnet.onnx import graph as ir
+from slimnet.progress import each
 
 if TYPE_CHECKING:
     from slimnet.export.parity import ParityReport
@@ -85,7 +86,7 @@ def optimise_graph(
     if mode == "safe" and (together := _together(chosen, data, gate)) is not None:
         return together
     results = []
-    for step in chosen:
+    for step in each(chosen, "making the graph faster", len(chosen), "steps"):
         after, result = _tried(step, data, gate)
         if result is not None and result.kept and mode == "measured":
             result = judge(result, (pace or Pace())(data, after), is_clean=step.is_clean)

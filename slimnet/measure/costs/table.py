@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from operator import attrgetter
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from slimnet.measure.costs.probe import LAYER, probe_model
 from slimnet.measure.costs.profile import NodeTimes, profile_nodes
 from slimnet.measure.costs.site import Site
 from slimnet.measure.costs.store import Target, default_folder, read_entries, write_entries
+from slimnet.progress import Task
 
 REFERENCE = Site("conv", size=(16, 16), kernel=(3, 3), padding=(1, 1))
 SAVE_EVERY = 10.0  # seconds
@@ -22,7 +23,6 @@ RUNS, LAYOUT_TURNS = 12, 5
 PORTION, TRIES, BUSY = 48, 5, 1.1
 """So many times are measured in turns, each until its least two agree within the third; at most so often."""
 WIDTH = attrgetter("most")
-Progress = Callable[[int, int], None]
 Place = tuple[Site, Span, Span]
 """Where a layer stands, and the widths that it may read and make."""
 Ends = tuple[int | None, int | None]
@@ -76,12 +76,11 @@ class CostTable:
         """How many times are still to be measured for these layers."""
         return sum(self._key(site, point) not in self._times for site, _, point in self._wanted(places))
 
-    def measure(self, places: Iterable[Place], progress: Progress | None = None) -> None:
+    def measure(self, places: Iterable[Place]) -> None:
         """Measure what is missing; it can be stopped at any time and goes on from there.
 
         Args:
             places: where layers stand, and which widths they may have: read and made.
-            progress: called with the number of times measured and to be measured.
 
         Raises:
             MeasureError: if a layer does not run on the target.
@@ -90,15 +89,13 @@ class CostTable:
         missing = [(site, point) for site, _, point in wanted if self._key(site, point) not in self._times]
         missing = list(dict.fromkeys(missing))
         try:
-            for done in range(0, len(missing), PORTION):
-                if progress is not None:
-                    progress(done, len(missing))
-                self._measure(missing[done : done + PORTION])
+            with Task("measuring what layers cost on this machine", len(missing)) as task:
+                for done in range(0, len(missing), PORTION):
+                    self._measure(missing[done : done + PORTION])
+                    task.reach(min(done + PORTION, len(missing)))
         finally:
             if missing:
                 self.save()
-        if progress is not None and missing:
-            progress(len(missing), len(missing))
         for site, ends, _ in wanted:
             self._grids.setdefault(site, {})[ends] = {}
         for site, ends, point in wanted:

@@ -1,0 +1,53 @@
+"""``--help`` of the commands with many options: each stands under a heading."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from command import slimnet_cli
+
+HEADINGS = {
+    "train": ["Run", "Network", "Method", "Target", "Data", "Training", "What is printed", "Options"],
+    "export": ["Bundle", "Graph", "Precision", "Options"],
+    "predict": ["What to look at", "Network", "Results", "Options"],
+}
+LEFT = {
+    "train": {"--help"},
+    "export": {"--time-limit", "--trust-code", "--json", "--help"},
+    "predict": {"--help"},
+}
+
+
+def sections(name: str) -> dict[str, list[str]]:
+    """Heading → the flags below it, in order."""
+    lines = slimnet_cli(name, "--help").out.splitlines()
+    found: dict[str, list[str]] = {}
+    for line in lines:
+        if head := re.fullmatch(r"(\w[\w ]*):", line):
+            found[head[1]] = []
+        elif (flag := re.match(r"  (?:-h, )?(--[\w-]+)", line)) and found:
+            found[list(found)[-1]].append(flag[1])
+    return found
+
+
+@pytest.mark.parametrize("name", HEADINGS)
+def test_options_stand_under_headings(name: str) -> None:
+    found = sections(name)
+    assert list(found) == HEADINGS[name]
+    assert set(found["Options"]) == LEFT[name]
+    flags = [flag for below in found.values() for flag in below]
+    assert len(flags) == len(set(flags)) and all(found.values())
+
+
+def test_options_that_are_made_later_stand_with_the_others() -> None:
+    found = sections("train")
+    assert {"--model", "--init"} == set(found["Network"])
+    assert {"--data", "--val-fraction", "--drop-leaked"} <= set(found["Data"])
+    assert {"--method", "--rate-gm"} <= set(found["Method"]) and found["Method"][0] == "--method"
+    assert {"--lr", "--distill-weight"} <= set(found["Training"])
+
+
+def test_other_commands_have_one_list() -> None:
+    assert list(sections("prune")) == ["Options"] and "CHECKPOINT" not in slimnet_cli("prune", "--help").out.split("Options:")[1]
