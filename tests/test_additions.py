@@ -89,9 +89,13 @@ def tree_in(folder: Path) -> Path:
     return folder
 
 
-def is_like(file: str, listed: str) -> bool:
-    """Whether a file is the listed one; NAME stands for the name of what is added."""
-    return re.fullmatch(re.escape(listed).replace("NAME", r"[a-z0-9_-]+"), file) is not None
+def matches(touched: set[str], files: list[str]) -> dict[str, list[str]]:
+    """Listed file → the touched ones that it stands for: itself, or with NAME those that are not listed themselves."""
+    found = {}
+    for listed in files:
+        pattern = re.escape(listed).replace("NAME", "[a-z0-9_-]+")
+        found[listed] = [file for file in sorted(touched - set(files)) if re.fullmatch(pattern, file)]
+    return found | {listed: [listed] for listed in touched & set(files)}
 
 
 def test_every_kind_has_its_toy() -> None:
@@ -103,7 +107,7 @@ def test_every_kind_has_its_toy() -> None:
 def test_a_toy_works_and_touches_what_is_listed(kind: str, tmp_path: Path) -> None:
     toy, tree = folder_of(kind), tree_in(tmp_path)
     touched = apply(toy, tree)
-    found = {listed: [file for file in sorted(touched) if is_like(file, listed)] for listed in ROWS[kind].files}
+    found = matches(touched, ROWS[kind].files)
     assert sorted(touched - {file for files in found.values() for file in files}) == [], "not in CONTRIBUTING.md"
     assert [listed for listed, files in found.items() if len(files) != 1] == [], "in CONTRIBUTING.md, but not touched"
     shutil.copy(toy / "use.py", tree)
@@ -114,6 +118,12 @@ def test_a_toy_works_and_touches_what_is_listed(kind: str, tmp_path: Path) -> No
         [sys.executable, "-c", RUN, *tests], cwd=tree, env=environment, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+
+
+def test_a_name_stands_for_one_new_file() -> None:
+    files = ["a/NAME.py", "a/list.py", "b/NAME.md"]
+    found = matches({"a/toy.py", "a/list.py", "c.py"}, files)
+    assert found == {"a/NAME.py": ["a/toy.py"], "a/list.py": ["a/list.py"], "b/NAME.md": []}
 
 
 CHANGE = {"file": "a.py", "after": "x = 1\n", "text": "y = 2\n"}
