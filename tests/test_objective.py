@@ -150,6 +150,16 @@ def test_teacher_from_weights(teacher: Run) -> None:
     assert torch.allclose(job.teacher(images), teacher.load_model()(images), atol=1e-5)
 
 
+def test_the_network_and_its_teacher_are_compiled_where_that_was_asked_for(teacher: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled: list[nn.Module] = []
+    monkeypatch.setattr(torch, "compile", lambda called, **_: compiled.append(getattr(called, "__self__", called)) or called)
+    for asked in (False, True):
+        job = job_of(teacher=str(teacher.path), compile=asked)
+        assert job.teacher is not None
+        assert job.joined_model() is job.model
+        assert compiled == ([job.teacher.model, job.model] if asked else [])
+
+
 def test_teacher_that_does_not_fit(teacher: Run, tmp_path: Path) -> None:
     job = job_of(teacher=str(teacher.path))
     from slimnet.training.teacher import load_teacher

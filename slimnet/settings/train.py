@@ -149,7 +149,7 @@ class TrainSettings:
         group="training",
     )
     channels_last: bool | Literal["auto"] = setting("auto", AUTO_OR_FLAG, "Memory format; auto goes with the precision.")
-    compile: bool = setting(False, flag(), "Use torch.compile.", group="training")
+    compile: bool = setting(False, flag(), "Use torch.compile; it pays in long runs.", group="training")
     seed: int = setting(0, SEED, "Of weights, order, augmentation and dropout.", group="training")
     val_fraction: float = setting(0.1, within("(0, 1)"), "Share of the training data held out for selection.", group="data")
     train_fraction: float = setting(

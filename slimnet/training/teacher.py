@@ -79,6 +79,8 @@ def load_teacher(
     scale = [student / own for student, own in zip(dataset.std, std, strict=True)]
     shift = [(student - own) / deviation for student, own, deviation in zip(dataset.mean, mean, std, strict=True)]
     model = without_norms(model.eval().requires_grad_(False), example_images(dataset)).to(device)
+    if config.compile:
+        model.compile()
     return Teacher(model, _column(scale, device), _column(shift, device), None if outputs is None else outputs.to(device))
 
 
