@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as of a command in the background of a script; tests interrupt commands
     signal.signal(signal.SIGINT, signal.default_int_handler)
+collect_ignore = ["toys"]  # parts of trees that tests/test_additions.py makes
 torch.set_num_threads(1)  # small networks: threads cost more than they give, and results do not depend on them
 
 
