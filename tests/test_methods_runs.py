@@ -106,7 +106,7 @@ def test_any_method_and_any_field_can_be_asked_for(tmp_path):
         ),
         ("--method sfp --set epoch=3", 1, "did you mean `epochs`"),
         ("--method sfp --set method=dsd", 1, "`method` is neither a hyper-parameter"),
-        ("--method sfp --set rate=x", 1, r"`rate` must be in \(0, 1\), got 'x'"),
+        ("--method sfp --set rate=x", 1, "`rate` must be in (0, 1), got 'x'"),
         ("--method sfp --set epochs=x", 1, "`epochs` must be a whole number of at least 1, got 'x'"),
         ("--method sfp --set compile=yes", 1, "`compile` must be true or false, got 'yes'"),
         ("--method sfp --set milestones=5", 1, "`milestones` must be rising whole numbers"),

@@ -87,15 +87,15 @@ class LineCounter:
     these files above it, and ends when that function returns.
 
     Args:
-        ends: endings of the files' names.
+        places: parts of the files' names: a folder of slimnet, or a file.
         at: the line, from 0, before which the process dies; None to count only.
         leave: names of functions whose own lines do not count: those that do long work between two files.
     """
 
     _EVENTS = ("open", "os.", "tempfile.", "shutil.", "ctypes.", "fcntl.")
 
-    def __init__(self, ends: tuple[str, ...], at: int | None = None, leave: tuple[str, ...] = ()) -> None:
-        self.ends, self.at, self.leave, self.count = ends, at, leave, 0
+    def __init__(self, places: tuple[str, ...], at: int | None = None, leave: tuple[str, ...] = ()) -> None:
+        self.places, self.at, self.leave, self.count = places, at, leave, 0
         self._outermost: FrameType | None = None
         self._thread = threading.get_ident()
 
@@ -121,7 +121,8 @@ class LineCounter:
             sys.settrace(self._call)
 
     def _is_ours(self, frame: FrameType) -> bool:
-        return frame.f_code.co_filename.endswith(self.ends) and frame.f_code.co_name not in self.leave
+        code = frame.f_code
+        return code.co_name not in self.leave and any(place in code.co_filename for place in self.places)
 
     def _call(self, frame: FrameType, event: str, argument: Any) -> Any:
         return self._line if self._is_ours(frame) else None

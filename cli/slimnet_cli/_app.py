@@ -99,6 +99,7 @@ def _explain(error: Exception) -> int:
         message = str(error)
     elif isinstance(error, OSError) and _is_of_printing(error):
         message = _unprinted(error)
+        _print_no_more()
     elif isinstance(error, OSError | MemoryError):
         message = f"{type(error).__name__}: {error}"
     else:
@@ -119,10 +120,15 @@ def _flushed() -> bool:
     except OSError as error:
         if not isinstance(error, BrokenPipeError):
             echo(f"slimnet: error: {_unprinted(error)}", err=True)
-        with suppress(OSError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _print_no_more()
         return False
     return True
+
+
+def _print_no_more() -> None:
+    """What is left of the output goes nowhere: it would fail once more, when the process ends."""
+    with suppress(OSError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _unprinted(error: OSError) -> str:
