@@ -21,7 +21,7 @@ from pathlib import Path
 
 sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))  # behind all others: a file there is called coverage.py
 
-from hostile import bundles, judge, kills, pictures, values
+from hostile import bundles, judge, pictures, values
 from hostile.cases import Record, attempt, must_end_well, simple
 from hostile.given import Given
 from hostile.judge import Fault
