@@ -74,7 +74,10 @@ class Row:
 
 
 def compared(seed: int) -> tuple[Row, ...]:
-    """Branches and widths against widths alone, at the same predicted times: short trainings."""
+    """Branches and widths against widths alone, at the same predicted times: short trainings.
+
+    On a processor with AMX widths alone reach 1.74× (of 1.8× and 2.5× they fell short): the targets lie below.
+    """
     short = {"train_fraction": 0.25}
     return tuple(
         Row(
@@ -85,7 +88,7 @@ def compared(seed: int) -> tuple[Row, ...]:
             short | {"target": {"speedup": speedup}, "shut_branches": shut},
             seed,
         )
-        for speedup in (1.8, 2.5)
+        for speedup in (1.4, 1.6)
         for what, shut in (("branches", True), ("widths", False))
     )
 
