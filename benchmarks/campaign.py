@@ -76,7 +76,7 @@ class Row:
 def compared(seed: int) -> tuple[Row, ...]:
     """Branches and widths against widths alone, at the same predicted times: short trainings.
 
-    On a processor with AMX widths alone reach 1.74× (of 1.8× and 2.5× they fell short): the targets lie below.
+    Widths alone fall short of 1.8× and 2.5× on a processor with AMX: the targets lie below.
     """
     short = {"train_fraction": 0.25}
     return tuple(

@@ -57,7 +57,7 @@ def main() -> None:
     costs, accuracy = report["cost"], report["accuracy"]
     ratio = costs["dense"]["flops"] / costs["slim"]["flops"]
     lost = 100 * (accuracy["dense"] - accuracy["slim"])
-    print(f"\n{ratio:.2f} times fewer FLOPs, {lost:+.2f} points of accuracy lost, {time.monotonic() - start:.0f} s in all")
+    print(f"\n{ratio:.2f} times fewer FLOPs, accuracy {-lost:+.2f} points, {time.monotonic() - start:.0f} s in all")
     if "--record" in sys.argv:
         _record(report)
     if ratio < 3 or lost > 1:

@@ -116,6 +116,11 @@ def one_line(error: BaseException) -> str:
     return lines[0] if lines else type(error).__name__
 
 
+def whole_text(error: BaseException) -> str:
+    """All that an error says, on one line; its type where it says nothing."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """The known name that one which is unknown may have been meant for; empty where none is like it."""
     return next(iter(difflib.get_close_matches(name.lower(), list(known), n=1, cutoff=0.5)), "")

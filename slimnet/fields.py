@@ -155,9 +155,9 @@ def above(limit: float, most: int | None = None) -> Rule:
     return Rule(wanted, lambda value: is_number(value) and value > limit, most, float)
 
 
-def not_negative() -> Rule:
+def not_negative(most: int | None = None) -> Rule:
     """Zero or more."""
-    return Rule("0 or a positive number", lambda value: is_number(value) and value >= 0, kind=float)
+    return Rule("0 or a positive number", lambda value: is_number(value) and value >= 0, most, float)
 
 
 def within(interval: str) -> Rule:

@@ -14,11 +14,14 @@ from slimnet.pictures import SUFFIXES
 from slimnet.predict.sources import find_sources
 
 ROOT = Path(__file__).parents[1]
-SOURCES = [path for folder in ("slimnet", "cli") for path in (ROOT / folder).rglob("*.py") if "ready" not in path.parts]
+SOURCES = [
+    path for folder in ("slimnet", "cli") for path in (ROOT / folder).rglob("*.py") if path.name != "infer.py"
+]  # one stands alone
 
 # what is written → where
 PLACES = [
     (r"str\(error\)\.(strip\(\)\.)?splitlines", "errors.py"),
+    (r"str\(error\)\.split\(\)", "errors.py"),
     (r"get_close_matches|[dD]id you mean \{", "errors.py"),
     (r"did you mean `\{", "errors.py"),
     (r"\.training = ", "_modes.py"),

@@ -10,7 +10,7 @@ import stat
 from pathlib import Path
 from typing import Any
 
-from slimnet.errors import FileFormatError
+from slimnet.errors import FileFormatError, whole_text
 
 MOST_BYTES, MOST_DEPTH, MOST_DIGITS = 1 << 26, 64, 40
 _STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
@@ -41,7 +41,7 @@ def decode(text: str | bytes, name: str) -> Any:
         if b"\\u" in data:
             json.dumps(value, ensure_ascii=False).encode()  # half of a pair of surrogates is no character
     except (ValueError, RecursionError) as error:  # ValueError: of JSON, of UTF-8, and of the hooks
-        raise FileFormatError(f"{name} is not readable JSON ({' '.join(str(error).split())}): it may be truncated.") from None
+        raise FileFormatError(f"{name} is not readable JSON ({whole_text(error)}): it may be truncated.") from None
     return value
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from slimnet.errors import ArgumentError, FileFormatError, ModelError, SurgeryError
+from slimnet.errors import ArgumentError, FileFormatError, ModelError, SurgeryError, whole_text
 
 if TYPE_CHECKING:
     from torch import nn
@@ -50,7 +50,7 @@ def load_slim(path: Path | str, *, trust_code: Trust = False) -> nn.Module:
     try:
         model.load_state_dict(tensors, assign=True)
     except RuntimeError as error:
-        reason = " ".join(str(error).split())
+        reason = whole_text(error)
         raise FileFormatError(f"{folder / 'slim.safetensors'} does not fit plan.json: {reason}") from None
     return model.eval()
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from slimnet.bundle.manifest import is_compact
-from slimnet.errors import FileFormatError, SlimnetError
+from slimnet.errors import FileFormatError, SlimnetError, whole_text
 from slimnet.files.untrusted import member
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ def _collected(faults: Iterator[str]) -> Iterator[str]:
     try:
         yield from faults
     except SlimnetError as error:
-        yield " ".join(str(error).split())
+        yield whole_text(error)
 
 
 def _parity_faults(folder: Path, model: Mapping[str, Any], figures: dict[str, float], trust_code: Trust) -> Iterator[str]:

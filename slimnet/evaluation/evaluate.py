@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from slimnet._foreign import no_exit
 from slimnet._modes import in_eval_mode, on_device, widened
 from slimnet.data import Batches, Split
-from slimnet.errors import DataError, MeasureError, TimeLimitError
+from slimnet.errors import DataError, MeasureError, TimeLimitError, whole_text
 from slimnet.evaluation.f1 import f1_scores, macro_f1
 from slimnet.evaluation.views import averaged
 from slimnet.names import Views
@@ -163,7 +163,7 @@ def _guarded(predict: Predict) -> Predict:
         try:
             logits = predict(images)
         except Exception as error:
-            reason = " ".join(str(error).split())
+            reason = whole_text(error)
             raise DataError(f"the network cannot take images of shape {tuple(images.shape[1:])}: {reason}") from error
         if not isinstance(logits, Tensor) or logits.dim() != 2:
             got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__

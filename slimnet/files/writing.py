@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from slimnet.errors import WriteError
+from slimnet.errors import WriteError, whole_text
 from slimnet.files.locks import is_locked, try_lock
 
 OURS = ".slimnet-"
@@ -63,7 +63,7 @@ def explaining(path: Path, *, within: Path | None = None) -> Iterator[None]:
         named = [Path(os.fsdecode(name)) for name in (error.filename, error.filename2) if isinstance(name, str | bytes)]
         if within is not None and named and not any(within in (name, *name.parents) for name in named):
             raise
-        reason = error.strerror or " ".join(str(error).split())
+        reason = error.strerror or whole_text(error)
         advice = _ADVICE.get(error.errno or 0, "choose another place")
         raise WriteError(f"{path} cannot be written ({reason}): {advice}.", error.errno) from None
 

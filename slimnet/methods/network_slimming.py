@@ -46,7 +46,7 @@ class NetworkSlimming(OneRateMethod):
     finetune_share: ClassVar[float] = 0.5
     published: ClassVar[Mapping[str, Any]] = {"couple": "none", "convolutions_only": True, "ranking": "global"}
 
-    penalty: float = setting(1e-4, not_negative(), "λ; its subgradient λ · sign(γ) is added to the gradient of γ.")
+    penalty: float = setting(1e-4, not_negative(1_000_000), "λ; its subgradient λ · sign(γ) is added to the gradient of γ.")
     ranking: Ranking = setting(
         "global",
         one_of(*RANKINGS),

@@ -13,7 +13,7 @@ from typing import Any
 from torch import nn
 
 from slimnet._foreign import no_exit
-from slimnet.errors import ModelError
+from slimnet.errors import ModelError, whole_text
 
 
 def build(name: str, *, num_classes: int, in_channels: int) -> nn.Module:
@@ -87,5 +87,5 @@ def _current_directory_last() -> Iterator[None]:
 
 
 def _line(error: Exception) -> str:
-    text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+    name, text = type(error).__name__, whole_text(error)
+    return text if text == name else f"{name}: {text}"

@@ -12,7 +12,7 @@ from typing import Any
 
 import onnx
 
-from slimnet.errors import FileFormatError
+from slimnet.errors import FileFormatError, whole_text
 
 MAX_NODES = 50_000
 """Nodes of the graph, of the graphs in it, and of the functions that it calls, as often as they are called."""
@@ -45,7 +45,7 @@ def read_network(source: Path | bytes, name: str | None = None) -> onnx.ModelPro
         data = source.read_bytes() if isinstance(source, Path) else source
         proto = onnx.load_from_string(data)
     except Exception as error:  # protobuf's errors are not public
-        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = whole_text(error)
         raise FileFormatError(f"{name} is not a readable ONNX file ({reason}): it may be truncated.") from None
     try:
         _check(proto, source.parent if isinstance(source, Path) else None)

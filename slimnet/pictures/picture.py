@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL.ImageFile import ImageFile
 
-from slimnet.errors import ArgumentError
+from slimnet.errors import ArgumentError, whole_text
 
 Picture = Image.Image
 
@@ -171,7 +171,7 @@ def reason(error: Exception) -> str:
         return f"is no picture that can be read: known are {', '.join(_formats())}."
     if isinstance(error, OSError) and error.strerror:
         return f"cannot be read ({error.strerror})."
-    what = " ".join(str(error).split()) or type(error).__name__
+    what = whole_text(error)
     return f"is damaged or cut short ({what[:120]})."
 
 

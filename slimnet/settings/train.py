@@ -51,7 +51,7 @@ NORMALISATION = Rule(
     lambda value: value in (None, "dataset", "imagenet") or mean_and_std(value) is not None,
     shape="dataset|imagenet|MEAN,STD",
 )
-MOST_EPOCHS = 1_000_000
+MOST_EPOCHS = MOST_FACTOR = 1_000_000
 SEED = Rule("a whole number from 0 to 2^63 − 1", lambda value: is_whole(value) and 0 <= value < 2**63, kind=int)
 MILESTONES = Rule(
     "rising whole numbers of at least 1", lambda value: value is None or (isinstance(value, list | tuple) and is_rising(value))
@@ -99,9 +99,11 @@ class TrainSettings:
     epochs: int = setting(30, whole(1, MOST_EPOCHS), "Passes over the training split.", group="training")
     batch_size: int = setting(128, whole(1, 1 << 31), "Images a step, over all processes together.", group="training")
     optimizer: str = setting("sgd", one_of("sgd", "adamw"), "SGD is with Nesterov momentum.", group="training")
-    lr: float = setting(0.1, above(0), "Learning rate after warm-up.", group="training")
+    lr: float = setting(0.1, above(0, MOST_FACTOR), "Learning rate after warm-up.", group="training")
     momentum: float = setting(0.9, within("(0, 1)"), "Momentum of SGD.", group="training")
-    weight_decay: float = setting(5e-4, not_negative(), "L2 penalty (SGD), or decoupled decay (AdamW).", group="training")
+    weight_decay: float = setting(
+        5e-4, not_negative(MOST_FACTOR), "L2 penalty (SGD), or decoupled decay (AdamW).", group="training"
+    )
     decay_norm: bool = setting(True, flag(), "Whether norms and biases decay too, as in the published recipe.")
     schedule: str = setting("step", one_of("step", "cosine", "constant"), "Of the learning rate.", group="training")
     milestones: tuple[int, ...] | None = setting(
@@ -121,11 +123,15 @@ class TrainSettings:
     )
     soft_labels: bool = setting(False, flag(), "Learn the shares of people's votes (ferplus).", group="training")
     mixup: float = setting(
-        0.0, not_negative(), "Mix images in pairs, by a Beta distribution of this α; 0 for none.", group="training", shape="ALPHA"
+        0.0,
+        not_negative(MOST_FACTOR),
+        "Mix images in pairs, by a Beta distribution of this α; 0 for none.",
+        group="training",
+        shape="ALPHA",
     )
     cutmix: float = setting(
         0.0,
-        not_negative(),
+        not_negative(MOST_FACTOR),
         "Paste rectangles of one image into another; with mixup, a batch draws one.",
         group="training",
         shape="ALPHA",
@@ -134,7 +140,7 @@ class TrainSettings:
         None, path("RUN_OR_WEIGHTS"), "Learn from a run, or from weights of this very network.", group="training"
     )
     distill_weight: float = setting(0.5, within("[0, 1]"), "Share α of the teacher in the loss.", group="training")
-    distill_temperature: float = setting(4.0, above(0), "T, by which logits are divided.", group="training")
+    distill_temperature: float = setting(4.0, above(0, MOST_FACTOR), "T, by which logits are divided.", group="training")
     ema: float = setting(
         0.0,
         within("[0, 1)"),

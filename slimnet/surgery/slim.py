@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from slimnet._foreign import no_exit
-from slimnet.errors import ArgumentError, SurgeryError, VerificationError
+from slimnet.errors import ArgumentError, SurgeryError, VerificationError, whole_text
 from slimnet.graph import ExampleInputs, as_inputs, check_model, in_eval_mode
 from slimnet.progress import Task
 from slimnet.surgery.copies import baked_copy, shared_copy, unshare
@@ -177,7 +177,7 @@ def _problem(model: nn.Module, example_inputs: ExampleInputs, plan: Plan) -> str
             with no_exit(type(small).__name__):
                 small(*as_inputs(example_inputs))
         except Exception as error:
-            return " ".join(str(error).split())[:120] or type(error).__name__
+            return whole_text(error)[:120]
     return ""
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from slimnet._foreign import no_exit
-from slimnet.errors import VerificationError
+from slimnet.errors import VerificationError, whole_text
 from slimnet.graph import ExampleInputs, as_inputs, in_eval_mode
 from slimnet.surgery.copies import baked_copy, shared_copy
 from slimnet.surgery.plan import Plan
@@ -141,7 +141,7 @@ def _expected(model: nn.Module, inputs: tuple[Tensor, ...], *, given: bool) -> l
 
 
 def _line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+    return whole_text(error)
 
 
 def _compare(

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from slimnet._foreign import no_exit
 from slimnet._modes import in_eval_mode
 from slimnet.data import Dataset, match_classes, recorded_classes
-from slimnet.errors import ArgumentError, ModelError
+from slimnet.errors import ArgumentError, ModelError, whole_text
 from slimnet.models import build_model, load_weights
 from slimnet.progress import Say, say_from
 from slimnet.training.config import TrainConfig
@@ -63,7 +63,7 @@ def _checked_logits(model: nn.Module, example: Tensor, dataset: Dataset, config:
         with no_exit(config.model):
             logits = _logits(model, example)
     except Exception as error:  # a network may raise anything on images it was not made for
-        shape, reason = tuple(example.shape[1:]), " ".join(str(error).split())
+        shape, reason = tuple(example.shape[1:]), whole_text(error)
         raise ModelError(f"{config.model} cannot take images of shape {shape}: {reason}.") from error
     wanted = (len(example), dataset.num_classes)
     if not isinstance(logits, Tensor) or tuple(logits.shape) != wanted:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from slimnet._modes import in_eval_mode
 from slimnet.data import Batches
-from slimnet.errors import TrainingError
+from slimnet.errors import TrainingError, whole_text
 from slimnet.evaluation.evaluate import Evaluation, summarise, tally
 from slimnet.files import write_tensors
 from slimnet.progress import Say, each, say_from
@@ -80,7 +80,7 @@ def _with_fresh_norms(job: Job, before: Evaluation, say: Say) -> tuple[Evaluatio
         shown = each(batches.epoch(0), "estimating the norms afresh", min(len(batches), MOST_BATCHES))
         reestimate_norms(job.model, shown, keep=frozen_modules(job.model, job.config.freeze))
     except (RuntimeError, ValueError) as error:  # of torch or of the network; nothing was changed
-        say(f"the norms stay as training left them: the network cannot estimate them afresh ({' '.join(str(error).split())})")
+        say(f"the norms stay as training left them: the network cannot estimate them afresh ({whole_text(error)})")
         return before, False
     after = _evaluate(job.model, job.whole(job.dataset.val))
     if after.accuracy >= before.accuracy:

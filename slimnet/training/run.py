@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from slimnet._json import check
 from slimnet.data import Dataset
-from slimnet.errors import ArgumentError, FileFormatError, ModelError
+from slimnet.errors import ArgumentError, FileFormatError, ModelError, whole_text
 from slimnet.files import read_json, read_tensors
 from slimnet.files.untrusted import holds, member, refuse_links
 from slimnet.graph import ChannelGroup, channel_groups, prunable
@@ -129,7 +129,7 @@ class Run:
         try:
             model.load_state_dict(tensors)
         except RuntimeError as error:
-            reason = " ".join(str(error).split())
+            reason = whole_text(error)
             raise FileFormatError(f"{path} does not fit {self.config.model}: {reason}") from None
         return model.eval()
 

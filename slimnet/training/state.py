@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel
 
-from slimnet.errors import FileFormatError, GraphError, SurgeryError
+from slimnet.errors import FileFormatError, GraphError, SurgeryError, whole_text
 from slimnet.methods import Pruner
 from slimnet.surgery import Plan, move_optimizer, slim
 from slimnet.surgery.uncut import moves_constants
@@ -169,7 +169,7 @@ class State:
         try:
             self._load(tensors, values)
         except (AttributeError, LookupError, OverflowError, RuntimeError, TypeError, ValueError) as error:
-            reason = " ".join(str(error).split())
+            reason = whole_text(error)
             raise FileFormatError(f"it does not fit this run ({type(error).__name__}: {reason})") from error
 
     def _load(self, tensors: dict[str, Tensor], values: dict[str, Any]) -> None:

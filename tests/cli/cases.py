@@ -89,23 +89,33 @@ def named(cases: list[Bad], prefix: str = "") -> list[Any]:
     return [pytest.param(*case, id=f"{case[0].removeprefix(prefix).strip()}: {case[1][:40]}") for case in cases]
 
 
-def assert_refused(command: str, message: str, prepare: Change, made: Made, here: Path) -> None:
-    """Bad input gets one line that says it, and nothing is written."""
-    prepare(here, made)
-    before, folders = contents(here), sorted(here.rglob("*"))
-    arguments = command.format(run=made.run, bundle=made.bundle).split()
-    done = slimnet_cli(*arguments)
-    assert done.status == 1
-    assert done.out == ""
-    assert re.fullmatch(r"slimnet: error: [^\n]+\n", done.err), done.err
-    assert re.search(message, done.err), done.err
-    assert (contents(here), sorted(here.rglob("*"))) == (before, folders)
+def refused(cases: list[Bad], prefix: str = "") -> Callable[..., None]:
+    """A test that each gets one line that says it, and that nothing is written."""
+
+    @pytest.mark.parametrize(("command", "message", "prepare"), named(cases, prefix))
+    def test(command: str, message: str, prepare: Change, made: Made, here: Path) -> None:
+        prepare(here, made)
+        before, folders = contents(here), sorted(here.rglob("*"))
+        arguments = command.format(run=made.run, bundle=made.bundle).split()
+        done = slimnet_cli(*arguments)
+        assert done.status == 1
+        assert done.out == ""
+        assert re.fullmatch(r"slimnet: error: [^\n]+\n", done.err), done.err
+        assert re.search(message, done.err), done.err
+        assert (contents(here), sorted(here.rglob("*"))) == (before, folders)
+
+    return test
 
 
-def assert_wrong_usage(command: str, message: str, here: Path) -> None:
-    """Wrong usage exits with 2 and writes nothing."""
-    done = slimnet_cli(*command.split())
-    assert (done.status, done.out) == (2, "")
-    assert message in done.err
-    assert "Traceback" not in done.err
-    assert not any(here.iterdir())
+def wrong_usage(cases: list[tuple[str, str]]) -> Callable[..., None]:
+    """A test that each exits with 2 and writes nothing."""
+
+    @pytest.mark.parametrize(("command", "message"), cases)
+    def test(command: str, message: str, here: Path) -> None:
+        done = slimnet_cli(*command.split())
+        assert (done.status, done.out) == (2, "")
+        assert message in done.err
+        assert "Traceback" not in done.err
+        assert not any(here.iterdir())
+
+    return test

@@ -7,22 +7,20 @@ import shutil
 from pathlib import Path
 
 import numpy as np
-import pytest
 
 from cli.cases import (
     BUNDLE,
     Bad,
     Change,
     Made,
-    assert_refused,
-    assert_wrong_usage,
     change_json,
     copied,
     cut,
     holding,
-    named,
     nothing,
+    refused,
     remove,
+    wrong_usage,
 )
 from command import slimnet_cli
 
@@ -123,11 +121,7 @@ BAD: list[Bad] = [
 ]
 
 
-@pytest.mark.parametrize(("command", "message", "prepare"), named(BAD))
-def test_bad_input_gets_one_line_and_nothing_is_written(
-    command: str, message: str, prepare: Change, made: Made, here: Path
-) -> None:
-    assert_refused(command, message, prepare, made, here)
+test_bad_input_gets_one_line_and_nothing_is_written = refused(BAD)
 
 
 USAGE = [
@@ -143,6 +137,4 @@ USAGE = [
 ]
 
 
-@pytest.mark.parametrize(("command", "message"), USAGE)
-def test_wrong_usage_exits_2(command: str, message: str, here: Path) -> None:
-    assert_wrong_usage(command, message, here)
+test_wrong_usage_exits_2 = wrong_usage(USAGE)

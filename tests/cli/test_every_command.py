@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
 import click
 import pytest
 
-from cli.cases import HEAVY, Made, assert_wrong_usage
+from cli.cases import HEAVY, Made, wrong_usage
 from command import slimnet_cli
 from slimnet_cli import cli
 
@@ -86,6 +85,4 @@ USAGE = [
 ]
 
 
-@pytest.mark.parametrize(("command", "message"), USAGE)
-def test_wrong_usage_exits_2(command: str, message: str, here: Path) -> None:
-    assert_wrong_usage(command, message, here)
+test_wrong_usage_exits_2 = wrong_usage(USAGE)

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-import pytest
 import torch
 from torch import nn
 
-from cli.cases import WEIGHTS, Bad, Change, Made, assert_refused, holding, named, nothing, weights
+from cli.cases import WEIGHTS, Bad, holding, nothing, refused, weights
 
 BAD: list[Bad] = [
     ("inspect x.pth --model resnet8", "x.pth does not exist", nothing),
@@ -17,8 +14,4 @@ BAD: list[Bad] = [
 ]
 
 
-@pytest.mark.parametrize(("command", "message", "prepare"), named(BAD))
-def test_bad_input_gets_one_line_and_nothing_is_written(
-    command: str, message: str, prepare: Change, made: Made, here: Path
-) -> None:
-    assert_refused(command, message, prepare, made, here)
+test_bad_input_gets_one_line_and_nothing_is_written = refused(BAD)

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-import pytest
-
-from cli.cases import WEIGHTS, Bad, Change, Made, assert_refused, assert_wrong_usage, named, weights
+from cli.cases import WEIGHTS, Bad, refused, weights, wrong_usage
 
 BAD: list[Bad] = [
     (f"prune {WEIGHTS} --rate 1 --out new", r"`rate` must be in \[0, 1\), got 1.0", weights),
@@ -21,11 +17,7 @@ BAD: list[Bad] = [
 ]
 
 
-@pytest.mark.parametrize(("command", "message", "prepare"), named(BAD))
-def test_bad_input_gets_one_line_and_nothing_is_written(
-    command: str, message: str, prepare: Change, made: Made, here: Path
-) -> None:
-    assert_refused(command, message, prepare, made, here)
+test_bad_input_gets_one_line_and_nothing_is_written = refused(BAD)
 
 
 USAGE = [
@@ -34,6 +26,4 @@ USAGE = [
 ]
 
 
-@pytest.mark.parametrize(("command", "message"), USAGE)
-def test_wrong_usage_exits_2(command: str, message: str, here: Path) -> None:
-    assert_wrong_usage(command, message, here)
+test_wrong_usage_exits_2 = wrong_usage(USAGE)

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-import pytest
-
-from cli.cases import WEIGHTS, Bad, Change, Made, assert_refused, named, weights
+from cli.cases import WEIGHTS, Bad, refused, weights
 
 BAD: list[Bad] = [
     ("slim x.safetensors --model resnet20 --out new", "x.safetensors does not fit the model: .* missing", weights),
@@ -15,8 +11,4 @@ BAD: list[Bad] = [
 ]
 
 
-@pytest.mark.parametrize(("command", "message", "prepare"), named(BAD))
-def test_bad_input_gets_one_line_and_nothing_is_written(
-    command: str, message: str, prepare: Change, made: Made, here: Path
-) -> None:
-    assert_refused(command, message, prepare, made, here)
+test_bad_input_gets_one_line_and_nothing_is_written = refused(BAD)

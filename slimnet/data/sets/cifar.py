@@ -15,7 +15,7 @@ from slimnet._torchvision import cifar, has_checksum
 from slimnet.data._source import Request, Source, resized
 from slimnet.data.about import About
 from slimnet.data.dataset import Split
-from slimnet.errors import DataError
+from slimnet.errors import DataError, whole_text
 
 _TERMS = "none stated by its authors; cite Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009"
 ABOUT = {"cifar10": About(_TERMS), "cifar100": About(_TERMS)}
@@ -62,12 +62,12 @@ def _problem(kind: Any, root: Path, request: Request, error: Exception) -> str:
     sums = {**dict(kind.train_list), **dict(kind.test_list), kind.meta["filename"]: kind.meta["md5"]}
     missing = [name for name in sums if not (folder / name).is_file()]
     if missing:
-        hint = f"the download failed ({' '.join(str(error).split())})" if request.download else "fetch it with --download"
+        hint = f"the download failed ({whole_text(error)})" if request.download else "fetch it with --download"
         return f"{request.name}: looked for {', '.join(missing)} in {folder}: not there; {hint}."
     corrupt = [name for name, md5 in sums.items() if not has_checksum(folder / name, md5)]
     if corrupt:
         return f"{request.name}: corrupt in {folder} (wrong checksum): {', '.join(corrupt)}: unpack it again."
-    return f"{request.name}: cannot be read from {folder} ({' '.join(str(error).split())})."
+    return f"{request.name}: cannot be read from {folder} ({whole_text(error)})."
 
 
 def _split(part: Any, request: Request) -> Split:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from slimnet.errors import SlimnetError
+from slimnet.errors import SlimnetError, whole_text
 from slimnet.export.steps.report import StepReport, StepResult
 from slimnet.export.steps.steps import STEPS, Step
 from slimnet.fields import one_of
@@ -168,4 +168,4 @@ def judge(result: StepResult, latency: LatencyReport, *, is_clean: bool) -> Step
 
 
 def _line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__
+    return whole_text(error)[:200]

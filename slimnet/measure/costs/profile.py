@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from slimnet._json import decode, read_text
-from slimnet.errors import FileFormatError, MeasureError
+from slimnet.errors import FileFormatError, MeasureError, whole_text
 from slimnet.files import scratch_folder
 from slimnet.measure.costs.store import Target
 from slimnet.onnx.session import Session, open_session
@@ -115,7 +115,7 @@ def _walls(sessions: Sequence[Session], target: Target, runs: int) -> list[list[
                 session.raw.run(None, feed)
                 times.append(time.perf_counter_ns() - start)
     except Exception as error:  # onnxruntime's errors share no base class
-        raise MeasureError(f"the network does not run: {' '.join(str(error).split())}") from None
+        raise MeasureError(f"the network does not run: {whole_text(error)}") from None
     return [times[WARM_UP:] for times in walls]
 
 
