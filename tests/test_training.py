@@ -209,7 +209,7 @@ def test_result_is_what_evaluate_says(run: Run) -> None:
 
 def test_loss_that_is_not_a_number(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match=r"not a number at epoch 0, step \d+: lower `lr`") as error:
-        start(tmp_path / "run", lr=1e30, warmup_epochs=0)
+        start(tmp_path / "run", lr=1e6, weight_decay=1.0, warmup_epochs=0)
     assert "\n" not in str(error.value)
     values = json.loads((tmp_path / "run" / "checkpoint.json").read_text())
     assert (values["epoch"], values["step"]) == (0, 0)
