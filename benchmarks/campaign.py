@@ -21,13 +21,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import _runs
 import torch
 from _results import read_runs, write_networks
-from _runs import data_dir, dense_flops, slim_flops, train_cifar10, trained_network, weights
+from _runs import data_dir, dense_flops, slim_flops, trained_network, weights
+from torch import nn
 
 import slimnet
 from slimnet.criteria import branch_order
-from slimnet.data import Batches, load_data
+from slimnet.data import Batches, Dataset, load_data
 from slimnet.files import write_json
 from slimnet.graph import residual_branches
 from slimnet.training import Interrupted
@@ -43,7 +45,16 @@ RECIPE: dict[str, Any] = {
     "distill_temperature": 4.0,
     "ema": 0.995,
 }
-"""What all rows share: large learning rate, cosine, the dense network as teacher, averaged weights."""
+"""What all rows on CIFAR-10 share: large learning rate, cosine, the dense network as teacher, averaged weights."""
+FACES: dict[str, Any] = {
+    "data": "fer2013",
+    "data_options": {"drop_leaked": True},
+    "schedule": "cosine",
+    "label_smoothing": 0.1,
+    "ema": 0.998,
+}
+"""What all rows on FER2013 share, those of dense networks too."""
+FACES_SLIM: dict[str, Any] = {"lr": 0.05, "distill_weight": 0.7}
 ORDER_IMAGES, ORDER_BATCH = 512, 256
 
 
@@ -53,19 +64,27 @@ class Row:
 
     Attributes:
         name: of the row.
-        start: the trained network that it begins with, which is also the teacher.
+        start: the trained network that it begins with, which is also the teacher: for CIFAR-10 by its name, for faces the run of
+            another row; None for a dense network from random weights.
         epochs: passes over the training images.
         blocks: how many residual branches are left of it; None where a target says what goes.
         settings: changes to the recipe, such as a ``target``.
         seed: of the run.
+        model: name of the network, where ``start`` does not say it.
     """
 
     name: str
-    start: str
+    start: str | None
     epochs: int
     blocks: int | None = None
     settings: dict[str, Any] = field(default_factory=dict)
     seed: int = 0
+    model: str | None = None
+
+    @property
+    def network(self) -> str:
+        """Name of its network at full size."""
+        return self.model or str(self.start)
 
     @property
     def run(self) -> str:
@@ -93,6 +112,16 @@ def compared(seed: int) -> tuple[Row, ...]:
     )
 
 
+def faces() -> tuple[Row, ...]:
+    """Expressions: a residual network cut to three blocks against one that has three, trained as long in all."""
+    dense = Row("faces-resnet20", None, 16, model="resnet20")
+    return (
+        dense,
+        Row("faces-resnet20-3-blocks", dense.run, 16, 3, model="resnet20"),
+        Row("faces-resnet8", None, 32, model="resnet8"),
+    )
+
+
 ROWS = (
     Row("resnet56-9-blocks", "resnet56", 24, 9),
     Row("resnet56-4-blocks", "resnet56", 24, 4),
@@ -103,6 +132,7 @@ ROWS = (
     Row("resnet20-6-blocks", "resnet20", 24, 6),
     Row("resnet20-4-blocks", "resnet20", 24, 4),
     *(Row(f"resnet56-{blocks}-blocks", "resnet56", 24, blocks, seed=seed) for seed in (1, 2) for blocks in (9, 4)),
+    *faces(),
 )
 
 
@@ -112,17 +142,17 @@ def closed_branches(row: Row, work: Path, device: str) -> tuple[str, ...]:
         return ()
     kept = work / f"branches-{row.start}.json"
     if not kept.is_file():
-        write_json(kept, {"start": row.start, "images": ORDER_IMAGES, "order": _order(row.start, device)})
+        write_json(kept, {"start": row.start, "images": ORDER_IMAGES, "order": _order(row, work, device)})
     order = json.loads(kept.read_text(encoding="utf-8"))["order"]
     return tuple(name for name, _ in order[: len(order) + 1 - row.blocks])
 
 
-def _order(network: str, device: str) -> list[tuple[str, float]]:
+def _order(row: Row, work: Path, device: str) -> list[tuple[str, float]]:
     """All branches but one, by the loss on training images without them."""
-    data = load_data("cifar10", data_dir=str(data_dir()), normalise="imagenet")
-    model = trained_network(network).to(device, memory_format=torch.channels_last)
-    part = data.train.subset(torch.arange(ORDER_IMAGES))
+    model, data = start_network(row, work)
     layout = torch.channels_last
+    model = model.to(device, memory_format=layout)
+    part = data.train.subset(torch.arange(ORDER_IMAGES))
     batches = list(Batches(part, ORDER_BATCH, mean=data.mean, std=data.std, device=device, memory_format=layout).epoch(0))
     branches = residual_branches(model.cpu(), batches[0][0][:2].cpu())
     model.to(device)
@@ -131,20 +161,32 @@ def _order(network: str, device: str) -> list[tuple[str, float]]:
     return [(name, round(loss, 5)) for name, loss in found]
 
 
+def start_network(row: Row, work: Path) -> tuple[nn.Module, Dataset]:
+    """The trained network that a row begins with, and the images that it was trained on."""
+    if row.model is None:
+        return trained_network(row.network), load_data("cifar10", data_dir=str(data_dir()), normalise="imagenet")
+    run = slimnet.Run.open(work / str(row.start))
+    return run.load_model(), run.dataset()
+
+
+def recipe(row: Row, work: Path) -> dict[str, Any]:
+    """The settings of a row: network, data, where it begins and whom it learns from, what its kind shares, and its own."""
+    if row.model is None:
+        begin = {"model": row.network, "data": "cifar10", "data_dir": str(data_dir()), "init": str(weights(row.network))}
+        return {**begin, "teacher": str(weights(row.network)), **RECIPE, **row.settings}
+    begin = {"model": row.network, "data_dir": str(data_dir() / "fer2013"), **FACES}
+    if row.start is None:
+        return {**begin, "method": slimnet.Dense(), **row.settings}
+    start = work / row.start
+    return {**begin, "init": str(start / "model.safetensors"), "teacher": str(start), **FACES_SLIM, **row.settings}
+
+
 def train(row: Row, work: Path, device: str) -> None:
     """Train a row, or go on with it, and note its result."""
     work.mkdir(parents=True, exist_ok=True)
     branches = closed_branches(row, work, device)
-    run = train_cifar10(
-        row.start,
-        work / row.run,
-        teacher=str(weights(row.start)),
-        method=slimnet.OneShot(branches=branches),
-        epochs=row.epochs,
-        seed=row.seed,
-        device=device,
-        **RECIPE | row.settings,
-    )
+    settings = {"method": slimnet.OneShot(branches=branches), **recipe(row, work)}
+    run = _runs.train(work / row.run, epochs=row.epochs, seed=row.seed, device=device, **settings)
     write_networks(NAME, {"recipe": RECIPE}, [described(row, run, branches)])
 
 
@@ -152,6 +194,8 @@ def described(row: Row, run: slimnet.Run, branches: tuple[str, ...]) -> dict[str
     return {
         "name": row.run,
         "start": row.start,
+        "model": row.network,
+        "data": run.config.data,
         "blocks": row.blocks,
         "epochs": row.epochs,
         "seed": row.seed,
