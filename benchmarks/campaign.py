@@ -25,6 +25,7 @@ import _runs
 import torch
 from _results import read_runs, write_networks
 from _runs import data_dir, dense_flops, slim_flops, trained_network, weights
+from _tables import PROCESSOR, Result, of_runs, percent, processor, table
 from torch import nn
 
 import slimnet
@@ -236,6 +237,38 @@ def run_rows(rows: list[Row], args: argparse.Namespace) -> None:
             process.terminate()
         for process in running.values():
             process.wait()
+
+
+@of_runs(NAME)
+def compared_table(runs: list[Result]) -> str:
+    """Branches against widths alone at the same predicted time: a row for each target and seed that both have."""
+    done = {row["name"]: (row, run) for run in reversed(runs) for row in run["networks"]}
+    targets = sorted({name.partition("x-branches")[0] for name in done if "x-branches" in name})
+    lines = []
+    for target in targets:
+        for seed in (0, 1, 2):
+            pair = [done.get(f"{target}x-{what}-{seed}") for what in ("branches", "widths")]
+            lines += [_compared_row(target, *pair)] if None not in pair else []
+    if not lines:
+        return "(Not measured yet.)"
+    head = ("target, seed", "branches and widths", "shut", "widths alone", "difference, points", "multiply-adds left", PROCESSOR)
+    return (
+        table(head, lines) + "\n\nTest accuracy after 8 epochs on a quarter of the training images, the dense network as teacher."
+    )
+
+
+def _compared_row(target: str, branches: tuple[Result, Result], widths: tuple[Result, Result]) -> tuple[str, ...]:
+    (one, run), (other, _) = branches, widths
+    shut = len({name for name, width in one["widths"] if width == 0})
+    left = (percent(row["flops"]["realised"] / row["flops"]["dense"], 0) for row in (one, other))
+    by = 100 * (one["test_accuracy"] - other["test_accuracy"])
+    return (
+        *(f"{target.removeprefix('resnet56-')}×, {one['seed']}", percent(one["test_accuracy"]), f"{shut} of 27"),
+        *(percent(other["test_accuracy"]), f"{by:+.2f}", ", ".join(left), processor(run)),
+    )
+
+
+TABLES = {"branches-widths": compared_table}
 
 
 def main() -> None:

@@ -4,11 +4,15 @@
     python benchmarks/frontier.py time [--seconds 60]                              # paired timings, on an idle machine
     python benchmarks/frontier.py draw                                             # docs/images/frontier.svg
 
-Dense: ResNet-20, -32, -44 and -56. The weights of 20 and 56 are evaluated here on all 10,000 test images, in fp32 and int8; those
-of 32 and 44 are not at hand, so their accuracy is the one that their authors publish, which the row says; they are timed with
+The same with ``--data fer2013`` for faces; the default is cifar10.
+
+CIFAR-10. Dense: ResNet-20, -32, -44 and -56. The weights of 20 and 56 are evaluated here on all 10,000 test images, in fp32 and
+int8; those of 32 and 44 are not at hand, so their accuracy is the one that their authors publish, which the row says; they are timed with
 random weights. Slim: each finished row of the campaign, in fp32 and int8, evaluated on all test images as ONNX. All are timed in
 one run, one thread, batch 1, ONNX Runtime. Writes results/frontier.json: ``rows``, each with the instruction set that it was
 timed on; a rerun on another kind of processor adds its rows.
+
+FER2013. Dense and slim are both rows of the campaign, and evaluated in the same way. Writes results/faces_frontier.json.
 """
 
 from __future__ import annotations
@@ -42,17 +46,27 @@ PUBLISHED = {"resnet32": 0.9263, "resnet44": 0.9310}
 CALIBRATION = 256
 LADDER = ("resnet20", "resnet32", "resnet44", "resnet56")
 GOALS = (("resnet32", 1.0, 0.932), ("resnet20", 1.0, 0.922), ("resnet20", 0.5, 0.905))
-"""Accuracy to be had in a share of the time of a dense network."""
+"""Accuracy to be had in a share of the time of a dense network, on CIFAR-10."""
+FIRST = {"cifar10": "resnet56", "fer2013": "faces-resnet20-0"}
+"""The dense network that the others are held against."""
+RESULT = {"cifar10": "frontier", "fer2013": "faces_frontier"}
 
 
-def make(work: Path) -> None:
-    """Export what is to be timed, and note its accuracy in build/frontier/made.json."""
+def make(work: Path, data: str) -> None:
+    """Export what is to be timed, and note its accuracy in build/frontier/made_DATA.json."""
     OUT.mkdir(parents=True, exist_ok=True)
-    rows = [row for name in LADDER for row in dense(name)]
+    rows = [row for name in LADDER for row in dense(name)] if data == "cifar10" else []
     for folder in sorted(path for path in work.iterdir() if path.is_dir() and is_finished(path)):
-        rows += slim(folder)
-        print(json.dumps(rows[-2:]), flush=True)
-    write_json(OUT / "made.json", {"rows": rows})
+        run = slimnet.Run.open(folder)
+        if run.config.data == data:
+            rows += of_run(run)
+            print(json.dumps(rows[-2:]), flush=True)
+    write_json(made_of(data), {"rows": rows})
+
+
+def made_of(data: str) -> Path:
+    """Where stands what was made."""
+    return OUT / f"made_{data}.json"
 
 
 def dense(name: str) -> list[dict[str, Any]]:
@@ -75,12 +89,13 @@ def dense(name: str) -> list[dict[str, Any]]:
     return rows
 
 
-def slim(folder: Path) -> list[dict[str, Any]]:
+def of_run(run: slimnet.Run) -> list[dict[str, Any]]:
     """A finished run in fp32 and int8."""
-    run = slimnet.Run.open(folder)
-    out = OUT / folder.name
+    name = run.path.name
+    out = OUT / name
     bundle = export_run(run.path, out, force=True, precisions=PrecisionSettings(("int8",)), say=print)
     data = run.dataset()
+    kind = "dense" if run.method.name == "dense" else "slim"
     rows = []
     for precision in ("fp32", "int8"):
         file = out / ("model.onnx" if precision == "fp32" else f"model.{precision}.onnx")
@@ -89,20 +104,21 @@ def slim(folder: Path) -> list[dict[str, Any]]:
         found = evaluate(file, data.test, mean=data.mean, std=data.std)
         rows.append(
             {
-                "name": folder.name, "kind": "slim", "precision": precision, "accuracy": found.accuracy, "source": "measured",
+                "name": name, "kind": kind, "precision": precision, "accuracy": found.accuracy, "source": "measured",
                 "flops": bundle.cost_slim.flops, "bytes": file.stat().st_size, "epochs": run.config.epochs,
                 "seed": run.config.seed, "start": run.config.model, "method": run.method.name,
-                "file": f"{folder.name}/{file.name}",
+                "file": f"{name}/{file.name}",
             }
         )  # fmt: skip
     return rows
 
 
-def measure(seconds: float) -> None:
+def measure(seconds: float, data: str) -> None:
     """Time everything that was made in one run, and write the rows."""
-    made = read_json(OUT / "made.json")["rows"]
+    made = read_json(made_of(data))["rows"]
     names = {f"{row['name']} {row['precision']}": OUT / row["file"] for row in made}
-    names = {"resnet56 fp32": names["resnet56 fp32"], **names}  # the first is what the others are held against
+    first = f"{FIRST[data]} fp32"
+    names = {first: names[first], **names}
     report = compare_latency(names, seconds=seconds)
     timed = {variant.name: variant for variant in report.variants}
     where = {
@@ -115,10 +131,10 @@ def measure(seconds: float) -> None:
         variant = timed[f"{row['name']} {row['precision']}"]
         about = {key: value for key, value in row.items() if key != "file"}
         rows.append(about | {"ms": variant.median_ms, **ratio(variant)} | where)
-    path = RESULTS / "frontier.json"
+    path = RESULTS / f"{RESULT[data]}.json"
     before = json.loads(path.read_text(encoding="utf-8"))["rows"] if path.is_file() else []
     kept = [row for row in before if row["instructions"] != where["instructions"]]
-    how = {"goals": goals(rows), "control": ratio(report.control), "flags": report.flags}
+    how = {"goals": goals(rows) if data == "cifar10" else [], "control": ratio(report.control), "flags": report.flags}
     write_json(path, {**where, "rows": [*rows, *kept], **how})
     print(path)
 
@@ -175,25 +191,35 @@ def main() -> None:
     parser.add_argument("what", choices=("make", "time", "draw"))
     parser.add_argument("--work", default="runs/campaign", help="where the campaign's runs lie")
     parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--data", choices=tuple(RESULT), default="cifar10")
     args = parser.parse_args()
-    if args.what == "time":
-        if not (OUT / "made.json").is_file():
-            sys.exit("there is nothing to time: run `frontier.py make` first.")
-        measure(args.seconds)
     if args.what == "make":
-        make(Path(args.work))
-    else:
+        make(Path(args.work), args.data)
+    if args.what == "time":
+        if not made_of(args.data).is_file():
+            sys.exit("there is nothing to time: run `frontier.py make` first.")
+        measure(args.seconds, args.data)
+    if args.what != "make" and args.data == "cifar10":
         PICTURES[0].make()
 
 
 @of_runs("frontier")
 def frontier_table(runs: list[Result]) -> str:
     """Dense ladder and slim networks, the fastest first, by instruction set."""
-    found = runs[0]
+    return _table(runs[0], ("network, CIFAR-10", "ResNet-56 ÷ it"), "All 10,000 test images, one seed.")
+
+
+@of_runs("faces_frontier")
+def faces_table(runs: list[Result]) -> str:
+    """The same of networks for faces."""
+    return _table(runs[0], ("network, FER2013", f"{FIRST['fer2013']} ÷ it"), "All 3,589 test faces, one view, one seed.")
+
+
+def _table(found: Result, words: tuple[str, str], of_what: str) -> str:
     rows = sorted(found["rows"], key=lambda row: (row["instructions"], row["ms"]))
-    head = ("network, CIFAR-10", "precision", "test accuracy", "ms", "ResNet-56 ÷ it", "epochs", "measured")
-    note = "All 10,000 test images, one seed. One thread, batch 1, ONNX Runtime, paired rounds"
-    return table(head, [_row(row) for row in rows]) + f"\n\n{note}; A/A {found['control']['speedup']:.3f}."
+    head = (words[0], "precision", "test accuracy", "ms", words[1], "epochs", "measured")
+    note = f"{of_what} One thread, batch 1, ONNX Runtime, paired rounds; A/A {found['control']['speedup']:.3f}."
+    return table(head, [_row(row) for row in rows]) + f"\n\n{note}"
 
 
 def _row(row: Result) -> tuple[str, ...]:
@@ -205,7 +231,7 @@ def _row(row: Result) -> tuple[str, ...]:
     )
 
 
-TABLES = {"frontier": frontier_table}
+TABLES = {"frontier": frontier_table, "faces-frontier": faces_table}
 
 
 if __name__ == "__main__":

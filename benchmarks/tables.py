@@ -21,7 +21,6 @@ PART = re.compile(r"(<!-- ([\w-]+):begin -->\n)(.*?)(<!-- \2:end -->)", re.DOTAL
 READ = {"layers", "rooms"}
 """Parts of docs/architecture.md that a test reads; nobody writes them."""
 NOT_SHOWN = {
-    "campaign": "frontier times its rows and shows them",
     "cs_subset": "settled that class statistics may come from a subset",
     "expressions": "its figures stand on the bundle's own card",
     "surgery_cost": "limits of time and memory, held against what the script expects",
