@@ -33,6 +33,7 @@ from slimnet.criteria import branch_order
 from slimnet.data import Batches, Dataset, load_data
 from slimnet.files import write_json
 from slimnet.graph import residual_branches
+from slimnet.recipes import load_recipe
 from slimnet.training import Interrupted
 
 NAME = "campaign"
@@ -71,7 +72,8 @@ class Row:
         blocks: how many residual branches are left of it; None where a target says what goes.
         settings: changes to the recipe, such as a ``target``.
         seed: of the run.
-        model: name of the network, where ``start`` does not say it.
+        model: name of a network for faces, whose ``start`` does not say it.
+        recipe: name of the recipe that it repeats, on CIFAR-10 from random weights; its epochs are the row's.
     """
 
     name: str
@@ -81,11 +83,7 @@ class Row:
     settings: dict[str, Any] = field(default_factory=dict)
     seed: int = 0
     model: str | None = None
-
-    @property
-    def network(self) -> str:
-        """Name of its network at full size."""
-        return self.model or str(self.start)
+    recipe: str | None = None
 
     @property
     def run(self) -> str:
@@ -134,6 +132,7 @@ ROWS = (
     Row("resnet20-4-blocks", "resnet20", 24, 4),
     *(Row(f"resnet56-{blocks}-blocks", "resnet56", 24, blocks, seed=seed) for seed in (1, 2) for blocks in (9, 4)),
     *faces(),
+    *(Row(name, None, 200, recipe=name) for name in ("fsdp-resnet20-cifar10", "fpgm-mix-resnet20-cifar10")),
 )
 
 
@@ -165,29 +164,32 @@ def _order(row: Row, work: Path, device: str) -> list[tuple[str, float]]:
 def start_network(row: Row, work: Path) -> tuple[nn.Module, Dataset]:
     """The trained network that a row begins with, and the images that it was trained on."""
     if row.model is None:
-        return trained_network(row.network), load_data("cifar10", data_dir=str(data_dir()), normalise="imagenet")
+        return trained_network(str(row.start)), load_data("cifar10", data_dir=str(data_dir()), normalise="imagenet")
     run = slimnet.Run.open(work / str(row.start))
     return run.load_model(), run.dataset()
 
 
-def recipe(row: Row, work: Path) -> dict[str, Any]:
+def settings_of(row: Row, work: Path) -> dict[str, Any]:
     """The settings of a row: network, data, where it begins and whom it learns from, what its kind shares, and its own."""
+    if row.recipe is not None:
+        return {**load_recipe(row.recipe).settings, "data_dir": str(data_dir()), **row.settings}
     if row.model is None:
-        begin = {"model": row.network, "data": "cifar10", "data_dir": str(data_dir()), "init": str(weights(row.network))}
-        return {**begin, "teacher": str(weights(row.network)), **RECIPE, **row.settings}
-    begin = {"model": row.network, "data_dir": str(data_dir() / "fer2013"), **FACES}
+        start = str(weights(str(row.start)))
+        begin = {"model": row.start, "data": "cifar10", "data_dir": str(data_dir()), "init": start, "teacher": start}
+        return {**begin, **RECIPE, **row.settings}
+    begin = {"model": row.model, "data_dir": str(data_dir() / "fer2013"), **FACES}
     if row.start is None:
         return {**begin, "method": slimnet.Dense(), **row.settings}
-    start = work / row.start
-    return {**begin, "init": str(start / "model.safetensors"), "teacher": str(start), **FACES_SLIM, **row.settings}
+    run = work / row.start
+    return {**begin, "init": str(run / "model.safetensors"), "teacher": str(run), **FACES_SLIM, **row.settings}
 
 
 def train(row: Row, work: Path, device: str) -> None:
     """Train a row, or go on with it, and note its result."""
     work.mkdir(parents=True, exist_ok=True)
     branches = closed_branches(row, work, device)
-    settings = {"method": slimnet.OneShot(branches=branches), **recipe(row, work)}
-    run = _runs.train(work / row.run, epochs=row.epochs, seed=row.seed, device=device, **settings)
+    settings = {"method": slimnet.OneShot(branches=branches), **settings_of(row, work)}
+    run = _runs.train(work / row.run, **settings | {"epochs": row.epochs, "seed": row.seed, "device": device})
     write_networks(NAME, {"recipe": RECIPE}, [described(row, run, branches)])
 
 
@@ -195,7 +197,7 @@ def described(row: Row, run: slimnet.Run, branches: tuple[str, ...]) -> dict[str
     return {
         "name": row.run,
         "start": row.start,
-        "model": row.network,
+        "model": run.config.model,
         "data": run.config.data,
         "blocks": row.blocks,
         "epochs": row.epochs,
