@@ -8,9 +8,9 @@ The same with ``--data fer2013`` for faces; the default is cifar10.
 
 CIFAR-10. Dense: ResNet-20, -32, -44 and -56. The weights of 20 and 56 are evaluated here on all 10,000 test images, in fp32 and
 int8; those of 32 and 44 are not at hand, so their accuracy is the one that their authors publish, which the row says; they are
-timed with random weights. Slim: each finished row of the campaign, in fp32 and int8, evaluated on all test images as ONNX. All are
-timed in one run, one thread, batch 1, ONNX Runtime. Writes results/frontier.json: ``rows``, each with the instruction set that it
-was timed on; a rerun on another kind of processor adds its rows.
+timed with random weights. Slim: each finished row of the campaign, in fp32 and int8, evaluated on all test images as ONNX. All
+are timed in one run, one thread, batch 1, ONNX Runtime. Writes results/frontier.json: ``rows``, each with the instruction set
+that it was timed on; a rerun on another kind of processor adds its rows.
 
 FER2013. Dense and slim are both rows of the campaign, and evaluated in the same way. Writes results/faces_frontier.json.
 """
