@@ -57,6 +57,8 @@ FACADES = {
         "matplotlib": "report/_figure.py",
         "fvcore": "measure/flops.py",
         "rich": "terminal.py",
+        "mlflow": "training/loggers/mlflow.py",
+        "wandb": "training/loggers/wandb.py",
     }.items()
 }
 
@@ -168,7 +170,14 @@ def test_commands_import_the_library_inside_functions() -> None:
 
 def test_imports_are_declared() -> None:
     """Every library that the source imports is a dependency or in an extra, by its name on the index."""
-    index = {"sklearn": "scikit-learn", "PIL": "pillow", "cv2": "opencv-python-headless", "torch_pruning": "torch-pruning"}
+    index = {
+        "sklearn": "scikit-learn",
+        "PIL": "pillow",
+        "cv2": "opencv-python-headless",
+        "torch_pruning": "torch-pruning",
+        "mlflow": "mlflow-skinny",
+        "huggingface_hub": "huggingface-hub",
+    }
     needed = {name.split(".")[0] for path in modules() for name in imported(path)} - {"slimnet"} - sys.stdlib_module_names
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     lists = (project["dependencies"], *project["optional-dependencies"].values())
