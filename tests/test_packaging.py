@@ -42,7 +42,7 @@ FACADES = {
     name: set(words.split())
     for name, words in {
         "onnx": "onnx/build.py onnx/convert.py onnx/embed.py onnx/file.py onnx/flops.py onnx/graph.py onnx/metadata.py "
-        "onnx/opset.py onnx/write.py",
+        "onnx/naming.py onnx/opset.py onnx/write.py",
         "onnxruntime": "bundle/infer.py onnx/convert.py onnx/providers.py onnx/session.py",
         "PIL": "bundle/infer.py pictures/canvas.py pictures/picture.py",
         "torchvision": "_torchvision.py",
@@ -59,6 +59,7 @@ FACADES = {
         "rich": "terminal.py",
         "mlflow": "training/loggers/mlflow.py",
         "wandb": "training/loggers/wandb.py",
+        "huggingface_hub": "bundle/hub.py",
     }.items()
 }
 
