@@ -30,6 +30,7 @@ bench: .venv/.ready
 
 docs: .venv/.ready
 	$(BIN)/python benchmarks/tables.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 clean:
-	rm -rf .venv build dist runs
+	rm -rf .venv build dist runs site

@@ -35,6 +35,9 @@ Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
 """Parts of a data set."""
 
+LOGGERS = ("csv", "mlflow", "tensorboard", "wandb")
+"""Where a training may log its numbers (`slimnet.training.loggers`)."""
+
 Couple = Literal["stream", "none"]
 COUPLES: tuple[Couple, ...] = get_args(Couple)
 """Whether a residual stream is one channel group, or each layer its own."""

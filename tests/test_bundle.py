@@ -93,6 +93,7 @@ def test_every_onnx_file_says_what_it_takes_to_use_it(full):
         assert (found["slimnet.format"], found["slimnet.schema"]) == ("slimnet-bundle", "2")
         assert json.loads(found["slimnet.labels"]) == LABELS
         assert json.loads(found["slimnet.preprocessing"]) == PREPROCESSING
+        assert found["slimnet.version"] == full.model["provenance"]["versions"]["slimnet"]
 
 
 def test_two_exports_give_the_same_bytes(full, tmp_path):

@@ -42,7 +42,7 @@ FACADES = {
     name: set(words.split())
     for name, words in {
         "onnx": "onnx/build.py onnx/convert.py onnx/embed.py onnx/file.py onnx/flops.py onnx/graph.py onnx/metadata.py "
-        "onnx/opset.py onnx/write.py",
+        "onnx/naming.py onnx/opset.py onnx/write.py",
         "onnxruntime": "bundle/infer.py onnx/convert.py onnx/providers.py onnx/session.py",
         "PIL": "bundle/infer.py pictures/canvas.py pictures/picture.py",
         "torchvision": "_torchvision.py",
@@ -57,6 +57,9 @@ FACADES = {
         "matplotlib": "report/_figure.py",
         "fvcore": "measure/flops.py",
         "rich": "terminal.py",
+        "mlflow": "training/loggers/mlflow.py",
+        "wandb": "training/loggers/wandb.py",
+        "huggingface_hub": "bundle/hub.py",
     }.items()
 }
 
@@ -168,7 +171,14 @@ def test_commands_import_the_library_inside_functions() -> None:
 
 def test_imports_are_declared() -> None:
     """Every library that the source imports is a dependency or in an extra, by its name on the index."""
-    index = {"sklearn": "scikit-learn", "PIL": "pillow", "cv2": "opencv-python-headless", "torch_pruning": "torch-pruning"}
+    index = {
+        "sklearn": "scikit-learn",
+        "PIL": "pillow",
+        "cv2": "opencv-python-headless",
+        "torch_pruning": "torch-pruning",
+        "mlflow": "mlflow-skinny",
+        "huggingface_hub": "huggingface-hub",
+    }
     needed = {name.split(".")[0] for path in modules() for name in imported(path)} - {"slimnet"} - sys.stdlib_module_names
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     lists = (project["dependencies"], *project["optional-dependencies"].values())

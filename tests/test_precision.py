@@ -325,7 +325,7 @@ BAD: list[tuple[Callable[[Made], object], type[SlimnetError], str]] = [
     (lambda m: to_int8(m.fp32, m.images[:, :, :4]), ArgumentError, r"images of \(1, 4, 8\), the network takes \(1, 8, 8\)"),
     (lambda m: to_int8(m.fp32, m.images * np.float32("nan")), ArgumentError, "`calibration` holds NaN"),
     (lambda m: to_int8(m.fp32, m.images, method="max"), ArgumentError, "one of minmax, percentile, entropy, got 'max'"),  # type: ignore[arg-type]
-    (lambda m: to_int8(m.fp32, m.images, exclude=["x"]), ArgumentError, "`exclude` names 'x', which is no layer .* it has node_"),
+    (lambda m: to_int8(m.fp32, m.images, exclude=["x"]), ArgumentError, "`exclude` names 'x', which is no layer .* it has "),
     (lambda m: PrecisionSettings(("int4",)), ArgumentError, "unknown precision 'int4'; known: fp32, int8, fp16"),
     (lambda m: PrecisionSettings(max_drop=-1), ArgumentError, "`max_drop` must be from 0 to 1, got -1"),
     (lambda m: PrecisionSettings(calibration=0), ArgumentError, "`calibration` must be at least 1 image, got 0"),

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from slimnet._json import check
-from slimnet.bundle import manifest, seal
+from slimnet.bundle import hub, manifest, seal
 from slimnet.bundle.check import read_manifest, read_report
 from slimnet.bundle.schema import SCHEMA
 from slimnet.errors import FileFormatError
@@ -75,6 +76,78 @@ class Bundle:
     def dense_onnx(self) -> Path | None:
         """The baseline; a compact bundle has none."""
         return None if self.is_compact else self.path / "dense.onnx"
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        source: str | Path,
+        *,
+        folder: Path | str | None = None,
+        revision: str | None = None,
+        token: str | None = None,
+        cache_dir: Path | str | None = None,
+        local_files_only: bool = False,
+        endpoint: str | None = None,
+    ) -> Bundle:
+        """Read a bundle from a folder, or from the Hugging Face Hub (extra ``slimnet[hub]``). None of its code is run.
+
+        What is downloaded is checked before it gets its place: every file is the one that ``model.json`` lists, by its SHA-256.
+        That tells of files that were damaged or exchanged one by one, not of who made the bundle.
+
+        Args:
+            source: folder of a bundle, or ``"owner/name"`` of a repository.
+            folder: where to put it; default: a folder of slimnet's beside the cache of the Hub, one for each commit.
+            revision: branch, tag or commit; a commit is the only one that stays what it is.
+            token: of the Hub; default: the one that you logged in with.
+            cache_dir: the cache of the Hub.
+            local_files_only: take what was downloaded before, and use no network.
+            endpoint: another Hub.
+
+        Raises:
+            FileFormatError: if it is no bundle, lacks a file, or holds one that was changed.
+            ArgumentError: if ``folder`` holds something.
+            SlimnetError: if it cannot be fetched, or huggingface_hub is not installed.
+        """
+        if os.path.isdir(source):  # noqa: PTH112  # of a name that no path can have too
+            return read_bundle(source)
+        access = {"token": token, "cache_dir": cache_dir, "endpoint": endpoint}
+        place = None if folder is None else Path(folder)
+        given = hub.fetched(str(source), place, revision=revision, local_files_only=local_files_only, **access)
+        with given as (held, becomes):
+            bundle = read_bundle(held)
+        return bundle if becomes is None else replace(bundle, path=becomes)
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        licence: str | None = None,
+        private: bool | None = None,
+        revision: str | None = None,
+        message: str = "A bundle of slimnet",
+        token: str | None = None,
+        endpoint: str | None = None,
+    ) -> str:
+        """Upload the bundle to the Hugging Face Hub (extra ``slimnet[hub]``); its card becomes the page of the repository.
+
+        Args:
+            repo_id: ``"owner/name"``; it is created where there is none.
+            licence: of the network, as the Hub calls it (``"apache-2.0"``), for the page.
+            private: whether a new repository is; default: as your account has it.
+            revision: branch; default: ``main``.
+            message: of the commit.
+            token: of the Hub; default: the one that you logged in with.
+            endpoint: another Hub.
+
+        Returns:
+            The address of the commit.
+
+        Raises:
+            FileFormatError: if a file is not the one that was exported. Nothing is sent.
+            SlimnetError: if the Hub refuses, or huggingface_hub is not installed.
+        """
+        more: dict[str, Any] = {"licence": licence, "private": private, "revision": revision, "message": message}
+        return hub.push(self.path, self.model, self.report, repo_id, **more, token=token, endpoint=endpoint)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON values."""

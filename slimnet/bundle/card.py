@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from slimnet.bundle.front_matter import front_matter
+
 Facts = Mapping[str, Any]
 
 
 def model_card(model: Facts, report: Facts, config: Facts) -> str:
-    """The card of a bundle: a function of these three alone.
+    """The card of a bundle, with the front matter that the Hugging Face Hub reads: a function of these three alone.
 
     Args:
         model: contents of ``model.json``; the hashes of files are not needed.
@@ -18,7 +20,7 @@ def model_card(model: Facts, report: Facts, config: Facts) -> str:
     """
     sections = (_what, _sizes, _classes, _data, _input, _checked, _limits, _use, _provenance)
     parts = ["\n".join(section(model, report, config)) for section in sections]
-    return "\n\n".join(part for part in parts if part) + "\n"
+    return front_matter(model, report, config) + "\n\n".join(part for part in parts if part) + "\n"
 
 
 def _what(model: Facts, report: Facts, config: Facts) -> Iterator[str]:

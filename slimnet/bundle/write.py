@@ -114,10 +114,11 @@ def write_bundle(
         "cost": manifest.cost_summary(costs["dense"], costs["slim"]),
         **measured,
     }
-    files, said = _networks(slim_onnx, built_dense.data, further, model, examples if embed_preprocessing else None)
+    origin = {"provenance": {**(provenance or {}), "versions": manifest.versions()}}
+    files, said = _networks(slim_onnx, built_dense.data, further, model | origin, examples if embed_preprocessing else None)
     model |= said
     model["parity"] = {key: parity.as_dict()[key] for key in ("passed", "worst")}
-    model["provenance"] = {**(provenance or {}), "versions": manifest.versions()}
+    model |= origin
     files |= {"MODEL_CARD.md": model_card(model, report, config).encode(), "infer.py": INFER.read_bytes()}
     with atomic_folder(out, force=force, ours=manifest.ALL_FILES) as folder:
         _write(folder, files, slim, {"plan": plan, "config": config, "report": report})

@@ -23,6 +23,7 @@ from slimnet.export.parity import DOUBLE_TOLERANCE, ONNX_MODEL, ONNX_REFERENCE, 
 from slimnet.export.steps import Pace, StepReport, check_mode, optimise_graph
 from slimnet.files import write_bytes
 from slimnet.names import Mode
+from slimnet.onnx.naming import name_by_module
 from slimnet.onnx.opset import OLDEST_NATIVE, chosen_opset, first_line, with_opset
 from slimnet.onnx.write import write
 from slimnet.progress import Task
@@ -183,7 +184,9 @@ def _export(model: nn.Module, examples: Examples, opset: int, names: list[str], 
             )
             if program is None:
                 raise ExportError("torch.onnx.export returned nothing.")
-            return program.model_proto
+            proto = program.model_proto
+            name_by_module(proto)
+            return proto
     except Exception as error:  # the exporter's errors share no base class
         raise ExportError(f"{type(model).__name__} cannot be exported to ONNX: {first_line(error)}") from error
 

@@ -185,10 +185,19 @@ def _same(graph: Graph, array: Array) -> Value | None:
 
 def insert(graph: Graph, place: Node, op: str, inputs: Sequence[Value], *, sizes: Sizes, **attributes: Any) -> Value:
     """Put a new node with one output, of these sizes, before another, in place; its output."""
-    name = f"{place.outputs[0].name}_{op}"
-    value = put_node(graph, place, op, inputs, name=name, output=f"{name}_out", **attributes)
+    output = f"{place.outputs[0].name}_{op}_out"
+    value = put_node(graph, place, op, inputs, name=_free_name(graph, f"{place.name}.{op.lower()}"), output=output, **attributes)
     value.shape, value.dtype = ir.Shape(list(sizes)), place.outputs[0].dtype
     return value
+
+
+def _free_name(graph: Graph, name: str) -> str:
+    """The name, or one like it that no node has."""
+    taken, free, count = {node.name for node in graph}, name, 0
+    while free in taken:
+        count += 1
+        free = f"{name}_{count}"
+    return free
 
 
 def put_node(graph: Graph, place: Node, op: str, inputs: Sequence[Value], *, name: str, output: str, **attributes: Any) -> Value:
@@ -214,9 +223,15 @@ def evaluate(nodes: Sequence[Node], source: Value, output: Value, array: Array, 
 
 
 def redirect(graph: Graph, old: Node, value: Value) -> None:
-    """Put a new value, name and all, in the place of a node's only output, and remove the node, in place."""
+    """Put a new value, name and all, in the place of a node's only output, and remove the node, in place.
+
+    A node of the same operator that was inserted for it takes its name too.
+    """
     output = old.outputs[0]
     name, value.shape, value.dtype = output.name, output.shape, output.dtype
     ir.convenience.replace_all_uses_with(output, value, replace_graph_outputs=True)
     graph.remove(old, safe=True)
     value.name = name
+    maker = value.producer()
+    if maker is not None and maker.name == f"{old.name}.{old.op_type.lower()}" and maker.op_type == old.op_type:
+        maker.name = old.name

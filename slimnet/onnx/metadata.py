@@ -14,6 +14,8 @@ from slimnet.onnx.file import read_network
 from slimnet.onnx.write import serialised
 
 PREFIX = "slimnet."
+MAY_LACK = (f"{PREFIX}model", f"{PREFIX}version")
+"""What files of older bundles do not say."""
 
 
 def parse(data: bytes, name: str) -> onnx.ModelProto:
@@ -44,9 +46,15 @@ def interface(proto: onnx.ModelProto) -> dict[str, Any]:
 
 
 def described(model: Mapping[str, Any]) -> dict[str, str]:
-    """Metadata for every ONNX file of a bundle: what of ``model.json`` it takes to use the network."""
+    """Metadata for every ONNX file of a bundle: what of ``model.json`` it takes to use the network, and what it is.
+
+    That is the name of the network that was slimmed, and the version of slimnet; files of before do not have these.
+    """
     keys = ("format", "schema", "labels", "preprocessing")
-    return {PREFIX + key: _text(model[key]) for key in keys if key in model}
+    known = model.get("provenance") or {}
+    what = {"model": known.get("model"), "version": (known.get("versions") or {}).get("slimnet")}
+    told = {key: model[key] for key in keys if key in model} | {key: text for key, text in what.items() if text}
+    return {PREFIX + key: _text(value) for key, value in told.items()}
 
 
 def metadata(proto: onnx.ModelProto) -> dict[str, str]:

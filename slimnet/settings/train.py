@@ -32,7 +32,7 @@ from slimnet.fields import (
     whole,
     within,
 )
-from slimnet.names import ALLOCATE_BY, DATA, METHOD, METHODS
+from slimnet.names import ALLOCATE_BY, DATA, LOGGERS, METHOD, METHODS
 from slimnet.settings.augment import AUGMENTATIONS
 from slimnet.settings.budget import BUDGETS
 
@@ -62,6 +62,11 @@ AIM = mapping(f"one of {', '.join(BUDGETS)}, with a number", lambda name, value:
 AUGMENT = mapping(
     f"changes of {', '.join(AUGMENTATIONS)}, each with a number",
     lambda name, value: name in AUGMENTATIONS and (isinstance(value, bool) or is_number(value)),
+)
+LOGS = Rule(
+    f"names of loggers, of {', '.join(LOGGERS)}",
+    lambda value: isinstance(value, list | tuple) and all(name in LOGGERS for name in value),
+    shape=f"{','.join(LOGGERS)}",
 )
 SWITCHES = mapping("names of options, each true or false", lambda name, value: is_text(name) and isinstance(value, bool))
 
@@ -196,8 +201,15 @@ class TrainSettings:
         True, flag(), "Whether the norms' statistics of the final model are estimated afresh (methods that prune)."
     )
 
+    log: tuple[str, ...] = setting(
+        tuple, LOGS, "Also log settings, epochs and result there, in `logs/` of the run; see docs/logging.md.", group="training"
+    )
+
     def __post_init__(self) -> None:
+        if isinstance(self.log, str):  # as it is written on the command line
+            object.__setattr__(self, "log", self.log.split(","))
         check(self)
+        object.__setattr__(self, "log", tuple(dict.fromkeys(self.log)))
         for name in [row.name for row in describe(type(self)) if isinstance(getattr(self, row.name), os.PathLike)]:
             object.__setattr__(self, name, os.fspath(getattr(self, name)))
         object.__setattr__(self, "freeze", tuple(self.freeze))

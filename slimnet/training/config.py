@@ -58,6 +58,9 @@ class TrainConfig(TrainSettings):
             values[name] = dict(values[name])
         values["milestones"] = None if self.milestones is None else list(self.milestones)
         values["freeze"] = list(self.freeze)
+        del values["log"]
+        if self.log:  # a run that does not log says what it always said
+            values["log"] = list(self.log)
         return values
 
     @classmethod

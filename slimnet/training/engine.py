@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,8 +19,9 @@ from slimnet.terminal import on_stderr
 from slimnet.training.checkpoint import TENSORS, VALUES, load_checkpoint
 from slimnet.training.config import TrainConfig
 from slimnet.training.job import Job, prepare
+from slimnet.training.loggers import Logs, check_loggers, open_logs
 from slimnet.training.loop import Loop
-from slimnet.training.metrics import METRICS, SELECTION, keep_epochs
+from slimnet.training.metrics import METRICS, SELECTION, keep_epochs, read_metrics
 from slimnet.training.optim import make_average, make_optimizer
 from slimnet.training.result import write_result
 from slimnet.training.run import CONFIG, MODEL, Run, is_finished, read_config, read_record
@@ -82,6 +83,7 @@ def train(
     trust: Trust = trust_code or config.model  # the network is named by the caller, or was checked
     if resume and is_finished(folder):
         return Run.open(folder, trust_code=trust)
+    check_loggers(config.log)
     team = join_team(config.device)
     team.wait()  # until all of them have looked into the folder
     told = listening(_listener(progress) if team.is_main else NOBODY)
@@ -142,16 +144,24 @@ def _train(config: TrainConfig, team: Team, folder: Path, *, resume: bool, trust
         _open_folder(folder, job, state, fresh=not resume)
     team.wait()
     synced = synced_norms(job.model, enabled=config.sync_bn and team.world_size > 1)
-    with synced, SignalWatch() as watch:  # before and after, there is nothing to save: a signal just ends the process
-        loop = Loop(job, state, folder, watch, _say, flops)
-        if not has_checkpoint:
-            loop.begin()
-            loop.save()
-        loop.run()
-    if team.is_main:
-        _say("evaluating the best epoch")
-        write_result(job, state, folder, _say)
+    with _logs(folder, job, fresh=not resume) as logs:
+        with synced, SignalWatch() as watch:  # before and after, there is nothing to save: a signal just ends the process
+            loop = Loop(job, state, folder, watch, _say, flops, logs)
+            if not has_checkpoint:
+                loop.begin()
+                loop.save()
+            loop.run()
+        if team.is_main:
+            _say("evaluating the best epoch")
+            logs.result(write_result(job, state, folder, _say))
     team.wait()
+
+
+def _logs(folder: Path, job: Job, *, fresh: bool) -> AbstractContextManager[Logs]:
+    """The logs that the settings name; of several processes, only the first one has any."""
+    if not job.team.is_main:
+        return nullcontext(Logs({}))
+    return open_logs(job.config.log, folder, job.record(), read_metrics(folder), fresh=fresh)
 
 
 def start_state(job: Job) -> State:

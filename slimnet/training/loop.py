@@ -20,6 +20,7 @@ from slimnet.masks import SoftMask
 from slimnet.progress import Say, Task, each
 from slimnet.training.checkpoint import save_checkpoint
 from slimnet.training.job import Job
+from slimnet.training.loggers import Logs
 from slimnet.training.metrics import append_metrics, append_selection
 from slimnet.training.network import train_mode
 from slimnet.training.objective import Objective, right_answers
@@ -35,8 +36,18 @@ CHECK_EVERY = 10  # steps between looks at the loss and at other processes on a 
 class Loop:
     """Takes a run from where its state stands to the end of its last epoch."""
 
-    def __init__(self, job: Job, state: State, folder: Path, watch: SignalWatch, say: Say, flops: LiveFlops) -> None:
+    def __init__(
+        self,
+        job: Job,
+        state: State,
+        folder: Path,
+        watch: SignalWatch,
+        say: Say,
+        flops: LiveFlops,
+        logs: Logs | None = None,
+    ) -> None:
         self.job, self.state, self.folder, self.watch, self.say, self.flops = job, state, folder, watch, say, flops
+        self.logs = logs or Logs({})
         self.forward = job.joined_model()
         self.objective = Objective(job)
         self.steps = len(job.train_batches)
@@ -80,6 +91,7 @@ class Loop:
         numbers["seconds"] = state.totals.data_seconds + state.totals.step_seconds + time.perf_counter() - start
         if self.job.team.is_main:
             append_metrics(self.folder, numbers)
+            self.logs.epoch(numbers)
             if (mask := state.pruner.mask) is not None:
                 append_selection(self.folder, state.epoch, _selected_filters(mask))
         state.epoch, state.step, state.totals = state.epoch + 1, 0, Totals.zero(self.job.team.device)

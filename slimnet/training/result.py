@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -24,13 +25,16 @@ from slimnet.training.state import Best, State
 _say = say_from(__name__)
 
 
-def write_result(job: Job, state: State, folder: Path, say: Say = _say) -> None:
+def write_result(job: Job, state: State, folder: Path, say: Say = _say) -> dict[str, Any]:
     """Write ``model.safetensors`` and the last line of ``metrics.jsonl``; the model ends as the result, in place.
 
     The weights are those of the best epoch by validation accuracy among the epochs that ended with every masked filter exactly
     zero. Where the method says so, norm statistics are estimated afresh, and kept unless validation got worse. Everything is
     computed in float32. The test split is read here and nowhere else. What stops it leaves the checkpoint of the last epoch:
     ``train(resume=True)`` comes back here.
+
+    Returns:
+        That line.
 
     Raises:
         TrainingError: if no epoch ended with its masked filters at zero.
@@ -39,7 +43,7 @@ def write_result(job: Job, state: State, folder: Path, say: Say = _say) -> None:
     job.model.load_state_dict(best.weights)
     val, renewed = _with_fresh_norms(job, _evaluate(job.model, job.whole(job.dataset.val)), say)
     test = _evaluate(job.model, job.whole(job.dataset.test))
-    line = {
+    line: dict[str, Any] = {
         "final": True,
         "best_epoch": best.epoch,
         "val_loss": val.loss,
@@ -53,6 +57,7 @@ def write_result(job: Job, state: State, folder: Path, say: Say = _say) -> None:
     }
     append_metrics(folder, line)
     write_tensors(folder / MODEL, _full_size(job, state), metadata={"format": "pt", "model": job.config.model})
+    return line
 
 
 def _best(state: State) -> Best:
