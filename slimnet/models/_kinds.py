@@ -47,7 +47,7 @@ def kind_of_file(path: Path) -> Kind:
         raise FileFormatError(f"{path} {reason}.")
     has_header = head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= path.stat().st_size
     is_zip_or_pickle = head.startswith((b"PK\x03\x04", b"\x80"))
-    return "safetensors" if has_header or path.suffix == ".safetensors" and not is_zip_or_pickle else "torch"
+    return "safetensors" if has_header or (path.suffix == ".safetensors" and not is_zip_or_pickle) else "torch"
 
 
 def _is_onnx(head: bytes) -> bool:

@@ -66,7 +66,7 @@ def renamed(wanted: Collection[str], state: Mapping[str, Tensor]) -> tuple[dict[
         new = naming.of(name)
         if (new or name) not in wanted and name.rpartition(".")[2] in BOOKKEEPING:
             counted.append(name.rpartition(".")[2])
-        elif new is None or new not in wanted and new.startswith(AUXILIARY):
+        elif new is None or (new not in wanted and new.startswith(AUXILIARY)):
             beside.append(name)
         else:
             found[new] = tensor
@@ -74,12 +74,12 @@ def renamed(wanted: Collection[str], state: Mapping[str, Tensor]) -> tuple[dict[
     if beside and not whole:  # what is missing may be among them: nothing is left out of what does not fit
         found |= {name: state[name] for name in beside}
         beside = []
-    return found, tuple(_notes(naming, beside, counted, len(state)))
+    return found, tuple(_notes(naming, beside, counted, len(found)))
 
 
 def _notes(naming: Naming, beside: list[str], counted: list[str], count: int) -> Iterator[str]:
     if naming.prefix:
-        yield f"dropped {naming.prefix!r} before {count - len(beside)} names"
+        yield f"dropped {naming.prefix!r} before {count} names"
     if naming.added:
         yield f"put {naming.added!r} before its names"
     if naming.inside and not naming.prefix:

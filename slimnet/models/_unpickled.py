@@ -59,7 +59,10 @@ _USUAL: dict[str, type[Aside]] = {
     "numpy.ndarray": Aside,
     **{f"pathlib.{local}{kind}Path": Aside for local in ("", "_local.") for kind in ("Posix", "Windows", "PurePosix")},
     **{f"datetime.{name}": Aside for name in ("datetime", "date", "timedelta", "timezone")},
-    **{f"builtins.{name}": Aside for name in ("dict", "list", "tuple", "int", "float", "bool", "str", "frozenset", "range", "slice")},
+    **{
+        f"builtins.{name}": Aside
+        for name in ("dict", "list", "tuple", "int", "float", "bool", "str", "frozenset", "range", "slice")
+    },
     "collections.defaultdict": _Dict,
     "collections.deque": _List,
     "lightning.pytorch.utilities.parsing.AttributeDict": _Dict,  # Lightning: save_hyperparameters
