@@ -153,8 +153,9 @@ def torchvision_reference() -> dict[str, Any]:
 def fpgm() -> dict[str, Any]:
     """What he-y's pruning_train.py saves."""
     model = nn.DataParallel(tiny())
+    optimizer = torch.optim.SGD(model.parameters(), 0.1, momentum=0.9)
     return {"epoch": 4, "arch": "tiny", "state_dict": model.state_dict(), "best_prec1": np.float64(0.7),
-            "recorder": RecorderMeter(), "optimizer": torch.optim.SGD(model.parameters(), 0.1, momentum=0.9).state_dict()}  # fmt: skip
+            "recorder": RecorderMeter(), "optimizer": optimizer.state_dict()}  # fmt: skip
 
 
 def counted() -> dict[str, torch.Tensor]:
@@ -175,7 +176,7 @@ def parallel_part() -> dict[str, torch.Tensor]:
 
 def accelerate_state(folder: Path) -> Path:
     accelerator = accelerate.Accelerator(cpu=True)
-    model, _ = accelerator.prepare(tiny(), torch.optim.SGD(tiny().parameters(), 0.1))
+    accelerator.prepare(tiny(), torch.optim.SGD(tiny().parameters(), 0.1))
     accelerator.save_state(folder / "state")
     return folder / "state"
 
@@ -230,7 +231,8 @@ def train_once(model: nn.Module) -> None:
 
 
 CHANGES: dict[str, Callable[[nn.Module], object]] = {
-    "torch.nn.utils.prune": lambda m: [prune.l1_unstructured(m.conv1, "weight", 0.5), prune.ln_structured(m.conv2, "weight", 0.5, 2, 0),
+    "torch.nn.utils.prune": lambda m: [prune.l1_unstructured(m.conv1, "weight", 0.5),
+                                       prune.ln_structured(m.conv2, "weight", 0.5, 2, 0),
                                        prune.random_unstructured(m.conv2, "bias", 0.5)],
     "weight_norm, before": lambda m: [weight_norm(m.conv1), weight_norm(m.fc, dim=None)],
     "weight_norm": lambda m: [parametrizations.weight_norm(m.conv2), parametrizations.weight_norm(m.fc, dim=1)],
@@ -262,7 +264,8 @@ LAYOUTS: dict[str, Callable[[Path], Path]] = {
     "thop: total_ops": torch_saved(counted),
     "options, numpy, paths, dates beside it": torch_saved(
         lambda: {"model": state(), "args": options(), "rng": np.random.RandomState(0).get_state(),
-                 "lists": collections.deque([1]), "seen": collections.defaultdict(list, a=[1]), "cfg": Settings(a=Settings(b=1)), "made": RecorderMeter()}
+                 "lists": collections.deque([1]), "seen": collections.defaultdict(list, a=[1]),
+                 "cfg": Settings(a=Settings(b=1)), "made": RecorderMeter()}
     ),
     "he-y's FPGM": torch_saved(fpgm),
     "he-y's FPGM, before torch 1.6": torch_saved(fpgm, _use_new_zipfile_serialization=False),

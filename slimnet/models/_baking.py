@@ -19,7 +19,8 @@ def baked(path: Path, state: Mapping[str, Tensor]) -> tuple[State, tuple[str, ..
     """The state dict with plain weights, and what was done, a line each.
 
     ``prune``: ``weight_orig · weight_mask``. ``weight_norm``: ``g · v / ‖v‖``, the norm over the dimensions in which
-    g is 1. ``spectral_norm``: the weight divided by ``uᵀ W v``, as in eval mode. Each in its form of today (``parametrizations.weight.…``) and of before.
+    g is 1. ``spectral_norm``: the weight divided by ``uᵀ W v``, as in eval mode.
+    Each in its form of today (``parametrizations.weight.…``) and of before.
 
     Raises:
         FileFormatError: if a weight is parametrised by a function that the file does not hold.

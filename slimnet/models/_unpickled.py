@@ -1,9 +1,9 @@
 """What torch saved, without running any code that it may hold: tensors, plain containers, and stand-ins for all else.
 
 Beside the weights, people keep options (``argparse.Namespace``), numpy scalars, paths, meters of their own. torch refuses a file
-with any of these, although none is needed. So each such name gets a *stand-in*, told to torch as ``(class, "its.name")``: the name is
-never looked up, no module of it is imported, and what would have been called is a class of ours that takes no notice of
-its arguments. A file gains nothing by naming a class that does harm: it gets the same empty object. Nor does it gain memory: numpy's
+with any of these, although none is needed. So each such name gets a *stand-in*, told to torch as ``(class, "its.name")``: the
+name is never looked up, no module of it is imported, and what would have been called is a class of ours that takes no notice of
+its arguments. A file gains nothing by naming a class that does harm: it gets the same empty object. Nor memory: numpy's
 ``_reconstruct`` would make an array as large as the file asks for; its stand-in makes none.
 """
 
