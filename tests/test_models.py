@@ -233,11 +233,11 @@ def truncated(path: Path) -> None:
 BAD_FILES: list[tuple[str, Callable[[Path], object], str]] = [
     ("none.pth", lambda path: None, "does not exist"),
     ("none.safetensors", lambda path: None, "does not exist"),
-    ("model.onnx", lambda path: path.write_bytes(b"x"), "not a file of weights: known are .safetensors"),
+    ("model.onnx", lambda path: path.write_bytes(b"x"), "is an ONNX file, not a file of weights"),
     ("whole.pth", lambda path: torch.save(small(), path), "holds pickled objects.*state_dict"),
     ("cut.pth", truncated, "corrupt or truncated"),
     ("text.pth", lambda path: path.write_text("hello, this is no file of weights"), "corrupt or truncated"),
-    ("empty.pth", lambda path: path.write_bytes(b""), "corrupt or truncated"),
+    ("empty.pth", lambda path: path.write_bytes(b""), "is empty"),
     ("text.safetensors", lambda path: path.write_text("hello"), "truncated"),
     ("list.pth", lambda path: torch.save([1, 2], path), "holds no state dict .it holds a list"),
     ("mixed.pth", lambda path: torch.save({"a": torch.zeros(1), "b": 3}, path), r"not tensors are b \(int\)"),

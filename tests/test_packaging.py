@@ -49,7 +49,7 @@ FACADES = {
         "safetensors": "files/content.py",
         "filelock": "files/locks.py",
         "torch_pruning": "graph/dependency.py",
-        "pickle": "models/weights.py",  # the name of torch's error; nothing is unpickled
+        "pickle": "models/_unpickled.py",  # the name of torch's error; nothing is unpickled
         "sklearn": "data/sets/digits.py",
         "onnxscript": "onnx/graph.py",
         "jsonschema": "_json/check.py",

@@ -125,8 +125,10 @@ def take_target(options: dict[str, Any]) -> dict[str, float]:
 
 
 network = together(
-    click.option("--model", required=True, metavar="NAME", help="Name of a network, or package.module:function."),
+    click.option("--model", metavar="NAME", help="Name of a network, or package.module:function (default: as a run says)."),
     click.option("--num-classes", type=CHANNELS, help="Outputs of the network (default: as in the file)."),
     click.option("--in-channels", type=CHANNELS, help="Channels of its input (default: as in the file)."),
-    click.option("--image-size", type=SIDE, default=32, show_default=True, help="Side of its input."),
+    click.option("--image-size", type=SIDE, help="Side of its input (default: as a run says, or 32)."),
+    click.option("--weights-key", metavar="KEY", help="Which weights, where the file holds several, e.g. state_dict_ema."),
+    trust_code,
 )

@@ -190,11 +190,12 @@ def _dense_model(run: Run, dense: Path | str | None, say: Say) -> tuple[nn.Modul
     file = dense if dense is not None else run.config.init
     if file is None:
         return run.load_model(), MASKED
-    if not Path(file).is_file():
+    if not Path(file).exists():
         raise FileFormatError(f"{file}, the weights of the dense network, does not exist: name them with --dense.")
     model = run.build_model()
     try:
-        load_weights(model, file)
+        for note in load_weights(model, file, key=run.config.weights_key if dense is None else None):
+            say(note)
         order_head(model, file, run.classes, run.example_input(), whose=str(run.path), say=say)
     except (ModelError, DataError):
         if dense is not None:

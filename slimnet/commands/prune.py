@@ -89,7 +89,7 @@ def prune_checkpoint(
     source = get_criterion(criterion).source
     if source in ("statistics", "gradients") and data is None:
         raise ArgumentError(f"criterion {criterion!r} needs data: name a data set with --data.")
-    model, example, config = open_checkpoint(checkpoint, **network)
+    model, example, config = open_checkpoint(checkpoint, say=say, **network)
     statistics, names = None, config.get("classes")
     if source in ("statistics", "gradients"):
         statistics = calibrate(model, example, source, couple, data, data_dir, classes=names, say=say)

@@ -54,7 +54,7 @@ def slim_checkpoint(
     """
     from slimnet.export import export_onnx
 
-    model, example, config = open_checkpoint(checkpoint, **network)
+    model, example, config = open_checkpoint(checkpoint, say=say, **network)
     result = slim_aligned(model, example, align, expand=expand, tolerance=tolerance)
     with atomic_folder(Path(out), force=force, ours=SLIM_FILES) as folder:
         reference = None if result.report.zeroed else model  # zeroing small filters changes the function on purpose

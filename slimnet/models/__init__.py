@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from slimnet.models._folders import weights_file
+from slimnet.models._shapes import find_sizes
 from slimnet.models.build import build_model, check_model, model_names
 from slimnet.models.resnet import BasicBlock, CifarResNet, PadShortcut
 from slimnet.models.trust import Trust, check_trusted
@@ -22,6 +24,8 @@ __all__ = [
     "check_file",
     "check_model",
     "check_trusted",
+    "find_sizes",
     "load_weights",
     "model_names",
+    "weights_file",
 ]

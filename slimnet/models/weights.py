@@ -1,61 +1,75 @@
-"""Initial weights from files, without running any code that a file may hold."""
+"""Weights from the files that people have, without running any code that a file may hold."""
 
 from __future__ import annotations
 
-import pickle
-import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import torch
 from torch import Tensor, nn
 
-from slimnet.errors import FileFormatError, ModelError
+from slimnet.errors import ModelError
 from slimnet.files import read_tensors
+from slimnet.models._baking import baked
 from slimnet.models._bounds import check_archive, check_tensors
 from slimnet.models._fitting import by_order, folded_to_grey, with_new_head
+from slimnet.models._folders import is_index, read_shards, weights_file
+from slimnet.models._kinds import kind_of_file
+from slimnet.models._layouts import StateDict, choose, few, state_dicts
+from slimnet.models._naming import find_naming, renamed
+from slimnet.models._unpickled import torch_load
 
-SUFFIXES = (".safetensors", ".pth", ".th", ".pt")
-_NESTED = ("state_dict", "model", "model_state_dict")
-_SHOWN = 3
+_MOST_TRIED = 16
 
 
-def load_weights(model: nn.Module, path: str | Path, *, new_head: bool = False) -> tuple[str, ...]:
+def load_weights(model: nn.Module, path: str | Path, *, new_head: bool = False, key: str | None = None) -> tuple[str, ...]:
     """Load weights into ``model``, in place; all or nothing.
 
-    A first kernel for RGB is summed where the model takes grey images. Into VGG-Face, whose entries have as many names as there
-    are converters, a file loads by order too: where no name fits, and the number of entries and every shape do.
+    Which of several state dicts is meant, and what stands before its names, is found by what fits the model. Masks and
+    parametrisations of `torch.nn.utils` are put into the weights. A first kernel for RGB is summed where the model takes grey
+    images. Into VGG-Face, whose entries have as many names as there are converters, a file loads by order too: where no name
+    fits, and the number of entries and every shape do.
 
     Args:
         model: the network that the weights are for.
-        path: a .safetensors, .pth, .th or .pt file. The last three hold a state dict, or a dict with it under
-            ``state_dict``, ``model`` or ``model_state_dict``, read with ``weights_only=True``. A prefix
-            ``module.`` on all names (DataParallel) is dropped.
+        path: a file of torch's or of safetensors, whatever its suffix, or a folder with one (a run, or as accelerate and
+            transformers save it, in shards too); see docs/checkpoints.md. Read with ``weights_only=True``.
         new_head: leave the model's own head where the file's has other shapes, for networks that say which modules that
             is (VGG-Face).
+        key: of the state dict that is meant (``"state_dict_ema"``), or what the names of its entries begin with
+            (``"student"``). Default: the plain weights; an average only where there are no others.
 
     Returns:
-        What was adapted, a line each; empty where the file fits as it is.
+        What was chosen and adapted, a line each; empty where the file fits as it is.
 
     Raises:
-        FileFormatError: if the file is missing, corrupt, of another kind, or holds pickled objects.
+        FileFormatError: if the file is missing, corrupt, of another kind, or holds a pickled model.
         ModelError: if names or shapes do not fit the model, or a value is not finite.
     """
     path = Path(path)
-    state: Mapping[str, Tensor] = _without_prefix(read_state_dict(path), "module.")
-    notes: tuple[str, ...] = ()
+    weights = read_weights(path, model.state_dict(), key=key)
+    state: Mapping[str, Tensor] = weights.tensors
+    notes = weights.notes
     for step in (by_order, folded_to_grey, *((with_new_head,) if new_head else ())):
         state, said = step(model, state)
         notes += said
     problem = _misfit(model, state)
     if problem:
         raise ModelError(f"{path} does not fit the model: {problem}.")
-    bad = [name for name, tensor in state.items() if tensor.is_floating_point() and not _is_finite(tensor)]
-    if bad:
-        raise ModelError(f"{path} holds values that are NaN or infinite in {_few(bad)}.")
+    _check_values(path, model.state_dict(), state)
     model.load_state_dict(state)
     return tuple(f"{path.name}: {note}" for note in notes)
+
+
+def _check_values(path: Path, wanted: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> None:
+    """Refuse what would be no finite number in the model, and numbers of another kind than its weights."""
+    other = [f"{name} ({tensor.dtype})" for name, tensor in state.items() if name in wanted
+             and wanted[name].is_floating_point() and not tensor.is_floating_point()]  # fmt: skip
+    if other:
+        raise ModelError(f"{path} does not fit the model: not floating-point numbers are {few(other)}.")
+    bad = [name for name, tensor in state.items() if tensor.is_floating_point() and not _is_finite(tensor.to(wanted[name].dtype))]
+    if bad:
+        raise ModelError(f"{path} holds values that are NaN or infinite in {few(bad)}.")
 
 
 def _is_finite(tensor: Tensor) -> bool:
@@ -63,74 +77,87 @@ def _is_finite(tensor: Tensor) -> bool:
     return bool(wide.isfinite().all())
 
 
-def first_and_last(path: Path) -> tuple[int, int]:
-    """Channels that the network in a file of weights takes, and outputs that it gives, by its first and last weight.
+@dataclass(frozen=True)
+class Weights:
+    """What was read.
 
-    Raises:
-        FileFormatError: if the file is missing, corrupt, not a plain state dict, or holds no weights.
+    Attributes:
+        tensors: by the network's names.
+        notes: what was chosen and adapted, a line each.
     """
-    shapes = [tuple(tensor.shape) for tensor in read_state_dict(path).values() if tensor.dim() >= 2]
-    if not shapes:
-        raise FileFormatError(f"{path} holds no weights of layers.")
-    return shapes[0][1], shapes[-1][0]
+
+    tensors: Mapping[str, Tensor]
+    notes: tuple[str, ...]
 
 
-def check_file(path: str | Path) -> None:
-    """Refuse what cannot be a file of weights, without reading it.
+def read_weights(path: str | Path, wanted: Mapping[str, Tensor], *, key: str | None = None) -> Weights:
+    """The state dict of a file that is meant for a network, by the network's names.
 
-    Raises:
-        FileFormatError: if the file is missing, or of no kind that is known.
-    """
-    path = Path(path)
-    if path.suffix not in SUFFIXES:
-        raise FileFormatError(f"{path} is not a file of weights: known are {', '.join(SUFFIXES)}.")
-    if not path.is_file():
-        raise FileFormatError(f"{path} does not exist.")
-
-
-def read_state_dict(path: Path) -> dict[str, Tensor]:
-    """Read the tensors of a file of weights, by name, on the CPU. They take about as much memory as the file is long.
+    Args:
+        path: see `load_weights`.
+        wanted: the state dict of the network; its names are looked at, not its values.
+        key: see `load_weights`.
 
     Raises:
         FileFormatError: as in `load_weights`.
     """
-    check_file(path)
-    if path.suffix == ".safetensors":
-        return read_tensors(path)
+    path = Path(path)
+    found = _read(path)
+    chosen = choose(path, found, key)
+    notes = () if chosen is None or chosen in found else (f"took what is under {key!r}",)
+    made = [(each, *baked(path, each.tensors)) for each in ((chosen,) if chosen else _likely(found))]
+    first, state, done = max(made, key=lambda one: find_naming(wanted, one[1]).hits)
+    if len(found) > 1:
+        others = [each.key for each in found if each is not first]
+        notes = (f"took {first.key!r}; it holds {few(others)} too (--weights-key)",)
+    tensors, said = renamed(wanted, state)
+    return Weights(tensors, (*notes, *done, *said))
+
+
+def _likely(found: Sequence[StateDict]) -> list[StateDict]:
+    """The plain weights, or the averages where there are no others."""
+    return [each for each in found if each.is_average == found[0].is_average][:_MOST_TRIED]
+
+
+def check_file(path: str | Path) -> None:
+    """Refuse what cannot be weights, by its first bytes.
+
+    Raises:
+        FileFormatError: if the file is missing, or of no kind that is known.
+    """
+    file = weights_file(Path(path))
+    if not is_index(file):
+        kind_of_file(file)
+
+
+def read_state_dict(path: Path) -> dict[str, Tensor]:
+    """Read the tensors of a file of weights, by name, on the CPU: the likeliest state dict of several.
+
+    They take about as much memory as the file is long.
+
+    Raises:
+        FileFormatError: as in `load_weights`.
+    """
+    return _read(path)[0].tensors
+
+
+def _read(path: Path) -> tuple[StateDict, ...]:
+    """All state dicts of a file, the likeliest first."""
+    file = weights_file(path)
+    if is_index(file):
+        return (StateDict("", read_shards(file, _read_file)),)
+    return _read_file(file)
+
+
+def _read_file(path: Path) -> tuple[StateDict, ...]:
+    if kind_of_file(path) == "safetensors":
+        tensors = read_tensors(path)
+        return (StateDict("", tensors),)
     check_archive(path)
-    value = _torch_load(path)
-    for key in _NESTED:
-        if isinstance(value, Mapping) and isinstance(value.get(key), Mapping):
-            value = value[key]
-    if not isinstance(value, Mapping) or not value:
-        raise FileFormatError(f"{path} holds no state dict (it holds a {type(value).__name__}).")
-    other = [f"{name} ({type(entry).__name__})" for name, entry in value.items() if not isinstance(entry, Tensor)]
-    if other:
-        raise FileFormatError(f"{path} is not a plain state dict: not tensors are {_few(other)}.")
-    tensors = {str(name): tensor for name, tensor in value.items()}
-    check_tensors(path, tensors)
-    return tensors
-
-
-def _torch_load(path: Path) -> Any:
-    try:
-        with warnings.catch_warnings(action="ignore"):  # torch warns of pickle protocols before it refuses the file
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        if "GLOBAL" not in str(error):
-            raise FileFormatError(f"{path} is not a readable file of weights: it may be corrupt or truncated.") from None
-        raise FileFormatError(
-            f"{path} holds pickled objects, not a plain state dict: reading it could run code. "
-            "Save model.state_dict() instead of the model."
-        ) from None
-    except Exception:  # torch raises nearly anything on a damaged file: RuntimeError, EOFError, KeyError, struct.error …
-        raise FileFormatError(f"{path} is not a readable file of weights: it may be corrupt or truncated.") from None
-
-
-def _without_prefix(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    if not all(name.startswith(prefix) for name in state):
-        return state
-    return {name.removeprefix(prefix): tensor for name, tensor in state.items()}
+    found = state_dicts(path, torch_load(path))
+    for each in found:
+        check_tensors(path, each.tensors)
+    return found
 
 
 def _misfit(model: nn.Module, state: Mapping[str, Tensor]) -> str:
@@ -145,7 +172,7 @@ def _misfit(model: nn.Module, state: Mapping[str, Tensor]) -> str:
         return _head_misfit(wanted[f"{head}.weight"], state[f"{head}.weight"])
     shown = [f"{name} {tuple(state[name].shape)} for {tuple(wanted[name].shape)}" for name in shapes]
     parts = (("missing", missing), ("unexpected", unexpected), ("of another shape", shown))
-    return "; ".join(f"{len(names)} {label}: {_few(names)}" for label, names in parts if names)
+    return "; ".join(f"{len(names)} {label}: {few(names)}" for label, names in parts if names)
 
 
 def _head(model: nn.Module) -> str:
@@ -157,8 +184,3 @@ def _head_misfit(wanted: Tensor, given: Tensor) -> str:
     if wanted.shape[1:] == given.shape[1:]:
         return f"it was trained for {given.shape[0]} classes, the model has {wanted.shape[0]}"
     return f"its last layer reads {given.shape[1]} features, the model's reads {wanted.shape[1]}"
-
-
-def _few(names: Sequence[str]) -> str:
-    rest = len(names) - _SHOWN
-    return ", ".join(names[:_SHOWN]) + (f" and {rest} more" if rest > 0 else "")

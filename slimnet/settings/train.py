@@ -167,7 +167,13 @@ class TrainSettings:
         1.0, within("(0, 1]"), "Share of the rest that is trained on, of each class, for quick trials.", group="data"
     )
     init: str | None = setting(
-        None, path("FILE"), "Initial weights: .safetensors, or a state dict (.pth, .th, .pt).", group="network"
+        None, path("FILE"), "Initial weights: a checkpoint of any kind, or a folder with one, e.g. a run.", group="network"
+    )
+    weights_key: str | None = setting(
+        None,
+        optional(text("the key of a state dict", "KEY")),
+        "Which of several state dicts of the initial weights, e.g. state_dict_ema; without it the plain weights.",
+        group="network",
     )
     freeze: tuple[str, ...] = setting(
         tuple,

@@ -13,7 +13,7 @@ from slimnet._foreign import no_exit
 from slimnet._modes import in_eval_mode
 from slimnet.data import Dataset, match_classes, recorded_classes
 from slimnet.errors import ArgumentError, ModelError, whole_text
-from slimnet.models import build_model, load_weights
+from slimnet.models import build_model, load_weights, weights_file
 from slimnet.progress import Say, say_from
 from slimnet.training.config import TrainConfig
 
@@ -45,7 +45,7 @@ def initial_network(config: TrainConfig, dataset: Dataset, example: Tensor, *, i
     """
     torch.manual_seed(config.seed)
     model = build_network(config, dataset)
-    for note in load_weights(model, init, new_head=True) if init else ():
+    for note in load_weights(model, init, new_head=True, key=config.weights_key) if init else ():
         say(note)
     freeze(model, config.freeze)
     set_dropout(model, config.dropout)
@@ -143,7 +143,7 @@ def order_head(
         DataError: if the file is of a network for other classes.
         ModelError: if the order is another, and the network has no last layer that can be brought into this one.
     """
-    known = recorded_classes(weights)
+    known = recorded_classes(weights_file(Path(weights)))
     if known is None or len(known) != len(classes):
         return
     hint = f"take the file out of its run, {Path(weights).parent}, to start from it nonetheless"

@@ -74,7 +74,8 @@ def load_teacher(
         model, mean, std, names = run.load_model(), run.mean, run.std, run.classes
     else:
         model = build_network(config, dataset)
-        load_weights(model, path)
+        for note in load_weights(model, path):
+            say(note)
     outputs = _matched_outputs(names, dataset, who, say)
     scale = [student / own for student, own in zip(dataset.std, std, strict=True)]
     shift = [(student - own) / deviation for student, own, deviation in zip(dataset.mean, mean, std, strict=True)]
