@@ -41,14 +41,16 @@ def command(out: Path, resume: bool, force: bool, quiet: bool, as_json: bool, me
     slimnet train --recipe fsdp-resnet20-cifar10 --data-dir DATA --epochs 40 --rate-gm 0.3 --out runs/r20
     slimnet train --model resnet18 --data folder --data-dir DIR --target-speedup 3 --out runs/r18
     slimnet train --model resnet56 --data cifar10 --data-dir DATA --target-speedup 3 --shut-branches --out runs/fast
+    slimnet train --init build/slim --epochs 10 --lr 0.02 --out runs/on
     slimnet train --resume --out runs/r56
+    slimnet train --resume --epochs 60 --out runs/r56
     torchrun --nproc-per-node 2 -m slimnet_cli train …
     """
     sets = read_sets(options.pop("sets"))
     augment = read_sets(options.pop("augment"), flag="--augment")
     recipe: str | None = options.pop("recipe")
     from slimnet.fields import describe
-    from slimnet.names import DATA_OPTIONS, METHOD
+    from slimnet.names import DATA_OPTIONS, METHOD, NO_MODEL
     from slimnet.settings import MethodSettings
 
     chosen = {name: value for name, value in options.items() if value is not None and value != ()}
@@ -59,15 +61,17 @@ def command(out: Path, resume: bool, force: bool, quiet: bool, as_json: bool, me
     given = {row.name: chosen.pop(row.name) for row in describe(MethodSettings) if row.name in chosen}
     if switched := {name: chosen.pop(name) for name in DATA_OPTIONS if name in chosen}:
         chosen["data_options"] = switched
-    if not (resume or recipe or "model" in chosen | sets):
-        raise click.UsageError("Missing option '--model'.")
+    init = (chosen | sets).get("init")
+    begins_slim = init is not None and (Path(str(init)) / "plan.json").is_file()
+    if not (resume or recipe or begins_slim or "model" in chosen | sets):
+        raise click.UsageError(f"Missing option '--model': {NO_MODEL}")
     if resume and recipe:
         raise click.UsageError("--resume goes on with a run by its own settings: leave --recipe out.")
     if resume and force:
         raise click.UsageError("--resume goes on with a run, --force starts it again: give one of them.")
     from slimnet.training import train
 
-    default: Mapping[str, Any] = {"name": METHOD}
+    default: Mapping[str, Any] = {"name": "dense" if begins_slim else METHOD}
     if recipe:
         chosen, default = with_recipe(recipe, chosen, sets)
     chosen |= _chosen(method, given, sets, out, resume=resume, default=default)

@@ -97,6 +97,11 @@ class TrainSettings:
         group="target",
     )
     epochs: int = setting(30, whole(1, MOST_EPOCHS), "Passes over the training split.", group="training")
+    pruning_epochs: int | None = setting(
+        None,
+        optional(whole(1, MOST_EPOCHS)),
+        "Epochs that the method is laid out for, where the run is longer: what comes after them is fine-tuning. Without it all.",
+    )
     batch_size: int = setting(128, whole(1, 1 << 31), "Images a step, over all processes together.", group="training")
     optimizer: str = setting("sgd", one_of("sgd", "adamw"), "SGD is with Nesterov momentum.", group="training")
     lr: float = setting(0.1, above(0, MOST_FACTOR), "Learning rate after warm-up.", group="training")
@@ -162,7 +167,7 @@ class TrainSettings:
         1.0, within("(0, 1]"), "Share of the rest that is trained on, of each class, for quick trials.", group="data"
     )
     init: str | None = setting(
-        None, path("FILE"), "Initial weights: .safetensors, or a state dict (.pth, .th, .pt).", group="network"
+        None, path("FILE"), "Initial weights: .safetensors, or a state dict (.pth, .th, .pt); or a slim network: a folder of slimnet slim, or a bundle.", group="network"
     )
     freeze: tuple[str, ...] = setting(
         tuple,
