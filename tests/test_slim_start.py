@@ -172,7 +172,7 @@ def test_a_run_in_its_pruning_phase_closes_what_it_would_have_closed(tmp_path: P
     "method",
     [
         NetworkSlimming(0.4),
-        StructuredDSD(),
+        StructuredDSD(phases="ds"),
         Stages((FSDP(rate_cs=0.1, rate_gm=0.4), 2.0), (FSDP(rate_cs=0.1, rate_gm=0.5), 1.0)),
     ],
     ids=lambda method: method.name,
