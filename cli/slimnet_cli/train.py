@@ -79,15 +79,19 @@ def command(out: Path, resume: bool, force: bool, quiet: bool, as_json: bool, me
     if as_json:
         emit_json({"run": str(run.path), **run.result})
         return
-    result = run.result
+    show_run(run)
+
+
+def show_run(run: Any) -> None:
+    """The result of a run as a table."""
     emit_table(
         [
             ("run", "best epoch", "val accuracy", "test accuracy", "closed filters"),
             (
                 str(run.path),
                 f"{run.best_epoch + 1} of {run.config.epochs}",
-                percent(result["val_accuracy"]),
-                percent(result["test_accuracy"]),
+                percent(run.result["val_accuracy"]),
+                percent(run.result["test_accuracy"]),
                 percent(run.metrics[-1].get("closed_share")),
             ),
         ]

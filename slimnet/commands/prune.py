@@ -76,20 +76,13 @@ def prune_checkpoint(
     Raises:
         ArgumentError: if a value is out of its range, or the criterion needs data and there are none.
     """
-    if flops is not None and not 0 < flops < 1:
-        raise ArgumentError(f"`flops` must be in (0, 1), got {flops}.")
-    if [rate, flops, target].count(None) != 2:
-        raise ArgumentError("give one of `rate`, `flops` and `target`.")
-    budget = _checked_budget(target, ranking, couple, mask_norm=mask_norm, shut_branches=shut_branches)
-    _check_allocate_by(allocate_by, budget, data)
+    options = {"criterion": criterion, "ranking": ranking, "couple": couple, "mask_norm": mask_norm, "ignore": tuple(ignore)}
+    budget = check_choice(rate, flops, target, data=data, allocate_by=allocate_by, shut_branches=shut_branches, **options)
     source = get_criterion(criterion).source
-    if source in ("statistics", "gradients") and data is None:
-        raise ArgumentError(f"criterion {criterion!r} needs data: name a data set with --data.")
     model, example, config = open_checkpoint(checkpoint, **network)
     statistics, names = None, config.get("classes")
     if source in ("statistics", "gradients"):
         statistics = calibrate(model, example, source, couple, data, data_dir, classes=names, say=say)
-    options = {"criterion": criterion, "ranking": ranking, "couple": couple, "mask_norm": mask_norm, "ignore": tuple(ignore)}
     found: dict[str, Any] = {}
     if budget is not None:
         machine = {"threads": threads, "batch": batch}
@@ -112,6 +105,36 @@ def prune_checkpoint(
         write_json(folder / "config.json", config)
         write_json(folder / "report.json", report)
     return report
+
+
+def check_choice(
+    rate: float | None,
+    flops: float | None,
+    target: Mapping[str, float] | None,
+    *,
+    data: str | None,
+    allocate_by: str,
+    shut_branches: bool,
+    criterion: str,
+    ranking: str,
+    couple: str,
+    mask_norm: bool,
+    ignore: Sequence[str],
+) -> Budget | None:
+    """Refuse a choice of filters that says nothing, or contradicts itself; else the target, where there is one.
+
+    Raises:
+        ArgumentError: naming the argument.
+    """
+    if flops is not None and not 0 < flops < 1:
+        raise ArgumentError(f"`flops` must be in (0, 1), got {flops}.")
+    if [rate, flops, target].count(None) != 2:
+        raise ArgumentError("give one of `rate`, `flops` and `target`.")
+    budget = _checked_budget(target, ranking, couple, mask_norm=mask_norm, shut_branches=shut_branches)
+    _check_allocate_by(allocate_by, budget, data)
+    if get_criterion(criterion).source in ("statistics", "gradients") and data is None:
+        raise ArgumentError(f"criterion {criterion!r} needs data: name a data set with --data.")
+    return budget
 
 
 def _checked_budget(
