@@ -12,6 +12,7 @@ from slimnet_cli._emit import emit_json, emit_table, number, percent
 from slimnet_cli._flags import Command, Named, section, settings
 from slimnet_cli._numbers import COUNT
 from slimnet_cli._options import as_json, existing, folder_out, force, network, take_target, target_options, together
+from slimnet_cli._quick import refuse_data_dir, refuse_missing, refuse_names, refuse_out
 from slimnet_cli._settings import read_sets, set_option
 from slimnet_cli.train import show_run
 
@@ -58,7 +59,9 @@ finetuning = together(
 @section("Fine-tuning, with the defaults lr 0.05 (adamw: 0.001), schedule cosine, distill-weight 0.9", finetuning)
 @section(
     "Output",
-    click.option("--plot", type=click.Path(path_type=Path), metavar="FILE", help="Draw the plan for a target (.png, .svg, .pdf)."),
+    click.option(
+        "--plot", type=click.Path(path_type=Path), metavar="FILE", help="Draw the plan for a target (.png, .svg, .pdf)."
+    ),
     folder_out,
     force,
     as_json,
@@ -88,13 +91,19 @@ def command(
     given |= {name: options.pop(name) for name in ("shut_branches", "allocate_by")}
     given = {name: value for name, value in given.items() if value is not None} | ({"target": target} if target else {})
     asked = _take_training(options)
+    refuse_names(options)
+    refuse_missing(checkpoint)
+    refuse_data_dir(options | asked)
+    refuse_out(out, force=force)
     if finetune is not None:
         if plot is not None:
             raise click.UsageError("--plot draws the plan of prune alone: leave it or --finetune out.")
         _finetune(checkpoint, out, options | given | asked, epochs=finetune, force=force, quiet=quiet, as_json=as_json)
         return
     if asked or quiet:
-        raise click.UsageError(f"--{next(iter(asked), 'quiet').replace('_', '-')} is for fine-tuning: give --finetune, or leave it out.")
+        raise click.UsageError(
+            f"--{next(iter(asked), 'quiet').replace('_', '-')} is for fine-tuning: give --finetune, or leave it out."
+        )
     options |= given
     from slimnet.commands import prune_checkpoint
 

@@ -11,6 +11,7 @@ import click
 from slimnet_cli._emit import emit_json, emit_table, percent
 from slimnet_cli._flags import Command, all_of, data_switches, later, section, settings
 from slimnet_cli._options import as_json, folder_out, force, take_target, target_options, trust_code
+from slimnet_cli._quick import refuse_data_dir, refuse_missing, refuse_names, refuse_out, refuse_resume
 from slimnet_cli._recipe import recipe_option, with_recipe
 from slimnet_cli._settings import divide, method_of, read_sets, set_option
 
@@ -69,6 +70,7 @@ def command(out: Path, resume: bool, force: bool, quiet: bool, as_json: bool, me
         raise click.UsageError("--resume goes on with a run by its own settings: leave --recipe out.")
     if resume and force:
         raise click.UsageError("--resume goes on with a run, --force starts it again: give one of them.")
+    _refuse(chosen | sets | ({"method": method} if method else {}), out, recipe=recipe, resume=resume, force=force)
     from slimnet.training import train
 
     default: Mapping[str, Any] = {"name": "dense" if begins_slim else METHOD}
@@ -96,6 +98,22 @@ def show_run(run: Any) -> None:
             ),
         ]
     )
+
+
+def _refuse(given: Mapping[str, Any], out: Path, *, recipe: str | None, resume: bool, force: bool) -> None:
+    """What can be refused at once."""
+    refuse_names(given)
+    if recipe is not None:
+        from slimnet.recipes import read_recipe
+
+        read_recipe(recipe)
+    if resume:
+        refuse_resume(out)
+        return
+    refuse_missing(given.get("init"))
+    refuse_missing(given.get("teacher"), hint="the teacher is a finished run, or a file of weights")
+    refuse_data_dir(given)
+    refuse_out(out, force=force)
 
 
 def _chosen(

@@ -92,7 +92,7 @@ def export_run(
     data = run.dataset(data_dir=data_dir, say=say)
     step = PrecisionStep(data, precisions, say) if precisions and precisions.further else None
     if source == MASKED:
-        say(f"the run started from scratch, with a new head, or from a slim network: the dense baseline is {MASKED} (--dense names a trained one)")
+        say(f"there is no dense network that the run started from: the baseline is {MASKED} (--dense names one)")
     real = real_batch(data.val, data, REAL_IMAGES)
     say("cutting")
     result = slim_aligned(masked, real[:4], align)

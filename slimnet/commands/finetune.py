@@ -30,7 +30,7 @@ _say = say_from(__name__)
 
 DENSE = "dense"
 DEFAULTS: Mapping[str, Any] = {"lr": 0.05, "schedule": "cosine", "distill_weight": 0.9}
-"""Of fine-tuning, where training has others: a rate as large as training's own, down to zero, and the teacher's word before labels.
+"""Of fine-tuning, where training has others: a large rate, down to zero, and the teacher's word before that of labels.
 
 Le & Hua (ICLR 2021) found that what is trained on at a large rate ends better than at the last rate of the training before.
 """
@@ -72,8 +72,8 @@ def prune_and_finetune(
         model: name of the network.
         epochs: of fine-tuning.
         data: name of the data set to fine-tune on.
-        criterion, rate, flops, target, threads, batch, shut_branches, allocate_by, ranking, couple, mask_norm, ignore: what is
-            closed, see :func:`slimnet.commands.prune_checkpoint`. Where not all that is closed can be cut (``couple="none"``, norms
+        criterion, rate, flops, target, threads, batch, shut_branches, allocate_by, ranking, couple, mask_norm, ignore: of
+            :func:`slimnet.commands.prune_checkpoint`. Where not all that is closed can be cut (``couple="none"``, norms
             that stay open), training goes on behind the mask.
         teacher: ``"dense"``: the checkpoint; a run, or another file of weights; None for none.
         num_classes, in_channels: None: as in the file.
@@ -144,6 +144,9 @@ def _closed(
     closed = prune(model, example, rate=chosen, **options).closed()
     found = {name: gone for name, gone in closed.items() if bool(gone.any())}
     if not found:
-        raise ArgumentError(f"a rate of {chosen} closes no filter: the widest group has {max(map(len, closed.values()))} channels.")
-    say(f"closing {sum(int(gone.sum()) for gone in found.values())} of {sum(map(len, closed.values()))} channels (rate {chosen:.3g})")
+        raise ArgumentError(
+            f"a rate of {chosen} closes no filter: the widest group has {max(map(len, closed.values()))} channels."
+        )
+    count, channels = sum(int(gone.sum()) for gone in found.values()), sum(map(len, closed.values()))
+    say(f"closing {count} of {channels} channels (rate {chosen:.3g})")
     return found

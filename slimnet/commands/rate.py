@@ -53,7 +53,9 @@ def rate_for(model: nn.Module, example: Tensor, flops: float, options: Mapping[s
         rate = _bisected(lambda rate: _once_cut(model, example, rate, options), flops * dense, task)
     if rate is None:
         least = _once_cut(model, example, HIGHEST_RATE, options) / dense
-        raise ArgumentError(f"`flops` {flops} cannot be reached: the least share that pruning these groups leaves is {least:.4f}.")
+        raise ArgumentError(
+            f"`flops` {flops} cannot be reached: the least share that pruning these groups leaves is {least:.4f}."
+        )
     return rate
 
 

@@ -27,6 +27,8 @@ WIDTHS = Rule(
     "(group, channels) pairs, with a whole number of at least 0",
     lambda pairs: isinstance(pairs, list | tuple) and all(map(_is_width, pairs)),
 )
+
+
 def _is_closed(pair: Any) -> bool:
     is_pair = isinstance(pair, list | tuple) and len(pair) == 2 and all(map(is_text, pair))
     return is_pair and bool(_HEX.fullmatch(pair[1]))

@@ -12,8 +12,8 @@ from slimnet.criteria import exact_count, get_criterion, lowest, statistics_modu
 from slimnet.errors import ArgumentError
 from slimnet.fields import again, documented, setting, text, within
 from slimnet.graph.groups import ChannelGroup
-from slimnet.methods.channels import CLOSED, from_bits
 from slimnet.methods.base import CLOSES_NOTHING, Pruner, Statistics
+from slimnet.methods.channels import CLOSED, from_bits
 from slimnet.methods.one_rate import OneRateMethod
 from slimnet.methods.soft import SoftPruner
 
@@ -53,7 +53,7 @@ class OneShot(OneRateMethod):
     closed: tuple[tuple[str, str], ...] = setting(
         (),
         CLOSED,
-        "Which filters of a group close, beside its width in widths: (group, bits in hexadecimal) pairs, the first channel first. "
+        "Which filters of a group close, beside its width in widths: (group, bits in hexadecimal) pairs, first channel first. "
         "`slimnet prune --finetune` writes what it has chosen there; without it the score says which.",
     )
     reversible: bool = again(OneRateMethod, "reversible", False)
@@ -62,9 +62,7 @@ class OneShot(OneRateMethod):
         """Check the hyper-parameters."""
         super().__post_init__()
         if get_criterion(self.score).source not in SOURCES and not self.closed:
-            raise ArgumentError(
-                f"`score` {self.score!r} needs gradients: use `slimnet prune --finetune` for it."
-            )
+            raise ArgumentError(f"`score` {self.score!r} needs gradients: use `slimnet prune --finetune` for it.")
         if lacking := [name for name, _ in self.closed if name not in dict(self.widths)]:
             raise ArgumentError(f"`closed` names {lacking[0]!r}, which has no width in `widths`.")
 

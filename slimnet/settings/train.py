@@ -167,7 +167,10 @@ class TrainSettings:
         1.0, within("(0, 1]"), "Share of the rest that is trained on, of each class, for quick trials.", group="data"
     )
     init: str | None = setting(
-        None, path("FILE"), "Initial weights: .safetensors, or a state dict (.pth, .th, .pt); or a slim network: a folder of slimnet slim, or a bundle.", group="network"
+        None,
+        path("FILE"),
+        "Initial weights (.safetensors, .pth, .th, .pt); or a slim network: a folder of slimnet slim, a bundle.",
+        group="network",
     )
     freeze: tuple[str, ...] = setting(
         tuple,

@@ -53,7 +53,9 @@ class TrainConfig(TrainSettings):
             ArgumentError: if there are not more.
         """
         if is_whole(epochs) and epochs < self.epochs:
-            raise ArgumentError(f"a run of {self.epochs} epochs can be made longer, not shorter, got {epochs}: leave `epochs` out.")
+            raise ArgumentError(
+                f"a run of {self.epochs} epochs can be made longer, not shorter, got {epochs}: leave `epochs` out."
+            )
         return replace(self, epochs=epochs, pruning_epochs=self.laid_out)
 
     def _check_target(self) -> None:
