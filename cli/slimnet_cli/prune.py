@@ -91,19 +91,18 @@ def command(
     given |= {name: options.pop(name) for name in ("shut_branches", "allocate_by")}
     given = {name: value for name, value in given.items() if value is not None} | ({"target": target} if target else {})
     asked = _take_training(options)
+    if finetune is not None and plot is not None:
+        raise click.UsageError("--plot draws the plan of prune alone: leave it or --finetune out.")
+    if finetune is None and (asked or quiet):
+        flag = next(iter(asked), "quiet").replace("_", "-")
+        raise click.UsageError(f"--{flag} is for fine-tuning: give --finetune, or leave it out.")
     refuse_names(options)
     refuse_missing(checkpoint)
     refuse_data_dir(options | asked)
     refuse_out(out, force=force)
     if finetune is not None:
-        if plot is not None:
-            raise click.UsageError("--plot draws the plan of prune alone: leave it or --finetune out.")
         _finetune(checkpoint, out, options | given | asked, epochs=finetune, force=force, quiet=quiet, as_json=as_json)
         return
-    if asked or quiet:
-        raise click.UsageError(
-            f"--{next(iter(asked), 'quiet').replace('_', '-')} is for fine-tuning: give --finetune, or leave it out."
-        )
     options |= given
     from slimnet.commands import prune_checkpoint
 
