@@ -2,10 +2,10 @@
 
     python benchmarks/quick_answers.py
 
-Every command is run in a process of its own, as a user would. Refusals are the fastest of three; expected: under a second each on an
-idle core. Commands are interrupted at several moments; expected: they end within 2 s. `prune` looks for half of the FLOPs of
-torchvision's resnet18 at 224 pixels; expected on an idle core: 5 s, without the start of Python and the import of torch. About six
-minutes. Writes results/quick_answers.json.
+Every command is run in a process of its own, as a user would. Refusals are the fastest of three; expected: under a second each on
+an idle core. Commands are interrupted at several moments; expected: they end within 2 s. `prune` looks for half of the FLOPs of
+torchvision's resnet18 at 224 pixels; expected on an idle core: 5 s, without the start of Python and the import of torch. About
+eight minutes. Writes results/quick_answers.json.
 """
 
 from __future__ import annotations
@@ -115,10 +115,7 @@ def main() -> None:
         values["refused"] = [{"command": command, "seconds": refusal(command, folder)} for command in REFUSED]
         timed = subprocess.run([sys.executable, "-c", TIMED], cwd=folder, capture_output=True, text=True, check=True)
         values["prune_seconds"] = float(timed.stdout)
-        values["interrupted"] = [
-            {"command": command, "trials": interrupted(command, folder, MOMENTS)}
-            for command in INTERRUPTED
-        ]
+        values["interrupted"] = [{"command": command, "trials": interrupted(command, folder, MOMENTS)} for command in INTERRUPTED]
     write_result("quick_answers", values)
 
 

@@ -90,13 +90,19 @@ def prune_and_finetune(
         ArgumentError: if a value is out of its range, or there are no data.
         SlimnetError: as :func:`slimnet.train`.
     """
-    choice = {"criterion": criterion, "ranking": ranking, "couple": couple, "mask_norm": mask_norm, "ignore": tuple(ignore)}
+    choice: dict[str, Any] = {
+        "criterion": criterion,
+        "ranking": ranking,
+        "couple": couple,
+        "mask_norm": mask_norm,
+        "ignore": tuple(ignore),
+    }
     check_choice(rate, flops, target, data=data, allocate_by=allocate_by, shut_branches=shut_branches, **choice)
     if data is None:
         raise ArgumentError("fine-tuning needs data: name a data set with --data.")
-    given = {"init": str(checkpoint), "teacher": str(checkpoint) if teacher == DENSE else teacher}
+    given: dict[str, Any] = {"init": str(checkpoint), "teacher": str(checkpoint) if teacher == DENSE else teacher}
     given |= {"model": model, "data": data, "epochs": epochs, **_defaults(epochs, settings), **settings}
-    how = {"score": criterion, "couple": couple, "mask_norm": mask_norm, "ignore": tuple(ignore)}
+    how: dict[str, Any] = {"score": criterion, "couple": couple, "mask_norm": mask_norm, "ignore": tuple(ignore)}
     if target is not None:
         if get_criterion(criterion).source == "gradients":
             raise ArgumentError(f"a target with fine-tuning takes no criterion {criterion!r}: take a rate, or another criterion.")

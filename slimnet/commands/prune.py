@@ -76,7 +76,13 @@ def prune_checkpoint(
     Raises:
         ArgumentError: if a value is out of its range, or the criterion needs data and there are none.
     """
-    options = {"criterion": criterion, "ranking": ranking, "couple": couple, "mask_norm": mask_norm, "ignore": tuple(ignore)}
+    options: dict[str, Any] = {
+        "criterion": criterion,
+        "ranking": ranking,
+        "couple": couple,
+        "mask_norm": mask_norm,
+        "ignore": tuple(ignore),
+    }
     budget = check_choice(rate, flops, target, data=data, allocate_by=allocate_by, shut_branches=shut_branches, **options)
     source = get_criterion(criterion).source
     model, example, config = open_checkpoint(checkpoint, **network)
@@ -93,7 +99,7 @@ def prune_checkpoint(
         how: dict[str, Any] = {"widths": found["kept"]}
     else:
         how = {"rate": rate if flops is None else rate_for(model, example, flops, {**options, "statistics": statistics})}
-    mask = prune(model, example, statistics=statistics, **how, **options)  # type: ignore[arg-type]
+    mask = prune(model, example, statistics=statistics, **how, **options)
     report = {
         "rate": how.get("rate"),
         **({"allocation": found} if found else {}),
