@@ -14,6 +14,7 @@ from slimnet.data import data_names
 from slimnet.data.about import loader_of
 from slimnet.fields import describe
 from slimnet.methods import method_names
+from slimnet.models.build import OWN
 from slimnet.onnx.providers import PROVIDERS
 from slimnet.predict.choose import AUTO
 from slimnet.settings import TrainSettings
@@ -23,6 +24,7 @@ OPTIONS = {name for data in names.DATA for name in getattr(loader_of(data), "OPT
 
 REGISTRIES: list[tuple[str, Iterable[str]]] = [
     ("METHODS", method_names()),
+    ("MODELS", OWN),
     ("CRITERIA", criterion_names()),
     ("DATA", data_names()),
     ("DATA_OPTIONS", sorted(OPTIONS)),

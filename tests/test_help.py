@@ -50,4 +50,11 @@ def test_options_that_are_made_later_stand_with_the_others() -> None:
 
 
 def test_other_commands_have_one_list() -> None:
-    assert list(sections("prune")) == ["Options"] and "CHECKPOINT" not in slimnet_cli("prune", "--help").out.split("Options:")[1]
+    assert list(sections("slim")) == ["Options"] and "CHECKPOINT" not in slimnet_cli("slim", "--help").out.split("Options:")[1]
+
+
+def test_prune_keeps_what_fine_tunes_apart() -> None:
+    found = sections("prune")
+    tuning = next(flags for title, flags in found.items() if title.startswith("Fine-tuning"))
+    assert {"--finetune", "--teacher", "--lr", "--val-fraction"} <= set(tuning)
+    assert {"--rate", "--target-speedup"} <= set(found["What is closed"])

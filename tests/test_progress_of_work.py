@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from listeners import Heard
 from slimnet import compare_latency, evaluate, export_onnx, slim
-from slimnet.commands.prune import _rate_for
+from slimnet.commands.rate import rate_for
 from slimnet.data import Split
 from slimnet.export.precision import to_int8
 from slimnet.progress import listening
@@ -50,7 +50,7 @@ STEPS: dict[str, tuple[Callable[[Path], object], int]] = {
     "evaluating": (evaluated, 3),
     "timing": (lambda file: compare_latency({"x": file}, rounds=3, seconds=0.0, warmup=0.0), 1),
     "calibrating int8 (minmax)": (lambda file: to_int8(file.read_bytes(), np.zeros((70, 3, 8, 8), np.float32)), 3),
-    "looking for the rate": (lambda _: _rate_for(network(), EXAMPLE, 0.6, OPTIONS), 11),
+    "looking for the rate": (lambda _: rate_for(network(), EXAMPLE, 0.6, OPTIONS), 12),
 }
 
 

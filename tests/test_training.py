@@ -309,7 +309,7 @@ def test_progress_is_one_line_an_epoch_where_nobody_watches(tmp_path: Path, caps
     assert captured.out == ""
     lines = [line for line in captured.err.splitlines() if line.startswith("epoch")]
     assert len(lines) == 2
-    words = ("epoch 2/2", "loss", "acc", "θ 0.500", "ζ 0.0000", "FLOPs", "left 0:00")
+    words = ("epoch 2/2", "loss", "acc", "rate 0.500", "scale 0.0000", "FLOPs", "left 0:00")
     assert all(word in lines[1] for word in words)
 
 

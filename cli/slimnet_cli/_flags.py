@@ -5,7 +5,7 @@ Nothing of the library is imported when a command is named, only when its option
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -99,16 +99,16 @@ def later(name: str, make: Make) -> Decorator:
     return click.option(f"--{name}-later", cls=Later, make=make)
 
 
-def settings(group: str) -> Decorator:
-    """A flag for each setting of training in a group."""
+def settings(group: str, *, without: Container[str] = ()) -> Decorator:
+    """A flag for each setting of training in a group, but for some."""
 
     def make() -> list[click.Option]:
         from slimnet.fields import describe
         from slimnet.settings import TrainSettings
 
-        return [to_flag(row) for row in describe(TrainSettings) if row.group == group]
+        return [to_flag(row) for row in describe(TrainSettings) if row.group == group and row.name not in without]
 
-    return later(group, make)
+    return later(f"{group}-settings" if without else group, make)
 
 
 def all_of(kind: str, prefix: str = "") -> Decorator:

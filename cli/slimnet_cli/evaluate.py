@@ -12,6 +12,7 @@ from slimnet_cli._emit import emit_json, emit_table, percent
 from slimnet_cli._flags import Named
 from slimnet_cli._numbers import COUNT
 from slimnet_cli._options import BundlePath, as_json, time_limit, trust_code
+from slimnet_cli._quick import refuse_data_dir, refuse_missing, refuse_names
 
 
 @click.command("evaluate")
@@ -38,6 +39,9 @@ def command(what: Path, split: str, as_json: bool, **options: Any) -> None:
     slimnet evaluate build/r56 --data-dir DATA
     slimnet evaluate model.onnx --data cifar10 --data-dir DATA --json
     """
+    refuse_missing(what, hint="give a run, a bundle, or an ONNX file")
+    refuse_names(options)
+    refuse_data_dir(options)
     from slimnet.commands import evaluate_any
 
     result, classes = evaluate_any(what, split=split, **options)

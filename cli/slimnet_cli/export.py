@@ -12,6 +12,7 @@ from slimnet_cli._emit import emit_json, emit_table, number, percent, say
 from slimnet_cli._flags import Command, Named, section
 from slimnet_cli._options import align, as_json, existing, folder_out, force, time_limit, trust_code
 from slimnet_cli._precision import precision_options, show_precisions, take_precisions
+from slimnet_cli._quick import refuse_data_dir, refuse_out, refuse_run
 
 
 @click.command("export", cls=Command)
@@ -53,9 +54,12 @@ def command(run: Path, out: Path, as_json: bool, **options: Any) -> None:
     slimnet export runs/r56 --out build/r56 --precision int8,fp16
     slimnet export runs/r56 --out build/r56 --precision int8 --compact
     """
+    refuse_run(run)
+    refuse_data_dir(options)
+    refuse_out(out, force=options["force"])
+    precisions = take_precisions(options)
     from slimnet.commands import export_compact, export_run
 
-    precisions = take_precisions(options)
     export = export_compact if options.pop("compact") else export_run
     bundle = export(run, out, precisions=precisions, **options)
     if as_json:

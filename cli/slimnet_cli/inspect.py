@@ -9,6 +9,7 @@ import click
 
 from slimnet_cli._emit import emit_json, emit_table, percent
 from slimnet_cli._options import as_json, existing, network
+from slimnet_cli._quick import refuse_missing, refuse_names
 
 
 @click.command("inspect")
@@ -24,6 +25,8 @@ def command(checkpoint: Path, plot: Path | None, as_json: bool, **options: Any) 
     \b
     slimnet inspect fpgm_resnet56.pth --model resnet56
     """
+    refuse_names(options)
+    refuse_missing(checkpoint)
     from slimnet.commands import inspect_checkpoint
 
     report = inspect_checkpoint(checkpoint, **options)

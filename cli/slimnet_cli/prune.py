@@ -9,8 +9,12 @@ import click
 
 from slimnet_cli._clean import echo
 from slimnet_cli._emit import emit_json, emit_table, number, percent
-from slimnet_cli._flags import Command, Named
+from slimnet_cli._flags import Command, Named, section, settings
+from slimnet_cli._numbers import COUNT
 from slimnet_cli._options import as_json, existing, folder_out, force, network, take_target, target_options, together
+from slimnet_cli._quick import refuse_data_dir, refuse_missing, refuse_names, refuse_out
+from slimnet_cli._settings import read_sets, set_option
+from slimnet_cli.train import show_run
 
 
 class Criterion(Named):
@@ -32,24 +36,44 @@ selection = together(
                  help="Close residual streams as a whole, or each layer for itself."),
     click.option("--mask-norm/--no-mask-norm", default=True, show_default=True, help="Close the norms too."),
     click.option("--ignore", multiple=True, metavar="PATTERN", help="Leave groups whose name matches alone (repeat)."),
-    click.option("--data", metavar="NAME", help="Training data, for cs, taylor and --allocate-by loss."),
+    click.option("--data", metavar="NAME", help="Training data, for cs, taylor, --allocate-by loss and --finetune."),
     click.option("--data-dir", metavar="DIR", help="Where the data set lies."),
 )  # fmt: skip
 
 
+OWN = ("data", "data_dir", "image_size", "epochs", "teacher")  # settings of training that prune has flags of its own for
+finetuning = together(
+    click.option("--finetune", type=COUNT, metavar="N", help="Cut, and train what is left for N epochs: --out is then a run."),
+    click.option("--teacher", metavar="FILE|RUN|none", help="Whom fine-tuning learns from.  [default: the dense network]"),
+    settings("training", without=OWN),
+    settings("data", without=OWN),
+    set_option,
+    click.option("--quiet", is_flag=True, help="No progress on stderr."),
+)
+
+
 @click.command("prune", cls=Command)
 @click.argument("checkpoint", type=existing)
-@network
-@selection
-@target_options
-@click.option("--plot", type=click.Path(path_type=Path), metavar="FILE", help="Draw the plan for a target (.png, .svg, .pdf).")
-@folder_out
-@force
-@as_json
-def command(checkpoint: Path, out: Path, plot: Path | None, force: bool, as_json: bool, **options: Any) -> None:
-    """Close filters of a trained network at once; `slimnet slim` then removes them.
+@section("Network", network)
+@section("What is closed", selection, target_options)
+@section("Fine-tuning, with the defaults lr 0.05 (adamw: 0.001), schedule cosine, distill-weight 0.9", finetuning)
+@section(
+    "Output",
+    click.option(
+        "--plot", type=click.Path(path_type=Path), metavar="FILE", help="Draw the plan for a target (.png, .svg, .pdf)."
+    ),
+    folder_out,
+    force,
+    as_json,
+)
+def command(
+    checkpoint: Path, out: Path, plot: Path | None, force: bool, finetune: int | None, quiet: bool, as_json: bool, **options: Any
+) -> None:
+    """Close filters of a trained network at once; `slimnet slim` then removes them. Or, with --finetune, cut and train on.
 
     \b
+    slimnet prune resnet56.pth --model resnet56 --target-speedup 2 --finetune 20 --data cifar10 --data-dir DATA --out runs/p
+    slimnet export runs/p --out build/p
     slimnet prune resnet56.pth --model resnet56 --rate 0.4 --out build/pruned
     slimnet prune resnet18.pth --model resnet18 --image-size 224 --target-speedup 3 --out build/fast
     slimnet slim build/pruned/model.safetensors --model resnet56 --out build/slim
@@ -65,7 +89,21 @@ def command(checkpoint: Path, out: Path, plot: Path | None, force: bool, as_json
         check_picture(plot)
     given = {name: options.pop(f"target_{name}") for name in ("threads", "batch")}
     given |= {name: options.pop(name) for name in ("shut_branches", "allocate_by")}
-    options |= {name: value for name, value in given.items() if value is not None} | ({"target": target} if target else {})
+    given = {name: value for name, value in given.items() if value is not None} | ({"target": target} if target else {})
+    asked = _take_training(options)
+    if finetune is not None and plot is not None:
+        raise click.UsageError("--plot draws the plan of prune alone: leave it or --finetune out.")
+    if finetune is None and (asked or quiet):
+        flag = next(iter(asked), "quiet").replace("_", "-")
+        raise click.UsageError(f"--{flag} is for fine-tuning: give --finetune, or leave it out.")
+    refuse_names(options)
+    refuse_missing(checkpoint)
+    refuse_data_dir(options | asked)
+    refuse_out(out, force=force)
+    if finetune is not None:
+        _finetune(checkpoint, out, options | given | asked, epochs=finetune, force=force, quiet=quiet, as_json=as_json)
+        return
+    options |= given
     from slimnet.commands import prune_checkpoint
 
     report = prune_checkpoint(checkpoint, out, force=force, **options)
@@ -85,3 +123,33 @@ def command(checkpoint: Path, out: Path, plot: Path | None, force: bool, as_json
         predicted = report["allocation"]["predicted"]
         echo(f"predicted: {predicted['ms']:.3g} ms of {predicted['dense_ms']:.3g} ms, {predicted['speedup']:.2f}×")
     echo(str(out / "model.safetensors"))
+
+
+def _take_training(options: dict[str, Any]) -> dict[str, Any]:
+    """The settings of fine-tuning that were given, taken out of ``options``."""
+    from slimnet.fields import describe
+    from slimnet.settings import TrainSettings
+
+    names = [row.name for row in describe(TrainSettings) if row.group in ("training", "data") and row.name not in OWN]
+    given = {name: options.pop(name) for name in (*names, "teacher")}
+    asked = {name: value for name, value in given.items() if value is not None and value != ()}
+    if "augment" in asked:
+        asked["augment"] = read_sets(asked["augment"], flag="--augment")
+    return asked | read_sets(options.pop("sets"))
+
+
+def _finetune(
+    checkpoint: Path, out: Path, options: dict[str, Any], *, epochs: int, force: bool, quiet: bool, as_json: bool
+) -> None:
+    context = click.get_current_context()
+    if context.get_parameter_source("image_size") is click.core.ParameterSource.DEFAULT:
+        del options["image_size"]  # as is customary for the data
+    if options.get("teacher") == "none":
+        options["teacher"] = None
+    from slimnet.commands import prune_and_finetune
+
+    run = prune_and_finetune(checkpoint, out, epochs=epochs, force=force, progress=False if quiet else None, **options)
+    if as_json:
+        emit_json({"run": str(run.path), **run.result})
+    else:
+        show_run(run)

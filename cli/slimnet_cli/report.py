@@ -10,6 +10,7 @@ import click
 from slimnet_cli._clean import echo
 from slimnet_cli._emit import emit_json, emit_table, number, percent, say
 from slimnet_cli._options import as_json, existing, force, trust_code
+from slimnet_cli._quick import refuse_run
 
 
 @click.command("report")
@@ -27,6 +28,7 @@ def command(run: Path, out: Path | None, trust_code: bool, force: bool, as_json:
     slimnet report runs/r56
     slimnet report runs/r56 --out r56-report
     """
+    refuse_run(run)
     from slimnet.commands.report import write_report
 
     report = write_report(run, out, force=force, trust_code=trust_code)

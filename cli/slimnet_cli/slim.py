@@ -10,6 +10,7 @@ import click
 from slimnet_cli._clean import echo
 from slimnet_cli._emit import emit_json, emit_table, number
 from slimnet_cli._options import align, as_json, existing, folder_out, force, network, time_limit
+from slimnet_cli._quick import refuse_missing, refuse_names, refuse_out
 
 
 @click.command("slim")
@@ -30,6 +31,9 @@ def command(checkpoint: Path, out: Path, force: bool, as_json: bool, **options: 
     \b
     slimnet slim fpgm_resnet56.pth --model resnet56 --out build/slim
     """
+    refuse_names(options)
+    refuse_missing(checkpoint)
+    refuse_out(out, force=force)
     from slimnet.commands import slim_checkpoint
 
     report = slim_checkpoint(checkpoint, out, force=force, **options)

@@ -11,6 +11,7 @@ import click
 from slimnet_cli._emit import emit_json, emit_table, percent
 from slimnet_cli._flags import Command, all_of, data_switches, later, section, settings
 from slimnet_cli._options import as_json, folder_out, force, take_target, target_options, trust_code
+from slimnet_cli._quick import refuse_data_dir, refuse_missing, refuse_names, refuse_out, refuse_resume
 from slimnet_cli._recipe import recipe_option, with_recipe
 from slimnet_cli._settings import divide, method_of, read_sets, set_option
 
@@ -41,14 +42,16 @@ def command(out: Path, resume: bool, force: bool, quiet: bool, as_json: bool, me
     slimnet train --recipe fsdp-resnet20-cifar10 --data-dir DATA --epochs 40 --rate-gm 0.3 --out runs/r20
     slimnet train --model resnet18 --data folder --data-dir DIR --target-speedup 3 --out runs/r18
     slimnet train --model resnet56 --data cifar10 --data-dir DATA --target-speedup 3 --shut-branches --out runs/fast
+    slimnet train --init build/slim --epochs 10 --lr 0.02 --out runs/on
     slimnet train --resume --out runs/r56
+    slimnet train --resume --epochs 60 --out runs/r56
     torchrun --nproc-per-node 2 -m slimnet_cli train …
     """
     sets = read_sets(options.pop("sets"))
     augment = read_sets(options.pop("augment"), flag="--augment")
     recipe: str | None = options.pop("recipe")
     from slimnet.fields import describe
-    from slimnet.names import DATA_OPTIONS, METHOD
+    from slimnet.names import DATA_OPTIONS, METHOD, NO_MODEL
     from slimnet.settings import MethodSettings
 
     chosen = {name: value for name, value in options.items() if value is not None and value != ()}
@@ -59,15 +62,18 @@ def command(out: Path, resume: bool, force: bool, quiet: bool, as_json: bool, me
     given = {row.name: chosen.pop(row.name) for row in describe(MethodSettings) if row.name in chosen}
     if switched := {name: chosen.pop(name) for name in DATA_OPTIONS if name in chosen}:
         chosen["data_options"] = switched
-    if not (resume or recipe or "model" in chosen | sets):
-        raise click.UsageError("Missing option '--model'.")
+    init = (chosen | sets).get("init")
+    begins_slim = init is not None and (Path(str(init)) / "plan.json").is_file()
+    if not (resume or recipe or begins_slim or "model" in chosen | sets):
+        raise click.UsageError(f"Missing option '--model': {NO_MODEL}")
     if resume and recipe:
         raise click.UsageError("--resume goes on with a run by its own settings: leave --recipe out.")
     if resume and force:
         raise click.UsageError("--resume goes on with a run, --force starts it again: give one of them.")
+    _refuse(chosen | sets | ({"method": method} if method else {}), out, recipe=recipe, resume=resume, force=force)
     from slimnet.training import train
 
-    default: Mapping[str, Any] = {"name": METHOD}
+    default: Mapping[str, Any] = {"name": "dense" if begins_slim else METHOD}
     if recipe:
         chosen, default = with_recipe(recipe, chosen, sets)
     chosen |= _chosen(method, given, sets, out, resume=resume, default=default)
@@ -75,19 +81,39 @@ def command(out: Path, resume: bool, force: bool, quiet: bool, as_json: bool, me
     if as_json:
         emit_json({"run": str(run.path), **run.result})
         return
-    result = run.result
+    show_run(run)
+
+
+def show_run(run: Any) -> None:
+    """The result of a run as a table."""
     emit_table(
         [
             ("run", "best epoch", "val accuracy", "test accuracy", "closed filters"),
             (
                 str(run.path),
                 f"{run.best_epoch + 1} of {run.config.epochs}",
-                percent(result["val_accuracy"]),
-                percent(result["test_accuracy"]),
+                percent(run.result["val_accuracy"]),
+                percent(run.result["test_accuracy"]),
                 percent(run.metrics[-1].get("closed_share")),
             ),
         ]
     )
+
+
+def _refuse(given: Mapping[str, Any], out: Path, *, recipe: str | None, resume: bool, force: bool) -> None:
+    """What can be refused at once."""
+    refuse_names(given)
+    if recipe is not None:
+        from slimnet.recipes import read_recipe
+
+        read_recipe(recipe)
+    if resume:
+        refuse_resume(out)
+        return
+    refuse_missing(given.get("init"))
+    refuse_missing(given.get("teacher"), hint="the teacher is a finished run, or a file of weights")
+    refuse_data_dir(given)
+    refuse_out(out, force=force)
 
 
 def _chosen(

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from slimnet.commands.compact import export_compact
     from slimnet.commands.evaluate import evaluate_any
     from slimnet.commands.export import export_run
+    from slimnet.commands.finetune import prune_and_finetune
     from slimnet.commands.inspect import inspect_checkpoint
     from slimnet.commands.opening import open_checkpoint
     from slimnet.commands.paper import paper_accounting
@@ -41,6 +42,7 @@ __all__ = [
     "open_checkpoint",
     "paper_accounting",
     "plot_bench",
+    "prune_and_finetune",
     "prune_checkpoint",
     "slim_checkpoint",
     "verify_bundle",
@@ -56,6 +58,7 @@ _HOME = {
     "export_compact": "compact",
     "evaluate_any": "evaluate",
     "export_run": "export",
+    "prune_and_finetune": "finetune",
     "inspect_checkpoint": "inspect",
     "open_checkpoint": "opening",
     "paper_accounting": "paper",

@@ -92,7 +92,7 @@ def export_run(
     data = run.dataset(data_dir=data_dir, say=say)
     step = PrecisionStep(data, precisions, say) if precisions and precisions.further else None
     if source == MASKED:
-        say(f"the run started from scratch, or with a new head: the dense baseline is {MASKED} (--dense names a trained one)")
+        say(f"there is no dense network that the run started from: the baseline is {MASKED} (--dense names one)")
     real = real_batch(data.val, data, REAL_IMAGES)
     say("cutting")
     result = slim_aligned(masked, real[:4], align)
@@ -176,6 +176,7 @@ def _dense_model(run: Run, dense: Path | str | None, say: Say) -> tuple[nn.Modul
     from slimnet.models import load_weights
     from slimnet.training import Run
     from slimnet.training.network import order_head, permute_head
+    from slimnet.training.slim_start import is_slim_folder
 
     if dense is not None and Path(dense).is_dir():
         other = Run.open(dense, trust_code=run.trust_code)
@@ -188,7 +189,7 @@ def _dense_model(run: Run, dense: Path | str | None, say: Say) -> tuple[nn.Modul
         permute_head(model, match.outputs, run.example_input(), who=str(dense))
         return model, "run"
     file = dense if dense is not None else run.config.init
-    if file is None:
+    if file is None or (dense is None and is_slim_folder(file)):
         return run.load_model(), MASKED
     if not Path(file).exists():
         raise FileFormatError(f"{file}, the weights of the dense network, does not exist: name them with --dense.")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from slimnet.allocation import Allocation, Budget, fit_widths
 from slimnet.commands.calibration import calibrate, load_images_for
 from slimnet.commands.opening import open_checkpoint
+from slimnet.commands.rate import flops_once_cut, rate_for
 from slimnet.criteria import LOSS_IMAGES, ClosedLoss, get_criterion, group_scores
 from slimnet.errors import ArgumentError
 from slimnet.fields import one_of
@@ -19,9 +18,7 @@ from slimnet.graph import channel_groups, not_ignored, prunable
 from slimnet.measure import count
 from slimnet.methods.closing import prune
 from slimnet.names import ALLOCATE_BY, AllocateBy, Couple, Ranking
-from slimnet.progress import Say, Task, say_from
-from slimnet.surgery import runnable_plan
-from slimnet.surgery.plan import Plan
+from slimnet.progress import Say, say_from
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -29,7 +26,6 @@ if TYPE_CHECKING:
 _say = say_from(__name__)
 
 PRUNED_FILES = ("model.safetensors", "config.json", "report.json")
-HIGHEST_RATE, RATE_STEP = 0.999, 1e-3
 
 
 @claims_folder(*PRUNED_FILES)
@@ -80,20 +76,19 @@ def prune_checkpoint(
     Raises:
         ArgumentError: if a value is out of its range, or the criterion needs data and there are none.
     """
-    if flops is not None and not 0 < flops < 1:
-        raise ArgumentError(f"`flops` must be in (0, 1), got {flops}.")
-    if [rate, flops, target].count(None) != 2:
-        raise ArgumentError("give one of `rate`, `flops` and `target`.")
-    budget = _checked_budget(target, ranking, couple, mask_norm=mask_norm, shut_branches=shut_branches)
-    _check_allocate_by(allocate_by, budget, data)
+    options: dict[str, Any] = {
+        "criterion": criterion,
+        "ranking": ranking,
+        "couple": couple,
+        "mask_norm": mask_norm,
+        "ignore": tuple(ignore),
+    }
+    budget = check_choice(rate, flops, target, data=data, allocate_by=allocate_by, shut_branches=shut_branches, **options)
     source = get_criterion(criterion).source
-    if source in ("statistics", "gradients") and data is None:
-        raise ArgumentError(f"criterion {criterion!r} needs data: name a data set with --data.")
     model, example, config = open_checkpoint(checkpoint, say=say, **network)
     statistics, names = None, config.get("classes")
     if source in ("statistics", "gradients"):
         statistics = calibrate(model, example, source, couple, data, data_dir, classes=names, say=say)
-    options = {"criterion": criterion, "ranking": ranking, "couple": couple, "mask_norm": mask_norm, "ignore": tuple(ignore)}
     found: dict[str, Any] = {}
     if budget is not None:
         machine = {"threads": threads, "batch": batch}
@@ -103,8 +98,8 @@ def prune_checkpoint(
         found = {**fitted.as_dict(), **machine}
         how: dict[str, Any] = {"widths": found["kept"]}
     else:
-        how = {"rate": rate if flops is None else _rate_for(model, example, flops, {**options, "statistics": statistics})}
-    mask = prune(model, example, statistics=statistics, **how, **options)  # type: ignore[arg-type]
+        how = {"rate": rate if flops is None else rate_for(model, example, flops, {**options, "statistics": statistics})}
+    mask = prune(model, example, statistics=statistics, **how, **options)
     report = {
         "rate": how.get("rate"),
         **({"allocation": found} if found else {}),
@@ -116,6 +111,36 @@ def prune_checkpoint(
         write_json(folder / "config.json", config)
         write_json(folder / "report.json", report)
     return report
+
+
+def check_choice(
+    rate: float | None,
+    flops: float | None,
+    target: Mapping[str, float] | None,
+    *,
+    data: str | None,
+    allocate_by: str,
+    shut_branches: bool,
+    criterion: str,
+    ranking: str,
+    couple: str,
+    mask_norm: bool,
+    ignore: Sequence[str],
+) -> Budget | None:
+    """Refuse a choice of filters that says nothing, or contradicts itself; else the target, where there is one.
+
+    Raises:
+        ArgumentError: naming the argument.
+    """
+    if flops is not None and not 0 < flops < 1:
+        raise ArgumentError(f"`flops` must be in (0, 1), got {flops}.")
+    if [rate, flops, target].count(None) != 2:
+        raise ArgumentError("give one of `rate`, `flops` and `target`.")
+    budget = _checked_budget(target, ranking, couple, mask_norm=mask_norm, shut_branches=shut_branches)
+    _check_allocate_by(allocate_by, budget, data)
+    if get_criterion(criterion).source in ("statistics", "gradients") and data is None:
+        raise ArgumentError(f"criterion {criterion!r} needs data: name a data set with --data.")
+    return budget
 
 
 def _checked_budget(
@@ -177,41 +202,5 @@ def _outcome(model: nn.Module, example: Tensor, closed: Mapping[str, Tensor]) ->
     """What is closed, and what that comes to."""
     return {
         "groups": [{"name": name, "size": len(gone), "closed": int(gone.sum())} for name, gone in closed.items()],
-        "flops": {"dense": count(model, example).flops, "realisable": _flops_once_cut(model, example)},
+        "flops": {"dense": count(model, example).flops, "realisable": flops_once_cut(model, example)},
     }
-
-
-def _flops_once_cut(model: nn.Module, example: Tensor) -> int:
-    small = copy.deepcopy(model)
-    plan: Plan = runnable_plan(small, example)
-    return count(plan.apply(small), example).flops
-
-
-def _rate_for(model: nn.Module, example: Tensor, flops: float, options: Mapping[str, Any]) -> float:
-    """The least rate (to a thousandth) at which the network, once cut, has this share of its FLOPs, by bisection.
-
-    Raises:
-        ArgumentError: if even the highest rate leaves more.
-    """
-    dense = count(model, example).flops
-
-    def share(rate: float) -> float:
-        trial = copy.deepcopy(model)
-        for old, new in zip(model.parameters(), trial.parameters(), strict=True):
-            new.grad = old.grad
-        prune(trial, example, rate=rate, **options)
-        return _flops_once_cut(trial, example) / dense
-
-    low, high = 0.0, HIGHEST_RATE
-    with Task("looking for the rate", 1 + math.ceil(math.log2(HIGHEST_RATE / RATE_STEP)), "trials") as task:
-        least = share(high)
-        if least > flops:
-            raise ArgumentError(
-                f"`flops` {flops} cannot be reached: the least share that pruning these groups leaves is {least:.4f}."
-            )
-        task.advance()
-        while high - low > RATE_STEP:
-            middle = (low + high) / 2
-            low, high = (middle, high) if share(middle) > flops else (low, middle)
-            task.advance()
-    return high

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -13,6 +15,7 @@ from slimnet.fields import Rule, is_text, is_whole
 from slimnet.graph.groups import ChannelGroup
 
 MOST = 1 << 31  # channels of a group
+_HEX = re.compile("(?:[0-9a-f]{2})*")
 
 
 def _is_width(pair: Any) -> bool:
@@ -24,10 +27,43 @@ WIDTHS = Rule(
     "(group, channels) pairs, with a whole number of at least 0",
     lambda pairs: isinstance(pairs, list | tuple) and all(map(_is_width, pairs)),
 )
+
+
+def _is_closed(pair: Any) -> bool:
+    is_pair = isinstance(pair, list | tuple) and len(pair) == 2 and all(map(is_text, pair))
+    return is_pair and bool(_HEX.fullmatch(pair[1]))
+
+
+CLOSED = Rule(
+    "(group, bits in hexadecimal) pairs",
+    lambda pairs: isinstance(pairs, list | tuple) and all(map(_is_closed, pairs)),
+)
 BRANCHES = Rule(
     "different names of residual branches",
     lambda names: isinstance(names, list | tuple) and all(map(is_text, names)) and len(set(names)) == len(names),
 )
+
+
+def to_bits(closed: Tensor) -> str:
+    """(size,) bool as hexadecimal digits, eight channels to two of them.
+
+    Example:
+        >>> to_bits(torch.tensor([True, False, True]))
+        'a0'
+    """
+    return np.packbits(closed.cpu().numpy()).tobytes().hex()
+
+
+def from_bits(name: str, bits: str, size: int) -> Tensor:
+    """What :func:`to_bits` wrote, as (size,) bool.
+
+    Raises:
+        ArgumentError: if it is of a group of another size.
+    """
+    found = np.unpackbits(np.frombuffer(bytes.fromhex(bits), np.uint8))
+    if not 0 <= len(found) - size < 8 or found[size:].any():
+        raise ArgumentError(f"`closed` of {name} does not fit its {size} channels.")
+    return torch.from_numpy(found[:size].astype(np.bool_))
 
 
 def named_branches(names: Sequence[str], groups: Sequence[ChannelGroup]) -> dict[str, ChannelGroup]:

@@ -13,6 +13,7 @@ from slimnet.errors import ArgumentError
 from slimnet.fields import again, documented, setting, text, within
 from slimnet.graph.groups import ChannelGroup
 from slimnet.methods.base import CLOSES_NOTHING, Pruner, Statistics
+from slimnet.methods.channels import CLOSED, from_bits
 from slimnet.methods.one_rate import OneRateMethod
 from slimnet.methods.soft import SoftPruner
 
@@ -49,15 +50,21 @@ class OneShot(OneRateMethod):
     )
     _: KW_ONLY
     score: str = setting("l2", text(), "The criterion: l1, l2, gm, norm-scale or cs.")
+    closed: tuple[tuple[str, str], ...] = setting(
+        (),
+        CLOSED,
+        "Which filters of a group close, beside its width in widths: (group, bits in hexadecimal) pairs, first channel first. "
+        "`slimnet prune --finetune` writes what it has chosen there; without it the score says which.",
+    )
     reversible: bool = again(OneRateMethod, "reversible", False)
 
     def __post_init__(self) -> None:
         """Check the hyper-parameters."""
         super().__post_init__()
-        if get_criterion(self.score).source not in SOURCES:
-            raise ArgumentError(
-                f"`score` {self.score!r} needs gradients: close filters with `slimnet prune`, then train with --init."
-            )
+        if get_criterion(self.score).source not in SOURCES and not self.closed:
+            raise ArgumentError(f"`score` {self.score!r} needs gradients: use `slimnet prune --finetune` for it.")
+        if lacking := [name for name, _ in self.closed if name not in dict(self.widths)]:
+            raise ArgumentError(f"`closed` names {lacking[0]!r}, which has no width in `widths`.")
 
     @property
     def closes_anything(self) -> bool:
@@ -75,7 +82,8 @@ class OneShot(OneRateMethod):
 
     def closing(self, size: int, closed: int) -> Self:
         """This method at the rate that closes just so many of ``size`` channels."""
-        return replace(self, widths=(), branches=(), rate=closed / size)
+        score = "l2" if self.closed else self.score  # what closed names needs none, and a score of gradients cannot be had
+        return replace(self, widths=(), closed=(), branches=(), rate=closed / size, score=score)
 
     def start(self, model: nn.Module, groups: Sequence[ChannelGroup], *, epochs: int) -> Pruner:
         """Begin a run (see :meth:`Method.start`)."""
@@ -87,21 +95,37 @@ class OneShot(OneRateMethod):
 class OneShotPruner(SoftPruner):
     """Selects once, when the run begins."""
 
+    def __init__(self, method: OneShot, model: nn.Module, groups: Sequence[ChannelGroup], *, epochs: int) -> None:
+        super().__init__(method, model, groups, epochs=epochs)
+        self.one_shot = method
+
     def begin(self, statistics: Statistics) -> None:
         """Select and close, in place."""
         self.after_epoch(self.last_epoch, statistics)
 
     def select(self, epoch: int, statistics: Statistics) -> dict[str, Tensor]:
         """Group name → indices of the channels of lowest score."""
+        told = {name: self._told(name, bits) for name, bits in self.one_shot.closed if name in self.groups}
+        if len(told) == len(self.groups):
+            return told
         counts = {name: exact_count(group.size, self.methods[name].final_rate) for name, group in self.groups.items()}
         groups = [self.groups[name] for name, count in counts.items() if count]
         needs = get_criterion(self.method.criterion).source == "statistics" and groups
         modules = dict.fromkeys(module for group in groups for module in statistics_modules(group))
         found = statistics(list(modules)) if needs else None
-        return {
+        scored = {
             group.name: lowest(self.scores(group, self.method.criterion, statistics=found), counts[group.name])
             for group in groups
         }
+        return scored | told
+
+    def _told(self, name: str, bits: str) -> Tensor:
+        """Indices of the channels that ``closed`` names of a group."""
+        size, width = self.groups[name].size, dict(self.one_shot.widths)[name]
+        indices = from_bits(name, bits, size).nonzero().flatten()
+        if size - len(indices) != width:
+            raise ArgumentError(f"`closed` leaves {name} {size - len(indices)} channels, `widths` {width}.")
+        return indices
 
     def is_closed(self) -> bool:
         """Whether the selection has been made: it is exactly zero from then on."""

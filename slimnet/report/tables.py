@@ -17,8 +17,8 @@ COLUMNS = {  # name in metrics.jsonl → heading
     "val_loss": "val loss",
     "train_accuracy": "train accuracy",
     "val_accuracy": "val accuracy",
-    "rate": "θ",
-    "zeta": "ζ",
+    "rate": "rate",
+    "zeta": "scale",
     "closed_share": "closed",
     "live_flops": "live FLOPs",
 }

@@ -102,6 +102,11 @@ class TrainSettings:
         group="target",
     )
     epochs: int = setting(30, whole(1, MOST_EPOCHS), "Passes over the training split.", group="training")
+    pruning_epochs: int | None = setting(
+        None,
+        optional(whole(1, MOST_EPOCHS)),
+        "Epochs that the method is laid out for, where the run is longer: what comes after them is fine-tuning. Without it all.",
+    )
     batch_size: int = setting(128, whole(1, 1 << 31), "Images a step, over all processes together.", group="training")
     optimizer: str = setting("sgd", one_of("sgd", "adamw"), "SGD is with Nesterov momentum.", group="training")
     lr: float = setting(0.1, above(0, MOST_FACTOR), "Learning rate after warm-up.", group="training")
@@ -167,7 +172,11 @@ class TrainSettings:
         1.0, within("(0, 1]"), "Share of the rest that is trained on, of each class, for quick trials.", group="data"
     )
     init: str | None = setting(
-        None, path("FILE"), "Initial weights: a checkpoint of any kind, or a folder with one, e.g. a run.", group="network"
+        None,
+        path("FILE"),
+        "Initial weights: a checkpoint of any kind, or a folder with one, e.g. a run; or a slim network: a folder of slimnet slim, "
+        "a bundle.",
+        group="network",
     )
     weights_key: str | None = setting(
         None,

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from slimnet.errors import ArgumentError, FileFormatError
-from slimnet.fields import shown
+from slimnet.fields import is_whole, shown
 from slimnet.methods import Dense, Method
 from slimnet.methods.base import CLOSES_NOTHING
 from slimnet.settings import A_METHOD, Budget, TrainSettings, check_names
+
+ONLY_WHERE_GIVEN = ("log", "weights_key", "pruning_epochs")
+"""Settings that a run writes only where they are given: without them it says what runs have always said."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,9 +38,28 @@ class TrainConfig(TrainSettings):
             for name, given in (("shut_branches", self.shut_branches), ("allocate_by", self.allocate_by != "auto")):
                 if given:
                     raise ArgumentError(f"`{name}` is for a target: give one, or leave it out.")
-        self.method.check(epochs=self.epochs)
+        if self.laid_out > self.epochs:
+            raise ArgumentError(f"`pruning_epochs` must not exceed the {self.epochs} epochs, got {self.pruning_epochs}.")
+        self.method.check(epochs=self.laid_out)
         if not self.target and not self.method.closes_anything:
             raise ArgumentError(CLOSES_NOTHING)
+
+    @property
+    def laid_out(self) -> int:
+        """The epochs that the method is laid out for: all, or ``pruning_epochs``."""
+        return self.pruning_epochs or self.epochs
+
+    def lengthened(self, epochs: int) -> TrainConfig:
+        """The settings of the same run with more epochs: the method keeps to those that it was laid out for.
+
+        Raises:
+            ArgumentError: if there are not more.
+        """
+        if is_whole(epochs) and epochs < self.epochs:
+            raise ArgumentError(
+                f"a run of {self.epochs} epochs can be made longer, not shorter, got {epochs}: leave `epochs` out."
+            )
+        return replace(self, epochs=epochs, pruning_epochs=self.laid_out)
 
     def _check_target(self) -> None:
         Budget(**self.target)
@@ -58,8 +80,10 @@ class TrainConfig(TrainSettings):
             values[name] = dict(values[name])
         values["milestones"] = None if self.milestones is None else list(self.milestones)
         values["freeze"] = list(self.freeze)
-        del values["log"]
-        if self.log:  # a run that does not log says what it always said
+        for name in ONLY_WHERE_GIVEN:
+            if not values[name]:
+                del values[name]
+        if self.log:
             values["log"] = list(self.log)
         return values
 

@@ -10,9 +10,10 @@ from typing import Any
 from slimnet._foreign import no_exit
 from slimnet.allocation import LiveFlops
 from slimnet.errors import ArgumentError, FileFormatError
-from slimnet.files import atomic_file, check_free, check_output, claim_run, json_bytes
+from slimnet.files import atomic_file, check_free, check_output, claim_run, json_bytes, write_json
 from slimnet.files.untrusted import holds
 from slimnet.models import Trust, check_trusted
+from slimnet.names import NO_MODEL
 from slimnet.progress import NOBODY, Listener, listener, listening, say_from
 from slimnet.settings import check_names
 from slimnet.terminal import on_stderr
@@ -26,6 +27,7 @@ from slimnet.training.optim import make_average, make_optimizer
 from slimnet.training.result import write_result
 from slimnet.training.run import CONFIG, MODEL, Run, is_finished, read_config, read_record
 from slimnet.training.signals import SignalWatch
+from slimnet.training.slim_start import check_slim_start, cut_at_once, is_slim_folder, slim_model
 from slimnet.training.state import State, Totals
 from slimnet.training.sync_norm import synced_norms
 from slimnet.training.team import Team, is_main_process, join_team
@@ -51,7 +53,8 @@ def train(
         out: the run directory.
         model: name of a model, or ``"package.module:function"``, a factory of your own: it is named here, so its code is run.
         data: name of a data set; ``"digits"`` if left out.
-        resume: go on with the run in ``out``. Its own settings hold; those given again must be the same.
+        resume: go on with the run in ``out``. Its own settings hold; those given again must be the same, but that ``epochs`` may
+            be more: from where it stands, the learning rate is then that of a run so long, and pruning keeps to its own epochs.
         force: overwrite the run in ``out``.
         progress: None shows progress to whoever listens (see `slimnet.progress`), by default on stderr; False to nobody; or a
             listener of your own. The logger ``slimnet.training`` has the lines in any case.
@@ -79,9 +82,10 @@ def train(
     check_names(given)
     if is_main_process():  # what the others see may be the lock of their own first one
         check_free(folder)
-    config = _resumed(folder, given, trust_code or model or False) if resume else _fresh(folder, given, force=force)
+    config = _resumed(folder, given, trust_code or model or False) if resume else _fresh(folder, given, trust_code, force=force)
     trust: Trust = trust_code or config.model  # the network is named by the caller, or was checked
-    if resume and is_finished(folder):
+    longer = resume and config.epochs > read_config(folder, read_record(folder)).epochs
+    if resume and is_finished(folder) and not longer:
         return Run.open(folder, trust_code=trust)
     check_loggers(config.log)
     team = join_team(config.device)
@@ -90,7 +94,7 @@ def train(
     with told, claim_run(folder) if team.is_main else nullcontext(), no_exit(config.model):
         if team.is_main and not resume:
             check_output(folder, force=force)  # another process may have been faster
-        _train(config, team, folder, resume=resume, trust_code=trust)
+        _train(config, team, folder, resume=resume, longer=longer, trust_code=trust)
     return Run.open(folder, trust_code=trust)
 
 
@@ -103,10 +107,14 @@ def _listener(progress: Listener | bool | None) -> Listener:
     return on_stderr() if listener() is NOBODY else listener()
 
 
-def _fresh(folder: Path, given: dict[str, Any], *, force: bool) -> TrainConfig:
+def _fresh(folder: Path, given: dict[str, Any], trust_code: Trust, *, force: bool) -> TrainConfig:
+    if "model" not in given and is_slim_folder(given.get("init")):
+        given = {"model": slim_model(given["init"], trust_code), **given}
     if "model" not in given:
-        raise ArgumentError("`model` is missing: name a model.")
+        raise ArgumentError(NO_MODEL)
     config = TrainConfig(**given)
+    if is_slim_folder(config.init):
+        check_slim_start(config)
     if config.teacher and Path(config.teacher).resolve() == folder.resolve():
         raise ArgumentError(f"the run {folder} cannot be its own teacher: write it to another folder.")
     check_output(folder, force=force)
@@ -120,6 +128,10 @@ def _resumed(folder: Path, given: dict[str, Any], trust_code: Trust) -> TrainCon
         config = read_config(folder, record)
     except FileFormatError as error:
         raise FileFormatError(f"there is nothing to resume: {error}") from None
+    if given.get("epochs", config.epochs) != config.epochs:
+        if is_finished(folder) and not holds(folder, TENSORS):
+            raise ArgumentError(f"the run in {folder} holds no {TENSORS}: it cannot be made longer.")
+        config = config.lengthened(given["epochs"])
     asked = replace(config, **given)
     for name in given:
         had, value = getattr(config, name), getattr(asked, name)
@@ -131,7 +143,7 @@ def _resumed(folder: Path, given: dict[str, Any], trust_code: Trust) -> TrainCon
     return config
 
 
-def _train(config: TrainConfig, team: Team, folder: Path, *, resume: bool, trust_code: Trust) -> None:
+def _train(config: TrainConfig, team: Team, folder: Path, *, resume: bool, longer: bool, trust_code: Trust) -> None:
     """Take a run from nothing, or from its checkpoint, to its result; the folder is this process's own, or its first one's."""
     has_checkpoint = resume and holds(folder, TENSORS)
     recorded = read_record(folder)["data"] if resume else None
@@ -140,7 +152,13 @@ def _train(config: TrainConfig, team: Team, folder: Path, *, resume: bool, trust
     flops = LiveFlops(job.model, job.groups, job.example.to(team.device))  # of the network at full size
     if has_checkpoint:
         load_checkpoint(folder, state)
+    elif is_slim_folder(config.init):
+        cut_at_once(state, job.example.to(team.device))
+    if state.plan is not None and state.pruner.mask is None:  # what began small has no channels that are not live
+        flops = LiveFlops(job.model, job.groups, job.example.to(team.device))
     if team.is_main:
+        if longer:
+            _lengthen(folder, config)
         _open_folder(folder, job, state, fresh=not resume)
     team.wait()
     synced = synced_norms(job.model, enabled=config.sync_bn and team.world_size > 1)
@@ -167,9 +185,16 @@ def _logs(folder: Path, job: Job, *, fresh: bool) -> AbstractContextManager[Logs
 def start_state(job: Job) -> State:
     """A run before its first step."""
     optimizer = make_optimizer(job.model, job.config)
-    pruner = job.config.method.start(job.model, job.groups, epochs=job.config.epochs)
+    pruner = job.config.method.start(job.model, job.groups, epochs=job.config.laid_out)
     average = make_average(job.model, job.config.ema)
     return State(job.model, optimizer, pruner, Totals.zero(job.team.device), average=average)
+
+
+def _lengthen(folder: Path, config: TrainConfig) -> None:
+    """Record that a run has more epochs; its result, of fewer, goes before: what is interrupted here is an unfinished run."""
+    record = read_record(folder)
+    (folder / MODEL).unlink(missing_ok=True)
+    write_json(folder / CONFIG, {**record, "train": config.as_dict()})
 
 
 def _open_folder(folder: Path, job: Job, state: State, *, fresh: bool) -> None:

@@ -23,6 +23,7 @@ from slimnet.training.config import TrainConfig
 from slimnet.training.data import as_recorded, example_images, load_config_data
 from slimnet.training.network import initial_network
 from slimnet.training.number_format import Precision, has_bf16, resolve_precision
+from slimnet.training.slim_start import is_slim_folder
 from slimnet.training.target import with_target
 from slimnet.training.teacher import Teacher, load_teacher
 from slimnet.training.team import Team
@@ -181,7 +182,7 @@ def prepare(
 def _load_data(config: TrainConfig, team: Team, *, weights: bool, recorded: Mapping[str, Any] | None, say: Say) -> Dataset:
     """The data set, once every file is there that the settings name, and as the run that goes on has recorded it."""
     check_model(config.model)
-    if weights and config.init:
+    if weights and config.init and not is_slim_folder(config.init):
         check_file(config.init)
     if config.teacher and not Path(config.teacher).exists():
         raise FileFormatError(f"the teacher {config.teacher} does not exist: give a finished run, or a file of weights.")

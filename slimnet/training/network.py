@@ -16,6 +16,7 @@ from slimnet.errors import ArgumentError, ModelError, whole_text
 from slimnet.models import build_model, load_weights, weights_file
 from slimnet.progress import Say, say_from
 from slimnet.training.config import TrainConfig
+from slimnet.training.slim_start import is_slim_folder, load_slim_start
 
 _DROPOUT = nn.modules.dropout._DropoutNd
 
@@ -34,7 +35,7 @@ def initial_network(config: TrainConfig, dataset: Dataset, example: Tensor, *, i
         config: the settings.
         dataset: whose images and classes it is for.
         example: (N, C, H, W) images for it.
-        init: a file of weights; None leaves them random.
+        init: a file of weights, or the folder of a slim network, whose weights come to stand at full size; None: random ones.
         say: told what was adapted.
 
     Raises:
@@ -45,15 +46,19 @@ def initial_network(config: TrainConfig, dataset: Dataset, example: Tensor, *, i
     """
     torch.manual_seed(config.seed)
     model = build_network(config, dataset)
-    for note in load_weights(model, init, new_head=True, key=config.weights_key) if init else ():
-        say(note)
+    classes = None
+    if init and is_slim_folder(init):
+        classes = load_slim_start(model, init)
+    elif init:
+        for note in load_weights(model, init, new_head=True, key=config.weights_key):
+            say(note)
     freeze(model, config.freeze)
     set_dropout(model, config.dropout)
     logits = _checked_logits(model, example, dataset, config)
     if init:
         if not bool(logits.isfinite().all()):
             raise ModelError(f"{config.model} answers NaN or infinity with the weights of {init}: they are too large to train.")
-        order_head(model, init, dataset.classes, example, whose=dataset.name, say=say)
+        order_head(model, init, dataset.classes, example, whose=dataset.name, known=classes, say=say)
     return model
 
 
@@ -124,7 +129,14 @@ def _is_named(name: str, patterns: Sequence[str]) -> bool:
 
 
 def order_head(
-    model: nn.Module, weights: Path | str, classes: Sequence[str], example: Tensor, *, whose: str, say: Say = _say
+    model: nn.Module,
+    weights: Path | str,
+    classes: Sequence[str],
+    example: Tensor,
+    *,
+    whose: str,
+    known: Sequence[str] | None = None,
+    say: Say = _say,
 ) -> None:
     """Bring the outputs of a network, with weights from a file loaded, into the order of some classes, in place.
 
@@ -137,13 +149,14 @@ def order_head(
         classes: names that its outputs are to have.
         example: (N, C, H, W) images for it.
         whose: what a message calls the data set of the classes.
+        known: names of the outputs; None: as recorded beside the file.
         say: told where the order was another.
 
     Raises:
         DataError: if the file is of a network for other classes.
         ModelError: if the order is another, and the network has no last layer that can be brought into this one.
     """
-    known = recorded_classes(weights_file(Path(weights)))
+    known = known or recorded_classes(weights_file(Path(weights)))
     if known is None or len(known) != len(classes):
         return
     hint = f"take the file out of its run, {Path(weights).parent}, to start from it nonetheless"

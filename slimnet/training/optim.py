@@ -57,7 +57,7 @@ def learning_rate(config: TrainConfig, epoch: int, fraction: float = 0.0) -> flo
         >>> [round(learning_rate(config, epoch), 6) for epoch in (0, 1, 60, 120, 160)]
         [0.01, 0.1, 0.02, 0.004, 0.0008]
     """
-    limit = config.lr * config.method.lr_limit(epoch + fraction, config.epochs)
+    limit = config.lr * config.method.lr_limit(epoch + fraction, config.laid_out)
     return min(_scheduled(config, epoch, fraction), limit)
 
 

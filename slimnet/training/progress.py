@@ -10,8 +10,8 @@ _SHOWN = {
     "train_accuracy": "acc {:.2%}",
     "val_loss": "val loss {:.4f}",
     "val_accuracy": "val acc {:.2%}",
-    "rate": "θ {:.3f}",
-    "zeta": "ζ {:.4f}",
+    "rate": "rate {:.3f}",
+    "zeta": "scale {:.4f}",
     "live_flops": "live {:.4g} FLOPs",
 }
 

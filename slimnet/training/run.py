@@ -16,6 +16,7 @@ from slimnet.errors import ArgumentError, FileFormatError, ModelError, whole_tex
 from slimnet.files import read_json, read_tensors
 from slimnet.files.untrusted import holds, member, refuse_links
 from slimnet.graph import ChannelGroup, channel_groups, prunable
+from slimnet.known import check_run
 from slimnet.methods import Method
 from slimnet.models import Trust, build_model, check_trusted
 from slimnet.progress import Say, say_from
@@ -183,10 +184,7 @@ def read_record(folder: Path) -> dict[str, Any]:
     """
     if folder.is_dir():
         refuse_links(folder)
-    if not holds(folder, CONFIG):
-        reasons = {"it holds no config.json": folder.is_dir(), "it is a file": folder.is_file()}
-        reason = next((reason for reason, holds in reasons.items() if holds), "there is no such folder")
-        raise FileFormatError(f"{folder} is not a run: {reason}.")
+    check_run(folder)
     record = read_json(member(folder, CONFIG))
     if not {"train", "data", "environment"} <= record.keys():
         raise FileFormatError(f"{folder / CONFIG} does not describe a run.")

@@ -157,7 +157,7 @@ BAD: list[Bad] = [
         "/gone.pth, the weights of the dense network, does not exist: .*--dense",
         copied("run", lambda f: change_json(f / "config.json", lambda c: c["train"].update(init="/gone.pth"))),
     ),
-    ("export {run} --out new --data-dir no", "digits lies in no folder, got no", nothing),
+    ("export {run} --out new --data-dir .", r"digits lies in no folder, got \.", nothing),
     ("export {run} --out new --dense no.pth", "no.pth, the weights of the dense network, does not exist", nothing),
     ("export {run} --out new --dense {bundle}", "bundle/config.json does not describe a run", nothing),
     ("export {run} --out new --opset 99", "`opset` must be from 7 to .*, got 99", nothing),

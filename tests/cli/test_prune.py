@@ -13,6 +13,8 @@ BAD: list[Bad] = [
     (f"prune {WEIGHTS} --target-ms 1 --out new --shut-branches --no-mask-norm", "leave `mask_norm` on", weights),
     (f"prune {WEIGHTS} --rate 0.5 --out new --criterion x", "unknown `criterion` 'x'; known: l1, l2, gm", weights),
     (f"prune {WEIGHTS} --rate 0.5 --out new --criterion cs", "'cs' needs data: name a data set with --data", weights),
+    (f"prune {WEIGHTS} --rate 0.5 --finetune 2 --out new", "fine-tuning needs data: name a data set", weights),
+    (f"prune {WEIGHTS} --rate 0.5 --finetune 2 --data digits --lr 0 --out new", "`lr` must be a positive number", weights),
     (f"prune {WEIGHTS} --rate 0.5 --out . --force", r"\. holds x.safetensors, which is not ours to overwrite", weights),
 ]
 
@@ -22,6 +24,8 @@ test_bad_input_gets_one_line_and_nothing_is_written = refused(BAD)
 
 USAGE = [
     ("prune x.pth --model resnet8 --rate 0.5 --out new --plot plan.svg", "--plot draws the plan for a target: give one"),
+    ("prune x.pth --model resnet8 --rate 0.5 --lr 0.1 --out new", "--lr is for fine-tuning: give --finetune"),
+    ("prune x.pth --model resnet8 --target-ms 1 --finetune 1 --plot p.svg --out new", "--plot draws the plan of prune alone"),
     ("prune x.pth --model resnet8 --out o", "give one of --rate, --flops and --target"),
 ]
 

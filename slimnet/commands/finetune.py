@@ -1,0 +1,158 @@
+"""A trained checkpoint in, a run out that has trained the cut network: pruned at once, cut, fine-tuned."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from slimnet.commands.calibration import calibrate
+from slimnet.commands.opening import open_checkpoint
+from slimnet.commands.prune import check_choice
+from slimnet.commands.rate import rate_for
+from slimnet.criteria import get_criterion
+from slimnet.errors import ArgumentError
+from slimnet.files import check_output
+from slimnet.methods import OneShot
+from slimnet.methods.channels import to_bits
+from slimnet.methods.closing import prune
+from slimnet.names import AllocateBy, Couple, Ranking
+from slimnet.progress import NOBODY, Listener, Say, listener, listening, say_from
+from slimnet.training import Run, TrainConfig, train
+from slimnet.training.data import load_config_data
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_say = say_from(__name__)
+
+DENSE = "dense"
+DEFAULTS: Mapping[str, Any] = {"lr": 0.05, "schedule": "cosine", "distill_weight": 0.9}
+"""Of fine-tuning, where training has others: a large rate, down to zero, and the teacher's word before that of labels.
+
+Le & Hua (ICLR 2021) found that what is trained on at a large rate ends better than at the last rate of the training before.
+"""
+ADAMW_LR, LEAST_TO_WARM_UP = 1e-3, 5
+
+
+def prune_and_finetune(
+    checkpoint: Path | str,
+    out: Path | str,
+    *,
+    model: str,
+    epochs: int,
+    data: str | None = None,
+    criterion: str = "l2",
+    rate: float | None = None,
+    flops: float | None = None,
+    target: Mapping[str, float] | None = None,
+    threads: int = 1,
+    batch: int = 1,
+    shut_branches: bool = False,
+    allocate_by: AllocateBy = "auto",
+    ranking: Ranking = "group",
+    couple: Couple = "stream",
+    mask_norm: bool = True,
+    ignore: Sequence[str] = (),
+    teacher: str | None = DENSE,
+    num_classes: int | None = None,
+    in_channels: int | None = None,
+    force: bool = False,
+    progress: Listener | bool | None = None,
+    say: Say = _say,
+    **settings: Any,
+) -> Run:
+    """Close filters of a trained network, cut them out, and train the network that is left: it leaves a run.
+
+    Args:
+        checkpoint: the weights of the dense network.
+        out: directory of the run.
+        model: name of the network.
+        epochs: of fine-tuning.
+        data: name of the data set to fine-tune on.
+        criterion, rate, flops, target, threads, batch, shut_branches, allocate_by, ranking, couple, mask_norm, ignore: of
+            :func:`slimnet.commands.prune_checkpoint`. Where not all that is closed can be cut (``couple="none"``, norms
+            that stay open), training goes on behind the mask.
+        teacher: ``"dense"``: the checkpoint; a run, or another file of weights; None for none.
+        num_classes, in_channels: None: as in the file.
+        force: overwrite a run in ``out``.
+        progress: who is shown how far it is, see :func:`slimnet.train`.
+        say: told what was closed.
+        **settings: of training (see `slimnet.training.TrainConfig`). ``lr`` is 0.05 (1e-3 with adamw), ``schedule`` cosine,
+            ``distill_weight`` 0.9, with an epoch of warm-up in runs of 5 epochs or more, unless given.
+
+    Returns:
+        The finished run.
+
+    Raises:
+        ArgumentError: if a value is out of its range, or there are no data.
+        SlimnetError: as :func:`slimnet.train`.
+    """
+    choice: dict[str, Any] = {
+        "criterion": criterion,
+        "ranking": ranking,
+        "couple": couple,
+        "mask_norm": mask_norm,
+        "ignore": tuple(ignore),
+    }
+    check_choice(rate, flops, target, data=data, allocate_by=allocate_by, shut_branches=shut_branches, **choice)
+    if data is None:
+        raise ArgumentError("fine-tuning needs data: name a data set with --data.")
+    given: dict[str, Any] = {"init": str(checkpoint), "teacher": str(checkpoint) if teacher == DENSE else teacher}
+    given |= {"model": model, "data": data, "epochs": epochs, **_defaults(epochs, settings), **settings}
+    how: dict[str, Any] = {"score": criterion, "couple": couple, "mask_norm": mask_norm, "ignore": tuple(ignore)}
+    if target is not None:
+        if get_criterion(criterion).source == "gradients":
+            raise ArgumentError(f"a target with fine-tuning takes no criterion {criterion!r}: take a rate, or another criterion.")
+        aim = {"target": dict(target), "target_threads": threads, "target_batch": batch, "shut_branches": shut_branches}
+        given |= {**aim, "allocate_by": allocate_by, "method": OneShot(**how)}
+        return train(out=out, force=force, progress=progress, **given)
+    config = TrainConfig(**given)
+    check_output(Path(out), force=force)
+    with listening(NOBODY if progress is False else progress if isinstance(progress, Listener) else listener()):
+        network = {"model": model, "num_classes": num_classes, "in_channels": in_channels}
+        closed = _closed(checkpoint, config, rate, flops, choice, network, say)
+    method = OneShot(
+        **how,
+        widths=tuple((name, int((~gone).sum())) for name, gone in closed.items()),
+        closed=tuple((name, to_bits(gone)) for name, gone in closed.items()),
+    )
+    return train(out=out, force=force, progress=progress, **given, method=method)
+
+
+def _defaults(epochs: int, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """What fine-tuning takes where nothing is said."""
+    lr = {"lr": ADAMW_LR} if settings.get("optimizer") == "adamw" else {}
+    return {**DEFAULTS, **lr, "warmup_epochs": int(epochs >= LEAST_TO_WARM_UP)}
+
+
+def _closed(
+    checkpoint: Path | str,
+    config: TrainConfig,
+    rate: float | None,
+    flops: float | None,
+    choice: Mapping[str, Any],
+    network: Mapping[str, Any],
+    say: Say,
+) -> dict[str, Tensor]:
+    """Group name → (size,) bool, the channels that close; groups of which none does are left out."""
+    dataset = load_config_data(config)
+    model, example, about = open_checkpoint(checkpoint, **network, image_size=dataset.image_shape[-1])
+    example = torch.randn(2, *dataset.image_shape, generator=torch.Generator().manual_seed(0))
+    source, statistics = get_criterion(choice["criterion"]).source, None
+    if source in ("statistics", "gradients"):
+        where = (config.data, config.data_dir)
+        statistics = calibrate(model, example, source, choice["couple"], *where, classes=about.get("classes"), say=say)
+    options = {**choice, "statistics": statistics}
+    chosen = rate if flops is None else rate_for(model, example, flops, options)
+    closed = prune(model, example, rate=chosen, **options).closed()
+    found = {name: gone for name, gone in closed.items() if bool(gone.any())}
+    if not found:
+        raise ArgumentError(
+            f"a rate of {chosen} closes no filter: the widest group has {max(map(len, closed.values()))} channels."
+        )
+    count, channels = sum(int(gone.sum()) for gone in found.values()), sum(map(len, closed.values()))
+    say(f"closing {count} of {channels} channels (rate {chosen:.3g})")
+    return found
