@@ -57,6 +57,7 @@ FACADES = {
         "matplotlib": "report/_figure.py",
         "fvcore": "measure/flops.py",
         "rich": "terminal.py",
+        "timm": "models/_timm.py",
     }.items()
 }
 

@@ -1,8 +1,9 @@
-"""Networks by name: for CIFAR, for faces, torchvision's classifiers, user factories; and their initial weights."""
+"""Networks by name: for CIFAR, for faces, torchvision's and timm's, user factories; and their initial weights."""
 
 from __future__ import annotations
 
-from slimnet.models.build import build_model, check_model, model_names
+from slimnet.models._timm import Defaults
+from slimnet.models.build import build_model, check_model, defaults_of, model_names, resolved
 from slimnet.models.resnet import BasicBlock, CifarResNet, PadShortcut
 from slimnet.models.trust import Trust, check_trusted
 from slimnet.models.vgg import CifarVGG16, FaceVGG13
@@ -13,6 +14,7 @@ __all__ = [
     "BasicBlock",
     "CifarResNet",
     "CifarVGG16",
+    "Defaults",
     "FaceVGG13",
     "PadShortcut",
     "Trust",
@@ -22,6 +24,8 @@ __all__ = [
     "check_file",
     "check_model",
     "check_trusted",
+    "defaults_of",
     "load_weights",
     "model_names",
+    "resolved",
 ]

@@ -58,6 +58,8 @@ class TrainConfig(TrainSettings):
             values[name] = dict(values[name])
         values["milestones"] = None if self.milestones is None else list(self.milestones)
         values["freeze"] = list(self.freeze)
+        if not self.model_args:  # as it was before there were any
+            del values["model_args"]
         return values
 
     @classmethod
