@@ -188,7 +188,7 @@ def _compared(expected: Tensor, got: Tensor, what: tuple[str, str, int], toleran
 
 def _outputs(output: Any, where: str) -> list[Tensor]:
     """Finite tensors: of the logits at least (N, C), of others as many dimensions."""
-    outputs = output if isinstance(output, list | tuple) else [output]
+    outputs = output if isinstance(output, list) else [output]
     if not outputs or not hasattr(outputs[0], "isfinite") or outputs[0].dim() == 0:
         got = type(outputs[0]).__name__ if outputs else "no tensor"
         raise ExportError(f"{where}: the (first) output must be a tensor of logits, got {got}.")
