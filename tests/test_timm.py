@@ -18,8 +18,10 @@ from slimnet.models import build_model
 from slimnet.onnx.session import open_session
 from zoo import roughen
 
-LIGHT = {"test_resnet": 32, "mobilenetv3_small_050": 32, "repghostnet_050": 32, "levit_128s": 224}
-"""Networks that take a second, and the side of their picture: LeViT makes tensors of its own, which are in no file."""
+SIZE = 32
+CASES = [("test_resnet", ()), ("test_efficientnet", ()), ("test_efficientnet", ("--no-mask-norm",)), ("test_byobnet", ()),
+         ("test_convnext", ())]  # fmt: skip
+"""The networks that timm has for tests, about half a million parameters each."""
 
 
 @torch.no_grad()
@@ -28,12 +30,11 @@ def answers(file: Path, x: Tensor) -> Tensor:
     return torch.from_numpy(session.run({session.inputs[0].name: x.numpy()})[0])
 
 
-@pytest.mark.parametrize("flags", [(), ("--no-mask-norm",)], ids=["norms closed", "norms left"])
-@pytest.mark.parametrize("name", sorted(LIGHT))
+@pytest.mark.parametrize(("name", "flags"), CASES)
 def test_prune_slim_verify(name: str, flags: tuple[str, ...], tmp_path: Path) -> None:
     """The cut network and its ONNX file compute what the pruned one does; `verify` needs the folder alone."""
     torch.manual_seed(0)
-    size, generator = LIGHT[name], torch.Generator().manual_seed(0)
+    size, generator = SIZE, torch.Generator().manual_seed(0)
     model = build_model(f"timm:{name}", num_classes=5).eval()
     roughen(model, torch.randn(4, 3, size, size, generator=generator), generator)
     torch.save(model.state_dict(), tmp_path / "weights.pth")
@@ -51,6 +52,24 @@ def test_prune_slim_verify(name: str, flags: tuple[str, ...], tmp_path: Path) ->
     assert float((expected[0] - expected[1]).abs().max()) > 1e-3 * float(expected.abs().max())  # it says more than one thing
     for found in (answers(tmp_path / "slim" / "model.onnx", x), load_slim(tmp_path / "slim")(x).detach()):
         torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5 * float(expected.abs().max()))
+
+
+def test_tensors_that_are_in_no_file(tmp_path: Path) -> None:
+    """A network may make tensors when it is built (LeViT's indices): a folder builds them again."""
+    (tmp_path / "net.py").write_text(
+        "import torch\n"
+        "class Net(torch.nn.Sequential):\n"
+        "    def __init__(self, num_classes):\n"
+        "        super().__init__(torch.nn.Conv2d(3, 8, 3), torch.nn.ReLU(), torch.nn.Conv2d(8, num_classes, 3))\n"
+        "        self.register_buffer('order', torch.arange(num_classes).flip(0), persistent=False)\n"
+        "    def forward(self, x): return super().forward(x).mean((2, 3))[:, self.order]\n"
+    )
+    name, file = f"{tmp_path}/net.py:Net", tmp_path / "weights.pth"
+    torch.save(build_model(name, num_classes=5).state_dict(), file)
+    network = ("--model", name, "--num-classes", "5", "--in-channels", "3", "--image-size", "12")
+    assert slimnet_cli("slim", file, *network, "--out", tmp_path / "slim").status == 0
+    done = slimnet_cli("verify", tmp_path / "slim", "--trust-code")
+    assert done.status == 0, done.err
 
 
 def test_what_cannot_be_analysed_is_one_line(tmp_path: Path) -> None:
