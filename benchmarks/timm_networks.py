@@ -6,9 +6,9 @@
 Each goes through `slimnet prune --rate 0.5`, `slimnet slim` (which compares the cut network with the one before in float64, and
 its ONNX file in ONNX Runtime at batch 1, 2 and 7) and `slimnet verify` (which builds it again from the folder alone), twice: with
 norms closed along with their filters, as by default, and with `--no-mask-norm`, where every closed filter leaves a constant
-behind. Random weights; norms, running statistics and biases random as well, scaled on random pictures. At the end the ONNX file is
-held once more against the network that was pruned, by this script. Expected: nothing wrong, no traceback; half a minute a network
-and way on one core. Needs timm. Writes results/timm_networks.json.
+behind. Random weights; norms, running statistics and biases random as well, scaled on random pictures. At the end the ONNX file
+is held once more against the network that was pruned, by this script. Expected: nothing wrong, no traceback; half a minute a
+network and way on one core. Needs timm. Writes results/timm_networks.json.
 """
 
 from __future__ import annotations
@@ -132,9 +132,7 @@ def measure(name: str, mode: str) -> dict[str, Any]:
     return {"network": name, "family": FAMILY[name], "image": size, mode: found}
 
 
-def through_commands(
-    name: str, model: nn.Module, weights: Path, folder: Path, size: int, flags: Sequence[str]
-) -> dict[str, Any]:
+def through_commands(name: str, model: nn.Module, weights: Path, folder: Path, size: int, flags: Sequence[str]) -> dict[str, Any]:
     """What prune, slim and verify say, and what the ONNX file computes."""
     network = ("--model", f"timm:{name}", "--num-classes", "10", "--in-channels", "3", "--image-size", str(size), "--json")
     pruned, slim = folder / "pruned", folder / "slim"
@@ -225,7 +223,7 @@ def main(names: Sequence[str]) -> None:
     for name, mode in pairs if names else [pair for pair in pairs if pair not in there]:
         try:
             row = measure(name, mode)
-        except Exception as error:  # noqa: BLE001 – the others are still to be measured
+        except Exception as error:
             failed.append(name)
             print(f"{name} ({mode}) FAILED: {type(error).__name__}: {error}", flush=True)
             continue

@@ -183,6 +183,12 @@ def test_bad_names_and_arguments(nets: Path, offline: None, name: str, options: 
     assert "\n" not in str(caught.value)
 
 
+def test_size_is_bounded_before_memory_is_taken() -> None:
+    """Arguments may stand in a file."""
+    with pytest.raises(ModelError, match=r"has [\d,]+ parameters with the arguments given: at most 1,073,741,824"):
+        build_model(f"timm:{TINY}", num_classes=5, model_args={"channels": [16_384] * 4})
+
+
 @pytest.mark.parametrize("name", ["timm:tset_resnet", "torchvision:resnet_18", "no_such_file.py:net"])
 def test_a_name_is_checked_without_building(name: str) -> None:
     with pytest.raises(ModelError):
@@ -199,7 +205,12 @@ def test_without_timm(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "\n" not in str(caught.value)
 
 
-TRUSTED = [(f"timm:{TINY}", {}), ("torchvision:resnet18", {}), ("resnet20", {}), (f"timm:{TINY}", {"drop_rate": 0.1, "x": [1, "a"]})]
+TRUSTED = [
+    (f"timm:{TINY}", {}),
+    ("torchvision:resnet18", {}),
+    ("resnet20", {}),
+    (f"timm:{TINY}", {"drop_rate": 0.1, "x": [1, "a"]}),
+]
 DISTRUSTED = [
     ("nets:net", {}, "allow it with --trust-code"),
     ("some/nets.py:net", {}, "allow it with --trust-code"),
@@ -240,7 +251,20 @@ def test_malformed_arguments(given: Any, message: str) -> None:
 def test_values_of_arguments() -> None:
     from slimnet_cli._options import read_arguments
 
-    pairs = ("a=1", "b=0.5", "c=true", "d=False", "e=None", "f=silu", "g=(1, 2)", "h={'x': [1]}", "i='1'", "j=", "k=a=b", "l={1,2}")
+    pairs = (
+        "a=1",
+        "b=0.5",
+        "c=true",
+        "d=False",
+        "e=None",
+        "f=silu",
+        "g=(1, 2)",
+        "h={'x': [1]}",
+        "i='1'",
+        "j=",
+        "k=a=b",
+        "l={1,2}",
+    )
     found = read_arguments(None, None, pairs)  # type: ignore[arg-type]
     assert list(found.values()) == [1, 0.5, True, False, None, "silu", (1, 2), {"x": [1]}, "1", "", "a=b", "{1,2}"]
 

@@ -99,10 +99,9 @@ def test_inputs(tmp_path: Path) -> None:
     cut(Two(), inputs, tmp_path / "two.onnx")
     session = open_session(tmp_path / "two.onnx")
     assert [spec.name for spec in session.inputs] == ["input_0", "input_1"]
-    report = slimnet.compare_latency(
-        {"one": tmp_path / "two.onnx", "other": tmp_path / "two.onnx"},
-        inputs={name: x.numpy() for name, x in zip(("input_0", "input_1"), inputs, strict=True)}, batch=2, rounds=3, seconds=0.1, warmup=0.0, limit=60.0,
-    )  # fmt: skip
+    arrays = {name: x.numpy() for name, x in zip(("input_0", "input_1"), inputs, strict=True)}
+    quick = {"batch": 2, "rounds": 3, "seconds": 0.1, "warmup": 0.0, "limit": 60.0}
+    report = slimnet.compare_latency(dict.fromkeys(("one", "other"), tmp_path / "two.onnx"), inputs=arrays, **quick)
     assert [variant.name for variant in report.variants] == ["one", "other"]
 
 

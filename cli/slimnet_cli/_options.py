@@ -15,7 +15,9 @@ from slimnet_cli._numbers import CHANNELS, COUNT, SIDE, Finite
 as_json = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 force = click.option("--force", is_flag=True, help="Overwrite an existing output folder.")
 trust_code = click.option(
-    "--trust-code", is_flag=True, help="Run the code (package.module:function, FILE.py:function) that a config.json names to build its network."
+    "--trust-code",
+    is_flag=True,
+    help="Run the code (package.module:function, FILE.py:function) that a config.json names to build its network.",
 )
 folder_out = click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder to write.")
 

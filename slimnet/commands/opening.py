@@ -68,13 +68,8 @@ def open_checkpoint(
 
 
 def _pictures(known: Defaults | None, model: str, shape: list[int], say: Say) -> dict[str, Any]:
-    """Mean and deviation that timm says of a network, where it has that many channels."""
+    """The size, and the mean and deviation that timm says of a network, where it has that many channels."""
     if known is None or len(known.mean) != shape[0]:
         return {}
-    size = f"{shape[1]}×{shape[2]}"
-    say(f"pictures of {size}, with the mean {_row(known.mean)} and deviation {_row(known.std)} that timm says of {model}")
-    return {"mean": list(known.mean), "std": list(known.std)}
-
-
-def _row(values: tuple[float, ...]) -> str:
-    return ", ".join(f"{value:g}" for value in values)
+    say(f"pictures of {shape[1]}×{shape[2]}, with the {known.normalisation} that timm says of {model}")
+    return {"image_size": shape[1], "mean": list(known.mean), "std": list(known.std)}

@@ -89,9 +89,7 @@ def _bare_model(file: Path, config: Mapping[str, Any], trust_code: Trust, device
 
     name, arguments = config["model"], config.get("model_args", {})
     check_trusted(name, file, trust_code, arguments)
-    build = partial(
-        build_model, name, model_args=arguments, num_classes=config["num_classes"], in_channels=config["in_channels"]
-    )
+    build = partial(build_model, name, model_args=arguments, num_classes=config["num_classes"], in_channels=config["in_channels"])
     try:
         with torch.device(device):
             model = build()

@@ -69,7 +69,8 @@ def export_onnx(
     in evaluation mode, on the CPU.
 
     Args:
-        model: gives a tensor of logits, (N, C), or several tensors in a tuple, a mapping or a dataclass, the first of them logits.
+        model: gives a tensor of logits, (N, C), or several tensors in a tuple, a mapping or a dataclass, the first of them
+            logits.
         example_inputs: (N, …) tensor, or one for each input; dimension 0 becomes the dynamic batch.
         path: of the file; its folder is created.
         opset: of the file. Default: 20.

@@ -107,7 +107,7 @@ def find(name: str) -> Callable[..., Any]:
 
 def _find(name: str) -> Callable[..., Any]:
     module_name, _, function_name = name.rpartition(":") if is_file(name) else name.partition(":")
-    if not module_name or not function_name or module_name.startswith(".") and not is_file(name):
+    if not module_name or not function_name or (module_name.startswith(".") and not is_file(name)):
         raise ModelError(f"{name!r} is not of the form package.module:function or FILE.py:function.")
     if is_file(name) and not _file(name).is_file():
         raise ModelError(f"{module_name} does not exist: the model {name!r} cannot be built.")

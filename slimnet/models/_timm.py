@@ -40,6 +40,12 @@ class Defaults:
     interpolation: str
     num_classes: int
 
+    @property
+    def normalisation(self) -> str:
+        """Mean and deviation as a line has them."""
+        mean, std = (", ".join(f"{value:g}" for value in values) for values in (self.mean, self.std))
+        return f"mean {mean} and deviation {std}"
+
 
 def names() -> tuple[str, ...]:
     """Names of its networks; none where timm is not installed."""

@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from slimnet._torchvision import classifier_names
@@ -29,6 +30,7 @@ OWN: dict[str, Callable[..., nn.Module]] = {
     "vggface_gap": VGGFaceGap,
 }
 OTHERS = "timm:NAME, torchvision:NAME, hf-hub:NAME; or package.module:function, FILE.py:function for your own"
+MOST_PARAMETERS = 1 << 30
 _GIVEN = ("num_classes", "in_channels", "in_chans")
 
 
@@ -149,10 +151,22 @@ def _build(name: str, arguments: Mapping[str, Any], *, num_classes: int, in_chan
     source, rest = source_of(name)
     check_arguments(name, arguments)
     if source == TIMM:
-        return _timm.build(rest, arguments, **numbers)
-    if source != TORCHVISION and rest in OWN:
-        return _factory.call(name, OWN[rest], arguments, **numbers)
-    return _classifiers.build(rest, arguments, **numbers)
+        make = partial(_timm.build, rest, arguments, **numbers)
+    elif source != TORCHVISION and rest in OWN:
+        make = partial(_factory.call, name, OWN[rest], arguments, **numbers)
+    else:
+        make = partial(_classifiers.build, rest, arguments, **numbers)
+    if arguments:  # they may stand in a file, and ask for any width and depth
+        _check_size(name, make)
+    return make()
+
+
+def _check_size(name: str, make: Callable[[], nn.Module]) -> None:
+    """Refuse a network of very many parameters before they take memory."""
+    with torch.device("meta"):
+        found = sum(parameter.numel() for parameter in make().parameters())
+    if found > MOST_PARAMETERS:
+        raise ModelError(f"{name} has {found:,} parameters with the arguments given: at most {MOST_PARAMETERS:,} are built.")
 
 
 def _unknown(name: str) -> ModelError:

@@ -2,8 +2,8 @@
 
 To build a network of the user's own is to import a module and call a function of it: to run code. So a factory is taken only
 where the user names it: on the command line, in a call, in a recipe file that the user gives. A run, a bundle or any other file
-that is merely read (``config.json`` has the name of a network) builds networks of slimnet, torchvision and timm, and nothing else,
-unless the user says so.
+that is merely read (``config.json`` has the name of a network) builds networks of slimnet, torchvision and timm, and nothing
+else, unless the user says so.
 
 The networks of the two libraries are built with random weights, and with plain arguments alone (``model_args``): none that makes
 the library read a file or ask the network is handed on, whoever gives it. A file may not name a network of the Hugging Face hub
@@ -53,14 +53,14 @@ def check_trusted(name: str, where: Path, trust_code: Trust, model_args: Mapping
     Raises:
         ModelError: saying which factory is asked for, and how to allow it; or which argument is none for a file.
     """
-    if is_factory(name):
-        if trust_code is not True and trust_code != name:
-            raise ModelError(
-                f"{where} asks to run {name!r}, code that is no part of slimnet, to build its network. "
-                "If you trust it, allow it with --trust-code (in Python trust_code=True)."
-            )
+    if trust_code is True or trust_code == name:
         return
-    if source_of(name)[0] == HUB and trust_code is not True and trust_code != name:
+    if is_factory(name):
+        raise ModelError(
+            f"{where} asks to run {name!r}, code that is no part of slimnet, to build its network. "
+            "If you trust it, allow it with --trust-code (in Python trust_code=True)."
+        )
+    if source_of(name)[0] == HUB:
         raise ModelError(f"{where} names {name!r}, a network of the Hugging Face hub: only you may, with --model.")
     check_arguments(f"{where}: {name}", model_args or {})
     for key, value in (model_args or {}).items():

@@ -31,9 +31,5 @@ def with_known_statistics(config: TrainConfig, dataset: Dataset, say: Say) -> Da
     known = defaults_of(config.model, config.model_args)
     if known is None or len(known.mean) != dataset.image_shape[0]:
         return dataset
-    say(f"images are normalised as timm does for {config.model}: mean {_row(known.mean)}, deviation {_row(known.std)}")
+    say(f"images are normalised as timm does for {config.model}: {known.normalisation} (--normalise sets others)")
     return replace(dataset, mean=known.mean, std=known.std)
-
-
-def _row(values: tuple[float, ...]) -> str:
-    return ", ".join(f"{value:g}" for value in values)
