@@ -21,6 +21,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ from _tables import Result, measured, of_runs, percent, table
 from torch import nn
 
 import slimnet
+from slimnet.errors import GraphError
 from slimnet.files import read_tensors, write_tensors
 from slimnet.onnx.session import open_session
 
@@ -132,6 +134,18 @@ def measure(name: str, mode: str) -> dict[str, Any]:
     return {"network": name, "family": FAMILY[name], "image": size, mode: found}
 
 
+def held(name: str) -> dict[str, Any]:
+    """Why channels of a network cannot be closed at all: reason → how many; empty where all can, or nothing is known of it."""
+    size = SIZES.get(name, 64)
+    model = slimnet.build_model(f"timm:{name}", num_classes=10).eval()
+    reasons: Counter[str] = Counter()
+    with suppress(GraphError):
+        for group in slimnet.channel_groups(model, torch.zeros(2, 3, size, size)):
+            if group.weights and group.pinned and group.pinned != "output of the network":
+                reasons[group.pinned.partition(" in ")[0].partition(" (")[0]] += group.size
+    return {"network": name, "held": dict(reasons.most_common(2))}
+
+
 def through_commands(name: str, model: nn.Module, weights: Path, folder: Path, size: int, flags: Sequence[str]) -> dict[str, Any]:
     """What prune, slim and verify say, and what the ONNX file computes."""
     network = ("--model", f"timm:{name}", "--num-classes", "10", "--in-channels", "3", "--image-size", str(size), "--json")
@@ -193,7 +207,8 @@ def cells(row: Mapping[str, Any]) -> tuple[str, ...]:
     good = [each for each in found if "flops" in each]
     shares = [percent(1 - each["flops"]["after"] / each["flops"]["before"], 1) if "flops" in each else "–" for each in found]
     why = list(dict.fromkeys(each["reason"] for each in found if "reason" in each))
-    stays = [f"{channels:,} {reason}" for reason, channels in (found[0].get("reasons") or {}).items()]
+    left = Counter(row.get("held", {})) | Counter(found[0].get("reasons", {}))
+    stays = [f"{channels:,} {reason}" for reason, channels in left.most_common(2)]
     return (
         row["family"],
         row["network"],
@@ -230,6 +245,9 @@ def main(names: Sequence[str]) -> None:
         print(*cells(row), sep=" | ", flush=True)
         write_result(NAME, {"threads": 1, "timm": version("timm"), "rows": merged([row])})
         gc.collect()
+    for row in own_run(NAME).get("rows", []):
+        if "held" not in row:
+            write_result(NAME, {"threads": 1, "timm": version("timm"), "rows": merged([held(row["network"])])})
     if failed:
         sys.exit(f"failed: {', '.join(failed)}")
 
