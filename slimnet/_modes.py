@@ -1,9 +1,11 @@
-"""Leave a model as it was: every module in its own mode, every tensor on its own device; look at half precision widened."""
+"""Leave a model as it was: every module in its own mode, every tensor on its own device; outputs flat; half precision widened."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import functools
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import fields, is_dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -29,6 +31,45 @@ def in_eval_mode(*models: nn.Module) -> Iterator[None]:
         for model in models:
             model.eval()
         yield
+
+
+def flatten_outputs(value: Any) -> list[Tensor]:
+    """All tensors in a model's output, in order: of a tensor, a tuple, list or mapping of such, or a dataclass."""
+    import torch
+
+    if isinstance(value, torch.Tensor):
+        return [value]
+    if isinstance(value, Mapping):
+        return [tensor for item in value.values() for tensor in flatten_outputs(item)]
+    if isinstance(value, list | tuple):
+        return [tensor for item in value for tensor in flatten_outputs(item)]
+    if is_dataclass(value):
+        return flatten_outputs([getattr(value, item.name) for item in fields(value)])
+    return []
+
+
+@contextmanager
+def with_flat_outputs(model: nn.Module) -> Iterator[None]:
+    """Let ``model`` give a tensor, or a tuple of them in place of whatever holds them: tracers take nothing else.
+
+    On leaving, its forward pass is the one that it was.
+    """
+    had, forward = vars(model).get("forward"), model.forward
+
+    @functools.wraps(forward)
+    def flat(*inputs: Any, **keywords: Any) -> Any:
+        import torch
+
+        output = forward(*inputs, **keywords)
+        return output if isinstance(output, torch.Tensor) else tuple(flatten_outputs(output))
+
+    vars(model)["forward"] = flat
+    try:
+        yield
+    finally:
+        del vars(model)["forward"]
+        if had is not None:
+            vars(model)["forward"] = had
 
 
 @contextmanager

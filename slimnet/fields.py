@@ -245,6 +245,22 @@ def is_path(value: Any) -> bool:
     return is_text(name) and "\0" not in name
 
 
+def is_plain(value: Any, depth: int = 8) -> bool:
+    """Whether it is what JSON can hold: nothing, true, false, a number, a text, or lists and mappings of such."""
+    if isinstance(value, list | tuple):
+        return depth > 0 and all(is_plain(item, depth - 1) for item in value)
+    if isinstance(value, Mapping):
+        return depth > 0 and all(isinstance(name, str) and is_plain(item, depth - 1) for name, item in value.items())
+    return value is None or isinstance(value, bool | str) or is_number(value)
+
+
+def as_lists(value: Any) -> Any:
+    """A plain value as JSON gives it back: tuples are lists, mappings dictionaries."""
+    if isinstance(value, Mapping):
+        return {name: as_lists(item) for name, item in value.items()}
+    return [as_lists(item) for item in value] if isinstance(value, list | tuple) else value
+
+
 def is_rising(values: Iterable[Any]) -> bool:
     """Whether they are whole numbers of at least 1, each more than the one before."""
     values = list(values)

@@ -31,6 +31,9 @@ LOADERS = {"digits": "digits", "cifar10": "cifar", "cifar100": "cifar", "folder"
 DATA = tuple(LOADERS)
 """Data sets."""
 
+SIZED_DATA = ("digits", "cifar10", "cifar100", "fer2013", "ferplus")
+"""Those whose pictures have a size and a normalisation of their own, whatever network they are for."""
+
 DATA_OPTIONS = {
     "drop_leaked": "Leave out training images that also stand in val or test.",
     "skip_bad_rows": "Leave malformed rows of a CSV out, and count them.",

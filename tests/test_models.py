@@ -138,7 +138,7 @@ BAD_NAMES = [
     ("my_nets:value", {}, ModelError, "no function 'value'"),
     ("my_nets:number", {}, ModelError, "must return an nn.Module, it returned a int"),
     ("my_nets:broken", {}, ModelError, "failed: RuntimeError: no luck"),
-    ("my_nets:classes", {"in_channels": 1}, ModelError, "takes no `in_channels`"),
+    ("my_nets:classes", {"in_channels": 1}, ModelError, "no first convolution that reads 3 channels"),
     ("resnet20", {"in_channels": 0}, ArgumentError, "`in_channels` must be at least 1, got 0"),
     ("resnet20", {"num_classes": 0}, ArgumentError, "`num_classes` must be at least 1, got 0"),
 ]

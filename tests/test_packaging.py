@@ -60,6 +60,7 @@ FACADES = {
         "mlflow": "training/loggers/mlflow.py",
         "wandb": "training/loggers/wandb.py",
         "huggingface_hub": "bundle/hub.py",
+        "timm": "models/_timm.py",
     }.items()
 }
 

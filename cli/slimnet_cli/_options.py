@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ast import literal_eval
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,9 @@ from slimnet_cli._numbers import CHANNELS, COUNT, SIDE, Finite
 as_json = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 force = click.option("--force", is_flag=True, help="Overwrite an existing output folder.")
 trust_code = click.option(
-    "--trust-code", is_flag=True, help="Run the code (package.module:function) that a config.json names to build its network."
+    "--trust-code",
+    is_flag=True,
+    help="Run the code (package.module:function, FILE.py:function) that a config.json names to build its network.",
 )
 folder_out = click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder to write.")
 
@@ -124,11 +127,51 @@ def take_target(options: dict[str, Any]) -> dict[str, float]:
     return asked
 
 
+def read_arguments(context: click.Context, option: click.Parameter, pairs: tuple[str, ...]) -> dict[str, Any]:
+    """``NAME=VALUE`` texts as a dictionary; a value is what Python or JSON writes, or a text.
+
+    Raises:
+        click.BadParameter: if there is no ``=``, no name of an argument, or one comes twice.
+    """
+    values: dict[str, Any] = {}
+    for pair in pairs:
+        name, equals, text = (part.strip() for part in pair.partition("="))
+        if not equals or not name.isidentifier():
+            raise click.BadParameter(f"takes NAME=VALUE, got {pair!r}.", context, option)
+        if name in values:
+            raise click.BadParameter(f"gives {name!r} twice.", context, option)
+        values[name] = _literal(text)
+    return values
+
+
+def _literal(text: str) -> Any:
+    words = {"true": True, "false": False, "null": None}
+    if text in words:
+        return words[text]
+    try:
+        value = literal_eval(text)
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        return text
+    from slimnet.fields import is_plain
+
+    return value if is_plain(value) else text
+
+
+SOURCES = "timm:NAME, torchvision:NAME, hf-hub:NAME, package.module:function, FILE.py:function"
+model_arg = click.option(
+    "--model-arg",
+    "model_args",
+    multiple=True,
+    metavar="NAME=VALUE",
+    callback=read_arguments,
+    help="A further argument for what builds the network; VALUE is a Python literal or a text. Repeatable.",
+)
 network = together(
-    click.option("--model", metavar="NAME", help="Name of a network, or package.module:function (default: as a run says)."),
+    click.option("--model", metavar="NAME", help=f"Name of a network, or {SOURCES} (default: as a run says)."),
+    model_arg,
     click.option("--num-classes", type=CHANNELS, help="Outputs of the network (default: as in the file)."),
     click.option("--in-channels", type=CHANNELS, help="Channels of its input (default: as in the file)."),
-    click.option("--image-size", type=SIDE, help="Side of its input (default: as a run says, or 32)."),
+    click.option("--image-size", type=SIDE, help="Side of its input (default: as a run or timm says, or 32)."),
     click.option("--weights-key", metavar="KEY", help="Which weights, where the file holds several, e.g. state_dict_ema."),
     trust_code,
 )

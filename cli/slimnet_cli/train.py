@@ -10,7 +10,7 @@ import click
 
 from slimnet_cli._emit import emit_json, emit_table, percent
 from slimnet_cli._flags import Command, all_of, data_switches, later, section, settings
-from slimnet_cli._options import as_json, folder_out, force, take_target, target_options, trust_code
+from slimnet_cli._options import as_json, folder_out, force, model_arg, take_target, target_options, trust_code
 from slimnet_cli._quick import refuse_data_dir, refuse_missing, refuse_names, refuse_out, refuse_resume
 from slimnet_cli._recipe import recipe_option, with_recipe
 from slimnet_cli._settings import divide, method_of, read_sets, set_option
@@ -26,7 +26,7 @@ from slimnet_cli._settings import divide, method_of, read_sets, set_option
     trust_code,
     force,
 )
-@section("Network", settings("network"))
+@section("Network", settings("network"), model_arg)
 @section("Method", settings("method"), all_of("MethodSettings"))
 @section("Target", target_options)
 @section("Data", settings("data"), later("data-switches", data_switches))
@@ -54,7 +54,7 @@ def command(out: Path, resume: bool, force: bool, quiet: bool, as_json: bool, me
     from slimnet.names import DATA_OPTIONS, METHOD, NO_MODEL
     from slimnet.settings import MethodSettings
 
-    chosen = {name: value for name, value in options.items() if value is not None and value != ()}
+    chosen = {name: value for name, value in options.items() if value not in (None, (), {})}
     if augment:
         chosen["augment"] = augment
     if target := take_target(chosen):

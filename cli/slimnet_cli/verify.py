@@ -33,6 +33,7 @@ def command(bundle: Path, parity: bool, trust_code: bool, as_json: bool) -> int:
     """Look for all that may be wrong with BUNDLE: a line for each fault, and exit status 1.
 
     BUNDLE is a folder, or the name of a bundle that slimnet ships. Of a compact one the network is run, and cannot be rebuilt.
+    A folder that `slimnet slim` wrote will do too: its ONNX file is compared with its network.
 
     \b
     slimnet verify build/r56

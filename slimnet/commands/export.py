@@ -153,6 +153,7 @@ def network_config(run: Run) -> dict[str, Any]:
     settings = run.config.as_dict()
     return {
         "model": run.config.model,
+        **({"model_args": settings["model_args"]} if "model_args" in settings else {}),
         "num_classes": len(run.classes),
         "in_channels": run.image_shape[0],
         "image_shape": list(run.image_shape),
@@ -180,7 +181,7 @@ def _dense_model(run: Run, dense: Path | str | None, say: Say) -> tuple[nn.Modul
 
     if dense is not None and Path(dense).is_dir():
         other = Run.open(dense, trust_code=run.trust_code)
-        if (other.config.model, other.image_shape) != (run.config.model, run.image_shape):
+        if _network(other) != _network(run):
             raise ArgumentError(f"{dense} trained another network than {run.path}: give a dense run of the same.")
         model, names = other.load_model(), {"who": str(dense), "whose": str(run.path)}
         match = match_classes(other.classes, run.classes, whole=True, hint="give a dense run of the same", **names)
@@ -203,6 +204,10 @@ def _dense_model(run: Run, dense: Path | str | None, say: Say) -> tuple[nn.Modul
             raise
         return run.load_model(), MASKED  # the run gave its initial weights a new head: they are no trained network
     return model.eval(), "initial weights" if dense is None else "weights"
+
+
+def _network(run: Run) -> tuple[Any, ...]:
+    return run.config.model, run.config.model_args, run.image_shape
 
 
 def _evaluate(model: nn.Module | Path, split: Split, data: Dataset) -> Evaluation:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,17 @@ from slimnet.data import recorded_classes
 from slimnet.errors import ArgumentError, FileFormatError
 from slimnet.files import read_json
 from slimnet.files.untrusted import holds, member, refuse_links
-from slimnet.models import build_model, check_model, check_trusted, find_sizes, load_weights, weights_file
+from slimnet.models import (
+    Defaults,
+    build_model,
+    check_model,
+    check_trusted,
+    defaults_of,
+    find_sizes,
+    load_weights,
+    resolved,
+    weights_file,
+)
 from slimnet.progress import Say, say_from
 
 if TYPE_CHECKING:
@@ -19,8 +30,10 @@ if TYPE_CHECKING:
 
     from slimnet.models import Trust
 
+IMAGE_SIZE = 32
+"""Side of the input where nobody says one."""
+
 _say = say_from(__name__)
-_SIDE = 32
 
 
 def open_checkpoint(
@@ -30,6 +43,7 @@ def open_checkpoint(
     num_classes: int | None = None,
     in_channels: int | None = None,
     image_size: int | None = None,
+    model_args: Mapping[str, Any] | None = None,
     weights_key: str | None = None,
     trust_code: Trust = False,
     say: Say = _say,
@@ -39,12 +53,13 @@ def open_checkpoint(
     Args:
         checkpoint: a file of weights, or a folder with one (see `slimnet.models.load_weights`): a run, what ``prune`` wrote, or
             what accelerate or transformers saved.
-        model: name of the network, or ``package.module:function``; None: as the run says.
+        model: name of the network (see `slimnet.build_model`); None: as the run says.
         num_classes, in_channels: None: as in the file.
-        image_size: side of the input; None: as the run says, or 32.
+        image_size: side of the input; None: as the run says, or timm of its networks, or 32.
+        model_args: further arguments for what builds the network; None: as the run says, where it names the model.
         weights_key: which of several state dicts is meant; None: the plain weights.
         trust_code: whether a factory that the run names, and not you, may build the network (see `slimnet.models.trust`).
-        say: told, a line each, what was chosen and adapted.
+        say: told, a line each, what was chosen and adapted, and what timm says of the network.
 
     Returns:
         The network in eval mode, random input (2, C, H, W), and what it takes to build the network again, with the names of its
@@ -57,11 +72,14 @@ def open_checkpoint(
     """
     recorded = _recorded(Path(checkpoint))
     file = weights_file(Path(checkpoint))
-    name = model or _recorded_model(Path(checkpoint), recorded, trust_code)
+    if model is None:
+        model = _recorded_model(Path(checkpoint), recorded, trust_code)
+        model_args = model_args or recorded.get("model_args")
+    name, arguments = resolved(model, model_args)
     check_model(name)
 
     def build(classes: int, channels: int) -> nn.Module:
-        return build_model(name, num_classes=classes, in_channels=channels)
+        return build_model(name, num_classes=classes, in_channels=channels, model_args=arguments)
 
     if num_classes is None or in_channels is None:
         found = find_sizes(build, file, key=weights_key)
@@ -69,14 +87,25 @@ def open_checkpoint(
     network = build(num_classes, in_channels)
     for note in load_weights(network, file, key=weights_key):
         say(note)
-    side = [image_size] * 2 if image_size else recorded.get("image_shape", [0, _SIDE, _SIDE])[1:]
-    shape = [in_channels, *side]
+    known = defaults_of(name, arguments)
+    shape = [in_channels, *_side(image_size, recorded, known)]
     example = torch.randn(2, *shape, generator=torch.Generator().manual_seed(0))
     config = {"model": name, "num_classes": num_classes, "in_channels": in_channels, "image_shape": shape}
+    if arguments:
+        config["model_args"] = arguments
     names = recorded_classes(file)
     if names is not None and len(names) == num_classes:
         config["classes"] = list(names)
-    return network.eval(), example, config
+    return network.eval(), example, config | _pictures(known, name, shape, say)
+
+
+def _side(given: int | None, recorded: Mapping[str, Any], known: Defaults | None) -> list[int]:
+    """Height and width of the input."""
+    if given:
+        return [given, given]
+    if "image_shape" in recorded:
+        return list(recorded["image_shape"][1:])
+    return [known.size if known else IMAGE_SIZE] * 2
 
 
 def _recorded(folder: Path) -> dict[str, Any]:
@@ -90,7 +119,9 @@ def _recorded(folder: Path) -> dict[str, Any]:
         from slimnet.training.run import read_record
 
         record = read_record(folder)
-        return {"model": record["train"].get("model"), "image_shape": record["data"]["image_shape"]}
+        train = record["train"]
+        of_network = {name: train[name] for name in ("model", "model_args") if name in train}
+        return {**of_network, "image_shape": record["data"]["image_shape"]}
     if not {"model", "num_classes", "in_channels", "image_shape"} <= found.keys():
         return {}  # transformers has a file of this name too
     return read_json(file, "network")
@@ -104,3 +135,11 @@ def _recorded_model(path: Path, recorded: dict[str, Any], trust_code: Trust) -> 
         raise FileFormatError(f"{path / 'config.json'} names no network.")
     check_trusted(name, path / "config.json", trust_code)
     return name
+
+
+def _pictures(known: Defaults | None, model: str, shape: list[int], say: Say) -> dict[str, Any]:
+    """The size, and the mean and deviation that timm says of a network, where it has that many channels."""
+    if known is None or len(known.mean) != shape[0]:
+        return {}
+    say(f"pictures of {shape[1]}×{shape[2]}, with the {known.normalisation} that timm says of {model}")
+    return {"image_size": shape[1], "mean": list(known.mean), "std": list(known.std)}

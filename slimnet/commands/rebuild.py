@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,7 @@ def load_slim(path: Path | str, *, trust_code: Trust = False) -> nn.Module:
     Args:
         path: a bundle, or any folder with ``config.json``, ``plan.json`` and ``slim.safetensors``.
         trust_code: True, or ``"package.module:function"``: let a factory of the user's own that ``config.json`` names build the
-            network, any or this one alone. Without it, only networks of slimnet and torchvision are built.
+            network, any or this one alone. Without it, only networks of slimnet, torchvision and timm are built.
 
     Returns:
         The slim model in eval mode, on the CPU.
@@ -86,9 +87,25 @@ def _bare_model(file: Path, config: Mapping[str, Any], trust_code: Trust, device
 
     from slimnet.models import build_model, check_trusted
 
-    check_trusted(config["model"], file, trust_code)
+    name, arguments = config["model"], config.get("model_args", {})
+    check_trusted(name, file, trust_code, arguments)
+    build = partial(build_model, name, model_args=arguments, num_classes=config["num_classes"], in_channels=config["in_channels"])
     try:
         with torch.device(device):
-            return build_model(config["model"], num_classes=config["num_classes"], in_channels=config["in_channels"])
+            model = build()
+        if device != "meta" or not _makes_tensors(model):
+            return model
+        with torch.random.fork_rng(devices=[]):  # on the meta device they have no values, and no file has them
+            return build()
     except (ArgumentError, ModelError) as error:
         raise FileFormatError(f"{file}: {error}") from None
+
+
+def _makes_tensors(model: nn.Module) -> bool:
+    """Whether a network makes tensors when it is built that are in no file of its weights."""
+    import torch
+
+    held = model.state_dict().keys()
+    if any(name not in held for name, _ in model.named_buffers()):
+        return True
+    return any(isinstance(value, torch.Tensor) for module in model.modules() for value in vars(module).values())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,8 @@ CHECKS = ("model.json", "files", "schema", "labels", "report", "onnx", "parity",
 ALIKE = 0.5
 """The least correlation of another precision's logits with fp32's on random input; that of another network is near 0."""
 _SAMPLES = 16
+_MOST_VALUES = 1 << 26
+"""Of one image of a folder that is no bundle."""
 
 
 @dataclass(frozen=True)
@@ -66,8 +69,10 @@ class VerifyReport:
 def verify_bundle(path: Path | str, *, parity: bool = True, trust_code: Trust = False) -> VerifyReport:
     """Look for everything that may be wrong with a bundle: damage, not malice, since nothing is signed.
 
+    A folder that ``slimnet slim`` wrote is no bundle, and has less to look at: its ONNX file against its network.
+
     Args:
-        path: the bundle.
+        path: the bundle, or a folder with ``slim.safetensors``, ``plan.json``, ``config.json`` and ``model.onnx``.
         parity: also build the slim network again in PyTorch and compare ``model.onnx`` with it on random input, and run every
             other ONNX file. Without it torch is not needed. A compact bundle holds nothing to build it from: its network is
             only run.
@@ -89,7 +94,10 @@ def verify_bundle(path: Path | str, *, parity: bool = True, trust_code: Trust = 
         model = check.read_manifest(folder)
     except FileFormatError as error:
         if not (folder / "model.json").is_file():  # no bundle at all
-            raise
+            if not all((folder / name).is_file() for name in ("plan.json", "slim.safetensors", "model.onnx")):
+                raise
+            found = tuple(_collected(_slim_faults(folder, figures, trust_code))) if parity else ()
+            return VerifyReport(folder, {"parity": found} if parity else {}, figures)
         return VerifyReport(folder, {"model.json": (str(error),)}, figures)
     checks["model.json"] = ()
     checks["files"] = tuple(_collected(check.file_faults(folder, model, installed=is_ready(folder))))
@@ -115,13 +123,30 @@ def _collected(faults: Iterator[str]) -> Iterator[str]:
 
 def _parity_faults(folder: Path, model: Mapping[str, Any], figures: dict[str, float], trust_code: Trust) -> Iterator[str]:
     """``model.onnx`` computes something else than the network of ``config.json``, ``plan.json`` and ``slim.safetensors``."""
+    rule = model["preprocessing"]
+    yield from _onnx_faults(folder, (rule["channels"], *rule["size"]), figures, trust_code)
+
+
+def _slim_faults(folder: Path, figures: dict[str, float], trust_code: Trust) -> Iterator[str]:
+    """The same of a folder that says the shape of its input in ``config.json``."""
+    from slimnet.files import read_json
+
+    file = member(folder, "config.json")
+    shape = read_json(file, "network").get("image_shape")
+    if shape is None or math.prod(shape) > _MOST_VALUES:
+        yield f"{file} does not say what images the network takes: `image_shape` is {shape}."
+    else:
+        yield from _onnx_faults(folder, tuple(shape), figures, trust_code)
+
+
+def _onnx_faults(folder: Path, shape: tuple[int, ...], figures: dict[str, float], trust_code: Trust) -> Iterator[str]:
     from slimnet.commands.rebuild import load_slim
     from slimnet.export.gate import Examples, check_onnx
     from slimnet.export.parity import ONNX_MODEL
 
     file = member(folder, "model.onnx")
     small = load_slim(folder, trust_code=trust_code)
-    report = check_onnx(file.read_bytes(), {ONNX_MODEL: small}, Examples.of(_random(model, 1)), name=str(file))
+    report = check_onnx(file.read_bytes(), {ONNX_MODEL: small}, Examples.of(_random(shape, 1)), name=str(file))
     figures["parity"] = report.worst.relative
     if not report.passed:
         yield f"{file} computes something else than slim.safetensors: {report.worst}."
@@ -132,7 +157,8 @@ def _precision_faults(folder: Path, model: Mapping[str, Any], figures: dict[str,
     from slimnet.export.embed import check_embedded
     from slimnet.export.gate import onnx_run
 
-    inputs = _random(model, _SAMPLES)
+    rule = model["preprocessing"]
+    inputs = _random((rule["channels"], *rule["size"]), _SAMPLES)
     files = {name: member(folder, file) for name, file in _files(model).items()}
     logits = {name: onnx_run(file.read_bytes(), str(file))((inputs,)) for name, file in files.items()}
     for name, file in _files(model).items():
@@ -164,9 +190,8 @@ def _files(model: Mapping[str, Any]) -> dict[str, str]:
     return files if is_compact(model) else {**files, "dense": "dense.onnx"}
 
 
-def _random(model: Mapping[str, Any], count: int) -> Tensor:
+def _random(shape: tuple[int, ...], count: int) -> Tensor:
     """Random input (count, C, H, W), the same every time."""
     import torch
 
-    rule = model["preprocessing"]
-    return torch.randn(count, rule["channels"], *rule["size"], generator=torch.Generator().manual_seed(0))
+    return torch.randn(count, *shape, generator=torch.Generator().manual_seed(0))

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from slimnet._foreign import no_exit
+from slimnet._modes import flatten_outputs, with_flat_outputs
 from slimnet.errors import ArgumentError, ExportError
 from slimnet.export.gate import Examples, check_onnx, check_reference
 from slimnet.export.parity import DOUBLE_TOLERANCE, ONNX_MODEL, ONNX_REFERENCE, ParityReport
@@ -61,7 +62,7 @@ def export_onnx(
     tolerance: float = DOUBLE_TOLERANCE,
     optimise: Mode = "safe",
 ) -> ParityReport:
-    """Export a classifier as one ONNX file, and write it only if it computes the same.
+    """Export a network as one ONNX file, and write it only if it computes the same.
 
     The gate compares ONNX Runtime with the model (float32, 1e-5 of the largest logit) and, where
     ``reference`` is another network, the model with it (float64, 1e-9) and ONNX Runtime with it: on random
@@ -69,14 +70,15 @@ def export_onnx(
     in evaluation mode, on the CPU.
 
     Args:
-        model: gives one tensor of logits, (N, C).
+        model: gives a tensor of logits, (N, C), or several tensors in a tuple, a mapping or a dataclass, the first of them
+            logits.
         example_inputs: (N, …) tensor, or one for each input; dimension 0 becomes the dynamic batch.
         path: of the file; its folder is created.
         opset: of the file. Default: 20.
         reference: what the model must agree with, e.g. the masked network that it was cut from.
         inputs: real batches, each like ``example_inputs``; the more samples, the better.
         input_names: default ``input``, or ``input_0``, ``input_1`` … where there are several.
-        output_names: default ``logits``.
+        output_names: default ``logits``, and ``output_1`` … where there are several.
         metadata: key → value, stored in the file. Not readable in onnxruntime-web.
         tolerance: of the model against the reference, relative. Where surgery folded constants into float32 biases, these are
             rounded once, and 1e-6 is what can be had; the plan itself is verified to 1e-9.
@@ -143,14 +145,13 @@ def build(
     check_mode(optimise)
     opset = chosen_opset(opset)
     names = _input_names(input_names, len(examples.example))
-    outputs = list(output_names or ["logits"])
     before, networks = ParityReport(()), {ONNX_MODEL: model}
     with Task("exporting", 3) as task:  # compare, export, make faster and compare
         if reference is not None and reference is not model:
             before, networks[ONNX_REFERENCE] = check_reference(model, reference, examples, tolerance=tolerance), reference
         before.require()
         task.advance()
-        proto = with_opset(_export(model, examples, max(opset, OLDEST_NATIVE), names, outputs), opset)
+        proto = with_opset(_export(model, examples, max(opset, OLDEST_NATIVE), names, output_names), opset)
         written = write(proto, metadata=metadata or {}, name="the exported network")
         task.advance()
 
@@ -166,13 +167,14 @@ def build(
     return Exported(data, report, steps)
 
 
-def _export(model: nn.Module, examples: Examples, opset: int, names: list[str], outputs: list[str]) -> Any:
+def _export(model: nn.Module, examples: Examples, opset: int, names: list[str], asked: Sequence[str] | None) -> Any:
     """What torch's exporter makes of a copy, with a dynamic batch: a ``ModelProto``."""
-    batch = torch.export.Dim("batch")
+    batch, copy = torch.export.Dim("batch"), deepcopy(model).cpu().eval()
     try:
-        with _quiet(), torch.no_grad(), no_exit(type(model).__name__):
+        with _quiet(), torch.no_grad(), no_exit(type(model).__name__), with_flat_outputs(copy):
+            outputs = _output_names(asked, len(flatten_outputs(copy(*examples.rows(2)))))
             program = torch.onnx.export(
-                deepcopy(model).cpu().eval(),
+                copy,
                 examples.rows(2),
                 dynamo=True,
                 external_data=False,
@@ -187,6 +189,8 @@ def _export(model: nn.Module, examples: Examples, opset: int, names: list[str], 
             proto = program.model_proto
             name_by_module(proto)
             return proto
+    except ArgumentError:
+        raise
     except Exception as error:  # the exporter's errors share no base class
         raise ExportError(f"{type(model).__name__} cannot be exported to ONNX: {first_line(error)}") from error
 
@@ -196,6 +200,13 @@ def _input_names(names: Sequence[str] | None, count: int) -> list[str]:
     chosen = default if names is None else list(names)
     if len(chosen) != count or len(set(chosen)) != count:
         raise ArgumentError(f"`input_names` must be {count} different names, got {chosen}.")
+    return chosen
+
+
+def _output_names(names: Sequence[str] | None, count: int) -> list[str]:
+    chosen = ["logits", *(f"output_{i}" for i in range(1, count))] if names is None else list(names)
+    if len(chosen) != count or len(set(chosen)) != count:
+        raise ArgumentError(f"`output_names` must be {count} different names, got {chosen}.")
     return chosen
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from itertools import chain
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from slimnet._foreign import no_exit
+from slimnet._modes import flatten_outputs
 from slimnet.errors import ArgumentError, ExportError, MeasureError, TimeLimitError, one_line
 from slimnet.export.parity import (
     DOUBLE_TOLERANCE,
@@ -107,7 +108,7 @@ def check_onnx(
         ParityError: if an output is not finite or has another shape.
         ExportError: if a network or the file does not run.
     """
-    exported, batches = onnx_run(data, name), list(examples.batches())
+    exported, batches = _onnx(data, name), list(examples.batches())
     checks = [
         compare(_torch(network, torch.float32), exported, batches, pair=pair, tolerance=SINGLE_TOLERANCE)
         for pair, network in networks.items()
@@ -119,20 +120,33 @@ def _torch(model: nn.Module, dtype: torch.dtype) -> Run:
     """A copy of the model on the CPU, in evaluation mode and of that precision."""
     network = deepcopy(model).cpu().eval().to(dtype)
 
-    def run(inputs: Inputs) -> Tensor:
+    def run(inputs: Inputs) -> list[Tensor]:
         cast = tuple(x.to(dtype) if x.is_floating_point() else x for x in inputs)
         try:
             with torch.no_grad(), no_exit(type(model).__name__):
-                output: Tensor = network(*cast)
+                return flatten_outputs(network(*cast))
         except Exception as error:
             raise ExportError(f"{type(model).__name__} does not run in {dtype}: {one_line(error)}") from error
-        return output
 
     return run
 
 
-def onnx_run(data: bytes, name: str = "the exported network") -> Run:
-    """ONNX Runtime on the CPU, as a user gets it by default.
+def onnx_run(data: bytes, name: str = "the exported network") -> Callable[[Inputs], Tensor]:
+    """ONNX Runtime on the CPU, as a user gets it by default: its first output, the logits.
+
+    Args:
+        data: bytes of the ONNX file.
+        name: what an error calls it.
+
+    Raises:
+        FileFormatError: if it cannot be opened; the function that is returned raises ExportError where the network does not run.
+    """
+    run = _onnx(data, name)
+    return lambda inputs: run(inputs)[0]
+
+
+def _onnx(data: bytes, name: str) -> Run:
+    """The same with all outputs.
 
     Args:
         data: bytes of the ONNX file.
@@ -146,13 +160,13 @@ def onnx_run(data: bytes, name: str = "the exported network") -> Run:
     session = open_session(data, name=name)
     names = [spec.name for spec in session.inputs]
 
-    def run(inputs: Inputs) -> Tensor:
+    def run(inputs: Inputs) -> list[Tensor]:
         if len(names) != len(inputs) or not session.outputs:
             counts = f"takes {len(names)} inputs and gives {len(session.outputs)} outputs"
             raise ExportError(f"{name} {counts}: it was to take {len(inputs)}.")
         try:
-            found = session.run(dict(zip(names, (x.numpy() for x in inputs), strict=True)))[0]
-            return torch.from_numpy(found)
+            found = session.run(dict(zip(names, (x.numpy() for x in inputs), strict=True)))
+            return [torch.from_numpy(each) for each in found]
         except TimeLimitError:
             raise
         except (MeasureError, TypeError) as error:  # TypeError: what it gives is no tensor, or one of text

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     Inputs = tuple[Tensor, ...]
-    Run = Callable[[Inputs], Tensor]
+    Run = Callable[[Inputs], Tensor | list[Tensor]]
 
 MODEL_REFERENCE = "model vs reference"
 ONNX_MODEL = "onnx vs model"
@@ -135,10 +135,10 @@ def compare(
     pair: str,
     tolerance: float,
 ) -> tuple[ParityCheck, ...]:
-    """Run both networks on every batch and compare their logits.
+    """Run both networks on every batch and compare their outputs: the first are the logits; of several, the worst counts.
 
     Args:
-        reference: (N, …) inputs → (N, C, …) logits; what is right.
+        reference: (N, …) inputs → (N, C, …) logits, or a list of outputs; what is right.
         candidate: the same; what is tested.
         batches: name of the kind of input, and the inputs.
         pair: name of the comparison.
@@ -148,16 +148,21 @@ def compare(
         One check a batch. A failed check is returned, not raised.
 
     Raises:
-        ParityError: if an output is not finite, or the shapes differ: there is no distance to report.
-        ExportError: if an output is not one tensor of logits.
+        ParityError: if an output is not finite, or numbers or shapes differ: there is no distance to report.
+        ExportError: if there is no output, or the first is no tensor of logits.
     """
     checks = []
     for kind, inputs in batches:
         where = f"{pair} on {kind} input at batch {len(inputs[0])}"
-        expected, got = _logits(reference(inputs), where), _logits(candidate(inputs), where)
-        if expected.shape != got.shape:
-            raise ParityError(f"{where}: shape {tuple(got.shape)} instead of {tuple(expected.shape)}.")
-        checks.append(_compared(expected, got, (pair, kind, len(inputs[0])), tolerance))
+        expected, got = _outputs(reference(inputs), where), _outputs(candidate(inputs), where)
+        if len(expected) != len(got):
+            raise ParityError(f"{where}: {len(got)} outputs instead of {len(expected)}.")
+        found = []
+        for want, have in zip(expected, got, strict=True):
+            if want.shape != have.shape:
+                raise ParityError(f"{where}: shape {tuple(have.shape)} instead of {tuple(want.shape)}.")
+            found.append(_compared(want, have, (pair, kind, len(inputs[0])), tolerance))
+        checks.append(max(found, key=lambda check: (not check.passed, check.relative)))
     return tuple(checks)
 
 
@@ -181,11 +186,18 @@ def _compared(expected: Tensor, got: Tensor, what: tuple[str, str, int], toleran
     )
 
 
-def _logits(output: Any, where: str) -> Tensor:
-    """One finite tensor, at least (N, C)."""
-    if not hasattr(output, "isfinite") or output.dim() == 0:
-        raise ExportError(f"{where}: the output must be one tensor of logits, got {type(output).__name__}.")
-    if not bool(output.isfinite().all()):
+def _outputs(output: Any, where: str) -> list[Tensor]:
+    """Finite tensors: of the logits at least (N, C), of others as many dimensions."""
+    outputs = output if isinstance(output, list) else [output]
+    if not outputs or not hasattr(outputs[0], "isfinite") or outputs[0].dim() == 0:
+        got = type(outputs[0]).__name__ if outputs else "no tensor"
+        raise ExportError(f"{where}: the (first) output must be a tensor of logits, got {got}.")
+    if not all(bool(each.isfinite().all()) for each in outputs):
         raise ParityError(f"{where}: an output is NaN or infinite.")
-    logits: Tensor = output.detach().cpu()
-    return logits if logits.dim() > 1 else logits.unsqueeze(1)
+    return [_wide(each.detach().cpu()) for each in outputs]
+
+
+def _wide(output: Tensor) -> Tensor:
+    """Numbers that can be told apart, (N, C, …) at least."""
+    numbers = output if output.is_floating_point() else output.double()
+    return numbers if numbers.dim() > 1 else numbers.reshape(-1, 1)

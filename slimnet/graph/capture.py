@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import linecache
+import traceback
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,9 +15,10 @@ from torch import Tensor, nn
 from torch.fx import Node
 
 from slimnet._foreign import no_exit
-from slimnet._modes import in_eval_mode
+from slimnet._modes import in_eval_mode, with_flat_outputs
 from slimnet.errors import ArgumentError, GraphError, one_line
 
+_TORCH, _OURS = str(Path(torch.__file__).parent), str(Path(__file__).parents[1])
 ExampleInputs = Tensor | tuple[Tensor, ...]
 
 
@@ -80,14 +84,28 @@ def capture(model: nn.Module, example_inputs: ExampleInputs) -> Program:
     with in_eval_mode(model), torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            with no_exit(type(model).__name__):
+            with no_exit(type(model).__name__), with_flat_outputs(model):
                 exported = torch.export.export(model, inputs)
         except Exception as error:
             raise GraphError(
                 f"{type(model).__name__} cannot be analysed with inputs of shape "
-                f"{[tuple(value.shape) for value in inputs]}: {one_line(error)}"
+                f"{[tuple(value.shape) for value in inputs]}: {one_line(error)}{_stopped_at(error)}"
             ) from error
     return _program(model, exported)
+
+
+def _stopped_at(error: BaseException) -> str:
+    """The operator and the line of the network's own code at which torch stopped, as far as its error tells: `` (aten.nonzero,
+    at net.py:12: x[x > 0])``."""
+    operator, place = "", ""
+    for frame, line in traceback.walk_tb(error.__traceback__):
+        path = frame.f_code.co_filename
+        if isinstance(frame.f_locals.get("func"), torch._ops.OpOverload):
+            operator = str(frame.f_locals["func"]).removesuffix(".default")
+        elif not path.startswith((_TORCH, _OURS)) and Path(path).is_file() and Path(path).suffix == ".py":
+            place = f"{Path(path).name}:{line}: {linecache.getline(path, line).strip()[:100]}"
+    found = ", at ".join(part for part in (operator, place) if part)
+    return f" ({'at ' if not operator else ''}{found})" if place else ""
 
 
 def _program(model: nn.Module, exported: Any) -> Program:

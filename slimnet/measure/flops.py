@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from slimnet._foreign import no_exit
-from slimnet._modes import in_eval_mode
+from slimnet._modes import in_eval_mode, with_flat_outputs
 from slimnet.errors import ArgumentError, MeasureError, one_line
 from slimnet.measure.cost import Cost
 
@@ -72,7 +72,7 @@ def _left_as_found(model: nn.Module) -> Iterator[None]:
     fast_attention = torch.backends.mha.get_fastpath_enabled()
     try:
         torch.backends.mha.set_fastpath_enabled(False)  # one fused operator that hides its products
-        with in_eval_mode(model):
+        with in_eval_mode(model), with_flat_outputs(model):
             yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fast_attention)

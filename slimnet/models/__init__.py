@@ -1,10 +1,11 @@
-"""Networks by name: for CIFAR, for faces, torchvision's classifiers, user factories; and their initial weights."""
+"""Networks by name: for CIFAR, for faces, torchvision's and timm's, user factories; and their initial weights."""
 
 from __future__ import annotations
 
 from slimnet.models._folders import weights_file
 from slimnet.models._shapes import find_sizes
-from slimnet.models.build import build_model, check_model, model_names
+from slimnet.models._timm import Defaults
+from slimnet.models.build import build_model, check_model, defaults_of, model_names, resolved
 from slimnet.models.resnet import BasicBlock, CifarResNet, PadShortcut
 from slimnet.models.trust import Trust, check_trusted
 from slimnet.models.vgg import CifarVGG16, FaceVGG13
@@ -15,6 +16,7 @@ __all__ = [
     "BasicBlock",
     "CifarResNet",
     "CifarVGG16",
+    "Defaults",
     "FaceVGG13",
     "PadShortcut",
     "Trust",
@@ -24,8 +26,10 @@ __all__ = [
     "check_file",
     "check_model",
     "check_trusted",
+    "defaults_of",
     "find_sizes",
     "load_weights",
     "model_names",
+    "resolved",
     "weights_file",
 ]

@@ -13,11 +13,13 @@ from slimnet.fields import (
     REQUIRED,
     Rule,
     above,
+    as_lists,
     check,
     describe,
     documented,
     flag,
     is_number,
+    is_plain,
     is_rising,
     is_text,
     is_whole,
@@ -68,6 +70,7 @@ LOGS = Rule(
     lambda value: isinstance(value, list | tuple) and all(name in LOGGERS for name in value),
     shape=f"{','.join(LOGGERS)}",
 )
+ARGUMENTS = mapping("names of arguments, each with a plain value", lambda name, value: is_text(name) and is_plain(value))
 SWITCHES = mapping("names of options, each true or false", lambda name, value: is_text(name) and isinstance(value, bool))
 
 
@@ -76,7 +79,12 @@ SWITCHES = mapping("names of options, each true or false", lambda name, value: i
 class TrainSettings:
     """The settings of one training run, but that the method is anything (see `slimnet.training.TrainConfig`)."""
 
-    model: str = setting(REQUIRED, text(), "Name of a network, or package.module:function.", group="network")
+    model: str = setting(
+        REQUIRED,
+        text(),
+        "Name of a network, timm:NAME, torchvision:NAME, hf-hub:NAME, package.module:function or FILE.py:function.",
+        group="network",
+    )
     data: str = setting("digits", text(), f"Name of a data set: {', '.join(DATA)}; digits are embedded.", group="data")
     data_dir: str | None = setting(None, path("DIR"), "Where the data set lies.", group="data")
     download: bool = setting(False, flag(), "Download the data set if it is missing.", group="data")
@@ -174,8 +182,8 @@ class TrainSettings:
     init: str | None = setting(
         None,
         path("FILE"),
-        "Initial weights: a checkpoint of any kind, or a folder with one, e.g. a run; or a slim network: a folder of slimnet slim, "
-        "a bundle.",
+        "Initial weights: a checkpoint of any kind, or a folder with one, e.g. a run; or a slim network: a folder of slimnet slim, a "
+        "bundle.",
         group="network",
     )
     weights_key: str | None = setting(
@@ -215,6 +223,7 @@ class TrainSettings:
     reestimate_norm: bool = setting(
         True, flag(), "Whether the norms' statistics of the final model are estimated afresh (methods that prune)."
     )
+    model_args: Mapping[str, Any] = setting(dict, ARGUMENTS, "Further arguments for what builds the network (`--model-arg`).")
 
     log: tuple[str, ...] = setting(
         tuple, LOGS, "Also log settings, epochs and result there, in `logs/` of the run; see docs/logging.md.", group="training"
@@ -228,6 +237,7 @@ class TrainSettings:
         for name in [row.name for row in describe(type(self)) if isinstance(getattr(self, row.name), os.PathLike)]:
             object.__setattr__(self, name, os.fspath(getattr(self, name)))
         object.__setattr__(self, "freeze", tuple(self.freeze))
+        object.__setattr__(self, "model_args", as_lists(self.model_args))
 
 
 def check_names(given: Iterable[str]) -> None:

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from slimnet._foreign import no_exit
+from slimnet._modes import flatten_outputs
 from slimnet.errors import ArgumentError, SurgeryError, VerificationError, whole_text
 from slimnet.graph import ExampleInputs, as_inputs, check_model, in_eval_mode
 from slimnet.progress import Task
@@ -19,7 +20,7 @@ from slimnet.surgery.find import Align
 from slimnet.surgery.optimizer import check_optimizer, move_optimizer
 from slimnet.surgery.plan import Plan
 from slimnet.surgery.planning import make_plan
-from slimnet.surgery.verify import NothingToCompareError, NotRunningError, Verification, flatten_outputs, verify
+from slimnet.surgery.verify import NothingToCompareError, NotRunningError, Verification, verify
 
 
 @dataclass(frozen=True)

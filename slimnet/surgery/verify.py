@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields, is_dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from slimnet._foreign import no_exit
+from slimnet._modes import flatten_outputs
 from slimnet.errors import VerificationError, whole_text
 from slimnet.graph import ExampleInputs, as_inputs, in_eval_mode
 from slimnet.surgery.copies import baked_copy, shared_copy
@@ -211,16 +212,3 @@ def _repeated(value: Tensor, shape: Sequence[int]) -> Tensor:
     for dim, size in enumerate(shape):
         value = value.index_select(dim, torch.arange(size) % value.shape[dim])
     return value
-
-
-def flatten_outputs(value: Any) -> list[Tensor]:
-    """All tensors in a model's output, in order."""
-    if isinstance(value, Tensor):
-        return [value]
-    if isinstance(value, dict):
-        return [tensor for item in value.values() for tensor in flatten_outputs(item)]
-    if isinstance(value, list | tuple):
-        return [tensor for item in value for tensor in flatten_outputs(item)]
-    if is_dataclass(value):
-        return flatten_outputs([getattr(value, item.name) for item in fields(value)])
-    return []

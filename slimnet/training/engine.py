@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,8 @@ from slimnet.allocation import LiveFlops
 from slimnet.errors import ArgumentError, FileFormatError
 from slimnet.files import atomic_file, check_free, check_output, claim_run, json_bytes, write_json
 from slimnet.files.untrusted import holds
-from slimnet.models import Trust, check_trusted
+from slimnet.models import Trust, check_trusted, resolved
+from slimnet.models.trust import HUB, source_of
 from slimnet.names import NO_MODEL
 from slimnet.progress import NOBODY, Listener, listener, listening, say_from
 from slimnet.settings import check_names
@@ -27,7 +29,7 @@ from slimnet.training.optim import make_average, make_optimizer
 from slimnet.training.result import write_result
 from slimnet.training.run import CONFIG, MODEL, Run, is_finished, read_config, read_record
 from slimnet.training.signals import SignalWatch
-from slimnet.training.slim_start import check_slim_start, cut_at_once, is_slim_folder, slim_model
+from slimnet.training.slim_start import check_slim_start, cut_at_once, is_slim_folder, slim_network
 from slimnet.training.state import State, Totals
 from slimnet.training.sync_norm import synced_norms
 from slimnet.training.team import Team, is_main_process, join_team
@@ -51,7 +53,8 @@ def train(
 
     Args:
         out: the run directory.
-        model: name of a model, or ``"package.module:function"``, a factory of your own: it is named here, so its code is run.
+        model: name of a model (see `slimnet.build_model`); ``"package.module:function"`` or ``"FILE.py:function"`` is a factory
+            of your own: it is named here, so its code is run.
         data: name of a data set; ``"digits"`` if left out.
         resume: go on with the run in ``out``. Its own settings hold; those given again must be the same, but that ``epochs`` may
             be more: from where it stands, the learning rate is then that of a run so long, and pruning keeps to its own epochs.
@@ -80,6 +83,8 @@ def train(
     folder = Path(out)
     given = {name: value for name, value in (("model", model), ("data", data)) if value is not None} | settings
     check_names(given)
+    if model is not None:
+        given |= _as_recorded(model, given.get("model_args"))
     if is_main_process():  # what the others see may be the lock of their own first one
         check_free(folder)
     config = _resumed(folder, given, trust_code or model or False) if resume else _fresh(folder, given, trust_code, force=force)
@@ -98,6 +103,14 @@ def train(
     return Run.open(folder, trust_code=trust)
 
 
+def _as_recorded(model: str, model_args: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The network as a run holds it: a name that needs no hub, and arguments where there are some."""
+    if source_of(model)[0] != HUB or not isinstance(model_args or {}, Mapping):  # the settings refuse what is none
+        return {}
+    name, arguments = resolved(model, model_args)
+    return {"model": name, **({"model_args": arguments} if arguments else {})}
+
+
 def _listener(progress: Listener | bool | None) -> Listener:
     """Who is told of a training."""
     if isinstance(progress, Listener):
@@ -109,7 +122,7 @@ def _listener(progress: Listener | bool | None) -> Listener:
 
 def _fresh(folder: Path, given: dict[str, Any], trust_code: Trust, *, force: bool) -> TrainConfig:
     if "model" not in given and is_slim_folder(given.get("init")):
-        given = {"model": slim_model(given["init"], trust_code), **given}
+        given = {**slim_network(given["init"], trust_code), **given}
     if "model" not in given:
         raise ArgumentError(NO_MODEL)
     config = TrainConfig(**given)
@@ -139,7 +152,7 @@ def _resumed(folder: Path, given: dict[str, Any], trust_code: Trust) -> TrainCon
             had = had.with_widths(())
         if value != had and not (name in AUTO and value == "auto"):
             raise ArgumentError(f"`{name}` was {had!r} when the run in {folder} began, got {value!r}: leave it out.")
-    check_trusted(config.model, folder / CONFIG, trust_code)
+    check_trusted(config.model, folder / CONFIG, trust_code, config.model_args)
     return config
 
 

@@ -21,6 +21,7 @@ from slimnet.models import Trust, check_file, check_model
 from slimnet.progress import Say, each, say_from
 from slimnet.training.config import TrainConfig
 from slimnet.training.data import as_recorded, example_images, load_config_data
+from slimnet.training.known import with_known_size, with_known_statistics
 from slimnet.training.network import initial_network
 from slimnet.training.number_format import Precision, has_bf16, resolve_precision
 from slimnet.training.slim_start import is_slim_folder
@@ -168,6 +169,8 @@ def prepare(
     Raises:
         SlimnetError: if anything does not fit; nothing has been written then.
     """
+    if recorded is None:
+        config = with_known_size(config, say)
     dataset = _load_data(config, team, weights=weights, recorded=recorded, say=say)
     example, init = example_images(dataset), config.init if weights else None
     model = initial_network(config, dataset, example, init=init, say=say)
@@ -187,8 +190,11 @@ def _load_data(config: TrainConfig, team: Team, *, weights: bool, recorded: Mapp
     if config.teacher and not Path(config.teacher).exists():
         raise FileFormatError(f"the teacher {config.teacher} does not exist: give a finished run, or a file of weights.")
     dataset = load_config_data(config)
-    if recorded is not None:
-        dataset = as_recorded(dataset, recorded, who="the run to be resumed", say=say)
+    dataset = (
+        with_known_statistics(config, dataset, say)
+        if recorded is None
+        else as_recorded(dataset, recorded, who="the run to be resumed", say=say)
+    )
     for note in dataset.notes:
         say(note)
     _check_data(config, dataset, team)

@@ -62,7 +62,7 @@ class Run:
         Args:
             path: the directory.
             trust_code: True, or ``"package.module:function"``: let a factory of the user's own that ``config.json`` names build
-                the network, any or this one alone. Without it, only networks of slimnet and torchvision are built.
+                the network, any or this one alone. Without it, only networks of slimnet, torchvision and timm are built.
 
         Raises:
             FileFormatError: if it is no run, or the run did not finish.
@@ -115,8 +115,9 @@ class Run:
         Raises:
             ModelError: if a factory is to build it that is not trusted.
         """
-        check_trusted(self.config.model, self.path / CONFIG, self.trust_code)
-        return build_model(self.config.model, num_classes=len(self.classes), in_channels=self.image_shape[0])
+        name, arguments = self.config.model, self.config.model_args
+        check_trusted(name, self.path / CONFIG, self.trust_code, arguments)
+        return build_model(name, model_args=arguments, num_classes=len(self.classes), in_channels=self.image_shape[0])
 
     def load_model(self) -> nn.Module:
         """The network with the weights of the result (closed filters exactly zero), in eval mode, on the CPU.

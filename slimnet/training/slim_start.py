@@ -25,17 +25,17 @@ def is_slim_folder(path: Any) -> bool:
     return isinstance(path, str | Path) and any((Path(path) / name).is_file() for name in (PLAN, "model.json"))
 
 
-def slim_model(path: Path | str, trust_code: Trust) -> str:
-    """Name of the network that a slim one was cut from.
+def slim_network(path: Path | str, trust_code: Trust) -> dict[str, Any]:
+    """The settings ``model`` and, where there are some, ``model_args`` of the network that a slim one was cut from.
 
     Raises:
         FileFormatError: if the folder lacks a file, or holds links.
         ModelError: if a factory is to build it that is not trusted.
     """
     folder = Path(path)
-    name = str(_network(folder)["model"])
-    check_trusted(name, folder / CONFIG, trust_code)
-    return name
+    network = {name: value for name, value in _network(folder).items() if name in ("model", "model_args")}
+    check_trusted(network["model"], folder / CONFIG, trust_code, network.get("model_args"))
+    return network
 
 
 def check_slim_start(config: TrainConfig) -> None:
