@@ -57,6 +57,8 @@ FACADES = {
         "matplotlib": "report/_figure.py",
         "fvcore": "measure/flops.py",
         "rich": "terminal.py",
+        "lightning": "adapters/lightning.py",
+        "transformers": "adapters/transformers.py",
     }.items()
 }
 

@@ -134,6 +134,17 @@ class Attached:
         finally:
             self._is_open = False
 
+    def finish_gradients(self, optimizer: Optimizer) -> None:
+        """Do to the gradients, now, what else would be done when ``optimizer`` makes its step.
+
+        Soft masks multiply gradients as they come. What needs the whole gradient comes at the step: the limit that SFP, ASFP and
+        their kin put on regrowing filters, and the penalty of network slimming. Call this before you clip gradients by their norm
+        (after ``scaler.unscale_``) to have it before.
+        """
+        while isinstance(inner := getattr(optimizer, "optimizer", None), Optimizer):  # accelerate's and Lightning's wrappers
+            optimizer = inner
+        self._steps.finish(optimizer)
+
     def close(self, network: nn.Module) -> None:
         """Set to 0, in place, in a running average of the network (EMA, SWA), what is exactly 0 in the network.
 
@@ -270,9 +281,7 @@ class Attached:
         if number != self.next_epoch or number >= self.epochs:
             if self.next_epoch >= self.epochs:
                 raise ArgumentError(f"epoch({number}) comes after the last of {self.epochs} epochs, which are counted from 0.")
-            raise ArgumentError(
-                f"epoch({number}) is not next: epochs go from 0 one by one, and epoch {self.next_epoch} comes now."
-            )
+            raise ArgumentError(f"epoch({number}) is not next: epochs go from 0 one by one, {self.next_epoch} comes now.")
         self._check_unchanged()
 
     def _check_unchanged(self) -> None:

@@ -74,6 +74,7 @@ class OptimizerHooks:
         self._is_alone = len(optimizers) == 1
         self._known: weakref.WeakKeyDictionary[Optimizer, tuple[int, frozenset[int]]] = weakref.WeakKeyDictionary()
         self._outermost: weakref.ref[Optimizer] | None = None
+        self._finished: weakref.ref[Optimizer] | None = None
         self._gradients: GradientHooks | None = None
         before, after = _weakly(self, "before"), _weakly(self, "after")
         handles = [each.register_step_pre_hook(before) for each in optimizers]
@@ -89,7 +90,13 @@ class OptimizerHooks:
 
     def begin_epoch(self) -> None:
         """Count steps from 0; forget a step that an exception ended."""
-        self.steps, self._outermost = 0, None
+        self.steps, self._outermost, self._finished = 0, None, None
+
+    def finish(self, optimizer: Optimizer) -> None:
+        """Do now what would be done to gradients when ``optimizer`` makes its next step, and do it no more then."""
+        if self._concerns(optimizer):
+            self._after_backward(optimizer)
+            self._finished = weakref.ref(optimizer)
 
     def before(self, optimizer: Optimizer, args: Any, kwargs: Any) -> tuple[Any, Any] | None:
         """Before a step: change gradients, or keep weights; with a closure, each time that it has been called."""
@@ -116,11 +123,13 @@ class OptimizerHooks:
         """After a step: what it did to masked weights is put right."""
         if self._outermost is None or self._outermost() is not optimizer:
             return
-        self._outermost = None
+        self._outermost = self._finished = None
         self.steps += 1
         self.pruner.after_step(optimizer)
 
     def _after_backward(self, optimizer: Optimizer) -> None:
+        if self._finished is not None and self._finished() is optimizer:
+            return
         scale = getattr(optimizer, "grad_scale", None)  # of a loss scaler, where the optimiser itself divides it out
         parameters = None if self._is_alone else self._known[optimizer][1]
         mask = self.pruner.mask
@@ -156,9 +165,7 @@ class OptimizerHooks:
         kinds = {isinstance(each, SGD): type(each).__name__ for each, (_, own) in self._known.items() if own}
         if len(kinds) > 1 and self.pruner.mask is not None:
             names = " and ".join(sorted(kinds.values()))
-            raise ArgumentError(
-                f"{names} both train this network: masks scale gradients for one and updates for the other, use one."
-            )
+            raise ArgumentError(f"{names} both train this network: masks scale gradients for SGD, updates for others; use one.")
 
 
 def check_kind(optimizer: Optimizer) -> None:

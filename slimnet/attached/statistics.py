@@ -23,7 +23,7 @@ Data = Batches | Callable[[], Batches]
 def no_statistics(modules: Sequence[str]) -> ClassStatistics:
     """Say what is missing."""
     raise ArgumentError(
-        f"this method looks at labelled images to score {modules[0]!r}: give attach(…, data=loader), a loader of (images, labels)."
+        f"this method scores {modules[0]!r} by labelled images: give attach(…, data=loader), a loader of (images, labels)."
     )
 
 
@@ -77,9 +77,8 @@ def is_joined() -> bool:
 def _on(device: torch.device, data: Data) -> Iterator[tuple[Tensor, Tensor]]:
     for batch in data() if callable(data) else data:
         if not (isinstance(batch, list | tuple) and len(batch) == 2 and all(isinstance(each, Tensor) for each in batch)):
-            raise ArgumentError(
-                f"`data` must give (images, labels) of tensors, got {type(batch).__name__}: give a function that does."
-            )
+            got = type(batch).__name__
+            raise ArgumentError(f"`data` must give pairs of tensors (images, labels), got {got}: give a function that does.")
         yield batch[0].to(device), batch[1].to(device)
 
 
