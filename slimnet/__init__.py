@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from slimnet import schedules
+    from slimnet.attached import Attached, attach
     from slimnet.commands import export_run, load_slim
     from slimnet.errors import SlimnetError
     from slimnet.export import export_onnx
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from slimnet.methods import ASFP, ASRFP, DSD, FPGM, FSDP, SFP, SRFP, Dense, NetworkSlimming, OneShot, Stages, StructuredDSD
     from slimnet.methods.closing import prune
     from slimnet.models import build_model
+    from slimnet.settings import Budget
     from slimnet.surgery import Plan, slim
     from slimnet.training import Run, evaluate, train
 
@@ -32,6 +34,8 @@ __version__ = "0.1.0"
 _HOME = {
     "ASFP": "slimnet.methods",
     "ASRFP": "slimnet.methods",
+    "Attached": "slimnet.attached",
+    "Budget": "slimnet.settings",
     "DSD": "slimnet.methods",
     "Dense": "slimnet.methods",
     "FPGM": "slimnet.methods",
@@ -46,6 +50,7 @@ _HOME = {
     "SoftMask": "slimnet.masks",
     "Stages": "slimnet.methods",
     "StructuredDSD": "slimnet.methods",
+    "attach": "slimnet.attached",
     "build_model": "slimnet.models",
     "channel_groups": "slimnet.graph",
     "compare_latency": "slimnet.measure",
@@ -68,6 +73,8 @@ __all__ = [
     "FSDP",
     "SFP",
     "SRFP",
+    "Attached",
+    "Budget",
     "Dense",
     "NetworkSlimming",
     "OneShot",
@@ -78,6 +85,7 @@ __all__ = [
     "Stages",
     "StructuredDSD",
     "__version__",
+    "attach",
     "build_model",
     "channel_groups",
     "compare_latency",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -56,6 +56,10 @@ class SoftMask:
     factor, by which ``apply`` and ``mask_momentum`` multiply: the same, unless ``set`` is told otherwise.
     Both start at 1.
 
+    Attributes:
+        hooked: ids of tensors whose gradients somebody has multiplied by :meth:`of_gradient` as they came:
+            ``mask_gradients`` leaves these alone.
+
     Example:
         >>> mask = SoftMask(model, groups)                              # doctest: +SKIP
         >>> mask.set("layer1.0.conv1", torch.tensor([1.0, 0.0, 0.5]))   # doctest: +SKIP
@@ -78,7 +82,9 @@ class SoftMask:
         self.scale = {name: torch.ones(group.size) for name, group in self.groups.items()}
         self._factor = {name: torch.ones(group.size) for name, group in self.groups.items()}
         self._weights = self._resolve(model)
+        self.hooked: Collection[int] = ()
         self._soft: tuple[list[Tensor], list[Tensor]] | None = None
+        self._by_id: dict[int, Tensor] | None = None
         self._hard: tuple[list[Tensor], list[Tensor]] | None = None
         self._held: list[Tensor] = []
 
@@ -98,7 +104,7 @@ class SoftMask:
             raise ArgumentError(f"no group {name!r} under the mask; there are: {', '.join(self.groups)}.")
         self.scale[name] = self._checked(name, scale, upper=1.0)
         self._factor[name] = self._checked(name, scale if factor is None else factor)
-        self._soft = self._hard = None
+        self._soft = self._hard = self._by_id = None
 
     @torch.no_grad()
     def apply(self) -> None:
@@ -112,9 +118,24 @@ class SoftMask:
     def mask_gradients(self) -> None:
         """Multiply gradients by ζ, in place. Costs one pass over tensors that have a ζ other than 1."""
         tensors, masks = self._soft_pairs()
-        pairs = [(tensor.grad, mask) for tensor, mask in zip(tensors, masks, strict=True) if tensor.grad is not None]
+        pairs = [
+            (tensor.grad, mask)
+            for tensor, mask in zip(tensors, masks, strict=True)
+            if tensor.grad is not None and id(tensor) not in self.hooked
+        ]
         if pairs:
             torch._foreach_mul_([gradient for gradient, _ in pairs], [mask for _, mask in pairs])
+
+    def tensors(self) -> tuple[Tensor, ...]:
+        """The parameters that the mask acts on, each once."""
+        return tuple(target.tensor for target in self._weights)
+
+    def of_gradient(self, tensor: Tensor) -> Tensor | None:
+        """What the gradient of one of :meth:`tensors` is multiplied by, of its shape; None where that is 1 throughout."""
+        if self._by_id is None:
+            tensors, masks = self._soft_pairs()
+            self._by_id = {id(each): mask for each, mask in zip(tensors, masks, strict=True)}
+        return self._by_id.get(id(tensor))
 
     @torch.no_grad()
     def mask_momentum(self, optimizer: Optimizer) -> None:

@@ -12,6 +12,7 @@ from torch import nn
 
 import slimnet
 from method_cases import Statistics, adamw, sgd
+from slimnet.attached import close_average
 from slimnet.errors import ArgumentError, SurgeryError
 from slimnet.graph import channel_groups, residual_branches
 from slimnet.methods import ASFP, FPGM, FSDP, SFP, OneShot
@@ -19,7 +20,7 @@ from slimnet.surgery import uncut
 from slimnet.surgery.uncut import moves_constants
 from slimnet.training import Interrupted, Run, train
 from slimnet.training.loop import Loop
-from slimnet.training.optim import close_average, make_average
+from slimnet.training.optim import make_average
 from slimnet.training.state import State, Totals
 from test_resume import assert_same, at_step
 
@@ -74,7 +75,7 @@ def test_the_cut_network_trains_like_the_masked_one(method, optimizer):
         for state, statistics in ((masked, first), (cut, second)):
             steps(state, epoch)
             state.pruner.after_epoch(epoch, statistics)
-            close_average(state.average, state.model)
+            close_average(state.average.module, state.model)
     assert cut.plan is not None and not moves_constants(cut.plan)
     assert sum(p.numel() for p in cut.model.parameters()) < sum(p.numel() for p in masked.model.parameters())
     for small, big in ((cut.model, masked.model), (cut.average.module, masked.average.module)):

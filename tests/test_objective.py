@@ -12,6 +12,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from slimnet import FSDP, Dense, Run, train
+from slimnet.attached import close_average
 from slimnet.data import Augment, Batches, Split
 from slimnet.errors import ArgumentError, FileFormatError, ModelError
 from slimnet.training import TrainConfig, evaluate
@@ -19,7 +20,7 @@ from slimnet.training.data import load_config_data
 from slimnet.training.job import Job, prepare
 from slimnet.training.metrics import append_selection, keep_epochs, read_selection
 from slimnet.training.objective import Objective, right_answers
-from slimnet.training.optim import close_average, make_average
+from slimnet.training.optim import make_average
 from slimnet.training.teacher import Teacher
 from slimnet.training.team import join_team
 
@@ -221,7 +222,7 @@ def test_closed_filters_are_closed_in_the_average() -> None:
         model.weight[1] = 0
     average.update_parameters(model)
     assert bool((average.module.weight[1] != 0).any())
-    close_average(average, model)
+    close_average(average.module, model)
     assert bool((average.module.weight[1] == 0).all()) and bool((average.module.weight[0] != 0).all())
 
 

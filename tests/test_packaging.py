@@ -61,6 +61,8 @@ FACADES = {
         "wandb": "training/loggers/wandb.py",
         "huggingface_hub": "bundle/hub.py",
         "timm": "models/_timm.py",
+        "lightning": "adapters/lightning.py",
+        "transformers": "adapters/transformers.py",
     }.items()
 }
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from slimnet.criteria import ClassStatistics
@@ -26,13 +27,35 @@ CLOSES_NOTHING = "nothing would be closed: give a `rate`, `widths`, `branches` o
 _METHODS: dict[str, type[Method]] = {}
 
 
+@dataclass(frozen=True)
+class Step:
+    """What is known of an optimiser's step that is about to be made.
+
+    Attributes:
+        loss_scale: what gradients are multiplied by until then (a loss scaler's factor, where the optimiser divides it out).
+        parameters: ids of the tensors that this step moves; None: all of the network's.
+    """
+
+    loss_scale: float = 1.0
+    parameters: frozenset[int] | None = None
+
+    def moves(self, tensor: Tensor) -> bool:
+        """Whether this step moves a tensor."""
+        return self.parameters is None or id(tensor) in self.parameters
+
+
 class Pruner(ABC):
-    """The state of one run. The engine calls the hooks in the order in which they stand here.
+    """The state of one run. `slimnet.attached` calls the hooks in the order in which they stand here.
+
+    Attributes:
+        step: the step that ``after_backward`` is called for; by default one of all weights, of gradients as they are.
 
     A run: ``begin``, then its epochs. An epoch: learning rate → ``before_epoch`` → steps (backward, ``after_backward``,
     optimiser, ``after_step``) → ``after_epoch`` → the cut, where ``is_settled``, then ``release`` → validation (the epoch may be
     "best" where ``is_closed``) → checkpoint.
     """
+
+    step: Step = Step()
 
     @property
     def mask(self) -> SoftMask | None:
@@ -49,6 +72,14 @@ class Pruner(ABC):
     @abstractmethod
     def after_backward(self) -> None:
         """Every step, when gradients are there: change them in place."""
+
+    @property
+    def masks_gradients(self) -> bool:
+        """Whether all that ``after_backward`` does to gradients just now is ``mask.mask_gradients()``.
+
+        Whoever hooks the gradients may then multiply them as they come, before they are clipped (see :attr:`SoftMask.hooked`).
+        """
+        return False
 
     @abstractmethod
     def after_step(self, optimizer: Optimizer) -> None:

@@ -84,9 +84,15 @@ class SlimmingPruner(SoftPruner):
         if self.is_frozen:
             super().after_backward()
             return
+        penalty = self.slimming.penalty * self.step.loss_scale
         for gamma in self._gammas:
-            if gamma.grad is not None:
-                gamma.grad.add_(gamma.sign(), alpha=self.slimming.penalty)
+            if gamma.grad is not None and self.step.moves(gamma):
+                gamma.grad.add_(gamma.sign(), alpha=penalty)
+
+    @property
+    def masks_gradients(self) -> bool:
+        """Once selected; until then the penalty is added."""
+        return self.is_frozen and super().masks_gradients
 
     def select(self, epoch: int, statistics: Statistics) -> dict[str, Tensor]:
         """Group name → channels of least |γ|; none before the last epoch that selects."""

@@ -12,6 +12,7 @@ from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
+from weakref import WeakSet
 
 import torch
 from torch import Tensor, nn
@@ -201,7 +202,7 @@ class SoftPruner(Pruner):
         self.scale = method.scale_schedule(self.last_epoch)
         self.selected: dict[str, Tensor] = {}
         self._epoch = -1
-        self._optimizer: Optimizer | None = None
+        self._optimizers: WeakSet[Optimizer] = WeakSet()
         self._is_adaptive = False
         self._is_released = False
 
@@ -227,14 +228,20 @@ class SoftPruner(Pruner):
         """Scale the gradients, or keep the weights to scale the update by, in place."""
         if self._is_released or not (self.method.mask_gradients or self.is_frozen):
             return
-        if self._is_adaptive and self.method.mask_momentum:
-            self.mask.hold()
-        else:
+        if self.masks_gradients:
             self.mask.mask_gradients()
+        else:
+            self.mask.hold()
+
+    @property
+    def masks_gradients(self) -> bool:
+        """Whether gradients are scaled, and not the update."""
+        masks = self.method.mask_gradients or self.is_frozen
+        return masks and not self._is_released and not (self._is_adaptive and self.method.mask_momentum)
 
     def after_step(self, optimizer: Optimizer) -> None:
         """Scale the update, keep closed filters at zero once the selection is frozen, in place."""
-        self._optimizer = optimizer
+        self._optimizers.add(optimizer)
         self._is_adaptive = not isinstance(optimizer, SGD)
         if self._is_released:
             return
@@ -256,8 +263,9 @@ class SoftPruner(Pruner):
         for name in list(self.branches)[: self._branch_count(epoch)]:
             self._set(name, EVERY, self.scale(epoch))
         self.mask.apply()
-        if self.method.mask_momentum and self._optimizer is not None and not self._is_adaptive:
-            self.mask.mask_momentum(self._optimizer)
+        if self.method.mask_momentum and not self._is_adaptive:
+            for optimizer in self._optimizers:
+                self.mask.mask_momentum(optimizer)
 
     def _branch_count(self, epoch: int) -> int:
         """How many of the branches fade after an epoch: as many as θ(e) is of θ, rounded up."""

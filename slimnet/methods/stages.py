@@ -135,7 +135,13 @@ class StagesPruner(Pruner):
 
     def after_backward(self) -> None:
         """The stage's own (see :meth:`Pruner.after_backward`)."""
+        self.current.step = self.step
         self.current.after_backward()
+
+    @property
+    def masks_gradients(self) -> bool:
+        """Whether the stage's pruner does."""
+        return self.current.masks_gradients
 
     def after_step(self, optimizer: Optimizer) -> None:
         """The stage's own (see :meth:`Pruner.after_step`)."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
+from weakref import WeakSet
 
 import torch
 from torch import Tensor, nn
@@ -80,7 +81,7 @@ class StructuredDSDPruner(PhasedPruner):
             raise ArgumentError(f"a sparsity of {method.sparsity} closes no channel: the widest group has {widest}.")
         self._mask = SoftMask(model, self.groups.values(), mask_norm=True)
         self._before: dict[str, Tensor] = {}
-        self._is_new = True
+        self._cleared: WeakSet[Optimizer] = WeakSet()
 
     @property
     def mask(self) -> SoftMask:
@@ -97,7 +98,7 @@ class StructuredDSDPruner(PhasedPruner):
             scale[lowest(scores, exact_count(group.size, self.method.sparsity))] = 0
             self.mask.set(name, scale)
         self.mask.apply()
-        self._is_new = True
+        self._cleared.clear()
 
     @torch.no_grad()
     def release(self) -> None:
@@ -119,11 +120,16 @@ class StructuredDSDPruner(PhasedPruner):
         """Zero the gradients of closed channels, in place."""
         self.mask.mask_gradients()
 
+    @property
+    def masks_gradients(self) -> bool:
+        """Always; in dense phases by 1."""
+        return True
+
     def after_step(self, optimizer: Optimizer) -> None:
         """Hold closed channels at zero, in place; their momentum, once cleared, stays so without gradients."""
-        if self.is_sparse and self._is_new:
+        if self.is_sparse and optimizer not in self._cleared:
             self.mask.mask_momentum(optimizer)
-            self._is_new = False
+            self._cleared.add(optimizer)
         self.mask.enforce()
 
     def log(self) -> dict[str, float]:
@@ -138,7 +144,8 @@ class StructuredDSDPruner(PhasedPruner):
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take over a state; the weights are expected to carry its mask already."""
-        self.phase, self._is_new = int(state["values"]["phase"]), True
+        self.phase = int(state["values"]["phase"])
+        self._cleared.clear()
         for name, scale in with_prefix(state["tensors"], "scale.").items():
             self.mask.set(name, scale)
         self._before = with_prefix(state["tensors"], "before.")

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
+from slimnet.attached import check_target
 from slimnet.errors import ArgumentError, FileFormatError
 from slimnet.fields import is_whole, shown
 from slimnet.methods import Dense, Method
@@ -63,12 +64,7 @@ class TrainConfig(TrainSettings):
 
     def _check_target(self) -> None:
         Budget(**self.target)
-        if not self.method.takes_widths:
-            raise ArgumentError(
-                f"`target` needs a soft filter method, such as fsdp; {self.method.name} finds its own widths or none."
-            )
-        if self.method.couple != "stream":
-            raise ArgumentError("`target` needs coupled streams: `couple` is 'none' (which `faithful` sets too).")
+        check_target(self.method)
         if self.shut_branches and not self.method.mask_norm:
             raise ArgumentError("`shut_branches` needs norms that close with their filters: leave `mask_norm` on.")
 

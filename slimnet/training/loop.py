@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from slimnet._modes import in_eval_mode
 from slimnet.allocation import LiveFlops
+from slimnet.attached import Attached
 from slimnet.errors import TrainingError
 from slimnet.evaluation.evaluate import Evaluation, summarise, tally
 from slimnet.masks import SoftMask
@@ -24,7 +25,7 @@ from slimnet.training.loggers import Logs
 from slimnet.training.metrics import append_metrics, append_selection
 from slimnet.training.network import train_mode
 from slimnet.training.objective import Objective, right_answers
-from slimnet.training.optim import close_average, learning_rate, set_learning_rate
+from slimnet.training.optim import learning_rate, set_learning_rate
 from slimnet.training.progress import shown
 from slimnet.training.signals import Interrupted, SignalWatch
 from slimnet.training.state import State, Totals, get_rng, seed_epoch, set_rng
@@ -51,6 +52,11 @@ class Loop:
         self.forward = job.joined_model()
         self.objective = Objective(job)
         self.steps = len(job.train_batches)
+        self.attached = Attached(
+            job.model, state.pruner, epochs=job.config.epochs, statistics=job.class_statistics, optimizers=[state.optimizer]
+        )
+        if state.plan is not None:
+            self.attached.release()
         self.task = Task("training", job.config.epochs * self.steps, done=state.epoch * self.steps + state.step)
         self._may_cut = True
 
@@ -63,13 +69,16 @@ class Loop:
         """
         if self.state.step:
             set_rng(self.state.rng, self.job.team)
-        with self.task:
-            while self.state.epoch < self.job.config.epochs:
-                self.run_epoch()
+        try:
+            with self.task:
+                while self.state.epoch < self.job.config.epochs:
+                    self.run_epoch()
+        finally:
+            self.attached.detach()
 
     def begin(self) -> None:
         """Before the first step of a run that was not resumed: close what is closed from the start, and cut it out."""
-        self.state.pruner.begin(self.job.class_statistics)
+        self.attached.begin()
         self._cut_if_settled()
 
     def save(self) -> None:
@@ -84,10 +93,12 @@ class Loop:
         state = self.state
         if state.step == 0:
             seed_epoch(self.job.config.seed, state.epoch, self.job.team)
-            state.pruner.before_epoch(state.epoch)
-        self._steps()
-        start = time.perf_counter()
-        numbers = self._end_epoch()
+        self.attached.resume(state.epoch, entered=state.step > 0)
+        with self.attached.epoch(state.epoch):
+            self._steps()
+            start = time.perf_counter()
+            loss, accuracy = state.totals.mean(self.job.team)
+        numbers = self._end_epoch(loss, accuracy)
         numbers["seconds"] = state.totals.data_seconds + state.totals.step_seconds + time.perf_counter() - start
         if self.job.team.is_main:
             append_metrics(self.folder, numbers)
@@ -126,9 +137,7 @@ class Loop:
         stop = self._check(loss)
         state.optimizer.zero_grad()
         torch.autograd.backward(loss * (job.team.world_size / job.train_batches.global_size(state.step)))
-        state.pruner.after_backward()
-        state.optimizer.step()
-        state.pruner.after_step(state.optimizer)
+        state.optimizer.step()  # the pruner's hooks are on the gradients, before and after it
         if state.average is not None:
             state.average.update_parameters(job.model)
         right = right_answers(logits, targets)
@@ -168,20 +177,13 @@ class Loop:
         name = signal.Signals(signum).name
         raise Interrupted(signum, f"stopped by {name}; the run can be resumed from {self.folder}")
 
-    def _select(self) -> None:
-        """Select and scale filters; cut them out where that is settled."""
-        state = self.state
-        state.pruner.after_epoch(state.epoch, self.job.class_statistics)
-        if state.average is not None:
-            close_average(state.average, self.job.model)
-        self._cut_if_settled()
-
-    def _end_epoch(self) -> dict[str, float]:
-        """Select, then validate; the line for ``metrics.jsonl``."""
+    def _end_epoch(self, loss: float, accuracy: float) -> dict[str, float]:
+        """Filters are selected: cut them out where that is settled, validate; the line for ``metrics.jsonl``."""
         job, state = self.job, self.state
-        loss, accuracy = state.totals.mean(job.team)
         spent = state.totals.data_seconds + state.totals.step_seconds
-        self._select()
+        if state.average is not None:
+            self.attached.close(state.average.module)
+        self._cut_if_settled()
         mask = state.pruner.mask
         val = validate(job, state.shown, state.epoch)
         is_closed = state.pruner.is_closed()
@@ -211,6 +213,7 @@ class Loop:
             self.say(f"training goes on with the masked network: {plan}")
             return
         state.cut(plan)
+        self.attached.release()
         self.forward = job.joined_model()
         self.say("the selection is settled: training goes on with the cut network")
 

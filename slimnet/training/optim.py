@@ -123,10 +123,3 @@ def make_average(model: nn.Module, decay: float) -> AveragedModel | None:
 
     average = AveragedModel(model, multi_avg_fn=update, use_buffers=True)
     return average
-
-
-@torch.no_grad()
-def close_average(average: AveragedModel, model: nn.Module) -> None:
-    """Set what is exactly 0 in ``model`` to 0 in its average too, in place: a closed filter has no past."""
-    for mean, now in zip(average.module.parameters(), model.parameters(), strict=True):
-        mean.masked_fill_(now == 0, 0.0)

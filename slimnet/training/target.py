@@ -10,18 +10,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from slimnet.allocation import Allocation, Budget, branches_of, fit_widths, network_layers
-from slimnet.criteria import LOSS_IMAGES, ClosedLoss, group_scores
+from slimnet.allocation import Allocation, Budget
+from slimnet.attached import check_shut, met_already, widths_for
+from slimnet.criteria import LOSS_IMAGES, ClosedLoss
 from slimnet.data import Dataset, calibration_batches
 from slimnet.errors import ArgumentError
 from slimnet.graph import ChannelGroup
 from slimnet.measure.machine import cpu_model
-from slimnet.methods import Method
 from slimnet.progress import Say
 from slimnet.training.config import TrainConfig
 from slimnet.training.team import Team
-
-CRITERION = "l2"
 
 
 def with_target(
@@ -46,7 +44,7 @@ def with_target(
     """
     method = config.method
     for part in method.parts:
-        _check_shut(part, model, example, groups)
+        check_shut(part, model, example, groups)
     if not config.target or method.widths:
         return config, None
     chosen, predicted = team.share(_widths(config, model, example, groups, dataset, team.device, say) if team.is_main else None)
@@ -56,18 +54,6 @@ def with_target(
 def _loss(model: nn.Module, dataset: Dataset, device: torch.device) -> ClosedLoss:
     """How far the answers move: of a copy on the device that training will run on, which is the fast one."""
     return ClosedLoss.of_answers(copy.deepcopy(model).to(device), calibration_batches(dataset, *LOSS_IMAGES, device=device))
-
-
-def _check_shut(method: Method, model: nn.Module, example: Tensor, groups: Sequence[ChannelGroup]) -> None:
-    """Refuse a width of 0 where no other way leads past the group."""
-    shut = [name for name, width in method.widths if width == 0]
-    if shut and not method.mask_norm:
-        raise ArgumentError(f"`widths` closes {shut[0]!r} whole, which needs norms that close with it: leave `mask_norm` on.")
-    branches = branches_of(network_layers(model, example, groups)) if shut else ()
-    for name in shut:
-        if name not in branches:
-            known = ", ".join(branches) or "none here"
-            raise ArgumentError(f"`widths` closes {name!r} whole, which only groups inside a residual branch may: {known}.")
 
 
 def _widths(
@@ -80,24 +66,21 @@ def _widths(
     say: Say,
 ) -> tuple[list[tuple[str, int]], dict[str, Any]]:
     """The (group, channels) pairs with which the cut network meets the target, and what is predicted of it."""
-    scores = {group.name: group_scores(model, group, CRITERION) for group in config.method.chosen_groups(model, groups)}
     by_loss = config.allocate_by == "loss" or (config.allocate_by == "auto" and config.init is not None)
-    found = fit_widths(
+    narrower, found = widths_for(
+        Budget(**config.target),
+        config.method,
         model,
         example,
         groups,
-        scores,
-        Budget(**config.target),
         threads=config.target_threads,
         batch=config.target_batch,
         shut_branches=config.shut_branches,
         loss=_loss(model, dataset, device) if by_loss else None,
     )
     say(_summary(found))
-    narrower = [(name, width) for name, width in found.kept.items() if width < len(scores[name])]
     if not narrower:
-        met = f"the dense network meets the target {found.budget.name} {found.budget.value:g} already ({found.dense_ms:.3g} ms)"
-        raise ArgumentError(f"{met}: ask for more, or train with --method dense.")
+        raise ArgumentError(f"{met_already(found)}: ask for more, or train with --method dense.")
     named = found.as_dict()
     where = {"threads": config.target_threads, "batch": config.target_batch, "cpu": cpu_model()}
     return narrower, {**{name: named[name] for name in ("target", "predicted", "layers")}, **where}
