@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from slimnet.commands.calibration import calibrate
-from slimnet.commands.opening import open_checkpoint
+from slimnet.commands.opening import open_checkpoint, recorded_network
 from slimnet.commands.prune import check_choice
 from slimnet.commands.rate import rate_for
 from slimnet.criteria import get_criterion
@@ -18,6 +18,7 @@ from slimnet.files import check_output
 from slimnet.methods import OneShot
 from slimnet.methods.channels import to_bits
 from slimnet.methods.closing import prune
+from slimnet.models import Trust, weights_file
 from slimnet.names import AllocateBy, Couple, Ranking
 from slimnet.progress import NOBODY, Listener, Say, listener, listening, say_from
 from slimnet.training import Run, TrainConfig, train
@@ -41,8 +42,8 @@ def prune_and_finetune(
     checkpoint: Path | str,
     out: Path | str,
     *,
-    model: str,
     epochs: int,
+    model: str | None = None,
     data: str | None = None,
     criterion: str = "l2",
     rate: float | None = None,
@@ -59,6 +60,9 @@ def prune_and_finetune(
     teacher: str | None = DENSE,
     num_classes: int | None = None,
     in_channels: int | None = None,
+    model_args: Mapping[str, Any] | None = None,
+    weights_key: str | None = None,
+    trust_code: Trust = False,
     force: bool = False,
     progress: Listener | bool | None = None,
     say: Say = _say,
@@ -69,14 +73,15 @@ def prune_and_finetune(
     Args:
         checkpoint: the weights of the dense network.
         out: directory of the run.
-        model: name of the network.
         epochs: of fine-tuning.
+        model: name of the network; None: as the run says that the checkpoint is.
         data: name of the data set to fine-tune on.
         criterion, rate, flops, target, threads, batch, shut_branches, allocate_by, ranking, couple, mask_norm, ignore: of
             :func:`slimnet.commands.prune_checkpoint`. Where not all that is closed can be cut (``couple="none"``, norms
             that stay open), training goes on behind the mask.
         teacher: ``"dense"``: the checkpoint; a run, or another file of weights; None for none.
         num_classes, in_channels: None: as in the file.
+        model_args, weights_key, trust_code: see :func:`slimnet.commands.opening.open_checkpoint`.
         force: overwrite a run in ``out``.
         progress: who is shown how far it is, see :func:`slimnet.train`.
         say: told what was closed.
@@ -100,26 +105,38 @@ def prune_and_finetune(
     check_choice(rate, flops, target, data=data, allocate_by=allocate_by, shut_branches=shut_branches, **choice)
     if data is None:
         raise ArgumentError("fine-tuning needs data: name a data set with --data.")
-    given: dict[str, Any] = {"init": str(checkpoint), "teacher": str(checkpoint) if teacher == DENSE else teacher}
-    given |= {"model": model, "data": data, "epochs": epochs, **_defaults(epochs, settings), **settings}
+    if model is None:
+        model, own_args = recorded_network(checkpoint, trust_code)
+        model_args = model_args or own_args
+    file = str(weights_file(Path(checkpoint)))
+    given: dict[str, Any] = {"init": file, "teacher": file if teacher == DENSE else teacher, "weights_key": weights_key}
+    given |= {
+        "model": model,
+        "model_args": dict(model_args or {}),
+        "data": data,
+        "epochs": epochs,
+        **_defaults(epochs, settings),
+        **settings,
+    }
     how: dict[str, Any] = {"score": criterion, "couple": couple, "mask_norm": mask_norm, "ignore": tuple(ignore)}
     if target is not None:
         if get_criterion(criterion).source == "gradients":
             raise ArgumentError(f"a target with fine-tuning takes no criterion {criterion!r}: take a rate, or another criterion.")
         aim = {"target": dict(target), "target_threads": threads, "target_batch": batch, "shut_branches": shut_branches}
         given |= {**aim, "allocate_by": allocate_by, "method": OneShot(**how)}
-        return train(out=out, force=force, progress=progress, **given)
+        return train(out=out, force=force, progress=progress, trust_code=trust_code is True, **given)
     config = TrainConfig(**given)
     check_output(Path(out), force=force)
     with listening(NOBODY if progress is False else progress if isinstance(progress, Listener) else listener()):
-        network = {"model": model, "num_classes": num_classes, "in_channels": in_channels}
+        network = {"model": model, "num_classes": num_classes, "in_channels": in_channels, "model_args": model_args}
+        network |= {"weights_key": weights_key, "trust_code": trust_code}
         closed = _closed(checkpoint, config, rate, flops, choice, network, say)
     method = OneShot(
         **how,
         widths=tuple((name, int((~gone).sum())) for name, gone in closed.items()),
         closed=tuple((name, to_bits(gone)) for name, gone in closed.items()),
     )
-    return train(out=out, force=force, progress=progress, **given, method=method)
+    return train(out=out, force=force, progress=progress, trust_code=trust_code is True, **given, method=method)
 
 
 def _defaults(epochs: int, settings: Mapping[str, Any]) -> dict[str, Any]:

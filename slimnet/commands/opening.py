@@ -73,8 +73,8 @@ def open_checkpoint(
     recorded = _recorded(Path(checkpoint))
     file = weights_file(Path(checkpoint))
     if model is None:
-        model = _recorded_model(Path(checkpoint), recorded, trust_code)
-        model_args = model_args or recorded.get("model_args")
+        model, own_args = recorded_network(checkpoint, trust_code)
+        model_args = model_args or own_args
     name, arguments = resolved(model, model_args)
     check_model(name)
 
@@ -127,14 +127,23 @@ def _recorded(folder: Path) -> dict[str, Any]:
     return read_json(file, "network")
 
 
-def _recorded_model(path: Path, recorded: dict[str, Any], trust_code: Trust) -> str:
-    name = recorded.get("model")
+def recorded_network(checkpoint: Path | str, trust_code: Trust) -> tuple[str, dict[str, Any]]:
+    """Name and arguments of the network whose weights a checkpoint holds, as its ``config.json`` says.
+
+    Raises:
+        ArgumentError: if it is no run, and nothing that ``prune`` wrote.
+        FileFormatError: if the file is corrupt.
+        ModelError: if a factory is to build it that is not trusted.
+    """
+    path = Path(checkpoint)
+    recorded = _recorded(path)
+    name, arguments = recorded.get("model"), recorded.get("model_args", {})
     if name is None:
         raise ArgumentError(f"{path} does not say which network its weights are of: name it with --model (`model` in Python).")
-    if not isinstance(name, str):
+    if not isinstance(name, str) or not isinstance(arguments, dict):
         raise FileFormatError(f"{path / 'config.json'} names no network.")
-    check_trusted(name, path / "config.json", trust_code)
-    return name
+    check_trusted(name, path / "config.json", trust_code, arguments)
+    return name, arguments
 
 
 def _pictures(known: Defaults | None, model: str, shape: list[int], say: Say) -> dict[str, Any]:

@@ -74,7 +74,7 @@ def load_teacher(
         model, mean, std, names = run.load_model(), run.mean, run.std, run.classes
     else:
         model = build_network(config, dataset)
-        for note in load_weights(model, path):
+        for note in load_weights(model, path, key=config.weights_key if config.teacher == config.init else None):
             say(note)
     outputs = _matched_outputs(names, dataset, who, say)
     scale = [student / own for student, own in zip(dataset.std, std, strict=True)]
