@@ -182,7 +182,8 @@ class TrainSettings:
     init: str | None = setting(
         None,
         path("FILE"),
-        "Initial weights: a checkpoint of any kind, or a folder with one, e.g. a run; or a slim network, of slimnet slim or a bundle.",
+        "Initial weights: a checkpoint of any kind, or a folder with one, e.g. a run; or a slim network, of slimnet slim or "
+        "a bundle.",
         group="network",
     )
     weights_key: str | None = setting(
