@@ -10,7 +10,8 @@ import torch
 from slimnet.data._source import Request, Source
 from slimnet.data.classes import sorted_classes
 from slimnet.data.dataset import Split
-from slimnet.data.images import ImageFiles, read_header
+from slimnet.data.decode import read_header
+from slimnet.data.images import ImageFiles
 from slimnet.errors import DataError
 from slimnet.pictures import SUFFIXES
 
@@ -34,7 +35,7 @@ def load(request: Request) -> Source:
     paths = [path for files, _ in found.values() for path in files]
     channels, size = _format(paths, len(found[root / "train"][0]), request.image_size)
     resident = len(paths) * channels * size[0] * size[1] <= request.resident_bytes
-    splits = {part: _split(ImageFiles(tuple(f), channels, size), lab, resident) for part, (f, lab) in found.items()}
+    splits = {part: _split(ImageFiles.of(f, channels=channels, size=size), lab, resident) for part, (f, lab) in found.items()}
     val = splits.get(validation) if validation else None
     return Source(classes, splits[root / "train"], splits[root / "test"], val=val)
 
@@ -80,4 +81,4 @@ def _format(paths: Sequence[Path], training: int, image_size: int | None) -> tup
 
 
 def _split(files: ImageFiles, labels: list[int], resident: bool) -> Split:
-    return Split(files[:] if resident else files, torch.tensor(labels, dtype=torch.int64))
+    return Split(files.decoded() if resident else files, torch.tensor(labels, dtype=torch.int64))
