@@ -50,3 +50,15 @@ def mixer(*, mixup: float, cutmix: float, classes: int) -> Mixer | None:
     asked = [(v2.MixUp, mixup), (v2.CutMix, cutmix)]
     chosen = [kind(alpha=alpha, num_classes=classes) for kind, alpha in asked if alpha]
     return cast(Mixer, v2.RandomChoice(chosen) if len(chosen) > 1 else chosen[0])
+
+
+def decoded_jpeg(data: bytes, channels: int) -> Tensor | None:
+    """A JPEG as uint8 (channels, H, W), grey or RGB; None where it cannot be decoded here."""
+    import torch
+    from torchvision.io import ImageReadMode, decode_jpeg
+
+    mode = ImageReadMode.GRAY if channels == 1 else ImageReadMode.RGB
+    try:
+        return cast(Tensor, decode_jpeg(torch.frombuffer(bytearray(data), dtype=torch.uint8), mode=mode))
+    except RuntimeError:
+        return None

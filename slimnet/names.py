@@ -25,7 +25,7 @@ CRITERIA = ("l1", "l2", "gm", "cs", "norm-scale", "taylor")
 """What filters are scored by (`slimnet.criteria`)."""
 
 LOADERS = {"digits": "digits", "cifar10": "cifar", "cifar100": "cifar", "folder": "folder", "fer2013": "fer2013",
-           "ferplus": "fer2013"}  # fmt: skip
+           "ferplus": "fer2013", "table": "table", "hf": "hf"}  # fmt: skip
 """Data sets, and the module in `slimnet.data.sets` that loads each."""
 
 DATA = tuple(LOADERS)

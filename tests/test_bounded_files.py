@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 import torch
 
-from slimnet.data.images import read_header, read_image
+from slimnet.data.decode import read_header, read_image
 from slimnet.errors import DataError, FileFormatError
 from slimnet.measure import inputs
 from slimnet.models.weights import read_state_dict

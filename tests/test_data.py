@@ -151,9 +151,9 @@ BAD_FOLDERS: list[tuple[Callable[[Path], object], dict[str, Any], str]] = [
     (
         lambda root: (root / "test").rename(root / "tests"),
         {},
-        r"test does not exist: .* must hold train and test",
+        r"must hold val or test beside train; it holds tests/, train/\.",
     ),
-    (lambda root: (root / "train").rename(root / "training"), {}, "train does not exist"),
+    (lambda root: (root / "train").rename(root / "trains"), {}, r"must hold train beside test; it holds test/, trains/\."),
     (
         lambda root: (root / "test" / "dog").rename(root / "test" / "bird"),
         {},

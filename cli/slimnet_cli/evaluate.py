@@ -46,7 +46,7 @@ def command(what: Path, split: str, as_json: bool, **options: Any) -> None:
 
     result, classes = evaluate_any(what, split=split, **options)
     if as_json:
-        emit_json({"split": split, "classes": list(classes), **result.as_dict()})
+        emit_json({"split": result.split or split, "classes": list(classes), **result.as_dict()})
     else:
         _table(result, classes)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -58,11 +58,12 @@ def evaluate_any(
         ModelError: if a factory is to build the network that is not trusted.
     """
     from slimnet.data import match_classes, match_count
+    from slimnet.data.listing import NO_TEST
     from slimnet.training import evaluate
     from slimnet.training.data import load_data_of
 
     subject = _subject(Path(what), data, trust_code)
-    loaded = load_data_of(subject.settings, data=data, data_dir=data_dir)
+    loaded = load_data_of(subject.settings, data=data, data_dir=data_dir, folder=subject.folder)
     mean, std = subject.statistics or (loaded.mean, loaded.std)
     if len(mean) != len(loaded.mean):
         raise DataError(f"{what} takes images of {len(mean)} channels, those of {loaded.name} have {len(loaded.mean)}.")
@@ -75,9 +76,10 @@ def evaluate_any(
         note = match_count(len(result.per_class), classes, who=str(what), whose=loaded.name)
     elif len(result.per_class) != len(classes):
         raise FileFormatError(f"{what} has {len(result.per_class)} outputs, and names {len(classes)} classes.")
-    if note:
-        say(note)
-    return result, classes
+    for line in (note, NO_TEST if split == "test" != loaded.tested_on else ""):
+        if line:
+            say(line)
+    return replace(result, split=loaded.tested_on if split == "test" else split), classes
 
 
 Statistics = tuple[tuple[float, ...], tuple[float, ...]]
@@ -92,12 +94,14 @@ class _Subject:
         classes: names of its outputs; None where nobody knows them.
         settings: of the data that it was trained on.
         statistics: the mean and deviation that it was trained with.
+        folder: of the run.
     """
 
     network: nn.Module | Path
     classes: tuple[str, ...] | None
     settings: Mapping[str, Any] = field(default_factory=dict)
     statistics: Statistics | None = None
+    folder: Path | None = None
 
 
 def _subject(path: Path, data: str | None, trust_code: Trust) -> _Subject:
@@ -126,7 +130,7 @@ def _subject(path: Path, data: str | None, trust_code: Trust) -> _Subject:
     if not holds(path, "config.json"):
         raise FileFormatError(f"{path} is neither a run nor a bundle: it holds no config.json.")
     run = Run.open(path, trust_code=trust_code)
-    return _Subject(run.load_model(), run.classes, run.config.as_dict(), (run.mean, run.std))
+    return _Subject(run.load_model(), run.classes, run.config.as_dict(), (run.mean, run.std), run.path)
 
 
 def _statistics(config: Mapping[str, Any]) -> Statistics | None:

@@ -110,10 +110,12 @@ def export_run(
         labels=run.classes,
         preprocessing=preprocessing(run),
         real_inputs=[real],
-        accuracy={"split": "test", "count": len(data.test), **{name: each.accuracy for name, each in found.items()}},
+        accuracy={"split": data.tested_on, "count": len(data.test), **{name: each.accuracy for name, each in found.items()}},
         provenance=provenance(run),
         precisions=step,
-        extra_report=_extra_report(run, result, source, found, paper=paper_accounting(masked, real[:2])),
+        extra_report=_extra_report(
+            run, result, source, found, tested_on=data.tested_on, paper=paper_accounting(masked, real[:2])
+        ),
         embed_preprocessing=embed_preprocessing,
         opset=opset,
         tolerance=_tolerance(result.plan),
@@ -124,7 +126,7 @@ def export_run(
 
 
 def _extra_report(
-    run: Run, result: SlimResult, dense_source: str, found: Mapping[str, Evaluation], *, paper: dict[str, Any]
+    run: Run, result: SlimResult, dense_source: str, found: Mapping[str, Evaluation], *, tested_on: str, paper: dict[str, Any]
 ) -> dict[str, Any]:
     """What a bundle's report says beside the export: surgery, the papers' accounting, the run, accuracy on the test split."""
     return {
@@ -134,7 +136,7 @@ def _extra_report(
         "training": run.result,
         "method": run.method.as_dict(),
         "data": about_data(run),
-        "evaluation": {"split": "test", **{name: each.as_dict() for name, each in found.items()}},
+        "evaluation": {"split": tested_on, **{name: each.as_dict() for name, each in found.items()}},
         **({"target": run.target} if run.target else {}),
     }
 

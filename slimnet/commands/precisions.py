@@ -79,7 +79,7 @@ class PrecisionStep:
             made["calibration"] = {"split": "train", **made["calibration"], "seed": self.settings.seed}
         assert self.choice is not None
         return {
-            "accuracy": {"split": "test", "count": len(test.predictions), "value": test.accuracy},
+            "accuracy": {"split": self.data.tested_on, "count": len(test.predictions), "value": test.accuracy},
             "agreement": test.agreement(base),
             "per_class": per_class(test.predictions, self.data.test.labels.numpy(), len(self.data.classes)),
             "validation": {

@@ -6,8 +6,9 @@ from slimnet.data.balance import class_weights
 from slimnet.data.batches import Batches
 from slimnet.data.classes import ClassMatch, match_classes, match_count, recorded_classes
 from slimnet.data.dataset import Dataset, Split
+from slimnet.data.decode import read_image
 from slimnet.data.duplicates import Duplicates, duplicates
-from slimnet.data.images import ImageFiles, read_image
+from slimnet.data.images import ImageFiles
 from slimnet.data.load import data_names, load_data
 from slimnet.data.sets.ferplus import FERPLUS_CLASSES, ferplus_targets, ferplus_votes
 from slimnet.data.strata import calibration_batches, real_batch, stratified_indices

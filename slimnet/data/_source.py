@@ -21,7 +21,8 @@ _SAMPLE = 2048
 class Request:
     """The arguments of `load_data` that concern where images come from.
 
-    ``options`` holds a value for each name in the loader's ``OPTIONS``, and no other.
+    ``options`` holds a value for each name in the loader's ``OPTIONS``, and no other. ``members``: name of a picture → split
+    (0 train, 1 val, 2 test), where that was written down.
     """
 
     name: str
@@ -30,6 +31,7 @@ class Request:
     image_size: int | None
     resident_bytes: int
     options: Mapping[str, bool] = field(default_factory=dict)
+    members: Mapping[str, int] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,6 +49,9 @@ class Source:
         notes: what a user should know about this data, a line each.
         statistics: mean and std of its training images, a value a channel, in units where 255 is 1, where they are known; else
             they are computed once the validation split is held out.
+        order: the classes in the order that is customary for them; None for ``classes``.
+        tested_on: ``"val"`` where ``test`` is ``val``.
+        is_drawn: whether a split was drawn.
     """
 
     classes: tuple[str, ...]
@@ -58,6 +63,9 @@ class Source:
     augment: Augment | None = None
     notes: tuple[str, ...] = ()
     statistics: tuple[tuple[float, ...], tuple[float, ...]] | None = None
+    order: tuple[str, ...] | None = None
+    tested_on: str = "test"
+    is_drawn: bool = True
 
 
 def resized(images: Tensor, size: int | None) -> Tensor:

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, device
 
+from slimnet.data.window import Numbers, sides
 from slimnet.settings import Augment
 
 ERASED = (0.02, 0.2)  # parts of the area
@@ -25,6 +26,7 @@ class Draw:
         angle: (N,) float32, of the rotation, in radians.
         zoom: (N,) float32, the factor of the enlargement.
         box: (N, 4) float32, top, bottom, left and right of what is erased, as parts of the image; all 0 for nothing.
+        window: (N, 4) float32, the numbers of a window (see `slimnet.data.window`).
     """
 
     top: Tensor
@@ -33,6 +35,7 @@ class Draw:
     angle: Tensor | None = None
     zoom: Tensor | None = None
     box: Tensor | None = None
+    window: Tensor | None = None
 
     def __getitem__(self, rows: slice) -> Draw:
         return Draw(*(None if values is None else values[rows] for values in self._all()))  # type: ignore[arg-type]
@@ -47,15 +50,18 @@ class Draw:
 
 def draw(augment: Augment, count: int, generator: Generator) -> Draw:
     """Draw for ``count`` images from ``generator`` (on the CPU). What is off draws nothing, and changes no other number."""
-    offsets = torch.randint(2 * augment.crop_padding + 1, (2, count), generator=generator)
+    offsets = torch.randint(2 * augment.shift + 1, (2, count), generator=generator)
     flip = torch.rand(count, generator=generator) < 0.5
-    angle = zoom = box = None
+    angle = zoom = box = window = None
     if augment.rotate or augment.scale:
         spread = torch.rand(2, count, generator=generator) * 2 - 1
         angle, zoom = torch.deg2rad(spread[0] * augment.rotate), 1 + spread[1] * augment.scale
     if augment.erase:
         box = _boxes(torch.rand(5, count, generator=generator), augment.erase)
-    return Draw(offsets[0], offsets[1], flip & augment.flip, angle, zoom, box)
+    if augment.area:
+        window = torch.rand(count, 4, generator=generator)
+        window[:, 0] = augment.area + window[:, 0] * (1 - augment.area)
+    return Draw(offsets[0], offsets[1], flip & augment.flip, angle, zoom, box, window)
 
 
 def _boxes(numbers: Tensor, share: float) -> Tensor:
@@ -109,6 +115,31 @@ def turned(images: Tensor, drawn: Draw) -> Tensor:
     theta = torch.stack([cos, -sin * ratio, zero, sin / ratio, cos, zero], dim=1).view(-1, 2, 3)
     grid = F.affine_grid(theta, list(images.shape), align_corners=False)
     return F.grid_sample(images.float(), grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+
+
+def windowed(images: Tensor, drawn: Draw) -> Tensor:
+    """The drawn windows at the size of the images, bilinear; unchanged if not drawn for.
+
+    Args:
+        images: (N, C, H, W), any type.
+        drawn: the numbers of these N images, on the same device.
+
+    Returns:
+        (N, C, H, W) float32.
+    """
+    if drawn.window is None:
+        return images
+    rows = [_seen(numbers) for numbers in drawn.window.tolist()]
+    theta = torch.tensor(rows, device=images.device).view(-1, 2, 3)
+    grid = F.affine_grid(theta, list(images.shape), align_corners=False)
+    return F.grid_sample(images.float(), grid, mode="bilinear", padding_mode="border", align_corners=False)
+
+
+def _seen(numbers: Numbers) -> list[float]:
+    """What maps the corners of an image, −1 to 1, to those of its window."""
+    high, wide = (min(1.0, part) for part in sides(numbers[0], numbers[1]))
+    down, right = ((1 - part) * (2 * place - 1) for part, place in ((high, numbers[2]), (wide, numbers[3])))
+    return [wide, 0.0, right, 0.0, high, down]
 
 
 def erased(images: Tensor, drawn: Draw, value: float = 0.0) -> Tensor:

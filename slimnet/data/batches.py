@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Generator, Tensor
 
-from slimnet.data.augment import Draw, crop_and_flip, draw, erased, turned
+from slimnet.data.augment import Draw, crop_and_flip, draw, erased, turned, windowed
 from slimnet.data.dataset import Split, check_statistics
 from slimnet.data.images import ImageFiles
+from slimnet.data.stream import stream
+from slimnet.data.transform import Transform, Transformed, mix
 from slimnet.errors import ArgumentError
 from slimnet.settings import Augment
 
@@ -29,6 +32,8 @@ class Batches:
         mean: of each channel, in units where 255 is 1.
         std: likewise.
         augment: random changes, or None.
+        transform: changes an image (C, H, W) uint8 into one of the split's size, in place of ``augment``. It sees files in their
+            own size, and runs where they are decoded.
         shuffle: draw a new order each epoch. This is taken as the mark of training.
         seed: of order and augmentation.
         device: where batches live.
@@ -37,7 +42,7 @@ class Batches:
         drop_last: leave out a last batch that is not full.
         memory_format: of the images, e.g. ``torch.channels_last``.
         soft: give the shares of the classes (n, classes) float32 in the place of labels.
-        workers: processes that decode files; None for one a core, up to 8. Ignored for tensors.
+        workers: processes that decode files, or run ``transform``; None for one a core, up to 8. Otherwise ignored for tensors.
 
     Raises:
         ArgumentError: if a number is out of its range, a training batch is larger than the split, or there are no shares.
@@ -56,6 +61,7 @@ class Batches:
         mean: Sequence[float],
         std: Sequence[float],
         augment: Augment | None = None,
+        transform: Transform | None = None,
         shuffle: bool = False,
         seed: int = 0,
         device: torch.device | str = "cpu",
@@ -70,11 +76,13 @@ class Batches:
         self.size = len(split)
         self.batch_size, self.drop_last = batch_size, drop_last
         self.rank, self.world_size = rank, world_size
-        self.augment, self.shuffle, self.seed = augment, shuffle, seed
+        self.augment, self.shuffle, self.seed = None if transform else augment, shuffle, seed
+        self.transform = transform
         self.memory_format, self.workers = memory_format, workers
         self.device = torch.device(device)
         self._check()
-        self.images = split.images if isinstance(split.images, ImageFiles) else split.images.to(self.device)
+        stays = isinstance(split.images, ImageFiles) or transform is not None
+        self.images = split.images if stays else split.images.to(self.device)
         self.labels = _targets(split, soft=soft).to(self.device)
         scale = 1 / torch.tensor(std, dtype=torch.float64)
         self._scale = _column(scale / 255, self.device)
@@ -84,18 +92,22 @@ class Batches:
         """Steps an epoch, the same for every rank."""
         return self.size // self.batch_size if self.drop_last else -(-self.size // self.batch_size)
 
-    def epoch(self, e: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def epoch(self, e: int, *, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """The batches of epoch ``e``: a pure function of (seed, e), whatever epochs came before.
+
+        Args:
+            e: the epoch, from 0.
+            start: the first batch that is made; those before it are not decoded.
 
         Yields:
             images (n, C, H, W) float32, normalised, and labels (n,) int64 (or shares, with ``soft``), of this rank.
         """
-        generator = Generator().manual_seed(_mix(self.seed, e))
+        generator = Generator().manual_seed(mix(self.seed, e))
         order = torch.randperm(self.size, generator=generator) if self.shuffle else torch.arange(self.size)
         drawn = draw(self.augment, self.size, generator).to(self.device) if self.augment else None
         order = order.to(self.device)
-        parts = [self._part(step) for step in range(len(self))]
-        for part, images in zip(parts, self._pixels(order, parts), strict=True):
+        parts = [self._part(step) for step in range(start, len(self))]
+        for part, images in zip(parts, self._pixels(e, order, drawn, parts), strict=True):
             yield self._finished(images, drawn and drawn[part]), self.labels[order[part]]
 
     def global_size(self, step: int) -> int:
@@ -108,17 +120,27 @@ class Batches:
         cuts = [start + count * i // self.world_size for i in (self.rank, self.rank + 1)]
         return slice(*cuts)
 
-    def _pixels(self, order: Tensor, parts: Sequence[slice]) -> Iterator[Tensor]:
-        if isinstance(self.images, ImageFiles):
-            for images in self.images.stream([order[part] for part in parts], workers=self.workers):
-                yield images.to(self.device)
-        else:
+    def _pixels(self, e: int, order: Tensor, drawn: Draw | None, parts: Sequence[slice]) -> Iterator[Tensor]:
+        if isinstance(self.images, Tensor) and self.transform is None:
             for part in parts:
                 yield self.images[order[part]] if self.shuffle else self.images[part]
+            return
+        make, places = self._maker(e), order.cpu()
+        orders = (_order(places[part], drawn and drawn[part]) for part in parts)
+        pinned = self.device.type == "cuda"
+        for images in stream(make, orders, workers=self.workers, pinned=pinned):
+            yield images.to(self.device, non_blocking=pinned)
+
+    def _maker(self, e: int) -> Callable[[Any], Tensor]:
+        """What makes a batch in another process."""
+        if self.transform is not None:
+            return partial(_transformed, Transformed(self.images, self.transform, self.seed, e))
+        return partial(_decoded, self.images)
 
     def _finished(self, images: Tensor, drawn: Draw | None) -> Tensor:
         if drawn is not None and self.augment:
-            images = turned(crop_and_flip(images, drawn, self.augment.crop_padding), drawn)
+            images = images if isinstance(self.images, ImageFiles) else windowed(images, drawn)
+            images = turned(crop_and_flip(images, drawn, self.augment.shift), drawn)
         normalised = images.to(torch.float32).mul_(self._scale).add_(self._shift)
         if drawn is not None:
             normalised = erased(normalised, drawn)
@@ -155,6 +177,20 @@ def _column(values: Tensor, device: torch.device) -> Tensor:
     return values.to(device=device, dtype=torch.float32).view(1, -1, 1, 1)
 
 
-def _mix(seed: int, epoch: int) -> int:
-    """A seed for each pair, with no pattern between neighbours."""
-    return int.from_bytes(hashlib.blake2b(f"{seed}/{epoch}".encode(), digest_size=4).digest(), "big")
+_Order = tuple[list[int], list[list[float]] | None]
+"""The images of a batch, and the window of each."""
+
+
+def _order(places: Tensor, drawn: Draw | None) -> _Order:
+    return places.tolist(), None if drawn is None or drawn.window is None else drawn.window.tolist()
+
+
+def _decoded(images: ImageFiles, order: _Order) -> Tensor:
+    places, windows = order
+    if windows is None:
+        return images.batch(places)
+    return torch.stack([images.window(place, numbers) for place, numbers in zip(places, windows, strict=True)])
+
+
+def _transformed(transformed: Transformed, order: _Order) -> Tensor:
+    return transformed(order[0])

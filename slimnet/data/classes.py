@@ -196,3 +196,14 @@ def _note(network: Sequence[str], data: Sequence[str], outputs: Sequence[int], w
 def _listed(names: Sequence[str]) -> str:
     shown = ", ".join(names[:_SHOWN])
     return f"{shown} … ({len(names):,} in all)" if len(names) > _SHOWN else shown
+
+
+_FER2013 = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
+
+
+def expression_order(names: Sequence[str]) -> tuple[str, ...] | None:
+    """The names in FER2013's order, where they are its seven expressions, whatever they are called; else None."""
+    synonyms = _SYNONYMS[0]
+    known = {synonyms.get(_plain(name), ""): name for name in names}
+    wanted = [synonyms[name] for name in _FER2013]
+    return tuple(known[name] for name in wanted) if len(names) == len(wanted) and known.keys() == set(wanted) else None

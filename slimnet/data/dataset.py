@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from slimnet.data.images import ImageFiles
+from slimnet.data.paths import Paths
 from slimnet.errors import ArgumentError, DataError
 from slimnet.settings import Augment
 
@@ -24,6 +25,7 @@ class Split:
         labels: (N,) int64, from 0.
         indices: (N,) int64, where the images stood in the set that they were taken from; None if not taken.
         soft: (N, classes) float32, shares of the classes where people disagree; None where there is only the label.
+        names: of the files below the data folder; None for what is no file.
 
     Raises:
         DataError: if the shapes or types are not these.
@@ -33,6 +35,7 @@ class Split:
     labels: Tensor
     indices: Tensor | None = None
     soft: Tensor | None = None
+    names: Paths | None = None
 
     def __post_init__(self) -> None:
         shape, dtype = tuple(self.images.shape), self.images.dtype
@@ -56,7 +59,9 @@ class Split:
         """The images and labels at ``indices`` (n,); the result remembers where they stood."""
         origin = indices if self.indices is None else self.indices[indices]
         images = self.images.subset(indices) if isinstance(self.images, ImageFiles) else self.images[indices]
-        return Split(images, self.labels[indices], origin, None if self.soft is None else self.soft[indices])
+        soft, names = self.soft, self.names
+        soft, names = None if soft is None else soft[indices], None if names is None else names.subset(indices)
+        return Split(images, self.labels[indices], origin, soft, names)
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,6 +78,8 @@ class Dataset:
         std: likewise.
         augment: the customary random changes of training images, or None.
         notes: what a user should know about this data, a line each: rows left out, images in two splits.
+        tested_on: ``"val"`` where there is no test split, and ``test`` is ``val``.
+        is_drawn: whether a split was drawn, instead of lying there.
 
     Raises:
         DataError: if a split is empty, image shapes differ, a label is out of range, or a class has no image
@@ -89,6 +96,8 @@ class Dataset:
     std: tuple[float, ...]
     augment: Augment | None = None
     notes: tuple[str, ...] = ()
+    tested_on: str = "test"
+    is_drawn: bool = True
 
     def __post_init__(self) -> None:
         check_statistics(self.mean, self.std, channels=self.image_shape[0])
@@ -121,6 +130,7 @@ class Dataset:
             "test": len(self.test),
             "mean": list(self.mean),
             "std": list(self.std),
+            **({"tested_on": self.tested_on} if self.tested_on != "test" else {}),
             **({"notes": list(self.notes)} if self.notes else {}),
         }
 

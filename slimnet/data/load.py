@@ -11,6 +11,7 @@ from torch import Generator
 
 from slimnet.data._source import Request, Source
 from slimnet.data.about import loader_of
+from slimnet.data.classes import match_classes
 from slimnet.data.dataset import Dataset, Split
 from slimnet.data.normalise import statistics
 from slimnet.data.strata import stratified_indices
@@ -35,6 +36,7 @@ def load_data(
     normalise: str | None = None,
     resident_bytes: int = 2 * 2**30,
     data_options: Mapping[str, bool] | None = None,
+    members: Mapping[str, int] | None = None,
 ) -> Dataset:
     """Load a data set.
 
@@ -55,6 +57,8 @@ def load_data(
         resident_bytes: a folder larger than this, decoded, is not held in memory but streamed from its files.
         data_options: for FER2013 and FER+: ``drop_leaked`` leaves training images out that also stand in validation or
             test; ``skip_bad_rows`` leaves malformed rows out, and counts them, instead of stopping at the first.
+        members: name of each picture below the data folder → its split (0 train, 1 val, 2 test), as a run wrote it down
+            (`slimnet.data.splits`): in place of what lies there, or would be drawn. Others are left out.
 
     Returns:
         The data set, on the CPU.
@@ -72,11 +76,15 @@ def load_data(
     loader = loader_of(name)
     options = _options(name, loader, data_options or {})
     folder = Path(data_dir) if data_dir is not None else None
-    source: Source = loader.load(Request(name, folder, download, image_size, resident_bytes, options))
+    source: Source = loader.load(Request(name, folder, download, image_size, resident_bytes, options, members))
     train, val = (source.train, source.val) if source.val is not None else _hold_out(name, source.train, val_fraction, seed)
     mean, std = statistics(source, train, normalise)
     augment = source.augment or Augment(crop_padding=min(source.train.images.shape[2:]) // 8, flip=source.flip)
-    return Dataset(name, source.classes, train, val, source.test, mean, std, augment, source.notes)
+    about = (source.notes, source.tested_on, source.is_drawn)
+    dataset = Dataset(name, source.classes, train, val, source.test, mean, std, augment, *about)
+    if source.order is None or source.order == source.classes:
+        return dataset
+    return match_classes(source.order, source.classes, who=name, whose=name).dataset(dataset)
 
 
 def _options(name: str, loader: ModuleType, given: Mapping[str, bool]) -> dict[str, bool]:

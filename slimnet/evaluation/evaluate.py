@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,7 @@ class Evaluation:
         confusion: rows are true classes, columns predicted ones; numbers of images.
         count: number of images.
         views: which views of each image the answer is the mean of: ``"one"``, ``"flip"`` or ``"ten-crop"``.
+        split: ``"train"``, ``"val"`` or ``"test"``, where that is known.
     """
 
     accuracy: float
@@ -42,6 +43,7 @@ class Evaluation:
     confusion: tuple[tuple[int, ...], ...]
     count: int
     views: Views = "one"
+    split: str = field(default="", compare=False)
 
     @property
     def f1(self) -> tuple[float | None, ...]:

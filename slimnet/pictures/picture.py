@@ -130,6 +130,11 @@ def is_lying(image: Picture) -> bool:
     return "exif" in image.info and orientation(image) >= _LYING
 
 
+def is_plain_jpeg(image: Picture) -> bool:
+    """Whether it is an upright JPEG in grey or in the usual three colours."""
+    return image.format == "JPEG" and image.mode in ("L", "RGB") and orientation(image) == 1
+
+
 def is_deep(image: ImageFile) -> bool:
     """Whether it has 16 bits a value, in grey or in colour; to be asked before it is loaded."""
     return is_deep_grey(image) or (image.format in _DEEP and any(";16" in str(tile[3]) for tile in image.tile[:1]))

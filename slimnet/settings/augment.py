@@ -34,6 +34,18 @@ class Augment:
         0.0, between(0, 1), "Share of the images of which a rectangle (2 to 20 % of the area) is set to the mean."
     )
 
+    area: float = setting(
+        0.0,
+        between(0, 1),
+        "Smallest part of the area of a random window, 3:4 to 4:3, that is brought to the image's size in place of the shift "
+        "(0.08 is customary for ImageNet); 0 for none.",
+    )
+
+    @property
+    def shift(self) -> int:
+        """Pixels by which images are shifted, at most."""
+        return 0 if self.area else self.crop_padding
+
     def __post_init__(self) -> None:
         check(self)
 

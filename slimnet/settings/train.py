@@ -209,6 +209,9 @@ class TrainSettings:
     augment: Mapping[str, float] = setting(
         dict, AUGMENT, f"Change the augmentation: {', '.join(AUGMENTATIONS)}. Repeatable.", group="data"
     )
+    transform: str | None = setting(
+        None, optional(text("a description", "TEXT")), "What `slimnet.train(transform=…)` was given: kept to be told apart."
+    )
     cut: str = setting(
         "settled", one_of("settled", "never"), "Train the cut network on once the selection is final.", group="training"
     )

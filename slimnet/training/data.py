@@ -11,7 +11,9 @@ import torch
 from torch import Generator, Tensor
 
 from slimnet.data import Augment, Batches, Dataset, Split, load_data, match_classes, stratified_indices
+from slimnet.data.splits import SPLIT_FILE, read_splits
 from slimnet.errors import ArgumentError, DataError
+from slimnet.files.untrusted import holds
 from slimnet.progress import Say, say_from
 from slimnet.training.config import TrainConfig
 
@@ -21,18 +23,21 @@ DATA_SETTINGS = ("data", "data_dir", "image_size", "val_fraction", "seed", "norm
 """The settings of a run that decide which images are in which split, and how they are fed."""
 
 
-def load_config_data(config: TrainConfig) -> Dataset:
+def load_config_data(config: TrainConfig, *, folder: Path | None = None) -> Dataset:
     """The data set that ``config`` names, with the augmentation that it asks for (see `load_data_of`)."""
-    return load_data_of(config.as_dict())
+    return load_data_of(config.as_dict(), folder=folder)
 
 
-def load_data_of(settings: Mapping[str, Any], *, data: str | None = None, data_dir: Path | str | None = None) -> Dataset:
+def load_data_of(
+    settings: Mapping[str, Any], *, data: str | None = None, data_dir: Path | str | None = None, folder: Path | None = None
+) -> Dataset:
     """The data set of a run with the same splits; or another one, or the same at another place.
 
     Args:
         settings: of a run, or what a bundle keeps of them (`DATA_SETTINGS`); what is missing is as by default.
         data: name of another data set; of the settings then only ``image_size`` is used.
         data_dir: where the data set lies now.
+        folder: of the run that the settings are of: where it has written its splits down, they hold.
 
     Raises:
         DataError: if it is unknown, missing or malformed.
@@ -43,7 +48,12 @@ def load_data_of(settings: Mapping[str, Any], *, data: str | None = None, data_d
     if not isinstance(name, str):
         raise ArgumentError("the data set is not known: name it with --data.")
     if name != had.pop("data", name):
-        had = {key: value for key, value in had.items() if key == "image_size"}
+        had, folder = {key: value for key, value in had.items() if key == "image_size"}, None
+    if folder is not None and holds(folder, SPLIT_FILE):
+        had["members"] = read_splits(folder)
+        had.pop("train_fraction", None)  # the rest is not written down
+    if settings.get("transform"):
+        had["resident_bytes"] = 0  # it sees files in their own size
     if data_dir is not None:
         had["data_dir"] = data_dir
     share, changes = had.pop("train_fraction", 1.0), had.pop("augment", {})

@@ -10,8 +10,10 @@ from typing import Any
 
 from slimnet._foreign import no_exit
 from slimnet.allocation import LiveFlops
+from slimnet.data.splits import SPLIT_FILE, splits_bytes
+from slimnet.data.transform import Transform, described
 from slimnet.errors import ArgumentError, FileFormatError
-from slimnet.files import atomic_file, check_free, check_output, claim_run, json_bytes, write_json
+from slimnet.files import atomic_file, check_free, check_output, claim_run, json_bytes, write_bytes, write_json
 from slimnet.files.untrusted import holds
 from slimnet.models import Trust, check_trusted, resolved
 from slimnet.models.trust import HUB, source_of
@@ -47,6 +49,7 @@ def train(
     force: bool = False,
     progress: Listener | bool | None = None,
     trust_code: bool = False,
+    transform: Transform | None = None,
     **settings: Any,
 ) -> Run:
     """Train a network, with or without pruning, and leave a run directory.
@@ -63,6 +66,9 @@ def train(
             listener of your own. The logger ``slimnet.training`` has the lines in any case.
         trust_code: let a factory of the user's own that a ``config.json`` names build the network of a run that is resumed,
             or of a teacher. Without it, only the one that ``model`` names does.
+        transform: changes a training image, uint8 (C, H, W) in its own size, into one of the size of the images: a transform of
+            torchvision's v2, or a function. In place of ``augment``; the same for the same seed, epoch and image. It is code, and
+            not kept: whoever resumes the run gives it again.
         **settings: the other fields of :class:`~slimnet.training.TrainConfig`, e.g. ``method``, ``epochs``,
             ``lr``.
 
@@ -83,11 +89,15 @@ def train(
     folder = Path(out)
     given = {name: value for name, value in (("model", model), ("data", data)) if value is not None} | settings
     check_names(given)
+    if transform is not None:
+        given["transform"] = described(transform)
     if model is not None:
         given |= _as_recorded(model, given.get("model_args"))
     if is_main_process():  # what the others see may be the lock of their own first one
         check_free(folder)
     config = _resumed(folder, given, trust_code or model or False) if resume else _fresh(folder, given, trust_code, force=force)
+    if config.transform and transform is None:
+        raise ArgumentError(f"the run uses a transform of its own ({config.transform}): give it, transform=…, in Python.")
     trust: Trust = trust_code or config.model  # the network is named by the caller, or was checked
     longer = resume and config.epochs > read_config(folder, read_record(folder)).epochs
     if resume and is_finished(folder) and not longer:
@@ -99,7 +109,7 @@ def train(
     with told, claim_run(folder) if team.is_main else nullcontext(), no_exit(config.model):
         if team.is_main and not resume:
             check_output(folder, force=force)  # another process may have been faster
-        _train(config, team, folder, resume=resume, longer=longer, trust_code=trust)
+        _train(config, team, folder, resume=resume, longer=longer, trust_code=trust, transform=transform)
     return Run.open(folder, trust_code=trust)
 
 
@@ -156,11 +166,21 @@ def _resumed(folder: Path, given: dict[str, Any], trust_code: Trust) -> TrainCon
     return config
 
 
-def _train(config: TrainConfig, team: Team, folder: Path, *, resume: bool, longer: bool, trust_code: Trust) -> None:
+def _train(
+    config: TrainConfig,
+    team: Team,
+    folder: Path,
+    *,
+    resume: bool,
+    longer: bool,
+    trust_code: Trust,
+    transform: Transform | None,
+) -> None:
     """Take a run from nothing, or from its checkpoint, to its result; the folder is this process's own, or its first one's."""
     has_checkpoint = resume and holds(folder, TENSORS)
     recorded = read_record(folder)["data"] if resume else None
-    job = prepare(config, team, weights=not has_checkpoint, say=_say, trust_code=trust_code, recorded=recorded)
+    of_run = {"recorded": recorded, "folder": folder if resume else None, "transform": transform}
+    job = prepare(config, team, weights=not has_checkpoint, say=_say, trust_code=trust_code, **of_run)
     state = start_state(job)
     flops = LiveFlops(job.model, job.groups, job.example.to(team.device))  # of the network at full size
     if has_checkpoint:
@@ -215,9 +235,11 @@ def _open_folder(folder: Path, job: Job, state: State, *, fresh: bool) -> None:
     if not fresh:
         keep_epochs(folder, state.epoch)
         return
-    record = json_bytes(job.record())
+    record, splits = json_bytes(job.record()), splits_bytes(job.dataset)
     with atomic_file(folder / CONFIG) as file:
         file.write(record)
         file.flush()  # where the disk is full, the run that was there stays
-        for name in (MODEL, METRICS, SELECTION, TENSORS, VALUES):
+        for name in (MODEL, METRICS, SELECTION, TENSORS, VALUES, SPLIT_FILE):
             (folder / name).unlink(missing_ok=True)
+        if splits is not None:
+            write_bytes(folder / SPLIT_FILE, splits)

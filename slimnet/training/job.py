@@ -15,6 +15,7 @@ from torch import Generator, Tensor, nn
 
 from slimnet.criteria import ClassStatistics, collect_class_statistics
 from slimnet.data import Batches, Dataset, Split, stratified_indices
+from slimnet.data.transform import Transform
 from slimnet.errors import ArgumentError, FileFormatError
 from slimnet.graph import ChannelGroup, channel_groups, residual_branches
 from slimnet.models import Trust, check_file, check_model
@@ -47,6 +48,7 @@ class Job:
     example: Tensor
     teacher: Teacher | None = None
     target: dict[str, Any] | None = None
+    transform: Transform | None = None
 
     @property
     def precision(self) -> Precision:
@@ -62,6 +64,7 @@ class Job:
             self.dataset.train,
             size,
             augment=self.dataset.augment,
+            transform=self.transform,
             shuffle=True,
             seed=self.config.seed,
             drop_last=0 < last < least,  # a norm cannot learn from a single image
@@ -155,6 +158,8 @@ def prepare(
     say: Say = _say,
     trust_code: Trust = False,
     recorded: Mapping[str, Any] | None = None,
+    folder: Path | None = None,
+    transform: Transform | None = None,
 ) -> Job:
     """Load the data, build the network, find its channel groups, settle the precision.
 
@@ -165,13 +170,15 @@ def prepare(
         say: told, in a line, what takes a while.
         trust_code: which factory the teacher may be built by.
         recorded: what a run that goes on has recorded of its data, which holds.
+        folder: of the run that goes on.
+        transform: in place of the random changes of training images.
 
     Raises:
         SlimnetError: if anything does not fit; nothing has been written then.
     """
     if recorded is None:
         config = with_known_size(config, say)
-    dataset = _load_data(config, team, weights=weights, recorded=recorded, say=say)
+    dataset = _load_data(config, team, weights=weights, recorded=recorded, folder=folder, say=say)
     example, init = example_images(dataset), config.init if weights else None
     model = initial_network(config, dataset, example, init=init, say=say)
     groups = channel_groups(model, example, couple=config.method.couple)
@@ -179,17 +186,19 @@ def prepare(
     config, target = with_target(config, model, example, groups, dataset, team, say)
     if config.method.closes_branches:
         groups += residual_branches(model, example)
-    return _with_precision(Job(config, team, dataset, model.to(team.device), groups, example, teacher, target), say)
+    return _with_precision(Job(config, team, dataset, model.to(team.device), groups, example, teacher, target, transform), say)
 
 
-def _load_data(config: TrainConfig, team: Team, *, weights: bool, recorded: Mapping[str, Any] | None, say: Say) -> Dataset:
+def _load_data(
+    config: TrainConfig, team: Team, *, weights: bool, recorded: Mapping[str, Any] | None, folder: Path | None, say: Say
+) -> Dataset:
     """The data set, once every file is there that the settings name, and as the run that goes on has recorded it."""
     check_model(config.model)
     if weights and config.init and not is_slim_folder(config.init):
         check_file(config.init)
     if config.teacher and not Path(config.teacher).exists():
         raise FileFormatError(f"the teacher {config.teacher} does not exist: give a finished run, or a file of weights.")
-    dataset = load_config_data(config)
+    dataset = load_config_data(config, folder=folder)
     dataset = (
         with_known_statistics(config, dataset, say)
         if recorded is None

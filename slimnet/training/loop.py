@@ -6,7 +6,6 @@ import logging
 import math
 import signal
 import time
-from itertools import islice
 from pathlib import Path
 
 import torch
@@ -117,7 +116,7 @@ class Loop:
         state, batches = self.state, self.job.train_batches
         train_mode(self.job.model, self.job.config.freeze)
         mark = time.perf_counter()
-        for images, targets in islice(batches.epoch(state.epoch), state.step, None):
+        for images, targets in batches.epoch(state.epoch, start=state.step):
             ready = time.perf_counter()
             stop = self._step(*self.objective.mixed(images, targets))
             state.step += 1

@@ -145,7 +145,7 @@ class Run:
         Raises:
             DataError: if it is missing or malformed, or has other classes now.
         """
-        found = load_data_of(self.config.as_dict(), data_dir=data_dir)
+        found = load_data_of(self.config.as_dict(), data_dir=data_dir, folder=self.path)
         return as_recorded(found, self.data, who=str(self.path), say=say)
 
     def example_input(self, count: int = 2) -> Tensor:
