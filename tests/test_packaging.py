@@ -57,6 +57,8 @@ FACADES = {
         "matplotlib": "report/_figure.py",
         "fvcore": "measure/flops.py",
         "rich": "terminal.py",
+        "datasets": "data/sets/hf.py",
+        "pyarrow": "data/_table.py",
     }.items()
 }
 
