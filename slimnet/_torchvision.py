@@ -55,10 +55,11 @@ def mixer(*, mixup: float, cutmix: float, classes: int) -> Mixer | None:
 def decoded_jpeg(data: bytes, channels: int) -> Tensor | None:
     """A JPEG as uint8 (channels, H, W), grey or RGB; None where it cannot be decoded here."""
     import torch
-    from torchvision.io import ImageReadMode, decode_jpeg
 
-    mode = ImageReadMode.GRAY if channels == 1 else ImageReadMode.RGB
     try:
-        return cast(Tensor, decode_jpeg(torch.frombuffer(bytearray(data), dtype=torch.uint8), mode=mode))
-    except RuntimeError:
+        import torchvision.io  # noqa: F401 – brings the operator, which does not warn; a release without it has Pillow instead
+
+        content = torch.frombuffer(bytearray(data), dtype=torch.uint8)
+        return cast(Tensor, torch.ops.image.decode_jpeg(content, channels, False))  # 1 is grey, 3 RGB
+    except (ImportError, AttributeError, RuntimeError):
         return None

@@ -128,7 +128,7 @@ BAD_ROWS: list[tuple[str, str]] = [
     (row(label=9), "line 6: label '9' is not a whole number from 0 to 6"),
     (row(label=-1), "line 6: label '-1'"),
     (row(label=""), "line 6: label ''"),
-    (row(label="3.0"), r"line 6: label '3\.0'"),
+    (row(label="3.5"), r"line 6: label '3\.5'"),
     (row(label="\x1b[31mred"), r"line 6: label '\\x1b\[31mred'"),
     (row(usage="training"), "line 6: Usage 'training' is none of Training, PublicTest, PrivateTest"),
     ("3," + "7 " * LIMIT + ",Training", "line 6: longer than 65,536 bytes, which no row of FER2013 is"),

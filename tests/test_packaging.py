@@ -63,6 +63,8 @@ FACADES = {
         "timm": "models/_timm.py",
         "lightning": "adapters/lightning.py",
         "transformers": "adapters/transformers.py",
+        "datasets": "data/sets/hf.py",
+        "pyarrow": "data/_table.py",
     }.items()
 }
 

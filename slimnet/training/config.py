@@ -13,7 +13,7 @@ from slimnet.methods import Dense, Method
 from slimnet.methods.base import CLOSES_NOTHING
 from slimnet.settings import A_METHOD, Budget, TrainSettings, check_names
 
-ONLY_WHERE_GIVEN = ("log", "weights_key", "pruning_epochs", "model_args")
+ONLY_WHERE_GIVEN = ("log", "weights_key", "pruning_epochs", "model_args", "transform")
 """Settings that a run writes only where they are given: without them it says what runs have always said."""
 
 

@@ -10,18 +10,22 @@ References:
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
 from slimnet.data._cache import fingerprint, read_copy, write_copy
 from slimnet.data._source import Request, Source, channel_statistics, resized
 from slimnet.data.about import About
 from slimnet.data.dataset import Split
 from slimnet.data.duplicates import leaked, overlap_notes
-from slimnet.data.sets.fer_rows import SIDE, USAGES, Rows, read_rows
+from slimnet.data.layouts import roles
+from slimnet.data.sets import folder as folders
+from slimnet.data.sets.fer_rows import NO_USAGE, SIDE, USAGES, Rows, read_rows
 from slimnet.data.sets.ferplus import FERPLUS_CLASSES, ferplus_targets, ferplus_votes
+from slimnet.data.strata import stratified_indices
 from slimnet.errors import DataError
 from slimnet.settings import Augment
 
@@ -43,8 +47,10 @@ ABOUT = {
 
 _WHOLE = ("fer2013.csv", "icml_face_data.csv")
 _PARTS = ("train.csv", "val.csv", "test.csv")
+_VAL = ("val.csv", "validation.csv", "valid.csv")
 _VOTES = "fer2013new.csv"
-_FORMAT = "fer2013/1"
+_FORMAT = "fer2013/2"
+_SEED = 2013  # of splits that are drawn
 _AUGMENT = Augment(crop_padding=4, flip=True, rotate=10.0, scale=0.1, erase=0.25)
 
 
@@ -54,18 +60,21 @@ def load(request: Request) -> Source:
     Raises:
         DataError: if no folder is given, files are missing, or a row is not as it must be.
     """
+    if (pictures := _pictures(request)) is not None:
+        return pictures
     folder, names = _found(request)
     rows = _joined([cached_rows(folder / name, skip_bad_rows=request.options["skip_bad_rows"]) for name in names])
     labels, soft, kept = rows.labels, None, torch.ones(len(rows.labels), dtype=torch.bool)
     if request.name == "ferplus":
         labels, soft, kept = ferplus_targets(_votes(folder, names, rows))
     classes = FERPLUS_CLASSES if request.name == "ferplus" else CLASSES
+    rows, drawn = _drawn(rows, labels) if bool((rows.usage == NO_USAGE).any()) else (rows, ())
     train, val, test = (_split(rows, labels, soft, kept & (rows.usage == part)) for part in range(3))
     for part, split in zip(USAGES, (train, val, test), strict=True):
         if not len(split):
             raise DataError(f"{request.name}: {folder / names[0]} holds no row for {part}.")
     statistics = channel_statistics(train)  # the same with and without what is left out below
-    notes = (*_skipped(rows), *overlap_notes(train, val, test))
+    notes = (*_skipped(rows), *drawn, *overlap_notes(train, val, test))
     if request.options["drop_leaked"]:
         away = leaked(train, (val, test))
         train = train.subset((~away).nonzero().flatten())
@@ -73,6 +82,17 @@ def load(request: Request) -> Source:
     train, val, test = (_resized(part, request.image_size) for part in (train, val, test))
     augment = _scaled(_AUGMENT, request.image_size)
     return Source(classes, train, test, val=val, augment=augment, notes=notes, statistics=statistics)
+
+
+def _pictures(request: Request) -> Source | None:
+    """FER2013 as folders of pictures, with the official labels; None where the folder holds a CSV, or there is none."""
+    given = request.data_dir
+    if request.name != "fer2013" or given is None or not given.is_dir() or any(given.glob("*.csv")) or not roles(given):
+        return None
+    source = folders.find(given).source(request)
+    if source.order is None:
+        raise DataError(f"fer2013: {given} must have the classes {', '.join(CLASSES)}; it has {', '.join(source.classes)}.")
+    return replace(source, augment=_scaled(_AUGMENT, request.image_size))
 
 
 def cached_rows(path: Path, *, skip_bad_rows: bool = False) -> Rows:
@@ -100,7 +120,7 @@ def _found(request: Request) -> tuple[Path, tuple[str, ...]]:
     if given is None:
         raise DataError(f"{request.name} needs a data folder: the one that holds {_WHOLE[0]} (--data-dir).")
     for folder in (given, given / "fer2013"):
-        for names in (*((name,) for name in _WHOLE), _PARTS):
+        for names in (*((name,) for name in _WHOLE), *((_PARTS[0], val, _PARTS[2]) for val in _VAL), _PARTS[:1]):
             if all((folder / name).is_file() for name in names):
                 return folder, names
     wanted = f"{', '.join(_WHOLE)}, or {', '.join(_PARTS)}"
@@ -119,6 +139,16 @@ def _joined(parts: Sequence[Rows]) -> Rows:
         bad=tuple(line for part in parts for line in part.bad),
         bad_count=sum(part.bad_count for part in parts),
     )
+
+
+def _drawn(rows: Rows, labels: Tensor) -> tuple[Rows, tuple[str, ...]]:
+    """A tenth for validation and one for test, of each class, always the same, where the file does not say which is which."""
+    usage, count = torch.zeros_like(rows.usage), round(len(labels) / 10)
+    held = stratified_indices(labels, 2 * count, Generator().manual_seed(_SEED))
+    tested = stratified_indices(labels[held], count, Generator().manual_seed(_SEED))
+    usage[held], usage[held[tested]] = 1, 2
+    note = f"there is no column Usage: {count:,} rows are drawn for validation and {count:,} for test, each class in its share"
+    return replace(rows, usage=usage), (note,)
 
 
 def _votes(folder: Path, names: Sequence[str], rows: Rows) -> Tensor:

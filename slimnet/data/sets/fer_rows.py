@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 import torch
@@ -22,6 +22,11 @@ SIDE = 48
 PIXELS = SIDE * SIDE
 LABELS = 7
 USAGES = ("Training", "PublicTest", "PrivateTest")
+NO_USAGE = -1
+NAMES = (("angry", "anger"), ("disgust", "disgusted"), ("fear", "fearful"), ("happy", "happiness"), ("sad", "sadness"),
+         ("surprise", "surprised"), ("neutral",))  # fmt: skip
+"""What labels are called in place of numbers."""
+
 _KEPT = 20  # messages about bad rows
 _BLANK, _ZERO = 0x20, 0x30
 
@@ -33,7 +38,7 @@ class Rows:
     Attributes:
         images: (N, 1, 48, 48) uint8.
         labels: (N,) int64.
-        usage: (N,) int64, the place in `USAGES`; 0 where the file has no such column.
+        usage: (N,) int64, the place in `USAGES`; −1 where the file has no such column.
         rows: (N,) int64, which row of the file each is, from 0, bad ones counted too.
         bad: what is wrong with the first bad rows, a line each.
         bad_count: how many rows are bad.
@@ -76,12 +81,13 @@ class _Reader:
         self.pixels = bytearray()
         self.facts: list[tuple[int, int, int]] = []  # row, label, usage
         self.bad: list[str] = []
-        self.bad_count = 0
+        self.bad_count, self.has_usage = 0, False
 
     def read(self, file: BinaryIO) -> Rows:
         lines = read_lines(file)
         try:
             columns = _columns(next(lines, (1, b""))[1])
+            self.has_usage = columns.usage >= 0
         except BadRowError as problem:
             raise DataError(f"{self.path}, line 1: {problem}.") from None
         for row, (number, line) in enumerate(lines):
@@ -106,39 +112,55 @@ class _Reader:
             raise DataError(f"{self.path} holds no good row{hint}.")
         images = torch.frombuffer(self.pixels, dtype=torch.uint8).view(-1, 1, SIDE, SIDE)
         rows, labels, usage = torch.tensor(self.facts, dtype=torch.int64).T.contiguous()
+        usage = usage if self.has_usage else torch.full_like(usage, NO_USAGE)
         return Rows(images, labels, usage, rows, tuple(self.bad), self.bad_count)
 
 
-def _columns(header: bytes | None) -> tuple[int, int, int, int]:
-    """Where emotion, pixels and Usage (−1: nowhere) stand, and how many columns there are."""
+class _Columns(NamedTuple):
+    """Where emotion, pixels and Usage (−1: nowhere) stand, how many columns there are, and what is between them."""
+
+    emotion: int
+    pixels: int
+    usage: int
+    width: int
+    delimiter: bytes
+
+
+def _columns(header: bytes | None) -> _Columns:
     if header is None:
         raise BadRowError(_too_long())
     if not header:
         raise BadRowError("the file is empty")
     if header[:2] in (b"\xff\xfe", b"\xfe\xff") or b"\0" in header:
         raise BadRowError("not ASCII or UTF-8 text (it looks like UTF-16): save it as UTF-8")
-    names = [_plain(name).lower() for name in header.removeprefix(b"\xef\xbb\xbf").split(b",")]
+    delimiter = max((b",", b";", b"\t"), key=header.count)
+    names = [_plain(name).lower() for name in header.removeprefix(b"\xef\xbb\xbf").split(delimiter)]
     for name in (b"emotion", b"pixels"):
         if name not in names:
             raise BadRowError(f"no column {name.decode()!r}; found: {shown(header)}")
     usage = names.index(b"usage") if b"usage" in names else -1
-    return names.index(b"emotion"), names.index(b"pixels"), usage, len(names)
+    return _Columns(names.index(b"emotion"), names.index(b"pixels"), usage, len(names), delimiter)
 
 
-def _parsed(line: bytes | None, columns: tuple[int, int, int, int]) -> tuple[NDArray[np.uint8], int, int]:
+def _parsed(line: bytes | None, columns: _Columns) -> tuple[NDArray[np.uint8], int, int]:
     """Pixels, label and usage of a row."""
     if line is None:
         raise BadRowError(_too_long())
-    emotion, pixels, usage, width = columns
-    fields = line.split(b",")
+    emotion, pixels, usage, width, delimiter = columns
+    fields = line.split(delimiter)
     if len(fields) != width:
         raise BadRowError(f"{len(fields)} columns, the header has {width}")
     return _pixels(_plain(fields[pixels])), _label(_plain(fields[emotion])), _usage(fields, usage)
 
 
 def _label(field: bytes) -> int:
-    if len(field) == 1 and b"0" <= field < b"%d" % LABELS:
-        return field[0] - _ZERO
+    number = field.removesuffix(b".0")  # what pandas makes of a number where another is missing
+    if len(number) == 1 and b"0" <= number < b"%d" % LABELS:
+        return number[0] - _ZERO
+    name = field.decode("latin-1").lower()
+    for label, known in enumerate(NAMES):
+        if name in known:
+            return label
     raise BadRowError(f"label {shown(field)} is not a whole number from 0 to {LABELS - 1}")
 
 
@@ -154,6 +176,8 @@ def _usage(fields: Sequence[bytes], column: int) -> int:
 
 def _pixels(field: bytes) -> NDArray[np.uint8]:
     """(2304,) uint8 from numbers of one to three digits, single blanks between: 30 µs a row."""
+    if b"." in field:
+        field = (field + b" ").replace(b".0 ", b" ").rstrip()
     digits = np.frombuffer(field, np.uint8) - np.uint8(_ZERO)  # what is no digit wraps to 10 or more
     gaps = np.flatnonzero(digits > 9)
     if len(gaps) != PIXELS - 1 or (digits[gaps] != np.uint8(_BLANK - _ZERO & 0xFF)).any():

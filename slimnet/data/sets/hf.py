@@ -1,4 +1,4 @@
-"""A data set of Hugging Face's ``datasets`` that lies on disk, as ``save_to_disk`` leaves it: pictures and labels in Arrow files."""
+"""A data set of Hugging Face's ``datasets`` on disk, as ``save_to_disk`` leaves it: pictures and labels in Arrow files."""
 
 from __future__ import annotations
 

@@ -85,7 +85,7 @@ def _good(
         notes.append(f"{bad:,} bad rows left out; the first: {first}")
 
 
-def _fault(root: Path, real: Path, values: Sequence[str], folders: dict[Path, bool], has_split: bool) -> str | None:
+def _fault(root: Path, real: Path, values: Sequence[str], folders: dict[Path, bool], has_split: bool) -> str | None:  # noqa: PLR0911
     """What is wrong with a row; None if nothing is."""
     name, label, split = values
     pure = PurePosixPath(name)

@@ -1,0 +1,176 @@
+"""Folders in the layouts that people have: which picture is in which split, under which label."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from slimnet.commands import evaluate_any
+from slimnet.data import load_data
+from slimnet.data.listing import NO_TEST
+from slimnet.errors import DataError
+from slimnet.methods import Dense
+from slimnet.training import Run, train
+from slimnet.training.data import load_data_of
+
+FER = ("surprise", "sad", "neutral", "happy", "fear", "disgust", "angry")
+
+
+def picture(path: Path, value: int = 0) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.full((8, 8), value, np.uint8)).save(path)
+
+
+def filled(root: Path, splits: dict[str, int], classes: tuple[str, ...] = ("cat", "dog")) -> Path:
+    for split, count in splits.items():
+        for label, name in enumerate(classes):
+            for i in range(count):
+                picture(root / split / name / f"{i}.png", 10 * label + i)
+    return root
+
+
+SPLITS = [
+    ({"Training": 5, "PublicTest": 2, "PrivateTest": 3}, (10, 4, 6)),
+    ({"train": 5, "validation": 2, "test": 3}, (10, 4, 6)),
+    ({"TRAIN": 5, "Valid": 2, "Eval": 3}, (10, 4, 6)),
+    ({"training": 5, "val": 2}, (10, 4, 4)),
+    ({"data/train": 5, "data/val": 2, "data/test": 1}, (10, 4, 2)),
+]
+
+
+@pytest.mark.parametrize(("splits", "sizes"), SPLITS, ids=str)
+def test_splits_in_the_usual_spellings(tmp_path: Path, splits: dict[str, int], sizes: tuple[int, ...]) -> None:
+    data = load_data("folder", data_dir=filled(tmp_path, splits))
+    assert tuple(len(split) for split in (data.train, data.val, data.test)) == sizes
+    has_test = len(splits) == 3
+    assert (data.tested_on, data.notes) == (("test", ()) if has_test else ("val", (NO_TEST,)))
+
+
+def test_classes_alone_are_split_by_class_and_the_test_split_does_not_follow_the_seed(tmp_path: Path) -> None:
+    filled(tmp_path, {".": 10})
+    one, other = (load_data("folder", data_dir=tmp_path, val_fraction=0.25, seed=seed) for seed in (0, 1))
+    assert [torch.bincount(split.labels).tolist() for split in (one.train, one.val, one.test)] == [[6, 6], [2, 2], [2, 2]]
+    assert one.notes == ("the pictures are in no split: 4 of 20 are drawn for test, each class in its share",)
+    splits = [(data.train, data.val, data.test) for data in (one, other)]
+    names = [[split.names.names() if split.names else [] for split in three] for three in splits]
+    assert sorted(name for split in names[0] for name in split) == sorted(
+        f"{c}/{i}.png" for c in ("cat", "dog") for i in range(10)
+    )
+    assert names[0][2] == names[1][2] and names[0][1] != names[1][1]
+
+
+def test_a_class_may_be_called_train(tmp_path: Path) -> None:
+    assert load_data("folder", data_dir=filled(tmp_path, {".": 10}, ("bus", "train"))).classes == ("bus", "train")
+
+
+def test_faces_have_the_official_labels_in_whatever_order(tmp_path: Path) -> None:
+    filled(tmp_path, {"train": 3, "test": 1}, FER)
+    for name in ("folder", "fer2013"):
+        data = load_data(name, data_dir=tmp_path, val_fraction=0.34)
+        assert data.classes == ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
+        values = {int(label): int(data.test.take(torch.tensor([i])).max()) for i, label in enumerate(data.test.labels)}
+        assert values == {label: 10 * FER.index(name) for label, name in enumerate(data.classes)}
+
+
+def raf(root: Path) -> None:
+    rows = []
+    for i in range(1, 22):
+        part = "train" if i <= 14 else "test"
+        picture(root / "Image" / "aligned" / f"{part}_{i:05}_aligned.jpg", i)
+        rows.append(f"{part}_{i:05}.jpg {i % 7 + 1}")
+    (root / "EmoLabel").mkdir()
+    (root / "EmoLabel" / "list_patition_label.txt").write_text("\n".join(rows))
+
+
+def affectnet(root: Path, array: Callable[[int], object] = lambda label: np.array(str(label))) -> None:
+    for part, count in (("train_set", 16), ("val_set", 8)):
+        for i in range(count):
+            picture(root / part / "images" / f"{i}.jpg", i)
+            (root / part / "annotations").mkdir(exist_ok=True)
+            np.save(root / part / "annotations" / f"{i}_exp.npy", array(i % 8))  # type: ignore[arg-type]
+
+
+def test_raf_db_by_its_list(tmp_path: Path) -> None:
+    raf(tmp_path)
+    data = load_data("folder", data_dir=tmp_path, val_fraction=0.5)
+    assert sorted(data.classes) == ["anger", "disgust", "fear", "happiness", "neutral", "sadness", "surprise"]
+    assert [len(split) for split in (data.train, data.val, data.test)] == [7, 7, 7]
+    assert data.classes[data.test.labels[0]] == "fear"  # 15 % 7 + 1 = 2
+    (tmp_path / "EmoLabel" / "list_patition_label.txt").write_text("../../etc/passwd 1\n")
+    with pytest.raises(DataError, match="line 1: not a picture and a number from 1 to 7"):
+        load_data("folder", data_dir=tmp_path)
+
+
+def test_affectnet_by_its_annotations(tmp_path: Path) -> None:
+    affectnet(tmp_path)
+    data = load_data("folder", data_dir=tmp_path)
+    assert (data.classes[0], data.classes[7], len(data.train), data.tested_on) == ("neutral", "contempt", 16, "val")
+    np.save(tmp_path / "val_set" / "annotations" / "0_exp.npy", np.array([{"a": 1}], dtype=object), allow_pickle=True)
+    with pytest.raises(DataError, match=r"0_exp\.npy cannot be read as one number: Object arrays cannot be loaded"):
+        load_data("folder", data_dir=tmp_path)
+
+
+BAD = [
+    ({"train": 2, "other": 2}, "must hold val or test beside train; it holds other/, train/"),
+    ({"val": 2, "test": 2}, "must hold train beside val; it holds test/, val/"),
+]
+
+
+@pytest.mark.parametrize(("splits", "message"), BAD, ids=str)
+def test_what_is_no_layout_is_named(tmp_path: Path, splits: dict[str, int], message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        load_data("folder", data_dir=filled(tmp_path, splits))
+
+
+def test_nothing_that_is_known(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").touch()
+    with pytest.raises(DataError, match=r"or a folder a class; it holds notes\.txt\."):
+        load_data("folder", data_dir=tmp_path)
+
+
+def test_a_loop_of_links_is_no_loop(tmp_path: Path) -> None:
+    filled(tmp_path, {"train": 5, "val": 2})
+    (tmp_path / "train" / "cat" / "again").symlink_to(tmp_path)
+    assert len(load_data("folder", data_dir=tmp_path).train) == 10
+
+
+def test_splits_are_written_down_and_hold_when_files_are_added(tmp_path: Path) -> None:
+    data_dir, out = filled(tmp_path / "data", {".": 20}), tmp_path / "run"
+    options = {"data": "folder", "data_dir": str(data_dir), "epochs": 1, "batch_size": 8, "progress": False, "device": "cpu"}
+    train(out=out, model="test_resume:small_net", method=Dense(), precision="fp32", **options)
+    with (out / "splits.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 40 and {row["split"] for row in rows} == {"train", "val", "test"}
+    filled(data_dir, {".": 30})
+    run = Run.open(out, trust_code=True)
+    found = run.dataset()
+    assert found.test.names is not None
+    assert sorted(found.test.names.names()) == sorted(row["path"] for row in rows if row["split"] == "test")
+    assert "20 pictures are in no split of the run: left out" in found.notes
+    assert evaluate_any(out, trust_code=True)[0].count == 8
+    (out / "model.safetensors").unlink()
+    again = train(out=out, resume=True, progress=False, trust_code=True)
+    assert (again.result["test_images"], again.data["train"]) == (8, 29)
+    (data_dir / rows[0]["path"]).unlink()
+    with pytest.raises(DataError, match="1 pictures of the run are gone"):
+        load_data_of(run.config.as_dict(), folder=out)
+    with (out / "splits.csv").open("a") as file:
+        file.write("../../etc/passwd,cat,train\n")
+    with pytest.raises(DataError, match=r"pictures of the run are gone, \.\./\.\./etc/passwd among them"):
+        load_data_of(run.config.as_dict(), folder=out)
+
+
+def test_what_is_tested_without_a_test_split_is_said(tmp_path: Path) -> None:
+    data_dir, out = filled(tmp_path / "data", {"train": 8, "val": 2}), tmp_path / "run"
+    options = {"data": "folder", "data_dir": str(data_dir), "epochs": 1, "batch_size": 8, "progress": False, "device": "cpu"}
+    train(out=out, model="test_resume:small_net", method=Dense(), precision="fp32", **options)
+    said: list[str] = []
+    result, _ = evaluate_any(out, trust_code=True, say=said.append)
+    assert (result.split, result.count, said) == ("val", 4, [NO_TEST])
+    assert not (out / "splits.csv").exists()
