@@ -155,4 +155,4 @@ def _timm(what: str) -> ModuleType:
         import timm
     except ImportError:
         raise ModelError(f"{what} is a network of timm, which is not installed: pip install 'slimnet[timm]'.") from None
-    return timm  # type: ignore[no-any-return]
+    return timm

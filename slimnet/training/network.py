@@ -25,8 +25,8 @@ _say = say_from(__name__)
 
 def build_network(config: TrainConfig, dataset: Dataset) -> nn.Module:
     """The network that ``config`` names, for the images and classes of ``dataset``, with random weights."""
-    numbers = {"num_classes": dataset.num_classes, "in_channels": dataset.image_shape[0]}
-    return build_model(config.model, model_args=config.model_args, **numbers)
+    classes, channels = dataset.num_classes, dataset.image_shape[0]
+    return build_model(config.model, num_classes=classes, in_channels=channels, model_args=config.model_args)
 
 
 def initial_network(config: TrainConfig, dataset: Dataset, example: Tensor, *, init: str | None, say: Say) -> nn.Module:
