@@ -96,7 +96,7 @@ TRAINING: list[Bad] = [
     (f"{TRAIN} --init no.pth", "no.pth does not exist", nothing),
     (f"{TRAIN} --data cifar10 --data-dir no --model resnet9", "Unknown model 'resnet9'", nothing),  # before the data
     (f"{TRAIN} --data cifar10 --data-dir no --init no.pth", "no.pth does not exist", nothing),
-    (f"{TRAIN} --init x.bin", r"x.bin is not a file of weights: known are \.safetensors, \.pth", nothing),
+    (f"{TRAIN} --init x.bin", r"x.bin is not a file of weights: known are \.safetensors, \.pth", holding("x.bin", Path.touch)),
     (
         f"{TRAIN} --init x.pth",
         "x.pth holds pickled objects, not a plain state dict",
