@@ -42,21 +42,21 @@ REFUSED = (
     "predict no x.png",
     "web no --out o",
 )
-PRUNE = "prune resnet18.safetensors --model resnet18 --image-size 224 --flops 0.5 --out pruned --force"
+RESNET = "resnet18.safetensors --model resnet18 --num-classes 1000 --in-channels 3 --image-size 224"
 INTERRUPTED = (
     "train --model resnet20 --epochs 50 --out interrupted --force",
-    PRUNE,
-    "slim resnet18.safetensors --model resnet18 --image-size 224 --out slim --force",
+    f"prune {RESNET} --flops 0.5 --out pruned --force",
+    f"slim {RESNET} --out slim --force",
     "export run --out interrupted-bundle --precision int8 --force",
     "evaluate run",
     "bench bundle --seconds 60",
 )
-MOMENTS = (0.5, 4.0, 8.0, 14.0)
+MOMENTS = (1.0, 8.0, 20.0)
 TIMED = """
 import sys, time
 from slimnet.commands import prune_checkpoint
 began = time.perf_counter()
-prune_checkpoint("resnet18.safetensors", "pruned", model="resnet18", num_classes=None, in_channels=None, image_size=224,
+prune_checkpoint("resnet18.safetensors", "pruned", model="resnet18", num_classes=1000, in_channels=3, image_size=224,
                  flops=0.5, force=True)
 print(time.perf_counter() - began)
 """

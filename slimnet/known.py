@@ -30,8 +30,10 @@ def check_model_name(name: str) -> None:
     Raises:
         ModelError: naming the nearest one.
     """
+    if name in MODELS or ":" in name:
+        return
     others = torchvision_names()
-    if ":" not in name and others and name not in MODELS and name not in others:
+    if others and name not in others:
         known = (*MODELS, *(other for other in others if other not in MODELS))
         raise ModelError(unknown("Unknown model", name, known, FACTORY))
 
