@@ -49,3 +49,19 @@ def test_links_lead_somewhere(path: Path) -> None:
     for target in re.findall(r"\]\(([^)#]+)[^)]*\)", path.read_text(encoding="utf-8")):
         if "://" not in target:
             assert (path.parent / target).exists(), target
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:lightning", "ignore::FutureWarning:lightning", "ignore::DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:.*isinstance.treespec, LeafSpec.*:")
+def test_own_loop_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All its blocks, one after another: each ends with a network of narrower layers."""
+    monkeypatch.chdir(tmp_path)
+    found, widths = {}, []
+    for block in blocks(ROOT / "docs" / "own-loop.md", "python"):
+        exec(compile(block, "own-loop.md", "exec"), found)
+        if "result = " in block and "# result" not in block:
+            widths.append(sum(each.numel() for each in found["result"].model.parameters()))
+    full = sum(each.numel() for each in found["network"].parameters())
+    assert len(widths) == 3
+    assert max(widths) < 0.7 * full
+    assert (tmp_path / "slim.onnx").exists()
