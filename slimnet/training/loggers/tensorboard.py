@@ -15,29 +15,29 @@ class TensorBoardLogger(Logger):
 
     def __init__(self, begin: Begin) -> None:
         past = len(begin.history)
-        self.writer = SummaryWriter(str(begin.folder), purge_step=past)  # type: ignore[no-untyped-call]
+        self.writer = SummaryWriter(str(begin.folder), purge_step=past)
         if not past:
             self._text("settings", begin.settings)
 
     def epoch(self, number: int, numbers: Mapping[str, float]) -> None:
         """A point on each curve, on the disk at once."""
         for name, value in numbers.items():
-            self.writer.add_scalar(name, value, number)  # type: ignore[no-untyped-call]
-        self.writer.flush()  # type: ignore[no-untyped-call]
+            self.writer.add_scalar(name, value, number)
+        self.writer.flush()
 
     def result(self, numbers: Mapping[str, float]) -> None:
         """Curves of a single point, ``result/…``, at the best epoch."""
         for name, value in numbers.items():
-            self.writer.add_scalar(f"result/{name}", value, int(numbers["best_epoch"]))  # type: ignore[no-untyped-call]
+            self.writer.add_scalar(f"result/{name}", value, int(numbers["best_epoch"]))
         self._text("result", numbers)
 
     def close(self, *, finished: bool) -> None:
         """Write what is left."""
-        self.writer.close()  # type: ignore[no-untyped-call]
+        self.writer.close()
 
     def _text(self, tag: str, values: Mapping[str, str | float]) -> None:
         rows = "\n".join(f"| {_cell(name)} | {_cell(value)} |" for name, value in values.items())
-        self.writer.add_text(tag, f"| name | value |\n| --- | --- |\n{rows}")  # type: ignore[no-untyped-call]
+        self.writer.add_text(tag, f"| name | value |\n| --- | --- |\n{rows}")
 
 
 def _cell(value: str | float) -> str:
