@@ -5,7 +5,7 @@ from __future__ import annotations
 from slimnet.models._folders import weights_file
 from slimnet.models._shapes import find_sizes
 from slimnet.models._timm import Defaults
-from slimnet.models.build import build_model, check_model, defaults_of, model_names, resolved
+from slimnet.models.build import build_model, check_model, defaults_of, heads_of, model_names, resolved
 from slimnet.models.resnet import BasicBlock, CifarResNet, PadShortcut
 from slimnet.models.trust import Trust, check_trusted
 from slimnet.models.vgg import CifarVGG16, FaceVGG13
@@ -28,6 +28,7 @@ __all__ = [
     "check_trusted",
     "defaults_of",
     "find_sizes",
+    "heads_of",
     "load_weights",
     "model_names",
     "resolved",

@@ -2,17 +2,20 @@
 
 What a network allows stands in two attributes of its class. ``layout``: the names of its entries in the order of its layers;
 such a network has no norms, so that weight and bias alternate and shapes tell them apart. ``new_head``: the modules that start
-afresh where the file's have other shapes, or that the network does not have.
+afresh where the file's have other shapes, or that the network does not have. Of other networks the head is what changes its shape
+with the number of classes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
 State = Mapping[str, Tensor]
+Heads = Callable[[], Sequence[str]]
+"""Names of the modules whose shapes go with the number of classes; asked for where a file does not fit."""
 
 
 def by_order(model: nn.Module, state: State) -> tuple[State, tuple[str, ...]]:
@@ -42,10 +45,11 @@ def folded_to_grey(model: nn.Module, state: State) -> tuple[State, tuple[str, ..
     return {**state, name: summed}, (f"{first} reads grey images: its kernel is summed over red, green and blue",)
 
 
-def with_new_head(model: nn.Module, state: State) -> tuple[State, tuple[str, ...]]:
-    """The model's own entries for what its class names as ``new_head``, where the file's do not fit."""
+def with_new_head(model: nn.Module, state: State, heads: Heads | None = None) -> tuple[State, tuple[str, ...]]:
+    """The model's own entries for what its class names as ``new_head``, or ``heads`` does, where the file's do not fit."""
     own, notes, found = model.state_dict(), [], dict(state)
-    for head in getattr(model, "new_head", ()):
+    fits = all(name not in found or found[name].shape == tensor.shape for name, tensor in own.items())
+    for head in getattr(model, "new_head", None) or (() if fits or heads is None else heads()):
         mine = {name: tensor for name, tensor in own.items() if name.startswith(f"{head}.")}
         theirs = [name for name in found if name.startswith(f"{head}.")]
         if set(theirs) == set(mine) and all(found[name].shape == mine[name].shape for name in theirs):

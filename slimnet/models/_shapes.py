@@ -43,6 +43,13 @@ def find_sizes(build: Build, path: Path, *, key: str | None = None) -> tuple[int
     return classes or _last(given, path), channels or _CHANNELS
 
 
+def find_heads(build: Build, classes: int, channels: int) -> tuple[str, ...]:
+    """Names of the modules whose shapes change with the number of classes."""
+    one, other = (_shapes(build, number, channels) for number in (classes, classes + 1))
+    changed = (name.rpartition(".")[0] for name in one if name in other and one[name] != other[name])
+    return tuple(dict.fromkeys(changed))
+
+
 def _shapes(build: Build, classes: int, channels: int) -> Shapes:
     """Of a network of another size; none where it can only be built in one."""
     try:

@@ -13,6 +13,7 @@ from torch import nn
 from slimnet._torchvision import classifier_names
 from slimnet.errors import ArgumentError, ModelError, nearest
 from slimnet.models import _classifiers, _factory, _timm
+from slimnet.models._shapes import find_heads
 from slimnet.models._timm import Defaults
 from slimnet.models.resnet import CifarResNet
 from slimnet.models.trust import HUB, TIMM, TORCHVISION, check_arguments, is_factory, source_of
@@ -59,8 +60,8 @@ def build_model(
         in_channels: channels of the input image. Where this is not 3, torchvision's networks, and those of factories that take no
             such argument, get a new first convolution.
         model_args: further arguments for the factory, or for the library's function.
-        weights: a file of initial weights, see `load_weights`; with ``new_head``, so that VGG-Face's weights for 2,622
-            people load into a network for seven expressions.
+        weights: a file of initial weights, see `load_weights`; where they are of another number of classes, the head is a new
+            one.
 
     Returns:
         The network, in training mode, on the CPU. Its weights are drawn from torch's global generator.
@@ -90,8 +91,17 @@ def build_model(
             raise ArgumentError(f"`model_args` has `{key}`, which is given by `num_classes` and `in_channels`: leave it out.")
     model = _build(name, arguments, num_classes=num_classes, in_channels=in_channels)
     if weights is not None:
-        load_weights(model, weights, new_head=True)
+        load_weights(model, weights, new_head=lambda: heads_of(name, arguments, num_classes=num_classes, in_channels=in_channels))
     return model
+
+
+def heads_of(name: str, model_args: Mapping[str, Any], *, num_classes: int, in_channels: int) -> tuple[str, ...]:
+    """Names of the modules of a network whose shapes go with its number of classes."""
+
+    def build(classes: int, channels: int) -> nn.Module:
+        return build_model(name, num_classes=classes, in_channels=channels, model_args=model_args)
+
+    return find_heads(build, num_classes, in_channels)
 
 
 def resolved(name: str, model_args: Mapping[str, Any] | None = None) -> tuple[str, dict[str, Any]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from torch import Tensor, nn
@@ -12,7 +13,7 @@ from slimnet.errors import ModelError
 from slimnet.files import read_tensors
 from slimnet.models._baking import baked
 from slimnet.models._bounds import check_archive, check_tensors
-from slimnet.models._fitting import by_order, folded_to_grey, with_new_head
+from slimnet.models._fitting import Heads, by_order, folded_to_grey, with_new_head
 from slimnet.models._folders import is_index, read_shards, weights_file
 from slimnet.models._kinds import kind_of_file
 from slimnet.models._layouts import StateDict, choose, few, state_dicts
@@ -22,7 +23,9 @@ from slimnet.models._unpickled import torch_load
 _MOST_TRIED = 16
 
 
-def load_weights(model: nn.Module, path: str | Path, *, new_head: bool = False, key: str | None = None) -> tuple[str, ...]:
+def load_weights(
+    model: nn.Module, path: str | Path, *, new_head: bool | Heads = False, key: str | None = None
+) -> tuple[str, ...]:
     """Load weights into ``model``, in place; all or nothing.
 
     Which of several state dicts is meant, and what stands before its names, is found by what fits the model. Masks and
@@ -34,8 +37,8 @@ def load_weights(model: nn.Module, path: str | Path, *, new_head: bool = False, 
         model: the network that the weights are for.
         path: a file of torch's or of safetensors, whatever its suffix, or a folder with one (a run, or as accelerate and
             transformers save it, in shards too); see docs/checkpoints.md. Read with ``weights_only=True``.
-        new_head: leave the model's own head where the file's has other shapes, for networks that say which modules that
-            is (VGG-Face).
+        new_head: leave the model's own head where the file's has other shapes: True for networks that say which modules that
+            is (VGG-Face), or a function that says it of others.
         key: of the state dict that is meant (``"state_dict_ema"``), or what the names of its entries begin with
             (``"student"``). Default: the plain weights; an average only where there are no others.
 
@@ -50,7 +53,8 @@ def load_weights(model: nn.Module, path: str | Path, *, new_head: bool = False, 
     weights = read_weights(path, model.state_dict(), key=key)
     state: Mapping[str, Tensor] = weights.tensors
     notes = weights.notes
-    for step in (by_order, folded_to_grey, *((with_new_head,) if new_head else ())):
+    head = partial(with_new_head, heads=new_head if callable(new_head) else None)
+    for step in (by_order, folded_to_grey, *((head,) if new_head else ())):
         state, said = step(model, state)
         notes += said
     problem = _misfit(model, state)

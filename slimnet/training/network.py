@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -13,7 +14,7 @@ from slimnet._foreign import no_exit
 from slimnet._modes import in_eval_mode
 from slimnet.data import Dataset, match_classes, recorded_classes
 from slimnet.errors import ArgumentError, ModelError, whole_text
-from slimnet.models import build_model, load_weights, weights_file
+from slimnet.models import build_model, heads_of, load_weights, weights_file
 from slimnet.progress import Say, say_from
 from slimnet.training.config import TrainConfig
 from slimnet.training.slim_start import is_slim_folder, load_slim_start
@@ -25,8 +26,11 @@ _say = say_from(__name__)
 
 def build_network(config: TrainConfig, dataset: Dataset) -> nn.Module:
     """The network that ``config`` names, for the images and classes of ``dataset``, with random weights."""
-    classes, channels = dataset.num_classes, dataset.image_shape[0]
-    return build_model(config.model, num_classes=classes, in_channels=channels, model_args=config.model_args)
+    return build_model(config.model, model_args=config.model_args, **_numbers(dataset))
+
+
+def _numbers(dataset: Dataset) -> dict[str, int]:
+    return {"num_classes": dataset.num_classes, "in_channels": dataset.image_shape[0]}
 
 
 def initial_network(config: TrainConfig, dataset: Dataset, example: Tensor, *, init: str | None, say: Say) -> nn.Module:
@@ -51,7 +55,8 @@ def initial_network(config: TrainConfig, dataset: Dataset, example: Tensor, *, i
     if init and is_slim_folder(init):
         classes = load_slim_start(model, init)
     elif init:
-        for note in load_weights(model, init, new_head=True, key=config.weights_key):
+        heads = partial(heads_of, config.model, config.model_args, **_numbers(dataset))
+        for note in load_weights(model, init, new_head=heads, key=config.weights_key):
             say(note)
     freeze(model, config.freeze)
     set_dropout(model, config.dropout)
