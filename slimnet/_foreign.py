@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import logging
 import os
 import sys
 from collections.abc import Iterator
@@ -33,6 +34,19 @@ def no_exit(what: str) -> Iterator[None]:
     except BaseException as error:
         text = " ".join(f"{type(error).__name__}: {error}".split()).rstrip(":")
         raise ModelError(f"{what} tried to end the program ({text}).") from None  # the cause is told, not passed on
+
+
+@contextmanager
+def no_logs(*names: str) -> Iterator[None]:
+    """The loggers of these names say nothing of what is no catastrophe: a library's tale of an error that is told in one line."""
+    levels = {name: logging.getLogger(name).level for name in names}
+    try:
+        for name in names:
+            logging.getLogger(name).setLevel(logging.CRITICAL)
+        yield
+    finally:
+        for name, level in levels.items():
+            logging.getLogger(name).setLevel(level)
 
 
 @contextmanager

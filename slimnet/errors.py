@@ -25,7 +25,7 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from slimnet._clean import clean
 
@@ -136,7 +136,7 @@ def did_you_mean(name: str, known: Iterable[str], otherwise: str = "") -> str:
     return f": did you mean `{near}`?" if near else otherwise or f"; known: {', '.join(known) or 'none'}."
 
 
-def unknown(what: str, name: str, known: Iterable[str], more: str = "") -> str:
+def unknown(what: str, name: str, known: Iterable[str], more: str = "", *, meant: Mapping[str, str] | None = None) -> str:
     """A name that is none of the known ones: ``Unknown model 'resnet9'. Did you mean resnet8? Known: resnet8, resnet20.``
 
     Args:
@@ -144,8 +144,9 @@ def unknown(what: str, name: str, known: Iterable[str], more: str = "") -> str:
         name: the unknown one.
         known: what there is.
         more: what else would do.
+        meant: names that it may have been meant for, and how each is to be given; default: the known ones.
     """
     known = list(known)
-    near = nearest(name, known)
-    hint = f" Did you mean {near}?" if near else ""
+    near = nearest(name, known if meant is None else meant)
+    hint = f" Did you mean {near if meant is None else meant[near]}?" if near else ""
     return f"{what} {name!r}.{hint} Known: {', '.join(known)}{more}."

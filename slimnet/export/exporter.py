@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import io
-import logging
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
@@ -16,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from slimnet._foreign import no_exit
+from slimnet._foreign import no_exit, no_logs
 from slimnet._modes import flatten_outputs, with_flat_outputs
 from slimnet.errors import ArgumentError, ExportError
 from slimnet.export.gate import Examples, check_onnx, check_reference
@@ -213,13 +212,6 @@ def _output_names(names: Sequence[str] | None, count: int) -> list[str]:
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """No warnings, no log lines and nothing on stdout from the exporter; its errors still rise."""
-    levels = {name: logging.getLogger(name).level for name in _NOISY}
-    try:
-        for name in _NOISY:
-            logging.getLogger(name).setLevel(logging.CRITICAL)
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for name, level in levels.items():
-            logging.getLogger(name).setLevel(level)
+    with no_logs(*_NOISY), warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        yield

@@ -14,11 +14,12 @@ import torch
 from torch import Tensor, nn
 from torch.fx import Node
 
-from slimnet._foreign import no_exit
+from slimnet._foreign import no_exit, no_logs
 from slimnet._modes import in_eval_mode, with_flat_outputs
 from slimnet.errors import ArgumentError, GraphError, one_line
 
 _TORCH, _OURS = str(Path(torch.__file__).parent), str(Path(__file__).parents[1])
+_NOISY = ("torch.export", "torch.fx.experimental.symbolic_shapes")
 ExampleInputs = Tensor | tuple[Tensor, ...]
 
 
@@ -81,7 +82,7 @@ def capture(model: nn.Module, example_inputs: ExampleInputs) -> Program:
     """
     inputs = as_inputs(example_inputs)
     check_model(model)
-    with in_eval_mode(model), torch.no_grad(), warnings.catch_warnings():
+    with in_eval_mode(model), torch.no_grad(), no_logs(*_NOISY), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
             with no_exit(type(model).__name__), with_flat_outputs(model):

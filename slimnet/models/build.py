@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from slimnet._torchvision import classifier_names
-from slimnet.errors import ArgumentError, ModelError, nearest
+from slimnet.errors import ArgumentError, ModelError, unknown
 from slimnet.models import _classifiers, _factory, _timm
 from slimnet.models._shapes import find_heads
 from slimnet.models._timm import Defaults
@@ -181,11 +181,11 @@ def _check_size(name: str, make: Callable[[], nn.Module]) -> None:
 
 def _unknown(name: str) -> ModelError:
     """An unknown name, and the nearest of all the names that there are."""
-    source, rest = source_of(name)
-    theirs = {other: f"{TIMM}:{other}" for other in _timm.names()} if source != TORCHVISION else {}
-    known = theirs if source == TIMM else {**theirs, **{other: other for other in model_names()}}
+    source, _ = source_of(name)
     if source == TORCHVISION:
-        known = {other: f"{TORCHVISION}:{other}" for other in classifier_names()}
-    near = nearest(rest, known)
-    hint = f" Did you mean {known[near]}?" if near else ""
-    return ModelError(f"Unknown model {name!r}.{hint} Known: {', '.join(model_names())}; {OTHERS}.")
+        meant = {(given := f"{source}:{other}"): given for other in classifier_names()}
+    elif source == TIMM:
+        meant = {(given := f"{source}:{other}"): given for other in _timm.names()}
+    else:
+        meant = {other: f"{TIMM}:{other}" for other in _timm.names()} | {other: other for other in model_names()}
+    return ModelError(unknown("Unknown model", name, model_names(), f"; {OTHERS}", meant=meant))
