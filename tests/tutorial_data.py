@@ -10,6 +10,7 @@ from itertools import chain
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 SIZES = {"Training": 350, "PublicTest": 70, "PrivateTest": 70}
 HEADER = ("emotion", "pixels", "Usage")
@@ -23,7 +24,20 @@ def expressions(folder: Path) -> None:
     _write(folder / "data" / "fer2013.csv", rows)
 
 
-PREPARE: dict[str, Callable[[Path], None]] = {"expressions": expressions}
+def timm(folder: Path) -> None:
+    """``pictures/``: one folder a class, of stripes as wide as the class says; sizes and formats are mixed."""
+    random = np.random.default_rng(0)
+    for number, name in enumerate(("cat", "dog", "чайка")):
+        (folder / "pictures" / name).mkdir(parents=True)
+        for item in range(24):
+            width, height = random.integers(60, 120, 2)
+            stripes = (np.arange(width) // (4 << number) % 2 * 160)[None, :, None]
+            pixels = (stripes + random.integers(0, 90, (height, width, 3))).astype(np.uint8)
+            picture = Image.fromarray(pixels).convert("L" if item % 8 == 0 else "RGB")
+            picture.save(folder / "pictures" / name / f"{item}.{('jpg', 'png')[item % 2]}")
+
+
+PREPARE: dict[str, Callable[[Path], None]] = {"expressions": expressions, "timm": timm}
 """Tutorial → what makes its data in a folder; one that is not here needs none."""
 
 
