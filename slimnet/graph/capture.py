@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import linecache
 import traceback
 import warnings
 from collections.abc import Callable, Mapping
+from contextlib import redirect_stderr
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -85,7 +87,7 @@ def capture(model: nn.Module, example_inputs: ExampleInputs) -> Program:
     with in_eval_mode(model), torch.no_grad(), no_logs(*_NOISY), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            with no_exit(type(model).__name__), with_flat_outputs(model):
+            with no_exit(type(model).__name__), with_flat_outputs(model), redirect_stderr(io.StringIO()):  # it prints graphs
                 exported = torch.export.export(model, inputs)
         except Exception as error:
             raise GraphError(
