@@ -97,7 +97,7 @@ def _parquet(path: Path, columns: Mapping[str, Sequence[str]]) -> tuple[tuple[in
         raise DataError(f"{path} cannot be read as Parquet: {' '.join(str(error).split())[:200]}.") from None
     if len(values) == 2:
         values.append([""] * len(values[0]))
-    return places, iter([(number, row) for number, row in enumerate(zip(*values, strict=True), start=1)])  # type: ignore[list-item]
+    return places, iter([(number, row) for number, row in enumerate(zip(*values, strict=True), start=1)])
 
 
 def _check_size(path: Path, about: Any) -> None:
