@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from slimnet.data._lines import read_lines
-from slimnet.errors import DataError
+from slimnet.errors import DataError, whole_text
 
 Row = tuple[int, tuple[str, str, str] | None]
 """Number from 1 and values; None where there are too few or too many."""
@@ -94,10 +94,10 @@ def _parquet(path: Path, columns: Mapping[str, Sequence[str]]) -> tuple[tuple[in
         content = pq.ParquetFile(path, read_dictionary=asked).read(columns=asked)
         values = [_texts(path, content.column(name)) for name in asked]
     except (pa.ArrowException, OSError, ValueError) as error:
-        raise DataError(f"{path} cannot be read as Parquet: {' '.join(str(error).split())[:200]}.") from None
+        raise DataError(f"{path} cannot be read as Parquet: {whole_text(error)[:200]}.") from None
     if len(values) == 2:
         values.append([""] * len(values[0]))
-    return places, iter([(number, row) for number, row in enumerate(zip(*values, strict=True), start=1)])  # type: ignore[list-item]
+    return places, iter([(number, row) for number, row in enumerate(zip(*values, strict=True), start=1)])
 
 
 def _check_size(path: Path, about: Any) -> None:

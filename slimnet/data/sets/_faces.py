@@ -17,7 +17,7 @@ import numpy as np
 from slimnet.data._lines import read_lines, shown
 from slimnet.data.layouts import pictures_below, roles, what_is_there
 from slimnet.data.listing import Listing, listed
-from slimnet.errors import DataError
+from slimnet.errors import DataError, whole_text
 
 RAF_CLASSES = ("surprise", "fear", "disgust", "happiness", "sadness", "anger", "neutral")
 """Of numbers from 1."""
@@ -95,7 +95,7 @@ def _expression(path: Path) -> int:
             raise ValueError("larger than 4,096 bytes")
         value = int(np.load(path, allow_pickle=False).item())
     except (OSError, ValueError, EOFError, TypeError, AttributeError, OverflowError, MemoryError) as error:
-        raise DataError(f"{path} cannot be read as one number: {' '.join(str(error).split())[:120]}.") from None
+        raise DataError(f"{path} cannot be read as one number: {whole_text(error)[:120]}.") from None
     if not 0 <= value < len(AFFECTNET_CLASSES):
         raise DataError(f"{path} holds {value}, not a number from 0 to 7.")
     return value
