@@ -117,9 +117,7 @@ class SlimCallback(TrainerCallback):
         folder = Path(given) if isinstance(given, str | Path) and Path(given).is_dir() else self._folder(args, state)
         path = folder / FILE
         if not path.exists():
-            raise FileFormatError(
-                f"the checkpoint {folder} has no {FILE}: give `checkpoint`, a folder that this callback wrote to."
-            )
+            raise FileFormatError(f"the checkpoint {folder} has no {FILE}: give `checkpoint`, a folder that it wrote to.")
         try:
             whole = json.loads(read_metadata(path)["state"])
             values = whole.pop("values")
