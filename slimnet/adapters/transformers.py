@@ -130,7 +130,7 @@ class SlimCallback(TrainerCallback):
         return Path(str(args.output_dir)) / f"checkpoint-{state.global_step}"
 
     def _find(self, model: nn.Module) -> nn.Module:
-        found = dict(model.named_modules()).get(self._network)
+        found: nn.Module | None = dict(model.named_modules()).get(self._network)
         if found is None:
             names = ", ".join(name for name, _ in model.named_children()) or "none"
             raise ArgumentError(f"{type(model).__name__} has no module {self._network!r}: give `network`, one of {names}.")
