@@ -140,7 +140,7 @@ def hugging_face(folder: Path, *, resume: Path | None = None, **settings: Any) -
         str(folder), num_train_epochs=EPOCHS, per_device_train_batch_size=16, max_grad_norm=0.1, save_strategy="epoch",
         report_to=[], use_cpu=True, disable_tqdm=True, logging_strategy="epoch", dataloader_pin_memory=False, **settings,
     )  # fmt: skip
-    model, callback = Classifier(), SlimCallback(IMAGES[:2], METHOD, network="net", data=loader)
+    model, callback = Classifier(), SlimCallback(IMAGES[:2], METHOD, network="net", data=loader, checkpoint=resume)
     optimizer = sgd(model.parameters())
     fixed = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1.0)
     trainer = InOrder(model=model, args=args, train_dataset=Pictures(), callbacks=[callback], optimizers=(optimizer, fixed))

@@ -46,6 +46,7 @@ class SlimCallback(TrainerCallback):
         *,
         network: str = "",
         epochs: int | None = None,
+        checkpoint: str | Path | None = None,
         target: Budget | None = None,
         **options: Any,
     ) -> None:
@@ -56,11 +57,12 @@ class SlimCallback(TrainerCallback):
             method: what is closed and how.
             network: name of the module, in the model, that is the network; "" for the model itself.
             epochs: length of the run; None: what the Trainer makes of ``num_train_epochs`` and ``max_steps``.
+            checkpoint: the folder given to ``train(resume_from_checkpoint=…)``, where it is not in the Trainer's ``output_dir``.
             target: what the network is to cost once it is cut.
             **options: the other arguments of :func:`slimnet.attach`, such as ``data``.
         """
         self._given = (example_inputs, method)
-        self._network, self._epochs = network, epochs
+        self._network, self._epochs, self._checkpoint = network, epochs, checkpoint
         self._options = {"target": target, **options}
         self._epoch = ExitStack()
         self._pruner: Attached | None = None
@@ -111,11 +113,11 @@ class SlimCallback(TrainerCallback):
                 shown.update(own)
 
     def _resume(self, args: TrainingArguments, state: TrainerState) -> None:
-        given = args.resume_from_checkpoint
-        folder = Path(given) if isinstance(given, str) and Path(given).is_dir() else self._folder(args, state)
+        given = self._checkpoint or args.resume_from_checkpoint
+        folder = Path(given) if isinstance(given, str | Path) and Path(given).is_dir() else self._folder(args, state)
         path = folder / FILE
         if not path.exists():
-            raise FileFormatError(f"the checkpoint {folder} has no {FILE}: it was written by a Trainer without this callback.")
+            raise FileFormatError(f"the checkpoint {folder} has no {FILE}: give `checkpoint`, a folder that it wrote to.")
         try:
             whole = json.loads(read_metadata(path)["state"])
             values = whole.pop("values")
@@ -128,7 +130,7 @@ class SlimCallback(TrainerCallback):
         return Path(str(args.output_dir)) / f"checkpoint-{state.global_step}"
 
     def _find(self, model: nn.Module) -> nn.Module:
-        found = dict(model.named_modules()).get(self._network)
+        found: nn.Module | None = dict(model.named_modules()).get(self._network)
         if found is None:
             names = ", ".join(name for name, _ in model.named_children()) or "none"
             raise ArgumentError(f"{type(model).__name__} has no module {self._network!r}: give `network`, one of {names}.")

@@ -1,6 +1,6 @@
 """Masks in anyone's training loop: ``attach`` puts a method on a network, hooks do what it does every step."""
 
-from slimnet.attached.attach import attach
+from slimnet.attached.attaching import attach
 from slimnet.attached.attached import Attached, close_average
 from slimnet.attached.target import check_shut, check_target, met_already, widths_for
 

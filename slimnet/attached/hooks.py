@@ -38,7 +38,7 @@ class GradientHooks:
         mask = None if self._is_off else self.pruner.mask
         for tensor in () if mask is None else mask.tensors():
             if tensor.requires_grad and id(tensor) not in self._handles:
-                self._handles[id(tensor)] = tensor.register_hook(self._hook(tensor))
+                self._handles[id(tensor)] = tensor.register_hook(self._hook(tensor))  # type: ignore[no-untyped-call]  # torch has no types for it
 
     def remove(self) -> None:
         """Take the hooks off, for good."""
