@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -28,8 +29,11 @@ def commands() -> list[tuple[str, str]]:
 
 
 def test_readme_example_runs(capsys: pytest.CaptureFixture[str]) -> None:
-    """A ResNet-56, half of all channels closed: at least 70 % fewer multiply-adds, verified."""
-    (example,) = blocks(ROOT / "README.md", "python")
+    """A ResNet-56, half of all channels closed: at least 70 % fewer multiply-adds, verified; and a loop of one's own."""
+    example, loop = blocks(ROOT / "README.md", "python")
+    found: dict[str, Any] = {}
+    exec(compile(loop, "README.md", "exec"), found)
+    assert found["result"].model.layer1[0].conv1.out_channels < 16
     exec(compile(example, "README.md", "exec"), {})
     ratio, error = map(float, capsys.readouterr().out.split())
     assert ratio >= 1 / 0.3
@@ -65,3 +69,14 @@ def test_own_loop_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert len(widths) == 3
     assert max(widths) < 0.7 * full
     assert (tmp_path / "slim.onnx").exists()
+
+
+def test_links_of_the_readme_are_absolute() -> None:
+    """PyPI shows it without the repository around it. What links to this repository is there."""
+    ours = re.compile(
+        r"https://(?:github\.com/slimnet/slimnet/(?:blob|tree)|raw\.githubusercontent\.com/slimnet/slimnet)/main/(.+)"
+    )
+    for target in re.findall(r"\]\(([^)#]+)[^)]*\)", (ROOT / "README.md").read_text(encoding="utf-8")):
+        assert target.startswith("https://"), target
+        if found := ours.fullmatch(target):
+            assert (ROOT / found[1]).exists(), target
