@@ -142,7 +142,9 @@ def held(name: str) -> dict[str, Any]:
     reasons: Counter[str] = Counter()
     with suppress(GraphError):
         for group in slimnet.channel_groups(model, torch.zeros(2, 3, size, size)):
-            if group.weights and group.pinned and group.pinned != "output of the network":
+            if not group.weights and not group.pinned:
+                reasons["made by a weight that is computed in the forward pass"] += group.size
+            elif group.weights and group.pinned != "output of the network" and group.pinned:
                 reasons[re.sub(r"^\S+\.weight ", "a layer ", group.pinned).partition(" in ")[0].partition(" (")[0]] += group.size
     return {"network": name, "held": dict(reasons.most_common(2))}
 
