@@ -16,6 +16,7 @@ from __future__ import annotations
 import gc
 import json
 import os
+import re
 import sys
 import tempfile
 import time
@@ -141,8 +142,10 @@ def held(name: str) -> dict[str, Any]:
     reasons: Counter[str] = Counter()
     with suppress(GraphError):
         for group in slimnet.channel_groups(model, torch.zeros(2, 3, size, size)):
-            if group.weights and group.pinned and group.pinned != "output of the network":
-                reasons[group.pinned.partition(" in ")[0].partition(" (")[0]] += group.size
+            if not group.weights and not group.pinned:
+                reasons["made by a weight that is computed in the forward pass"] += group.size
+            elif group.weights and group.pinned != "output of the network" and group.pinned:
+                reasons[re.sub(r"^\S+\.weight ", "a layer ", group.pinned).partition(" in ")[0].partition(" (")[0]] += group.size
     return {"network": name, "held": dict(reasons.most_common(2))}
 
 
@@ -217,7 +220,7 @@ def cells(row: Mapping[str, Any]) -> tuple[str, ...]:
         *shares,
         "WRONG" if any(each["wrong"] for each in good) else f"{max(each['parity'] for each in good):.0e}" if good else "–",
         f"{max(each['onnx'] for each in good):.0e}" if good else "–",
-        "; ".join(why + stays).replace("|", "\\|") or "nothing stays",
+        "; ".join(why + stays).replace("|", "\\|") or ("–" if why else "nothing"),
     )
 
 

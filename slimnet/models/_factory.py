@@ -22,6 +22,7 @@ from torch import nn
 from slimnet._foreign import no_exit
 from slimnet.errors import ModelError, SlimnetError, did_you_mean, whole_text
 from slimnet.models._stem import replace_stem
+from slimnet.models.trust import is_factory
 
 _CHANNELS = ("in_channels", "in_chans")
 _UNEXPECTED = re.compile(r"unexpected keyword argument '(\w+)'")
@@ -55,9 +56,9 @@ def call(
     try:
         with no_exit(name):
             model, taken = _called(factory, offered, arguments)
-    except SlimnetError:
-        raise
     except Exception as error:
+        if isinstance(error, SlimnetError) and not is_factory(name):  # of slimnet's own network: it says what to do
+            raise
         raise ModelError(f"{name} failed: {_line(error)}") from error
     if not isinstance(model, nn.Module):
         raise ModelError(f"{name} must return an nn.Module, it returned a {type(model).__name__}.")
