@@ -39,6 +39,15 @@ def refuse_missing(*paths: Path | str | None, hint: str = "") -> None:
             check_there(Path(path), hint)
 
 
+def refuse_missing_bundle(path: Path) -> None:
+    """Refuse a bundle that does not exist.
+
+    Raises:
+        FileFormatError: naming it.
+    """
+    refuse_missing(path, hint="give a bundle that `slimnet export` has written")
+
+
 def refuse_data_dir(given: Mapping[str, Any]) -> None:
     """Refuse a folder of data that does not exist, and is not to be downloaded.
 

@@ -14,7 +14,7 @@ from slimnet_cli._emit import emit_json
 from slimnet_cli._flags import Named
 from slimnet_cli._numbers import COUNT, SEED, THREADS, Finite
 from slimnet_cli._options import BundlePath, Several, as_json, existing, time_limit, together, trust_code
-from slimnet_cli._quick import refuse_missing
+from slimnet_cli._quick import refuse_missing, refuse_missing_bundle
 
 _how = together(
     click.option("--batch", "batches", type=Several(COUNT), default="1", show_default=True,
@@ -63,7 +63,9 @@ def command(
     if not is_bundle and runtimes != ("onnxruntime",):
         raise click.UsageError("--runtime torch needs a bundle: an ONNX file runs in ONNX Runtime alone.")
     given: Any = {"path": what[0], "runtimes": runtimes, "trust_code": trust_code} if is_bundle else {"paths": _names(what)}
-    if not is_bundle:
+    if is_bundle:
+        refuse_missing_bundle(what[0])
+    else:
         refuse_missing(*what)
     refuse_missing(settings["inputs"], hint="give a .npy or .npz file of inputs")
     from slimnet.commands import bench_bundle, bench_files, check_plot, plot_bench

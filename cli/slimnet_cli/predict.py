@@ -17,6 +17,7 @@ from slimnet_cli._emit import percent, say
 from slimnet_cli._flags import Command, Named, section
 from slimnet_cli._numbers import COUNT, THREADS, WORKERS
 from slimnet_cli._options import BundlePath, force, time_limit
+from slimnet_cli._quick import refuse_missing_bundle
 
 Emit = Callable[[dict[str, Any]], None]
 NAMED = 8  # of those that failed, in the last line
@@ -72,6 +73,7 @@ def command(bundle: Path, images: tuple[str, ...], as_json: bool, **options: Any
     """
     if (options["video"] is not None) == bool(images or options["files_from"]):
         raise click.UsageError("give images, folders, - or --files-from; or --video alone.")
+    refuse_missing_bundle(bundle)
     warnings.filterwarnings("ignore", module="PIL")  # what matters is an error, or a note
     emit = _emit_json if as_json else _emit_line
     from slimnet.progress import NOBODY, listening

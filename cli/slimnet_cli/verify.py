@@ -10,6 +10,7 @@ import click
 from slimnet_cli._clean import echo
 from slimnet_cli._emit import emit_json, emit_table, say
 from slimnet_cli._options import BundlePath, as_json, time_limit, trust_code
+from slimnet_cli._quick import refuse_missing_bundle
 
 LOOKED_AT = {
     "model.json": "it is JSON of a version that is known",
@@ -38,6 +39,7 @@ def command(bundle: Path, parity: bool, trust_code: bool, as_json: bool) -> int:
     \b
     slimnet verify build/r56
     """
+    refuse_missing_bundle(bundle)
     from slimnet.commands.verify import verify_bundle
 
     report = verify_bundle(bundle, parity=parity, trust_code=trust_code)

@@ -10,6 +10,7 @@ import click
 from slimnet_cli._clean import echo
 from slimnet_cli._emit import emit_json, emit_table, number, percent, say
 from slimnet_cli._options import BundlePath, as_json, existing, folder_out, force
+from slimnet_cli._quick import refuse_missing_bundle, refuse_out
 
 
 @click.command("web")
@@ -40,6 +41,8 @@ def command(bundle: Path, out: Path, serve: int | None, as_json: bool, **options
     slimnet web build/r56 --out site
     python -m http.server -d site          # or any other static host
     """
+    refuse_missing_bundle(bundle)
+    refuse_out(out, force=options["force"])
     from slimnet.web import build_site
 
     site = build_site(bundle, out, **options)
