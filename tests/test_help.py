@@ -25,7 +25,7 @@ def sections(name: str) -> dict[str, list[str]]:
     lines = slimnet_cli(name, "--help").out.splitlines()
     found: dict[str, list[str]] = {}
     for line in lines:
-        if head := re.fullmatch(r"(\w[\w ]*):", line):
+        if head := re.fullmatch(r"(\w[\w -]*):", line):
             found[head[1]] = []
         elif (flag := re.match(r"  (?:-h, )?(--[\w-]+)", line)) and found:
             found[list(found)[-1]].append(flag[1])
@@ -43,7 +43,7 @@ def test_options_stand_under_headings(name: str) -> None:
 
 def test_options_that_are_made_later_stand_with_the_others() -> None:
     found = sections("train")
-    assert {"--model", "--init"} == set(found["Network"])
+    assert {"--model", "--init", "--model-arg", "--weights-key"} == set(found["Network"])
     assert {"--data", "--val-fraction", "--drop-leaked"} <= set(found["Data"])
     assert {"--method", "--rate-gm"} <= set(found["Method"]) and found["Method"][0] == "--method"
     assert {"--lr", "--distill-weight"} <= set(found["Training"])

@@ -13,7 +13,7 @@ import torch
 from PIL import Image, ImageOps
 
 from slimnet.data import Batches, Split, read_image
-from slimnet.data.images import read_header
+from slimnet.data.decode import read_header
 from slimnet.errors import ArgumentError
 from slimnet.pictures.picture import converted, fitted, orientation
 from slimnet.preprocess import check, describe, normalised, normalised_batch, prepare

@@ -17,7 +17,7 @@ from torch import nn
 
 from halves import SIDE, make_bundle
 from slimnet.data import read_image
-from slimnet.data.images import read_header
+from slimnet.data.decode import read_header
 from slimnet.errors import DataError, FileFormatError
 from slimnet.pictures.picture import fitted
 from slimnet.predict import Predictor

@@ -63,7 +63,7 @@ TAKEN: dict[str, dict[str, str]] = {
             "image_shape mean std data data_dir image_size val_fraction train_fraction seed normalise data_options "
             "data_options.balanced"
         ),
-        "no text": "data data_dir",
+        "no text": "data data_dir normalise",
         "not": "data_options.balanced",
         "null": "image_shape mean std data data_dir image_size normalise",
         "one item more": "mean std",

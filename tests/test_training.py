@@ -189,10 +189,10 @@ def test_test_split_is_read_once_at_the_end(tmp_path: Path, monkeypatch: pytest.
     seen: list[int] = []
 
     class Watched(Batches):
-        def epoch(self, e: int) -> Any:
+        def epoch(self, e: int, **where: Any) -> Any:
             if self.size == size:
                 seen.append(len((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()))
-            return super().epoch(e)
+            return super().epoch(e, **where)
 
     monkeypatch.setattr(parts, "Batches", Watched)
     result = start(tmp_path / "run")

@@ -43,7 +43,13 @@ selection = together(
 
 OWN = ("data", "data_dir", "image_size", "epochs", "teacher")  # settings of training that prune has flags of its own for
 finetuning = together(
-    click.option("--finetune", type=COUNT, metavar="N", help="Cut, and train what is left for N epochs: --out is then a run."),
+    click.option(
+        "--finetune",
+        type=COUNT,
+        metavar="N",
+        help="Cut, and train what is left for N epochs: --out is then a run. "
+        "Defaults are lr 0.05 (adamw: 0.001), schedule cosine and distill-weight 0.9 then.",
+    ),
     click.option("--teacher", metavar="FILE|RUN|none", help="Whom fine-tuning learns from.  [default: the dense network]"),
     settings("training", without=OWN),
     settings("data", without=OWN),
@@ -56,7 +62,7 @@ finetuning = together(
 @click.argument("checkpoint", type=existing)
 @section("Network", network)
 @section("What is closed", selection, target_options)
-@section("Fine-tuning, with the defaults lr 0.05 (adamw: 0.001), schedule cosine, distill-weight 0.9", finetuning)
+@section("Fine-tuning", finetuning)
 @section(
     "Output",
     click.option(

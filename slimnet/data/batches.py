@@ -81,8 +81,8 @@ class Batches:
         self.memory_format, self.workers = memory_format, workers
         self.device = torch.device(device)
         self._check()
-        stays = isinstance(split.images, ImageFiles) or transform is not None
-        self.images = split.images if stays else split.images.to(self.device)
+        images = split.images
+        self.images = images if isinstance(images, ImageFiles) or transform is not None else images.to(self.device)
         self.labels = _targets(split, soft=soft).to(self.device)
         scale = 1 / torch.tensor(std, dtype=torch.float64)
         self._scale = _column(scale / 255, self.device)
@@ -135,6 +135,7 @@ class Batches:
         """What makes a batch in another process."""
         if self.transform is not None:
             return partial(_transformed, Transformed(self.images, self.transform, self.seed, e))
+        assert isinstance(self.images, ImageFiles)
         return partial(_decoded, self.images)
 
     def _finished(self, images: Tensor, drawn: Draw | None) -> Tensor:

@@ -130,7 +130,7 @@ class ImageFiles:
         if len(self) < _MANY:
             return self[:]
         found = torch.empty(self.shape, dtype=torch.uint8)
-        chunks = torch.arange(len(self)).split(_CHUNK)
+        chunks = torch.split(torch.arange(len(self)), _CHUNK)
         batches: Iterator[Tensor] = stream(self.batch, (chunk.tolist() for chunk in chunks))
         for chunk, images in zip(chunks, each(batches, "decoding pictures", len(chunks)), strict=True):
             found[chunk] = images

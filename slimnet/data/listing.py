@@ -127,10 +127,10 @@ def _files(paths: Paths, training: Tensor, request: Request) -> ImageFiles:
                 f"{paths[place]} is {size[0]}×{size[1]}, {paths[0].name} is {first[0]}×{first[1]}: "
                 "give an image size to bring all to one (--image-size)."
             )
-    size = (asked, asked) if asked is not None else first
-    if size is None:
+    wanted = (asked, asked) if asked is not None else first
+    if wanted is None:
         raise DataError(f"{request.name}: {request.data_dir} holds no picture.")
-    return ImageFiles(PathFiles(paths), channels, size)
+    return ImageFiles(PathFiles(paths), channels, wanted)
 
 
 def listed(

@@ -47,5 +47,5 @@ def read_splits(folder: Path) -> dict[str, int]:
                 continue
             if len(row) != len(_HEAD) or row[2] not in SPLITS or number == 1:
                 raise FileFormatError(f"{path}, line {number}: not a path, a label and one of {', '.join(SPLITS)}.")
-            found[row[0]] = SPLITS.index(row[2])  # type: ignore[arg-type]
+            found[row[0]] = SPLITS.index(row[2])
     return found

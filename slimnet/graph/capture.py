@@ -87,14 +87,23 @@ def capture(model: nn.Module, example_inputs: ExampleInputs) -> Program:
     with in_eval_mode(model), torch.no_grad(), no_logs(*_NOISY), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            with no_exit(type(model).__name__), with_flat_outputs(model), redirect_stderr(io.StringIO()):  # it prints graphs
-                exported = torch.export.export(model, inputs)
+            with no_exit(type(model).__name__), redirect_stderr(io.StringIO()):  # it prints graphs
+                exported = _exported(model, inputs)
         except Exception as error:
             raise GraphError(
                 f"{type(model).__name__} cannot be analysed with inputs of shape "
                 f"{[tuple(value.shape) for value in inputs]}: {one_line(error)}{_stopped_at(error)}"
             ) from error
     return _program(model, exported)
+
+
+def _exported(model: nn.Module, inputs: tuple[Tensor, ...]) -> Any:
+    """The network as torch sees it; its outputs are flattened where torch does not know what holds them."""
+    try:
+        return torch.export.export(model, inputs)
+    except Exception:
+        with with_flat_outputs(model):
+            return torch.export.export(model, inputs)
 
 
 def _stopped_at(error: BaseException) -> str:

@@ -109,13 +109,20 @@ def read_weights(path: str | Path, wanted: Mapping[str, Tensor], *, key: str | N
     found = _read(path)
     chosen = choose(path, found, key)
     notes = () if chosen is None or chosen in found else (f"took what is under {key!r}",)
-    made = [(each, *baked(path, each.tensors)) for each in ((chosen,) if chosen else _likely(found))]
+    made = [(each, *_plain(path, each, wanted)) for each in ((chosen,) if chosen else _likely(found))]
     first, state, done = max(made, key=lambda one: find_naming(wanted, one[1]).hits)
     if len(found) > 1:
         others = [each.key for each in found if each is not first]
         notes = (f"took {first.key!r}; it holds {few(others)} too (--weights-key)",)
     tensors, said = renamed(wanted, state)
     return Weights(tensors, (*notes, *done, *said))
+
+
+def _plain(path: Path, each: StateDict, wanted: Mapping[str, Tensor]) -> tuple[Mapping[str, Tensor], tuple[str, ...]]:
+    """The tensors with plain weights, and what was done; as they are where the network has its weights in such parts too."""
+    if find_naming(wanted, each.tensors).hits == len(wanted) == len(each.tensors):
+        return each.tensors, ()
+    return baked(path, each.tensors)
 
 
 def _likely(found: Sequence[StateDict]) -> list[StateDict]:

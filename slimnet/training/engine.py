@@ -179,7 +179,7 @@ def _train(
     """Take a run from nothing, or from its checkpoint, to its result; the folder is this process's own, or its first one's."""
     has_checkpoint = resume and holds(folder, TENSORS)
     recorded = read_record(folder)["data"] if resume else None
-    of_run = {"recorded": recorded, "folder": folder if resume else None, "transform": transform}
+    of_run: dict[str, Any] = {"recorded": recorded, "folder": folder if resume else None, "transform": transform}
     job = prepare(config, team, weights=not has_checkpoint, say=_say, trust_code=trust_code, **of_run)
     state = start_state(job)
     flops = LiveFlops(job.model, job.groups, job.example.to(team.device))  # of the network at full size

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -29,7 +30,7 @@ def build_network(config: TrainConfig, dataset: Dataset) -> nn.Module:
     return build_model(config.model, model_args=config.model_args, **_numbers(dataset))
 
 
-def _numbers(dataset: Dataset) -> dict[str, int]:
+def _numbers(dataset: Dataset) -> dict[str, Any]:
     return {"num_classes": dataset.num_classes, "in_channels": dataset.image_shape[0]}
 
 

@@ -53,7 +53,7 @@ def test_export_prints_parity_and_cost(made: Made) -> None:
     assert float(found[1]) > float(found[2]) > 50
     assert re.search(r"^FLOPs +\S+ k +\S+ k +[3-5]\.\d\d$", made.exported.out, re.MULTILINE)
     assert made.exported.out.splitlines()[-1] == str(made.bundle)
-    assert "started from scratch" in made.exported.err
+    assert "no dense network that the run started from" in made.exported.err
 
 
 def test_export_force_replaces_a_bundle_and_prints_json(made: Made, here: Path) -> None:

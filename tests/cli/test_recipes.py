@@ -200,7 +200,7 @@ def test_list_imports_nothing_heavy() -> None:
 
 
 @pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+def asked(mine: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """What the command asks `train` for; nothing is trained."""
     found: dict[str, Any] = {}
 
@@ -215,6 +215,8 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         return dict(found)
 
     monkeypatch.setattr("slimnet.training.train", note)
+    Path("D").mkdir()
+    Path("w.pth").touch()
     return {"for": run}
 
 

@@ -60,7 +60,7 @@ TRAINING: list[Bad] = [
     (f"{TRAIN} --method foo", "unknown method 'foo'; known: asfp, asrfp, dense, dsd, fpgm, fsdp", nothing),
     (f"{TRAIN} --data cifar10", r"cifar10 needs a data folder: .* \(--data-dir\)", nothing),
     (f"{TRAIN} --data cifar10 --data-dir no", "no does not exist: --data-dir must be where the data set lies", nothing),
-    (f"{TRAIN} --data folder --data-dir .", "train does not exist", nothing),
+    (f"{TRAIN} --data folder --data-dir .", "must hold a folder a split", nothing),
     (f"{TRAIN} --data-dir .", r"digits lies in no folder, got \.", nothing),
     (f"{TRAIN} --rate-cs 1", r"`rate_cs` must be in \[0, 1\), got 1.0", nothing),
     (f"{TRAIN} --rate-gm -0.1", r"`rate_gm` must be in \[0, 1\), got -0.1", nothing),

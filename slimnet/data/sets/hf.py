@@ -47,7 +47,7 @@ class RowFiles:
         found = self.rows[int(self.indices[place])][self.column]
         if not isinstance(found, dict) or not isinstance(found.get("bytes"), bytes):
             raise DataError(f"{self.called(place)} has no bytes, only the name of a file elsewhere: save the data set with them.")
-        return found["bytes"]
+        return bytes(found["bytes"])
 
     def image(self, place: int, channels: int, size: tuple[int, int] | None) -> Tensor:
         """One picture, decoded, converted and brought to a size."""
@@ -88,7 +88,8 @@ def load(request: Request) -> Source:
         number: _split(part, classes, ImageFiles(part.files, channels, size), resident=total <= request.resident_bytes)
         for number, part in parts.items()
     }
-    train, val, test, notes = made[0], made.get(1), made.get(2), ()
+    train, val, test = made[0], made.get(1), made.get(2)
+    notes: tuple[str, ...] = ()
     if test is None and val is not None:
         test, notes = val, (NO_TEST,)
     elif test is None:
