@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
-from typing import IO
+from typing import BinaryIO
 
 import numpy as np
 import torch
@@ -40,7 +40,7 @@ def read_image(path: Path, *, channels: int, size: tuple[int, int] | None = None
         raise _unreadable(path, error) from None
 
 
-def decoded(file: IO[bytes], name: object, *, channels: int, size: tuple[int, int] | None) -> Tensor:
+def decoded(file: BinaryIO, name: object, *, channels: int, size: tuple[int, int] | None) -> Tensor:
     """The same of an open file, which messages call ``name``."""
     try:
         with pictures.open_picture(file) as image:
@@ -107,7 +107,7 @@ def read_header(path: Path) -> tuple[int, tuple[int, int]]:
         raise _unreadable(path, error) from None
 
 
-def header(file: IO[bytes], name: object) -> tuple[int, tuple[int, int]]:
+def header(file: BinaryIO, name: object) -> tuple[int, tuple[int, int]]:
     """The same of an open file, which messages call ``name``."""
     try:
         with pictures.open_picture(file) as image:
