@@ -67,6 +67,23 @@ def test_the_whole_path(dense: Path, tmp_path: Path) -> None:
     assert report["flops"]["realisable"] <= 0.5 * report["flops"]["dense"]
 
 
+def test_a_run_says_its_network_and_its_pictures(tmp_path: Path) -> None:
+    start = train(out=tmp_path / "dense", model="resnet8", image_size=12, normalise="0.4,0.2", epochs=1, lr=0.05, **QUICK)
+    settings = {"epochs": 1, "data": "digits", "rate": 0.4, **QUICK}
+    kept = prune_and_finetune(start.path, tmp_path / "kept", **settings).config
+    assert (kept.model, kept.image_size, kept.normalise) == ("resnet8", 12, "0.4,0.2")
+    assert kept.init == kept.teacher == str(start.path / "model.safetensors")
+    assert prune_and_finetune(start.path, tmp_path / "other", image_size=10, **settings).config.image_size == 10
+    with pytest.raises(ArgumentError, match="does not say which network its weights are of: name it with --model"):
+        prune_and_finetune(start.path / "model.safetensors", tmp_path / "none", **settings)
+
+
+def test_a_target_is_met_once_cut(dense: Path, tmp_path: Path) -> None:
+    run = tuned(dense, tmp_path / "run", target={"flops": 0.6})
+    assert run.target is not None and run.target["predicted"]["flops_left"] <= 0.6
+    assert any(closed(run.path)) and run.config.teacher == str(dense)
+
+
 CHOICES: dict[str, dict[str, Any]] = {
     "taylor, global": {"criterion": "taylor", "ranking": "global", "rate": 0.4},
     "cs": {"criterion": "cs", "rate": 0.5},

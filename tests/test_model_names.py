@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import sys
 from pathlib import Path
 from typing import Any
@@ -181,6 +182,20 @@ def test_bad_names_and_arguments(nets: Path, offline: None, name: str, options: 
     with pytest.raises(SlimnetError, match=message) as caught:
         build_model(name, **{"num_classes": 5, **options})
     assert "\n" not in str(caught.value)
+
+
+def test_a_hub_that_is_away_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its library logs every try."""
+    heard: list[bool] = []
+
+    def away(name: str) -> None:
+        heard.append(logging.getLogger("huggingface_hub.utils._http").isEnabledFor(logging.WARNING))
+        raise OSError("no network")
+
+    monkeypatch.setattr("timm.models.load_model_config_from_hf", away)
+    with pytest.raises(ModelError, match=r"cannot be read from the Hugging Face hub .*: OSError: no network"):
+        check_model("hf-hub:somebody/net")
+    assert heard == [False]
 
 
 def test_size_is_bounded_before_memory_is_taken() -> None:

@@ -58,7 +58,7 @@ def by_cutting(model: nn.Module, flops: float, options: dict[str, Any]) -> float
 def test_it_is_the_rate_that_cutting_finds(case: str) -> None:
     options, model = OPTIONS | CASES[case], tiny_net(width=12, inner=20).eval()
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    assert rate_for(model, IMAGE, 0.6, options) == by_cutting(model, 0.6, options)
+    assert rate_for(model, IMAGE, 0.6, options)[0] == by_cutting(model, 0.6, options)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
@@ -66,7 +66,7 @@ def test_a_network_of_many_streams() -> None:
     torch.manual_seed(0)
     model = build_model("resnet8", num_classes=10, in_channels=1).eval()
     options = OPTIONS | {"ranking": "global"}
-    assert rate_for(model, IMAGE, 0.45, options) == by_cutting(model, 0.45, options)
+    assert rate_for(model, IMAGE, 0.45, options)[0] == by_cutting(model, 0.45, options)
 
 
 def test_only_the_rate_that_was_found_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -78,8 +78,10 @@ def test_only_the_rate_that_was_found_is_cut(monkeypatch: pytest.MonkeyPatch) ->
         return original(model, example, rate, options)
 
     monkeypatch.setattr(room, "_once_cut", noted)
-    found = rate_for(tiny_net(width=12, inner=20).eval(), IMAGE, 0.6, OPTIONS)
+    model = tiny_net(width=12, inner=20).eval()
+    found, left = rate_for(model, IMAGE, 0.6, OPTIONS)
     assert cut == [found]
+    assert left == original(model, IMAGE, found, OPTIONS) < 0.6 * count(model, IMAGE).flops
 
 
 def test_where_counting_is_wrong_every_trial_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -87,7 +89,7 @@ def test_where_counting_is_wrong_every_trial_is_cut(monkeypatch: pytest.MonkeyPa
     expected = by_cutting(model, 0.6, OPTIONS)
     original = room.LiveFlops.live
     monkeypatch.setattr(room.LiveFlops, "live", lambda self, closed: 0.8 * original(self, closed))
-    assert rate_for(model, IMAGE, 0.6, OPTIONS) == expected
+    assert rate_for(model, IMAGE, 0.6, OPTIONS)[0] == expected
 
 
 def test_what_cannot_be_reached() -> None:

@@ -147,9 +147,8 @@ def _take_training(options: dict[str, Any]) -> dict[str, Any]:
 def _finetune(
     checkpoint: Path, out: Path, options: dict[str, Any], *, epochs: int, force: bool, quiet: bool, as_json: bool
 ) -> None:
-    context = click.get_current_context()
-    if context.get_parameter_source("image_size") is click.core.ParameterSource.DEFAULT:
-        del options["image_size"]  # as is customary for the data
+    if options["image_size"] is None:
+        del options["image_size"]  # as the run says, or as is customary for the data
     if options.get("teacher") == "none":
         options["teacher"] = None
     from slimnet.commands import prune_and_finetune

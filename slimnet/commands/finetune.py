@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from slimnet.commands.calibration import calibrate
-from slimnet.commands.opening import open_checkpoint, recorded_network
+from slimnet.commands.opening import open_checkpoint, recorded_network, recorded_pictures
 from slimnet.commands.prune import check_choice
 from slimnet.commands.rate import rate_for
 from slimnet.criteria import get_criterion
@@ -86,7 +86,8 @@ def prune_and_finetune(
         progress: who is shown how far it is, see :func:`slimnet.train`.
         say: told what was closed.
         **settings: of training (see `slimnet.training.TrainConfig`). ``lr`` is 0.05 (1e-3 with adamw), ``schedule`` cosine,
-            ``distill_weight`` 0.9, with an epoch of warm-up in runs of 5 epochs or more, unless given.
+            ``distill_weight`` 0.9, with an epoch of warm-up in runs of 5 epochs or more, unless given; ``image_size`` and
+            ``normalise`` are those of the run that the checkpoint is.
 
     Returns:
         The finished run.
@@ -115,6 +116,7 @@ def prune_and_finetune(
         "model_args": dict(model_args or {}),
         "data": data,
         "epochs": epochs,
+        **recorded_pictures(checkpoint),
         **_defaults(epochs, settings),
         **settings,
     }
@@ -163,7 +165,7 @@ def _closed(
         where = (config.data, config.data_dir)
         statistics = calibrate(model, example, source, choice["couple"], *where, classes=about.get("classes"), say=say)
     options = {**choice, "statistics": statistics}
-    chosen = rate if flops is None else rate_for(model, example, flops, options)
+    chosen = rate if flops is None else rate_for(model, example, flops, options)[0]
     closed = prune(model, example, rate=chosen, **options).closed()
     found = {name: gone for name, gone in closed.items() if bool(gone.any())}
     if not found:

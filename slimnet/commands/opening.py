@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 IMAGE_SIZE = 32
 """Side of the input where nobody says one."""
 
+_OF_PICTURES = ("image_size", "normalise")
 _say = say_from(__name__)
 
 
@@ -120,8 +121,8 @@ def _recorded(folder: Path) -> dict[str, Any]:
 
         record = read_record(folder)
         train = record["train"]
-        of_network = {name: train[name] for name in ("model", "model_args") if name in train}
-        return {**of_network, "image_shape": record["data"]["image_shape"]}
+        said = {name: train[name] for name in ("model", "model_args", *_OF_PICTURES) if train.get(name) is not None}
+        return {**said, "image_shape": record["data"]["image_shape"]}
     if not {"model", "num_classes", "in_channels", "image_shape"} <= found.keys():
         return {}  # transformers has a file of this name too
     return read_json(file, "network")
@@ -144,6 +145,12 @@ def recorded_network(checkpoint: Path | str, trust_code: Trust) -> tuple[str, di
         raise FileFormatError(f"{path / 'config.json'} names no network.")
     check_trusted(name, path / "config.json", trust_code, arguments)
     return name, arguments
+
+
+def recorded_pictures(checkpoint: Path | str) -> dict[str, Any]:
+    """The settings ``image_size`` and ``normalise`` of the run that a checkpoint is, where it had some."""
+    recorded = _recorded(Path(checkpoint))
+    return {name: recorded[name] for name in _OF_PICTURES if name in recorded}
 
 
 def _pictures(known: Defaults | None, model: str, shape: list[int], say: Say) -> dict[str, Any]:

@@ -90,6 +90,7 @@ def prune_checkpoint(
     if source in ("statistics", "gradients"):
         statistics = calibrate(model, example, source, couple, data, data_dir, classes=names, say=say)
     found: dict[str, Any] = {}
+    left: int | None = None
     if budget is not None:
         machine = {"threads": threads, "batch": batch}
         scored = {"criterion": criterion, "statistics": statistics}
@@ -98,13 +99,15 @@ def prune_checkpoint(
         found = {**fitted.as_dict(), **machine}
         how: dict[str, Any] = {"widths": found["kept"]}
     else:
-        how = {"rate": rate if flops is None else rate_for(model, example, flops, {**options, "statistics": statistics})}
+        if flops is not None:
+            rate, left = rate_for(model, example, flops, {**options, "statistics": statistics})
+        how = {"rate": rate}
     mask = prune(model, example, statistics=statistics, **how, **options)
     report = {
         "rate": how.get("rate"),
         **({"allocation": found} if found else {}),
         **options,
-        **_outcome(model, example, mask.closed()),
+        **_outcome(model, example, mask.closed(), left),
     }
     with atomic_folder(Path(out), force=force, ours=PRUNED_FILES) as folder:
         write_tensors(folder / "model.safetensors", model.state_dict())
@@ -198,9 +201,10 @@ def _fitted(
     return fit_widths(model, example, groups, scores, budget, **how)
 
 
-def _outcome(model: nn.Module, example: Tensor, closed: Mapping[str, Tensor]) -> dict[str, Any]:
-    """What is closed, and what that comes to."""
+def _outcome(model: nn.Module, example: Tensor, closed: Mapping[str, Tensor], left: int | None) -> dict[str, Any]:
+    """What is closed, and what that comes to: ``left`` multiply-adds, where that is known."""
+    realisable = flops_once_cut(model, example) if left is None else left
     return {
         "groups": [{"name": name, "size": len(gone), "closed": int(gone.sum())} for name, gone in closed.items()],
-        "flops": {"dense": count(model, example).flops, "realisable": flops_once_cut(model, example)},
+        "flops": {"dense": count(model, example).flops, "realisable": realisable},
     }

@@ -25,8 +25,8 @@ HIGHEST_RATE, RATE_STEP = 0.999, 1e-3
 TRIALS = 1 + math.ceil(math.log2(HIGHEST_RATE / RATE_STEP))
 
 
-def rate_for(model: nn.Module, example: Tensor, flops: float, options: Mapping[str, Any]) -> float:
-    """The least rate (to a thousandth) at which the network, once cut, has this share of its FLOPs, by bisection.
+def rate_for(model: nn.Module, example: Tensor, flops: float, options: Mapping[str, Any]) -> tuple[float, int]:
+    """The least rate (to a thousandth) at which the network, once cut, has this share of its FLOPs, by bisection; and these.
 
     The trials count the channels that are left. What they find is held against the network that is really cut at this rate; where
     that has other FLOPs (channels that stay, others that go along), every trial is cut, which takes long.
@@ -45,10 +45,10 @@ def rate_for(model: nn.Module, example: Tensor, flops: float, options: Mapping[s
     if live is not None:
         with Task("looking for the rate", TRIALS + 1, "trials") as task:
             rate = _bisected(live, flops * dense, task)
-            met = rate is not None and round(live(rate)) == _once_cut(model, example, rate, options)
+            left = None if rate is None else _once_cut(model, example, rate, options)
             task.advance()
-        if rate is not None and met:
-            return rate
+        if rate is not None and left is not None and round(live(rate)) == left:
+            return rate, left
     with Task("looking for the rate, cutting each trial", TRIALS, "trials") as task:
         rate = _bisected(lambda rate: _once_cut(model, example, rate, options), flops * dense, task)
     if rate is None:
@@ -56,7 +56,7 @@ def rate_for(model: nn.Module, example: Tensor, flops: float, options: Mapping[s
         raise ArgumentError(
             f"`flops` {flops} cannot be reached: the least share that pruning these groups leaves is {least:.4f}."
         )
-    return rate
+    return rate, _once_cut(model, example, rate, options)
 
 
 def flops_once_cut(model: nn.Module, example: Tensor) -> int:

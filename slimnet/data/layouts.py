@@ -40,7 +40,7 @@ def roles(root: Path) -> dict[int, Path]:
 
 
 def unwrapped(root: Path) -> Path:
-    """The folder itself, or the one that is wrapped in it: where it holds one folder and no picture, again and again.
+    """The folder itself, or the one that is wrapped in it: where it holds one folder of folders and no picture, again and again.
 
     Raises:
         DataError: if there is no such folder.
@@ -49,7 +49,7 @@ def unwrapped(root: Path) -> Path:
         raise DataError(f"{root} does not exist, or is no folder: give the one that holds the pictures (--data-dir).")
     for _ in range(_DEEP):
         inner = folders(root)
-        if len(inner) != 1 or roles(root) or any(is_picture(p.name) for p in root.iterdir()):
+        if len(inner) != 1 or roles(root) or any(is_picture(p.name) for p in root.iterdir()) or not folders(root / inner[0]):
             return root
         root = root / inner[0]
     return root

@@ -15,7 +15,7 @@ from typing import Any
 
 from torch import nn
 
-from slimnet._foreign import no_exit
+from slimnet._foreign import no_exit, no_logs
 from slimnet.errors import ModelError, whole_text
 from slimnet.files import read_json
 from slimnet.models.trust import HUB, TIMM, check_arguments
@@ -126,7 +126,7 @@ def of_hub(name: str) -> tuple[str, dict[str, Any]]:
         architecture, arguments = said.get("architecture"), said.get("model_args") or {}
     else:
         try:
-            with no_exit(name):
+            with no_exit(name), no_logs("huggingface_hub", "httpx"):  # of every try without a network
                 about, architecture, arguments = timm.models.load_model_config_from_hf(name)
         except Exception as error:
             raise ModelError(

@@ -39,6 +39,8 @@ class TrainConfig(TrainSettings):
             for name, given in (("shut_branches", self.shut_branches), ("allocate_by", self.allocate_by != "auto")):
                 if given:
                     raise ArgumentError(f"`{name}` is for a target: give one, or leave it out.")
+        if self.weights_key is not None and self.init is None:
+            raise ArgumentError("`weights_key` chooses among initial weights: give `init`, or leave it out.")
         if self.laid_out > self.epochs:
             raise ArgumentError(f"`pruning_epochs` must not exceed the {self.epochs} epochs, got {self.pruning_epochs}.")
         self.method.check(epochs=self.laid_out)

@@ -56,6 +56,7 @@ TRAIN = "train --out new --precision fp32 --model resnet8"
 
 TRAINING: list[Bad] = [
     (f"{TRAIN} --model resnet9", r"Unknown model 'resnet9'\. Did you mean resnet8\? Known: resnet8, resnet20,", nothing),
+    (f"{TRAIN} --weights-key ema", "`weights_key` chooses among initial weights: give `init`, or leave it out", nothing),
     (f"{TRAIN} --data mnist", "Unknown data set 'mnist'. Known: digits, cifar10, cifar100, folder", nothing),
     (f"{TRAIN} --method foo", "unknown method 'foo'; known: asfp, asrfp, dense, dsd, fpgm, fsdp", nothing),
     (f"{TRAIN} --data cifar10", r"cifar10 needs a data folder: .* \(--data-dir\)", nothing),
