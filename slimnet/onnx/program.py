@@ -113,6 +113,10 @@ class Document:
                 f"{self.name} is of opset {self.opset}, at least {OLDEST} is read: convert it (onnx.version_converter)."
             )
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> Document:
+        """Itself: nobody changes it."""
+        return self
+
     def program(self) -> Program:
         """What the file computes.
 

@@ -78,7 +78,9 @@ class _Rewriter:
                 key in self._changes.constants and np.array_equal(self._changes.constants[key], array)
                 for key in readers.get(old, [])
             )
-            node.input[position] = self._constant(old if same else self._free(old or f"{node.name or node.output[0]}_bias"), array)
+            node.input[position] = self._constant(
+                old if same else self._free(old or f"{node.name or node.output[0]}_bias"), array
+            )
 
     def _readers(self) -> dict[str, list[tuple[int, int]]]:
         """Value → (node, position) of all that read it; graphs within nodes and outputs count as a place that nobody changes."""

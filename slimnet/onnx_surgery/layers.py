@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn import functional as F  # noqa: N812
+from torch.nn import functional as F
 
 from slimnet.errors import SurgeryError
 from slimnet.onnx.program import Op, evaluate
@@ -179,9 +179,11 @@ class Reshape(nn.Module):
 
     def settle(self) -> None:
         """Leave the number of channels to follow from the rest, by what was seen: (N, C·H·W) is asked for as (0, -1)."""
-        if self.seen is None or self.op.get("allowzero", 0):
+        if self.seen is None:
             return
         before, target = self.seen
+        if 0 in target:  # an empty tensor
+            return
         full = _full(before, target)
         if len(full) < 2 or len(before) < 2 or full[0] != before[0]:
             return

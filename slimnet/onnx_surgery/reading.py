@@ -6,15 +6,19 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from slimnet.errors import ArgumentError, GraphError, one_line
 from slimnet.onnx.program import Document, Input, Op, Program
+from slimnet.onnx.save import contents
 from slimnet.onnx_surgery.layers import Origin, Reshape, steps_of
 from slimnet.onnx_surgery.operators import NotFollowedError
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
 
 BATCH = 2
 SIDE = 224
@@ -43,9 +47,10 @@ class OnnxNetwork(nn.Module):
         beyond: nodes that are not followed → why.
     """
 
-    def __init__(self, program: Program, refused: Mapping[str, str] | None = None) -> None:
+    def __init__(self, document: Document, program: Program, refused: Mapping[str, str] | None = None) -> None:
         """``refused``: nodes that turned out not to be followed as the network ran → why."""
         super().__init__()
+        self.document = document
         self.places: list[Place] = []
         self.beyond: dict[str, str] = {}
         self._inputs = tuple(each.name for each in program.inputs)
@@ -89,6 +94,10 @@ class OnnxNetwork(nn.Module):
         found = tuple(self.run(inputs).values())
         return found[0] if len(found) == 1 else found
 
+    def write_onnx(self, path: Path) -> None:
+        """Write the file that was read: as it is timed, whatever its weights are by now."""
+        path.write_bytes(contents(self.document.proto))
+
     def run(self, inputs: Sequence[Any]) -> dict[str, Any]:
         """The outputs by name."""
         values: dict[str, Any] = dict(zip(self._inputs, inputs, strict=True))
@@ -99,6 +108,14 @@ class OnnxNetwork(nn.Module):
             else:
                 values[place.outputs[0]] = made
         return {name: values[name] for name in self.outputs}
+
+
+class OneInputNetwork(OnnxNetwork):
+    """The same with one input, by position: exporters name it."""
+
+    def forward(self, x: Any) -> Any:
+        """The outputs, a tuple where there are several."""
+        return super().forward(x)
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,7 +142,7 @@ class Reading:
         return any(parameter.dtype == torch.float16 for parameter in self.model.parameters())
 
 
-def read_onnx(source: Path | str | bytes | Any, *, image_size: int | None = None, name: str | None = None) -> Reading:
+def read_onnx(source: Path | str | bytes | ModelProto, *, image_size: int | None = None, name: str | None = None) -> Reading:
     """Read an ONNX file into a module.
 
     Args:
@@ -164,7 +181,8 @@ def _settled(document: Document, program: Program, side: int, batch: int) -> Rea
     inputs = example_inputs(program.inputs, side, batch)
     refused: dict[str, str] = {}
     while True:
-        model = OnnxNetwork(program, refused).eval()
+        kind = OneInputNetwork if len(program.inputs) == 1 else OnnxNetwork
+        model = kind(document, program, refused).eval()
         if not model.outputs:
             why = next(iter(f"{node}: {reason}" for node, reason in model.beyond.items()), "no output is computed")
             raise GraphError(f"nothing of {document.name} can be followed ({why}).")

@@ -68,3 +68,5 @@ def _note_counts(changes: Changes, place: Place, before: nn.Module, after: nn.Mo
         held = reading.program.constants.get(place.op.inputs[1])
         if held is None or held.tolist() != after.template:
             changes.constants[place.op.index, 1] = np.asarray(after.template, dtype=np.int64)
+            if place.op.get("allowzero", 0):
+                changes.attributes[place.op.index] = {"allowzero": 0}

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F  # noqa: N812
+from torch.nn import functional as F
 
 from slimnet.onnx.program import Op
 from slimnet.onnx_surgery.operators.registry import Function, first_tensor, numbers, operator, tensor, text

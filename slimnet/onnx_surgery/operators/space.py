@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F  # noqa: N812
+from torch.nn import functional as F
 
 from slimnet.onnx.program import Op
 from slimnet.onnx_surgery.operators.registry import Function, NotFollowedError, numbers, operator, text
@@ -111,7 +111,7 @@ def _pad(op: Op, opset: int) -> Function:
             pads = full
         if mode == "constant":
             return F.pad(x, _trimmed(torch_pads(pads)), value=fill)
-        if x.dim() > 2 and not any((*pads[:2], *pads[x.dim() : x.dim() + 2])):  # noqa: PLR2004 – batch and channels
+        if x.dim() > 2 and not any((*pads[:2], *pads[x.dim() : x.dim() + 2])):
             return F.pad(x, torch_pads(pads)[: 2 * (x.dim() - 2)], mode=modes[mode])
         return _repeated(x, pads, mode)
 
@@ -155,7 +155,7 @@ def _resize(op: Op, opset: int) -> Function:
         kind = named.get((mode, x.dim() - 2))
         if kind is None or where not in ("half_pixel", "pytorch_half_pixel", "align_corners"):
             raise NotFollowedError(f"a resize in mode {mode}, {where}")
-        if kind == "bicubic" and op.get("cubic_coeff_a", -0.75) != -0.75:  # noqa: PLR2004 – torch's own
+        if kind == "bicubic" and op.get("cubic_coeff_a", -0.75) != -0.75:
             raise NotFollowedError("a cubic resize with a coefficient of its own")
         return F.interpolate(x, size=sizes, mode=kind, align_corners=where == "align_corners")
 
