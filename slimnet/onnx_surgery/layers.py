@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from slimnet.errors import SurgeryError
+from slimnet.errors import SurgeryError, one_line
 from slimnet.onnx.program import Op, evaluate
 from slimnet.onnx_surgery.operators import FIXED, FUNCTIONS, Function, NotFollowedError, numbers
 from slimnet.onnx_surgery.operators.moving import target_of
+from slimnet.onnx_surgery.operators.registry import first_tensor, operand, tensor
 from slimnet.onnx_surgery.operators.space import is_even, pads_of, torch_pads
 
 Array = NDArray[Any]
@@ -29,20 +30,20 @@ class Origin:
 
     Attributes:
         position: the input of the node; -1: the file has no place for it, it is added to the node's output.
-        form: how the file has it: ``transposed``, or a ``column`` (C, 1, …) of that many dimensions.
-        dims: of a column.
+        form: how the file has it: ``transposed``, or a ``column`` (1, C, 1, …).
+        shape: of a column, -1 for its length.
     """
 
     position: int
     form: Form = "same"
-    dims: int = 1
+    shape: tuple[int, ...] = (-1,)
 
     def written(self, tensor: Tensor) -> Array:
         """The tensor as the file has it."""
         array: Array = tensor.detach().cpu().numpy()
         if self.form == "transposed":
             return np.ascontiguousarray(array.T)
-        return array.reshape(-1, *[1] * (self.dims - 1)) if self.form == "column" else array
+        return array.reshape(self.shape) if self.form == "column" else array
 
 
 @dataclass(frozen=True, eq=False)
@@ -229,16 +230,19 @@ def steps_of(op: Op, constants: Constants, opset: int) -> list[Step]:
     """
     if op.captured:
         raise NotFollowedError("a graph within the graph")
-    if op.kind in LAYERS:
-        return LAYERS[op.kind](op, constants, opset)
-    if op.kind not in FUNCTIONS:
+    if op.kind not in LAYERS and op.kind not in FUNCTIONS:
         raise NotFollowedError("an operator that slimnet does not know")
-    return _applied(op, constants, opset)
+    try:
+        return LAYERS.get(op.kind, _applied)(op, constants, opset)
+    except NotFollowedError:
+        raise
+    except Exception as error:  # attributes and weights that do not fit together
+        raise NotFollowedError(one_line(error)) from None
 
 
-def _applied(op: Op, constants: Constants, opset: int) -> list[Step]:
+def _applied(op: Op, constants: Constants, opset: int, function: Function | None = None) -> list[Step]:
     held = {position: constants[name] for position, name in enumerate(op.inputs) if name in constants}
-    module = Apply(op, FUNCTIONS[op.kind](op, opset), held, opset)
+    module = Apply(op, function or FUNCTIONS[op.kind](op, opset), held, opset)
     origins = {name: Origin(int(name.rpartition("_")[2])) for name, _ in module.named_parameters()}
     return [Step(module, tuple(n for n in op.inputs if n and n not in constants), op.outputs, origins)]
 
@@ -315,18 +319,32 @@ def _conv_transpose(op: Op, constants: Constants, opset: int) -> list[Step]:
 
 @layer("Gemm")
 def _gemm(op: Op, constants: Constants, opset: int) -> list[Step]:
-    weight = _weight(op, constants, 1)
+    weight, bias = constants.get(op.inputs[1]), constants.get(op.inputs[2] if len(op.inputs) > 2 else "")
     transposed, alpha, beta = bool(op.get("transB", 0)), op.get("alpha", 1.0), op.get("beta", 1.0)
-    bias = _bias(op, constants)
+    if weight is None or weight.dtype.kind != "f" or op.get("transA", 0) or (len(op.inputs) > 2 and bias is None):
+        return _product(op, constants, opset)
     rows = weight if transposed else weight.T
-    if op.get("transA", 0) or weight.ndim != 2 or (bias is not None and bias.size not in (1, len(rows))):
-        raise NotFollowedError("a product of matrices that is no linear layer")
+    if bias is not None and bias.shape not in ((), (1,), (len(rows),), (1, len(rows))):
+        return _product(op, constants, opset)
     if bias is not None:
         bias = np.broadcast_to(bias.reshape(-1), len(rows)) * np.asarray(beta, bias.dtype)
     module = _linear(rows * np.asarray(alpha, rows.dtype) if alpha != 1 else rows, bias)
     origins = {"weight": Origin(1, "same" if transposed else "transposed"), "bias": Origin(2)}
     scaled = {"alpha": 1.0, "beta": 1.0} if (alpha, beta) != (1.0, 1.0) else {}
     return [Step(module, op.inputs[:1], op.outputs, origins, scaled)]
+
+
+def _product(op: Op, constants: Constants, opset: int) -> list[Step]:
+    """A product of matrices that is no linear layer."""
+
+    def run(left: Any, right: Any, bias: Any = None) -> Tensor:
+        like = first_tensor((left, right, bias))
+        left, right = tensor(left, like), tensor(right, like)
+        left, right = (left.T if op.get("transA", 0) else left), (right.T if op.get("transB", 0) else right)
+        made = op.get("alpha", 1.0) * (left @ right)
+        return made if bias is None else made + op.get("beta", 1.0) * tensor(bias, like)
+
+    return _applied(op, constants, opset, run)
 
 
 def _linear(rows: Array, bias: Array | None) -> nn.Module:
@@ -339,9 +357,12 @@ def _matmul(op: Op, constants: Constants, opset: int) -> list[Step]:
     if right is not None and right.ndim == 2 and right.dtype.kind == "f" and op.inputs[0] not in constants:
         origins = {"weight": Origin(1, "transposed"), "bias": Origin(-1)}
         return [Step(_linear(right.T, None), op.inputs[:1], op.outputs, origins)]
-    held = {position: constants[name] for position, name in enumerate(op.inputs) if name in constants}
-    module = Apply(op, torch.matmul, held, opset)
-    return [Step(module, tuple(name for name in op.inputs if name not in constants), op.outputs)]
+
+    def run(left: Any, right: Any) -> Tensor:
+        like = first_tensor((left, right))
+        return torch.matmul(tensor(left, like), tensor(right, like))
+
+    return _applied(op, constants, opset, run)
 
 
 @layer("BatchNormalization")
@@ -359,16 +380,18 @@ def _batch_norm(op: Op, constants: Constants, opset: int) -> list[Step]:
 @layer("PRelu")
 def _prelu(op: Op, constants: Constants, opset: int) -> list[Step]:
     slope = _weight(op, constants, 1)
-    if slope.size != max(slope.shape[0] if slope.ndim else 1, 1):
+    shape = slope.shape
+    plain = shape[1:] if shape[:1] == (1,) and len(shape) > 3 else shape
+    if len(plain) < 2 or slope.size != plain[0]:
         return _sloped(op, constants, opset)
     module = _filled(nn.PReLU(slope.size, device="meta"), weight=slope.reshape(-1))
-    return [Step(module, op.inputs[:1], op.outputs, {"weight": Origin(1, "column", max(1, slope.ndim))})]
+    column = tuple(-1 if place == len(shape) - len(plain) else 1 for place in range(len(shape)))
+    return [Step(module, op.inputs[:1], op.outputs, {"weight": Origin(1, "column", column)})]
 
 
 def _sloped(op: Op, constants: Constants, opset: int) -> list[Step]:
     """With slopes of any shape."""
-    module = Apply(op, lambda x, slope: torch.where(x < 0, x * slope, x), {1: _weight(op, constants, 1)}, opset)
-    return [Step(module, op.inputs[:1], op.outputs, {"input_1": Origin(1)})]
+    return _applied(op, constants, opset, lambda x, slope: torch.where(x < 0, x * operand(slope, x), x))
 
 
 @layer("Pad")
