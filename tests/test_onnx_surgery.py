@@ -161,7 +161,12 @@ def test_depthwise_and_grouped_convolutions() -> None:
     )
     weights = CONV_WEIGHTS | HEAD_WEIGHTS | {"wd": random(8, 1, 3, 3, zero=GONE), "wg": random(8, 4, 1, 1, zero=(4, 5, 6, 7))}
     result = slimmed(model(body, weights))
-    groups = {node.output[0]: attribute.i for node in result.model.graph.node for attribute in node.attribute if attribute.name == "group"}
+    groups = {
+        node.output[0]: attribute.i
+        for node in result.model.graph.node
+        for attribute in node.attribute
+        if attribute.name == "group"
+    }
     assert groups == {"d": 4, "g": 1}  # half of the grouped layer goes as a whole, and with it what it alone reads
 
 
@@ -187,13 +192,11 @@ def test_an_option_a_shortcut_is_padded_with_fewer_channels() -> None:
 
 def test_constants_of_closed_channels_go_into_a_bias() -> None:
     """A channel that is zero before a norm with a shift is not zero behind it."""
-    body = (
-        """c = Conv <kernel_shape = [3, 3], pads = [1, 1, 1, 1]> (x, w)
+    body = """c = Conv <kernel_shape = [3, 3], pads = [1, 1, 1, 1]> (x, w)
         n = Add (c, shift)
         p = GlobalAveragePool (n)
         f = Flatten (p)
         y = MatMul (f, vt)"""
-    )
     weights = {"w": random(8, 3, 3, 3, zero=GONE), "shift": random(8, 1, 1), "vt": random(8, 5)}
     result = slimmed(model(body, weights))
     assert shapes(result.model)["w"] == (LEFT, 3, 3, 3)

@@ -281,7 +281,7 @@ def _filled(module: nn.Module, **arrays: Array | None) -> nn.Module:
 def _conv(op: Op, constants: Constants, opset: int) -> list[Step]:
     weight, bias = _weight(op, constants, 1), _bias(op, constants)
     places = weight.ndim - 2
-    kinds = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
+    kinds: dict[int, Any] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
     if places not in kinds:
         raise NotFollowedError(f"a convolution over {places} dimensions")
     kernel = weight.shape[2:]
@@ -304,7 +304,7 @@ def _conv(op: Op, constants: Constants, opset: int) -> list[Step]:
 def _conv_transpose(op: Op, constants: Constants, opset: int) -> list[Step]:
     weight, bias = _weight(op, constants, 1), _bias(op, constants)
     places = weight.ndim - 2
-    kinds = {1: nn.ConvTranspose1d, 2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
+    kinds: dict[int, Any] = {1: nn.ConvTranspose1d, 2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
     pads = list(op.get("pads", [0] * 2 * places))
     odd = op.get("auto_pad", "NOTSET") != "NOTSET" or "output_shape" in op.attributes or not is_even(pads)
     if places not in kinds or odd:
@@ -341,7 +341,7 @@ def _product(op: Op, constants: Constants, opset: int) -> list[Step]:
         like = first_tensor((left, right, bias))
         left, right = tensor(left, like), tensor(right, like)
         left, right = (left.T if op.get("transA", 0) else left), (right.T if op.get("transB", 0) else right)
-        made = op.get("alpha", 1.0) * (left @ right)
+        made: Tensor = op.get("alpha", 1.0) * (left @ right)
         return made if bias is None else made + op.get("beta", 1.0) * tensor(bias, like)
 
     return _applied(op, constants, opset, run)

@@ -59,7 +59,9 @@ def test_what_is_not_followed_is_said(here: Path) -> None:
     done = slimnet_cli("slim", "a.onnx", "--out", "out")
     assert done.status == 0
     assert "not followed: TopK (y): an operator that slimnet does not know" in done.err
-    assert json.loads((here / "out/report.json").read_text())["not_followed"] == {"TopK (y)": "an operator that slimnet does not know"}
+    assert json.loads((here / "out/report.json").read_text())["not_followed"] == {
+        "TopK (y)": "an operator that slimnet does not know"
+    }
 
 
 def test_a_network_of_two_inputs_is_slimmed_and_not_pruned(here: Path) -> None:
