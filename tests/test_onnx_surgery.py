@@ -161,12 +161,8 @@ def test_depthwise_and_grouped_convolutions() -> None:
     )
     weights = CONV_WEIGHTS | HEAD_WEIGHTS | {"wd": random(8, 1, 3, 3, zero=GONE), "wg": random(8, 4, 1, 1, zero=(4, 5, 6, 7))}
     result = slimmed(model(body, weights))
-    groups = {
-        node.output[0]: attribute.i
-        for node in result.model.graph.node
-        for attribute in node.attribute
-        if attribute.name == "group"
-    }
+    nodes = result.model.graph.node
+    groups = {node.output[0]: item.i for node in nodes for item in node.attribute if item.name == "group"}
     assert groups == {"d": 4, "g": 1}  # half of the grouped layer goes as a whole, and with it what it alone reads
 
 
@@ -282,7 +278,7 @@ def test_the_same_network_loses_the_same_channels_through_its_onnx_file(tmp_path
         assert slimnet.count(result.network, x).flops == slimnet.count(expected.model, x).flops
 
 
-# --- refusals ---------------------------------------------------------------------------------------------------------------------
+# --- refusals ---
 
 
 def test_a_quantised_file_is_refused() -> None:
@@ -319,8 +315,8 @@ def test_a_file_without_anything_to_follow_is_refused() -> None:
 
 
 def test_a_size_that_does_not_fit_asks_for_another() -> None:
-    proto = model(CONV + "f = Flatten (r) y = Gemm <transB = 1> (f, big, u)", CONV_WEIGHTS | {"big": random(5, 512), "u": random(5)},
-                  inputs="float[N, 3, H, W] x")  # fmt: skip
+    weights = CONV_WEIGHTS | {"big": random(5, 512), "u": random(5)}
+    proto = model(CONV + "f = Flatten (r) y = Gemm <transB = 1> (f, big, u)", weights, inputs="float[N, 3, H, W] x")
     with pytest.raises(GraphError, match=r"does not run on inputs of shape \(2, 3, 224, 224\).*image_size"):
         slimnet.slim(proto)
     assert shapes(slimnet.slim(proto, image_size=8).model)["w"] == (LEFT, 3, 3, 3)

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from slimnet.errors import ArgumentError, GraphError, one_line
 from slimnet.onnx.program import Document, Input, OnnxModel, Op, Program
 from slimnet.onnx.save import contents
-from slimnet.onnx_surgery.layers import Origin, Reshape, steps_of
+from slimnet.onnx_surgery.layers import Origin, steps_of
+from slimnet.onnx_surgery.modules import Reshape
 from slimnet.onnx_surgery.operators import NotFollowedError
 
 BATCH = 2

@@ -26,9 +26,8 @@ from slimnet.surgery.slim import SlimReport, SlimResult, zero_small_filters
 from slimnet.surgery.verify import STORED_TOLERANCE, TOLERANCE, Check, Verification
 
 if TYPE_CHECKING:
-    from slimnet.onnx.program import OnnxModel
-
     from slimnet.graph import ExampleInputs
+    from slimnet.onnx.program import OnnxModel
     from slimnet.surgery.find import Align
 
 Array = NDArray[Any]
