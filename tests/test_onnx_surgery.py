@@ -352,3 +352,19 @@ def test_a_cast_keeps_the_networks_kind_of_numbers() -> None:
     body = CONV.replace("r = Relu (c)", "r0 = Relu (c) r = Cast <to = 1> (r0)") + HEAD
     network = read_onnx(model(body, CONV_WEIGHTS | HEAD_WEIGHTS), image_size=8).model.double()
     assert network(torch.randn(1, 3, 8, 8, dtype=torch.float64)).dtype == torch.float64
+
+
+ONE = "c = Conv <kernel_shape = [3, 3], pads = [1, 1, 1, 1]> (x, w, b)"
+LARGE = {
+    "of a constant": "n = Constant <value = int64[2] {100000, 100000}> () z = ConstantOfShape (n)",
+    "of one number": "n = Constant <value = int64[2] {100000, 100000}> () k = Constant <value = float {1}> () z = Expand (k, n)",
+    "of the picture's shape": "s = Shape (c) q = Constant <value = int64[4] {1, 1, 10000, 10000}> () n = Mul (s, q) "
+    "z = ConstantOfShape (n)",
+}
+
+
+@pytest.mark.parametrize("name", LARGE)
+def test_a_few_bytes_do_not_make_gigabytes(name: str) -> None:
+    body = f"{ONE} {LARGE[name]} m = ReduceMean <keepdims = 0> (z) r = Add (c, m) {HEAD}"
+    with pytest.raises(GraphError, match=r"node 'z' \(\w+\) makes a constant of [\d,]+ values or more: it is not computed"):
+        slimnet.slim(model(body, CONV_WEIGHTS | HEAD_WEIGHTS))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from slimnet.commands.calibration import calibrate
-from slimnet.commands.opening import open_checkpoint, recorded_network, recorded_pictures
+from slimnet.commands.opening import is_onnx, open_checkpoint, recorded_network, recorded_pictures
 from slimnet.commands.prune import check_choice
 from slimnet.commands.rate import rate_for
 from slimnet.criteria import get_criterion
@@ -104,6 +104,8 @@ def prune_and_finetune(
         "ignore": tuple(ignore),
     }
     check_choice(rate, flops, target, data=data, allocate_by=allocate_by, shut_branches=shut_branches, **choice)
+    if is_onnx(checkpoint):
+        raise ArgumentError(f"{checkpoint} is an ONNX file, which is not trained: leave --finetune (`prune_and_finetune`) out.")
     if data is None:
         raise ArgumentError("fine-tuning needs data: name a data set with --data.")
     if model is None:

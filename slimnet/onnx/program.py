@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from onnx.reference import ReferenceEvaluator
 
 from slimnet.errors import FileFormatError, one_line
-from slimnet.onnx.file import MAX_GIVEN, read_network
+from slimnet.onnx.file import MAX_GIVEN, MAX_RANK, read_network
 from slimnet.onnx.write import serialised
 
 Array = NDArray[Any]
@@ -26,6 +27,8 @@ QUANTISED = frozenset(
     "QuantizeLinear DequantizeLinear DynamicQuantizeLinear QLinearConv QLinearMatMul ConvInteger MatMulInteger".split()
 )
 RANDOM = frozenset("Bernoulli Multinomial RandomNormal RandomNormalLike RandomUniform RandomUniformLike".split())
+_GROWS = frozenset("ConstantOfShape Expand EyeLike OneHot Pad Range Resize Tile Upsample".split())
+"""Operators that may make much of little."""
 _DOMAINS = ("", "ai.onnx")
 
 
@@ -148,8 +151,6 @@ class Document:
             return True
         if op.kind in RANDOM or not all(name in constants for name in op.reads) or op.captured or not op.outputs:
             return False
-        if sum(constants[name].size for name in op.reads) > MAX_GIVEN:
-            return False
         try:
             found = evaluate(op, [constants[name] if name else None for name in op.inputs], self.opset, node)
         except Exception:
@@ -171,6 +172,7 @@ def evaluate(op: Op, arrays: Sequence[Array | None], opset: int, node: onnx.Node
     """What one operator makes of arrays, by onnx's reference.
 
     Raises:
+        FileFormatError: if it makes more than `slimnet.onnx.file` allows of one tensor that is given, or nobody knows how much.
         Exception: whatever the reference raises.
     """
     node = node or _node(op)
@@ -182,8 +184,26 @@ def evaluate(op: Op, arrays: Sequence[Array | None], opset: int, node: onnx.Node
     outputs = [onnx.helper.make_empty_tensor_value_info(name) for name in op.outputs if name]
     graph = onnx.helper.make_graph([node], "one", inputs, outputs)
     model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", opset)])
+    _check_made(model, given, op)
     found = iter(ReferenceEvaluator(model).run(None, given))
     return [np.asarray(next(found)) if name else np.empty(0) for name in op.outputs]
+
+
+def _check_made(model: onnx.ModelProto, given: Mapping[str, Array], op: Op) -> None:
+    """Refuse a node of a few bytes that makes gigabytes."""
+    small = {name: array for name, array in given.items() if array.size <= MAX_RANK}
+    inferred = onnx.ModelProto()
+    inferred.CopyFrom(model)
+    inferred.graph.initializer.extend(onnx.numpy_helper.from_array(array, name) for name, array in small.items())
+    made = onnx.shape_inference.infer_shapes(inferred, data_prop=True).graph.output
+    for value in made:
+        dims = value.type.tensor_type.shape.dim
+        is_known = value.type.tensor_type.HasField("shape") and all(dim.HasField("dim_value") for dim in dims)
+        size = prod(dim.dim_value for dim in dims) if is_known else sum(array.size for array in given.values())
+        if size > MAX_GIVEN or (not is_known and op.kind in _GROWS):
+            raise FileFormatError(
+                f"node {op.name!r} ({op.kind}) makes a constant of {size:,} values or more: it is not computed."
+            )
 
 
 def _node(op: Op) -> onnx.NodeProto:

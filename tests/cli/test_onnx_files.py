@@ -73,3 +73,16 @@ def test_a_network_of_two_inputs_is_slimmed_and_not_pruned(here: Path) -> None:
     assert (done.status, done.out) == (1, "")
     assert "a.onnx has 2 inputs: only networks of one are pruned" in done.err
     assert not (here / "new").exists()
+
+
+def test_names_from_the_file_do_not_reach_the_terminal_as_they_are(here: Path) -> None:
+    proto = model(CONV + HEAD.replace("y = Gemm", "z = Gemm") + "y = Strange (z)", CONV_WEIGHTS | HEAD_WEIGHTS)
+    proto.graph.node[-1].op_type = "\x1b[31mStrange"
+    proto.graph.node[-1].domain = "somebody"
+    proto.graph.node[0].name = "conv\x1b]0;title\x07"
+    proto.opset_import.append(onnx.helper.make_opsetid("somebody", 1))
+    onnx.save(proto, here / "a.onnx")
+    for command in ("inspect a.onnx", "slim a.onnx --out out"):
+        done = slimnet_cli(*command.split())
+        assert "\x1b" not in done.out + done.err
+        assert "\x07" not in done.out + done.err

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cli.cases import WEIGHTS, Bad, refused, weights, wrong_usage
+from cli.cases import WEIGHTS, Bad, nothing, refused, weights, wrong_usage
 
 BAD: list[Bad] = [
     (f"prune {WEIGHTS} --rate 1 --out new", r"`rate` must be in \[0, 1\), got 1.0", weights),
@@ -15,6 +15,11 @@ BAD: list[Bad] = [
     (f"prune {WEIGHTS} --rate 0.5 --out new --criterion cs", "'cs' needs data: name a data set with --data", weights),
     (f"prune {WEIGHTS} --rate 0.5 --finetune 2 --out new", "fine-tuning needs data: name a data set", weights),
     (f"prune {WEIGHTS} --rate 0.5 --finetune 2 --data digits --lr 0 --out new", "`lr` must be a positive number", weights),
+    (
+        "prune {bundle}/model.onnx --rate 0.5 --finetune 2 --data digits --out new",
+        "is an ONNX file, which is not trained",
+        nothing,
+    ),
     (f"prune {WEIGHTS} --rate 0.5 --out . --force", r"\. holds x.safetensors, which is not ours to overwrite", weights),
 ]
 
