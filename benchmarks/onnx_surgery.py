@@ -5,8 +5,8 @@
     python benchmarks/onnx_surgery.py --work FOLDER NAME…           # these again; the others stay as they were
 
 Filters are zeroed in the file (``tests/onnx_zeros.py``), in three ways. The slim file is compared with the zeroed one by code
-that shares nothing with slimnet's own verification (``tests/onnx_compare.py``): in ONNX Runtime on two inputs and two batch sizes, and
-in float64 by onnx's reference evaluator. Each file runs in a process of its own, with a time limit; a failure is a row.
+that shares nothing with slimnet's own verification (``tests/onnx_compare.py``): in ONNX Runtime on two inputs and two batch
+sizes, and in float64 by onnx's reference evaluator. Each file runs in a process of its own, with a time limit; a failure is a row.
 
 Expected: no row WRONG; in ONNX Runtime ≤ 1e-5 of the largest output, in float64 ≤ 1e-9 where no constant was folded into a
 float32 bias. Half an hour to an hour on one processor core. Writes results/onnx_surgery.json.
@@ -103,14 +103,18 @@ def example_of(shape: Sequence[Any], batch: int, *, seed: int) -> np.ndarray[Any
 
 
 def compared(expected: onnx.ModelProto, found: onnx.ModelProto, shape: Sequence[Any]) -> dict[str, Any]:
-    """The largest difference in ONNX Runtime and in float64; multiply-adds of a batch; whether the interface is what it was."""
+    """The largest difference in ONNX Runtime and in float64; multiply-adds of an image; whether the interface is what it was."""
     name = inputs(expected)[0].name
     feeds = [{name: example_of(shape, batch, seed=seed)} for batch, seed in ((1, 11), (3, 12))]
     differences = [onnx_compare.worst(onnx_compare.run(found, feed), onnx_compare.run(expected, feed)) for feed in feeds]
     feed = {name: example_of(shape, 2, seed=13)}
     exact = onnx_compare.worst(onnx_compare.run_double(found, feed), onnx_compare.run_double(expected, feed))
     feed = {name: example_of(shape, 1, seed=14)}
-    flops = {"before": onnx_compare.multiply_adds(expected, feed), "after": onnx_compare.multiply_adds(found, feed)}
+    count = len(feed[name])
+    flops = {
+        "before": onnx_compare.multiply_adds(expected, feed) // count,
+        "after": onnx_compare.multiply_adds(found, feed) // count,
+    }
     return {"float32": max(differences), "float64": exact, "flops": flops, "interface": interface(expected) == interface(found)}
 
 

