@@ -6,7 +6,7 @@
 
 Filters are zeroed in the file (``tests/onnx_zeros.py``), in three ways. The slim file is compared with the zeroed one by code
 that shares nothing with slimnet's own verification (``tests/onnx_compare.py``): in ONNX Runtime on two inputs and two batch
-sizes, and in float64 by onnx's reference evaluator. Each file runs in a process of its own, with a time limit; a failure is a row.
+sizes; in float64 by onnx's reference evaluator. Each file runs in a process of its own, with a time limit; a failure is a row.
 
 Expected: no row WRONG; in ONNX Runtime ≤ 1e-5 of the largest output, in float64 ≤ 1e-9 where no constant was folded into a
 float32 bias. Half an hour to an hour on one processor core. Writes results/onnx_surgery.json.
