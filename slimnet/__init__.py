@@ -25,8 +25,9 @@ if TYPE_CHECKING:
     from slimnet.methods import ASFP, ASRFP, DSD, FPGM, FSDP, SFP, SRFP, Dense, NetworkSlimming, OneShot, Stages, StructuredDSD
     from slimnet.methods.closing import prune
     from slimnet.models import build_model
+    from slimnet.onnx_surgery import slim
     from slimnet.settings import Budget
-    from slimnet.surgery import Plan, slim
+    from slimnet.surgery import Plan
     from slimnet.training import Run, evaluate, train
 
 __version__ = "0.1.0"
@@ -61,7 +62,7 @@ _HOME = {
     "load_slim": "slimnet.commands",
     "prune": "slimnet.methods.closing",
     "schedules": "slimnet",
-    "slim": "slimnet.surgery",
+    "slim": "slimnet.onnx_surgery",
     "train": "slimnet.training",
 }
 

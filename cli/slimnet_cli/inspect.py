@@ -24,6 +24,7 @@ def command(checkpoint: Path, plot: Path | None, as_json: bool, **options: Any) 
 
     \b
     slimnet inspect fpgm_resnet56.pth --model resnet56
+    slimnet inspect model.onnx
     """
     refuse_names(options)
     refuse_missing(checkpoint)

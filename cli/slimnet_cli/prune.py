@@ -77,12 +77,15 @@ def command(
 ) -> None:
     """Close filters of a trained network at once; `slimnet slim` then removes them. Or, with --finetune, cut and train on.
 
+    Of an ONNX file, it writes the slim file at once.
+
     \b
     slimnet prune resnet56.pth --model resnet56 --target-speedup 2 --finetune 20 --data cifar10 --data-dir DATA --out runs/p
     slimnet export runs/p --out build/p
     slimnet prune resnet56.pth --model resnet56 --rate 0.4 --out build/pruned
     slimnet prune resnet18.pth --model resnet18 --image-size 224 --target-speedup 3 --out build/fast
     slimnet slim build/pruned/model.safetensors --model resnet56 --out build/slim
+    slimnet prune model.onnx --target-speedup 2 --out build/small
     """
     target = take_target(options)
     if [options["rate"], options["flops"], target or None].count(None) != 2:
@@ -128,7 +131,7 @@ def command(
     if "allocation" in report:
         predicted = report["allocation"]["predicted"]
         echo(f"predicted: {predicted['ms']:.3g} ms of {predicted['dense_ms']:.3g} ms, {predicted['speedup']:.2f}×")
-    echo(str(out / "model.safetensors"))
+    echo(str(out / ("model.onnx" if "surgery" in report else "model.safetensors")))
 
 
 def _take_training(options: dict[str, Any]) -> dict[str, Any]:

@@ -26,10 +26,12 @@ from slimnet_cli._quick import refuse_missing, refuse_names, refuse_out
 def command(checkpoint: Path, out: Path, force: bool, as_json: bool, **options: Any) -> None:
     """Remove what is zero from any checkpoint, whoever made the zeros: exactly, or not at all.
 
-    Writes slim.safetensors, plan.json, config.json, model.onnx and report.json.
+    Writes slim.safetensors, plan.json, config.json, model.onnx and report.json; of an ONNX file, which needs no --model,
+    model.onnx, plan.json and report.json.
 
     \b
     slimnet slim fpgm_resnet56.pth --model resnet56 --out build/slim
+    slimnet slim model.onnx --out build/slim
     """
     refuse_names(options)
     refuse_missing(checkpoint)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from slimnet.data import recorded_classes
-from slimnet.errors import ArgumentError, FileFormatError
+from slimnet.errors import ArgumentError, FileFormatError, GraphError
 from slimnet.files import read_json
 from slimnet.files.untrusted import holds, member, refuse_links
 from slimnet.models import (
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from slimnet.models import Trust
+    from slimnet.onnx_surgery import Reading
 
 IMAGE_SIZE = 32
 """Side of the input where nobody says one."""
@@ -53,7 +54,7 @@ def open_checkpoint(
 
     Args:
         checkpoint: a file of weights, or a folder with one (see `slimnet.models.load_weights`): a run, what ``prune`` wrote, or
-            what accelerate or transformers saved.
+            what accelerate or transformers saved; or an ONNX file, of which only ``image_size`` may have to be said.
         model: name of the network (see `slimnet.build_model`); None: as the run says.
         num_classes, in_channels: None: as in the file.
         image_size: side of the input; None: as the run says, or timm of its networks, or 32.
@@ -71,6 +72,10 @@ def open_checkpoint(
         FileFormatError: if the file is missing, corrupt, or holds no weights.
         ModelError: if it does not fit the network, or a factory is to build it that is not trusted.
     """
+    if is_onnx(checkpoint):
+        options = {"model": model, "num_classes": num_classes, "in_channels": in_channels, "weights_key": weights_key}
+        reading = open_onnx(checkpoint, image_size=image_size, model_args=model_args, **options)
+        return reading.model, example_of(reading), {"image_shape": list(reading.inputs[0].shape[1:])}
     recorded = _recorded(Path(checkpoint))
     file = weights_file(Path(checkpoint))
     if model is None:
@@ -98,6 +103,46 @@ def open_checkpoint(
     if names is not None and len(names) == num_classes:
         config["classes"] = list(names)
     return network.eval(), example, config | _pictures(known, name, shape, say)
+
+
+def is_onnx(path: Path | str) -> bool:
+    """Whether a file is an ONNX file, by its name."""
+    return Path(path).suffix.lower() == ".onnx"
+
+
+def open_onnx(path: Path | str, *, image_size: int | None = None, **options: Any) -> Reading:
+    """Read an ONNX file into a module, held against what ONNX Runtime computes.
+
+    Args:
+        path: the file.
+        image_size: sides of pictures where the file leaves them open; default 224.
+        **options: those of :func:`open_checkpoint` that say which network it is: the file does so itself.
+
+    Raises:
+        ArgumentError: if such an option is given.
+        FileFormatError: if it is missing, or no ONNX file.
+        GraphError: if it cannot be followed.
+    """
+    from slimnet.onnx_surgery import read_checked
+
+    given = [name for name, value in options.items() if value and name != "trust_code"]
+    if given:
+        flag = given[0].replace("_", "-")
+        raise ArgumentError(f"{path} says itself what network it is: leave --{flag} (`{given[0]}` in Python) out.")
+    return read_checked(Path(path), image_size=image_size)
+
+
+def example_of(reading: Reading) -> Tensor:
+    """Input for a network of one input.
+
+    Raises:
+        GraphError: if it has another number of inputs.
+    """
+    if len(reading.inputs) != 1:
+        raise GraphError(
+            f"{reading.document.name} has {len(reading.inputs)} inputs: only networks of one are pruned (slim takes any)."
+        )
+    return reading.inputs[0]
 
 
 def _side(given: int | None, recorded: Mapping[str, Any], known: Defaults | None) -> list[int]:

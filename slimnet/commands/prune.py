@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from slimnet.allocation import Allocation, Budget, fit_widths
 from slimnet.commands.calibration import calibrate, load_images_for
-from slimnet.commands.opening import open_checkpoint
+from slimnet.commands.opening import example_of, is_onnx, open_checkpoint, open_onnx
 from slimnet.commands.rate import flops_once_cut, rate_for
 from slimnet.criteria import LOSS_IMAGES, ClosedLoss, get_criterion, group_scores
 from slimnet.errors import ArgumentError
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 _say = say_from(__name__)
 
-PRUNED_FILES = ("model.safetensors", "config.json", "report.json")
+PRUNED_FILES = ("model.safetensors", "config.json", "report.json", "model.onnx", "masked.onnx", "plan.json")
 
 
 @claims_folder(*PRUNED_FILES)
@@ -54,7 +55,7 @@ def prune_checkpoint(
     """Close filters of a trained network at once, and write ``model.safetensors`` and ``report.json``.
 
     Args:
-        checkpoint: the weights.
+        checkpoint: the weights; or an ONNX file: ``masked.onnx`` is written then, and ``model.onnx``, which is cut already.
         out: folder to write.
         rate: share of filters to close; or
         flops: share of the FLOPs that the network is to have once it is cut, in (0, 1): the least rate that reaches it.
@@ -85,7 +86,11 @@ def prune_checkpoint(
     }
     budget = check_choice(rate, flops, target, data=data, allocate_by=allocate_by, shut_branches=shut_branches, **options)
     source = get_criterion(criterion).source
-    model, example, config = open_checkpoint(checkpoint, say=say, **network)
+    reading = open_onnx(checkpoint, **network) if is_onnx(checkpoint) else None
+    if reading is None:
+        model, example, config = open_checkpoint(checkpoint, say=say, **network)
+    else:
+        model, example, config = copy.deepcopy(reading.model), example_of(reading), {}
     statistics, names = None, config.get("classes")
     if source in ("statistics", "gradients"):
         statistics = calibrate(model, example, source, couple, data, data_dir, classes=names, say=say)
@@ -110,6 +115,10 @@ def prune_checkpoint(
         **_outcome(model, example, mask.closed(), left),
     }
     with atomic_folder(Path(out), force=force, ours=PRUNED_FILES) as folder:
+        if reading is not None:
+            from slimnet.commands.onnx_files import write_pruned
+
+            return write_pruned(reading, model, folder, report, say)
         write_tensors(folder / "model.safetensors", model.state_dict())
         write_json(folder / "config.json", config)
         write_json(folder / "report.json", report)

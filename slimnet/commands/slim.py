@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from slimnet.allocation import slim_aligned
 from slimnet.commands.inspect import group_row
-from slimnet.commands.opening import open_checkpoint
+from slimnet.commands.opening import is_onnx, open_checkpoint
 from slimnet.files import atomic_folder, claims_folder, write_json, write_tensors
 from slimnet.measure import count
 from slimnet.progress import Say, say_from
@@ -35,7 +35,8 @@ def slim_checkpoint(
     """Remove what is zero from a checkpoint, verify it, export it, and write a folder: all or nothing.
 
     Args:
-        checkpoint: the weights, with zero filters.
+        checkpoint: the weights, with zero filters; or an ONNX file, for which ``model.onnx``, ``plan.json`` and ``report.json``
+            are written.
         out: folder for ``slim.safetensors``, ``plan.json``, ``config.json``, ``model.onnx``, ``report.json``;
             :func:`slimnet.load_slim` reads it.
         align: see :func:`slimnet.slim`; ``"auto"``: closed channels stay where the network is predicted to be faster with them.
@@ -52,6 +53,11 @@ def slim_checkpoint(
         VerificationError: if the slim network computes something else.
         ParityError: if ONNX Runtime does.
     """
+    if is_onnx(checkpoint):
+        from slimnet.commands.onnx_files import slim_onnx_file
+
+        options = {"align": align, "expand": expand, "tolerance": tolerance, "force": force}
+        return slim_onnx_file(checkpoint, Path(out), **options, say=say, **network)
     from slimnet.export import export_onnx
 
     model, example, config = open_checkpoint(checkpoint, say=say, **network)

@@ -69,17 +69,18 @@ def _norm_constant(
 
 
 @rule("layer_norm")
-def _layer_norm(run: Interpreter, node: Node, x: Value, shape: Sequence[int], *_: Any, **__: Any) -> Any:
-    return _mixing(run, node, x, "LayerNorm mixes channels")
+def _layer_norm(run: Interpreter, node: Node, x: Value, shape: Sequence[int], *affine: Any, **_: Any) -> Any:
+    return _mixing(run, node, x, "LayerNorm mixes channels", affine)
 
 
 @rule("group_norm")
-def _group_norm(run: Interpreter, node: Node, x: Value, groups: int, *_: Any, **__: Any) -> Any:
-    return _mixing(run, node, x, "GroupNorm mixes channels")
+def _group_norm(run: Interpreter, node: Node, x: Value, groups: int, *affine: Any, **_: Any) -> Any:
+    return _mixing(run, node, x, "GroupNorm mixes channels", affine)
 
 
-def _mixing(run: Interpreter, node: Node, x: Value, reason: str) -> Any:
+def _mixing(run: Interpreter, node: Node, x: Value, reason: str, affine: Sequence[Any]) -> Any:
+    """``affine``: scale and shift; computed ones (``1 + weight``) are channels of their own, which must stay as well."""
     if not isinstance(x, Value):
-        return opaque(run, node, x)
-    run.pin(x, f"{reason} ({module_path(node)})")
+        return opaque(run, node, x, *affine)
+    run.pin([x, *affine], f"{reason} ({module_path(node)})")
     return Value(x.shape, x.labels, live(x.shape))

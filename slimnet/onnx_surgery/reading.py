@@ -1,0 +1,230 @@
+"""An ONNX file as a module that torch.export can follow: what can be followed of it, and where that ends."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from slimnet.errors import ArgumentError, GraphError, one_line
+from slimnet.onnx.program import Document, Input, Op, Program
+from slimnet.onnx.save import contents
+from slimnet.onnx_surgery.layers import Origin, Reshape, steps_of
+from slimnet.onnx_surgery.operators import NotFollowedError
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
+BATCH = 2
+SIDE = 224
+"""Sides of pictures where neither the file nor the caller says any."""
+
+
+@dataclass(frozen=True, eq=False)
+class Place:
+    """A module and the node that it computes."""
+
+    path: str
+    op: Op
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    origins: dict[str, Origin]
+    attributes: dict[str, Any]
+
+
+class OnnxNetwork(nn.Module):
+    """What an ONNX file computes, a module a node. It takes the file's inputs in order; its outputs are the file's, and what
+    nodes read that are not followed.
+
+    Attributes:
+        places: what computes what, in order.
+        outputs: names of the values that come out.
+        beyond: nodes that are not followed → why.
+    """
+
+    def __init__(self, document: Document, program: Program, refused: Mapping[str, str] | None = None) -> None:
+        """``refused``: nodes that turned out not to be followed as the network ran → why."""
+        super().__init__()
+        self.document = document
+        self.places: list[Place] = []
+        self.beyond: dict[str, str] = {}
+        self._inputs = tuple(each.name for each in program.inputs)
+        self._names: set[str] = set()
+        self._build(program, refused or {})
+
+    def _build(self, program: Program, refused: Mapping[str, str]) -> None:
+        followed, watched = set(self._inputs), []
+        for op in program.ops:
+            open_ = [name for name in op.reads if name not in program.constants]
+            behind = [name for name in open_ if name not in followed]
+            try:
+                if behind or op.name in refused:
+                    raise NotFollowedError("" if behind else refused[op.name])
+                steps = steps_of(op, program.constants, program.opset)
+            except NotFollowedError as error:
+                if str(error):
+                    self.beyond[f"{op.kind} ({op.name})"] = str(error)
+                watched += [name for name in open_ if name in followed]
+                continue
+            for step in steps:
+                path = self._path(op, step.suffix)
+                self.add_module(path, step.module)
+                self.places.append(Place(path, op, step.inputs, step.outputs, dict(step.origins), dict(step.attributes)))
+            followed.update(op.outputs)
+        wanted = [name for name in (*program.outputs, *watched) if name in followed and name not in self._inputs]
+        self.outputs = tuple(dict.fromkeys(wanted))
+
+    def _path(self, op: Op, suffix: str) -> str:
+        """A name for the module: the node's, as Python can have it."""
+        plain = re.sub(r"\W+", "_", f"{op.name}_{suffix}" if suffix else op.name).strip("_") or "node"
+        name, count = plain, 0
+        while name in self._names or hasattr(self, name):
+            count += 1
+            name = f"{plain}_{count}"
+        self._names.add(name)
+        return name
+
+    def forward(self, *inputs: Any) -> Any:
+        """The outputs, a tuple where there are several."""
+        found = tuple(self.run(inputs).values())
+        return found[0] if len(found) == 1 else found
+
+    def write_onnx(self, path: Path) -> None:
+        """Write the file that was read: as it is timed, whatever its weights are by now."""
+        path.write_bytes(contents(self.document.proto))
+
+    def run(self, inputs: Sequence[Any]) -> dict[str, Any]:
+        """The outputs by name."""
+        values: dict[str, Any] = dict(zip(self._inputs, inputs, strict=True))
+        for place in self.places:
+            made = self.get_submodule(place.path)(*[values[name] for name in place.inputs])
+            if isinstance(made, tuple | list):
+                values.update(zip(place.outputs, made, strict=False))
+            else:
+                values[place.outputs[0]] = made
+        return {name: values[name] for name in self.outputs}
+
+
+class OneInputNetwork(OnnxNetwork):
+    """The same with one input, by position: exporters name it."""
+
+    def forward(self, x: Any) -> Any:
+        """The outputs, a tuple where there are several."""
+        return super().forward(x)
+
+
+@dataclass(frozen=True, eq=False)
+class Reading:
+    """An ONNX file that was read.
+
+    Attributes:
+        document: the file.
+        program: what it computes.
+        model: the same as a module, in eval mode.
+        inputs: example inputs, random.
+        image_size: sides of pictures, where the file leaves them open.
+    """
+
+    document: Document
+    program: Program
+    model: OnnxNetwork
+    inputs: tuple[Tensor, ...]
+    image_size: int
+
+    @property
+    def is_coarse(self) -> bool:
+        """Whether it has weights of half precision."""
+        return any(parameter.dtype == torch.float16 for parameter in self.model.parameters())
+
+
+def read_onnx(source: Path | str | bytes | ModelProto, *, image_size: int | None = None, name: str | None = None) -> Reading:
+    """Read an ONNX file into a module.
+
+    Args:
+        source: the file, its content, or an ``onnx.ModelProto``.
+        image_size: sides of pictures where the file leaves them open; default 224.
+        name: what an error calls it.
+
+    Raises:
+        FileFormatError: if it is no ONNX file, or asks for more than is allowed.
+        GraphError: if it is quantised, nothing in it can be followed, or it does not run.
+    """
+    document = Document(Path(source) if isinstance(source, str) else source, name)
+    quantised = document.quantised()
+    if quantised:
+        raise GraphError(
+            f"{document.name} is quantised ({quantised}): give the floating-point file, and quantise what comes out of it."
+        )
+    program = document.program()
+    side = image_size or SIDE
+    try:
+        return _settled(document, program, side, BATCH)
+    except _NotRunningError as error:
+        first = error
+    try:
+        return _settled(document, program, side, 1)
+    except _NotRunningError:
+        raise GraphError(f"{document.name} {first}.") from None
+
+
+class _NotRunningError(Exception):
+    """A network that does not run on inputs of these shapes."""
+
+
+def _settled(document: Document, program: Program, side: int, batch: int) -> Reading:
+    """The module, once it has run: Reshapes know then what they count, and what is not followed has been found."""
+    inputs = example_inputs(program.inputs, side, batch)
+    refused: dict[str, str] = {}
+    while True:
+        kind = OneInputNetwork if len(program.inputs) == 1 else OnnxNetwork
+        model = kind(document, program, refused).eval()
+        if not model.outputs:
+            why = next(iter(f"{node}: {reason}" for node, reason in model.beyond.items()), "no output is computed")
+            raise GraphError(f"nothing of {document.name} can be followed ({why}).")
+        try:
+            with torch.no_grad():
+                made = model.run(inputs)
+            break
+        except NotFollowedError as error:
+            if not error.node or error.node in refused:
+                raise GraphError(f"{document.name} has {error}, which cannot be followed.") from None
+            refused[error.node] = str(error)
+        except Exception as error:
+            shapes = ", ".join(str(tuple(value.shape)) for value in inputs)
+            raise _NotRunningError(f"does not run on inputs of shape {shapes} ({one_line(error)})") from None
+    model.outputs = tuple(name for name, value in made.items() if isinstance(value, Tensor))
+    for module in model.modules():
+        if isinstance(module, Reshape):
+            module.settle()
+    return Reading(document, program, model, inputs, side)
+
+
+def example_inputs(inputs: Sequence[Input], side: int, batch: int) -> tuple[Tensor, ...]:
+    """Random inputs of the shapes that a file declares.
+
+    Raises:
+        ArgumentError: if an input's number of dimensions is open.
+    """
+    generator = torch.Generator().manual_seed(0)
+    return tuple(_example(each, side, batch, generator) for each in inputs)
+
+
+def _example(given: Input, side: int, batch: int, generator: torch.Generator) -> Tensor:
+    if given.shape is None:
+        raise ArgumentError(f"input {given.name!r} declares no shape: give the file one (onnx.tools.update_model_dims).")
+    shape = [size or (batch if dim == 0 else _open_size(given.shape, dim, side)) for dim, size in enumerate(given.shape)]
+    kind = torch.from_numpy(given.dtype.type(0).reshape(1)).dtype
+    if kind.is_floating_point:
+        return torch.randn(shape, generator=generator, dtype=torch.float32).to(kind)
+    high = 256 if kind == torch.uint8 else 2
+    return torch.randint(0, high, shape, generator=generator).to(kind)
+
+
+def _open_size(shape: Sequence[int | None], dim: int, side: int) -> int:
+    """Three channels where those are open, else a side."""
+    return 3 if dim == 1 and len(shape) == 4 and shape[2] and shape[3] else side
