@@ -22,7 +22,6 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +67,7 @@ def measure(file: Path, row: Mapping[str, Any], mode: onnx_zeros.Mode) -> dict[s
 def cut(before: Path, after: Path, shape: Sequence[Any]) -> dict[str, Any]:
     """Slim a file with slimnet."""
     import torch
+
     from slimnet.onnx_surgery import slim_onnx
 
     start = time.perf_counter()
@@ -105,17 +105,19 @@ def example_of(shape: Sequence[Any], batch: int, *, seed: int) -> np.ndarray[Any
 def compared(expected: onnx.ModelProto, found: onnx.ModelProto, shape: Sequence[Any]) -> dict[str, Any]:
     """The largest difference in ONNX Runtime and in float64; multiply-adds of an image; whether the interface is what it was."""
     name = inputs(expected)[0].name
+    is_same = interface(expected) == interface(found)
+    (expected, scales), (found, _) = onnx_compare.with_logits(expected), onnx_compare.with_logits(found)
     feeds = [{name: example_of(shape, batch, seed=seed)} for batch, seed in ((1, 11), (3, 12))]
-    differences = [onnx_compare.worst(onnx_compare.run(found, feed), onnx_compare.run(expected, feed)) for feed in feeds]
+    differences = [onnx_compare.worst(onnx_compare.run(found, feed), onnx_compare.run(expected, feed), scales) for feed in feeds]
     feed = {name: example_of(shape, 2, seed=13)}
-    exact = onnx_compare.worst(onnx_compare.run_double(found, feed), onnx_compare.run_double(expected, feed))
+    exact = onnx_compare.worst(onnx_compare.run_double(found, feed), onnx_compare.run_double(expected, feed), scales)
     feed = {name: example_of(shape, 1, seed=14)}
     count = len(feed[name])
     flops = {
         "before": onnx_compare.multiply_adds(expected, feed) // count,
         "after": onnx_compare.multiply_adds(found, feed) // count,
     }
-    return {"float32": max(differences), "float64": exact, "flops": flops, "interface": interface(expected) == interface(found)}
+    return {"float32": max(differences), "float64": exact, "flops": flops, "interface": is_same}
 
 
 def interface(model: onnx.ModelProto) -> list[Any]:
@@ -171,8 +173,6 @@ def cells(row: Mapping[str, Any]) -> tuple[str, ...]:
         return (name, str(row["opset"]), f"{row.get('zero_filters', 0):,}", row["status"], *[""] * 5, row["reason"])
     before, after = row["flops"]["before"], row["flops"]["after"]
     flops = f"{before / 1e6:,.1f} M → {after / 1e6:,.1f} M (−{percent(1 - after / before, 0)})"
-    reasons = [f"{channels:,} {reason}" for reason, channels in row["reasons"].items()]
-    reasons += [f"{row['not_followed']} nodes not followed ({next(iter(row['beyond']))})"] if row["beyond"] else []
     return (
         name,
         str(row["opset"]),
@@ -183,7 +183,7 @@ def cells(row: Mapping[str, Any]) -> tuple[str, ...]:
         f"{row['float32']:.0e}",
         f"{row['float64']:.0e}",
         f"{row['seconds']:.1f}",
-        "; ".join(reasons) or "nothing",
+        _stays(row),
     )
 
 
@@ -201,7 +201,7 @@ def main() -> None:
     index = [row for row in json.loads((files / "index.json").read_text(encoding="utf-8")) if "error" not in row]
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:
-        for row in index:
+        for row in sorted(index, key=lambda row: int(row["bytes"])):
             if args.names and not any(name in row["name"] for name in args.names):
                 continue
             found = one(files / row["file"], row, args.modes, Path(folder))
@@ -222,30 +222,63 @@ def merged(new: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     return [rows[key] for key in sorted(rows)]
 
 
-def mode_table(mode: onnx_zeros.Mode, runs: list[Result]) -> str:
-    """The files with one kind of zeros."""
+ROW = ("file", "opset", "alone: gone", "FLOPs", "together: gone", "FLOPs", "ONNX Runtime", "float64", "what stays (alone)")
+
+
+def files_table(runs: list[Result]) -> str:
+    """A row a file."""
     run = runs[0]
-    rows = [cells(row) for row in run["rows"] if row["mode"] == mode]
+    found: dict[str, dict[str, Result]] = {}
+    for row in run["rows"]:
+        found.setdefault(row["name"], {})[row["mode"]] = row
     versions = ", ".join(f"{name} {version}" for name, version in run["versions"].items())
-    return table(HEAD, rows) + f"\n\nMeasured: {measured(run)}; {versions}, onnx {run['onnx']}."
+    rows = [_of_file(modes) for modes in found.values()]
+    return table(ROW, rows) + f"\n\nMeasured: {measured(run)}; {versions}, onnx {run['onnx']}."
+
+
+def _of_file(modes: Mapping[str, Result]) -> tuple[str, ...]:
+    row = next(iter(modes.values()))
+    name = f"{row['name']}{': ' + row['special'] if row.get('special') else ''}"
+    if any("float32" not in each for each in modes.values()):
+        return (name, str(row["opset"]), row["status"], *[""] * 5, row["reason"].replace("|", "\\|"))
+    shares: list[str] = []
+    for mode in ("alone", "together"):
+        shares += _shares(modes[mode]) if mode in modes else ["", ""]
+    worst = [f"{max(each[kind] for each in modes.values()):.0e}" for kind in ("float32", "float64")]
+    return (name, str(row["opset"]), *shares, *worst, _stays(row))
+
+
+def _shares(row: Result) -> list[str]:
+    """Of the zero filters, those that are gone; of the FLOPs."""
+    gone = 1 - row["left"] / row["zero_filters"]
+    return [
+        percent(gone, 0) if row["status"] != "WRONG" else "WRONG",
+        f"−{percent(1 - row['flops']['after'] / row['flops']['before'], 0)}",
+    ]
+
+
+def _stays(row: Mapping[str, Any]) -> str:
+    reasons = [f"{channels:,} {reason}" for reason, channels in list(row["reasons"].items())[:2]]
+    reasons += [f"{row['not_followed']} nodes not followed ({next(iter(row['beyond']))})"] if row["beyond"] else []
+    return "; ".join(reasons) or "nothing"
 
 
 def summary(runs: list[Result]) -> str:
-    """How many files of which exporter, and what came of them."""
+    """How many files of which exporter, what came of them, and the worst differences."""
     rows = runs[0]["rows"]
     kinds = ("cut", "nothing", "refused", "crashed", "WRONG")
-    counts: dict[str, Counter[str]] = {}
-    for row in rows:
-        counts.setdefault(row["exporter"], Counter())[row["status"]] += 1
-    files = {exporter: len({row["name"] for row in rows if row["exporter"] == exporter}) for exporter in counts}
-    body = [(name, str(files[name]), *(str(count[kind]) for kind in kinds)) for name, count in sorted(counts.items())]
-    total = ("all", str(sum(files.values())), *(str(sum(count[kind] for count in counts.values())) for kind in kinds))
-    return table(("exporter", "files", *kinds), [*body, total])
+    groups = {name: [row for row in rows if row["exporter"] == name] for name in sorted({row["exporter"] for row in rows})}
+    body = []
+    for name, part in (*groups.items(), ("all", rows)):
+        counts = Counter(row["status"] for row in part)
+        exact = [row for row in part if "float64" in row]
+        plain, folded = ([row["float64"] for row in exact if bool(row["folds"]) is folds] for folds in (False, True))
+        worst = [f"{max(values):.0e}" if values else "–" for values in ([row["float32"] for row in exact], plain, folded)]
+        body.append((name, str(len({row["name"] for row in part})), *(str(counts[kind]) for kind in kinds), *worst))
+    return table(("exporter", "files", *kinds, "ONNX Runtime", "float64", "float64, constants folded"), body)
 
 
-TABLES = {f"onnx-surgery-{mode}": of_runs(NAME)(partial(mode_table, mode)) for mode in onnx_zeros.MODES} | {
-    "onnx-surgery-summary": of_runs(NAME)(summary)
-}
+TABLES = {"onnx-corpus": of_runs(NAME)(files_table), "onnx-corpus-summary": of_runs(NAME)(summary)}
 
 
 if __name__ == "__main__":

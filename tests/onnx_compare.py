@@ -20,21 +20,48 @@ Array = NDArray[Any]
 Feed = Mapping[str, Array]
 
 
-def worst(found: Sequence[Array], expected: Sequence[Array]) -> float:
-    """The largest |Δ| of an output, as a share of its largest value; infinite where shapes or what is not finite differ."""
+def worst(found: Sequence[Array], expected: Sequence[Array], scales: Sequence[float] = ()) -> float:
+    """The largest |Δ| of an output, as a share of its largest value; infinite where shapes or what is not finite differ.
+
+    ``scales``: what the largest value of each output counts as at least.
+    """
     if len(found) != len(expected):
         return float("inf")
-    return max((_relative(one, other) for one, other in zip(found, expected, strict=True)), default=0.0)
+    least = scales or [0.0] * len(found)
+    return max((_relative(*three) for three in zip(found, expected, least, strict=True)), default=0.0)
 
 
-def _relative(found: Array, expected: Array) -> float:
+def with_logits(model: onnx.ModelProto) -> tuple[onnx.ModelProto, list[float]]:
+    """A copy that also gives what goes into a sigmoid or softmax at the end, and the least scale of each output.
+
+    A probability is on a scale of 1: that of noise may be 1e-30, where ONNX Runtime itself is right to 1e-8.
+    """
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    makers = {name: node for node in model.graph.node for name in node.output}
+    scales, logits = [], []
+    for value in model.graph.output:
+        node = makers.get(value.name)
+        while node is not None and node.op_type in ("Identity", "Cast", "Reshape", "Transpose", "Squeeze"):
+            node = makers.get(node.input[0])
+        is_probability = node is not None and node.op_type in ("Sigmoid", "Softmax")
+        scales.append(1.0 if is_probability else 0.0)
+        if node is not None and is_probability and node.input[0] in makers:
+            logits.append(node.input[0])
+    named = {value.name for value in model.graph.output}
+    logits = [name for name in dict.fromkeys(logits) if name not in named]
+    copy.graph.output.extend(helper.make_empty_tensor_value_info(name) for name in logits)
+    return copy, scales + [0.0] * len(logits)
+
+
+def _relative(found: Array, expected: Array, least: float) -> float:
     if found.shape != expected.shape or (np.isfinite(found) != np.isfinite(expected)).any():
         return float("inf")
     finite = np.isfinite(expected)
     if not finite.any():
         return 0.0
     one, other = found[finite].astype(np.float64), expected[finite].astype(np.float64)
-    difference, scale = np.abs(one - other).max(), np.abs(other).max()
+    difference, scale = np.abs(one - other).max(), max(np.abs(other).max(), least)
     return float(difference / scale) if scale else float("inf") if difference else 0.0
 
 

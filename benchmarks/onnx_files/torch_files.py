@@ -159,20 +159,50 @@ class Twice(nn.Module):
         return self.classes(z.view(z.size(0), -1)).softmax(1), self.score(y.mean((2, 3))).sigmoid()
 
 
+class Mobile(nn.Module):
+    """An inverted residual with squeeze-excite, a channel shuffle, a flatten and two linear layers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.norm = nn.Conv2d(3, 12, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(12)
+        self.wide, self.norm1 = nn.Conv2d(12, 32, 1, bias=False), nn.BatchNorm2d(32)
+        self.deep, self.norm2 = nn.Conv2d(32, 32, 3, padding=1, groups=32, bias=False), nn.BatchNorm2d(32)
+        self.narrow, self.norm3 = nn.Conv2d(32, 12, 1, bias=False), nn.BatchNorm2d(12)
+        self.press, self.open = nn.Conv2d(32, 8, 1), nn.Conv2d(8, 32, 1)
+        self.grouped, self.mix = nn.Conv2d(12, 16, 3, padding=1, groups=2), nn.Conv2d(16, 20, 3)
+        self.dense, self.head = nn.Linear(20 * 9, 24), nn.Linear(24, 10)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        f = nn.functional
+        stream = f.hardswish(self.norm(self.stem(x)))
+        y = f.relu6(self.norm2(self.deep(f.relu6(self.norm1(self.wide(stream))))))
+        y = y * f.hardsigmoid(self.open(self.press(f.adaptive_avg_pool2d(y, 1)).relu()))
+        y = self.grouped(self.norm3(self.narrow(y)) + stream)
+        y = y.view(y.size(0), 2, 8, y.size(2), y.size(3)).transpose(1, 2).flatten(1, 2)
+        y = f.avg_pool2d(f.silu(self.mix(y)), 2)
+        return self.head(f.relu(self.dense(torch.flatten(y, 1))))
+
+
+UNFOLDED = {"training": torch.onnx.TrainingMode.PRESERVE, "do_constant_folding": False}
 OLD = {
+    "mobile-op9": Case(Mobile, 16, 9, "small: squeeze-excite, shuffle, grouped, depthwise"),
+    "mobile-op10-unfolded": Case(Mobile, 16, 10, "small, norms unfolded", options=UNFOLDED),
+    "mobile-op11": Case(Mobile, 16, 11, "small"),
+    "mobile-op12-inputs": Case(Mobile, 16, 12, "small, initializers are inputs", options={"keep_initializers_as_inputs": True}),
+    "mobile-op14-static": Case(Mobile, 16, 14, "small, static batch", dynamic=False),
+    "mobile-op16-unfolded": Case(Mobile, 16, 16, "small, norms unfolded", options=UNFOLDED),
+    "mobile-op17": Case(Mobile, 16, 17, "small"),
     "resnet18-op9": Case(tv("resnet18"), 64, 9, "oldest opset"),
     "resnet18-op11-static": Case(tv("resnet18"), 64, 11, "static batch", dynamic=False),
     "resnet18-op13-preserve": Case(
-        tv("resnet18"), 64, 13, "norms unfolded (training=PRESERVE)", options={"training": torch.onnx.TrainingMode.PRESERVE,
-        "do_constant_folding": False},
+        tv("resnet18"), 64, 13, "norms unfolded (training=PRESERVE)", options=UNFOLDED,
     ),
     "resnet50-op12-inputs": Case(
         tv("resnet50"), 64, 12, "initializers are inputs", options={"keep_initializers_as_inputs": True}
     ),
     "mobilenet_v2-op10": Case(tv("mobilenet_v2"), 64, 10, "Clip with attributes (opset 10)"),
     "mobilenet_v2-op17-preserve": Case(
-        tv("mobilenet_v2"), 64, 17, "norms unfolded", options={"training": torch.onnx.TrainingMode.PRESERVE,
-        "do_constant_folding": False},
+        tv("mobilenet_v2"), 64, 17, "norms unfolded", options=UNFOLDED,
     ),
     "mobilenet_v3_small-op14": Case(tv("mobilenet_v3_small"), 64, 14, "HardSwish, squeeze-excite"),
     "mobilenet_v3_small-op11": Case(tv("mobilenet_v3_small"), 64, 11, "hard swish written out, squeeze-excite"),
@@ -195,7 +225,7 @@ OLD = {
     "resnet20-op13": Case(own("resnet20"), 32, 13, "option-A shortcuts: slices and Pad"),
     "resnet20-op11-preserve": Case(
         own("resnet20"), 32, 11, "option-A shortcuts, norms unfolded",
-        options={"training": torch.onnx.TrainingMode.PRESERVE, "do_constant_folding": False},
+        options=UNFOLDED,
     ),
     "vgg9_face-op9": Case(own("vgg9_face"), 64, 9, "slimnet's own"),
     "timm-mobilenetv4_conv_small-op17": Case(of_timm("mobilenetv4_conv_small_050"), 64, 17, "timm"),
@@ -208,6 +238,10 @@ OLD = {
                        options={"output_names": ["classes", "score"]}),
 }  # fmt: skip
 NEW = {
+    "mobile-op18": Case(Mobile, 16, 18, "small: squeeze-excite, shuffle, grouped, depthwise"),
+    "mobile-op20-external": Case(Mobile, 16, 20, "small, external data", options={"external_data": True}),
+    "mobile-op21-static": Case(Mobile, 16, 21, "small, static batch", dynamic=False),
+    "mobile-op18-unoptimised": Case(Mobile, 16, 18, "small, unoptimised: norms unfolded", options={"optimize": False}),
     "resnet18-op18": Case(tv("resnet18"), 64, 18, ""),
     "resnet18-op20-external": Case(tv("resnet18"), 64, 20, "external data", options={"external_data": True}),
     "resnet18-op18-static": Case(tv("resnet18"), 64, 18, "static batch", dynamic=False),
