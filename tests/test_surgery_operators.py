@@ -183,3 +183,25 @@ def test_a_bias_that_two_layers_share_takes_no_constants() -> None:
     model.q.bias = model.p.bias
     result = slim(model, x())
     assert result.report.verification.worst <= 1e-12 and result.report.removed == 4
+
+
+class ScaledNorm(nn.Module):
+    """A layer norm of which the scale is computed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear, self.head = nn.Linear(4, 8), nn.Linear(8, 3)
+        self.scale = nn.Parameter(torch.randn(8))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        normal = torch.nn.functional.layer_norm(self.linear(x), (8,), 1 + self.scale)
+        return self.head(normal)
+
+
+def test_the_computed_scale_of_a_layer_norm_stays_with_it() -> None:
+    """It was taken for channels that nobody reads, and cut down to one."""
+    model = ScaledNorm().eval()
+    with torch.no_grad():
+        model.linear.weight[:3] = 0
+    result = slim(model, torch.randn(2, 4))
+    assert [len(group.kept) for group in result.plan.groups] == [8, 3]

@@ -56,7 +56,7 @@ def slim_checkpoint(
     if is_onnx(checkpoint):
         from slimnet.commands.onnx_files import slim_onnx_file
 
-        options = {"align": align, "expand": expand, "tolerance": tolerance, "force": force}
+        options: dict[str, Any] = {"align": align, "expand": expand, "tolerance": tolerance, "force": force}
         return slim_onnx_file(checkpoint, Path(out), **options, say=say, **network)
     from slimnet.export import export_onnx
 

@@ -9,13 +9,16 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnx.inliner
 from numpy.typing import NDArray
 from onnx.reference import ReferenceEvaluator
 
 from slimnet.errors import FileFormatError, one_line
 from slimnet.onnx.file import MAX_GIVEN, read_network
+from slimnet.onnx.write import serialised
 
 Array = NDArray[Any]
+OnnxModel = onnx.ModelProto
 
 OLDEST = 7
 """Below, element-wise operators broadcast by a rule of their own."""
@@ -99,7 +102,7 @@ class Document:
 
     def __init__(self, source: Path | bytes | onnx.ModelProto, name: str | None = None) -> None:
         self.name = name or (str(source) if isinstance(source, Path) else "the ONNX model")
-        data = source.SerializeToString() if isinstance(source, onnx.ModelProto) else source
+        data = serialised(source) if isinstance(source, onnx.ModelProto) else source
         proto = read_network(data, self.name)
         if isinstance(source, Path):
             onnx.external_data_helper.load_external_data_for_model(proto, str(source.parent))
@@ -179,7 +182,7 @@ def evaluate(op: Op, arrays: Sequence[Array | None], opset: int, node: onnx.Node
     outputs = [onnx.helper.make_empty_tensor_value_info(name) for name in op.outputs if name]
     graph = onnx.helper.make_graph([node], "one", inputs, outputs)
     model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", opset)])
-    found = iter(ReferenceEvaluator(model).run(None, given))  # type: ignore[arg-type]
+    found = iter(ReferenceEvaluator(model).run(None, given))
     return [np.asarray(next(found)) if name else np.empty(0) for name in op.outputs]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -10,13 +10,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from slimnet.errors import SurgeryError
-from slimnet.onnx.program import Op, evaluate
-from slimnet.onnx_surgery.operators import FIXED, FUNCTIONS, Function, NotFollowedError, numbers
-from slimnet.onnx_surgery.operators.moving import target_of
-from slimnet.onnx_surgery.operators.space import is_even, pads_of, torch_pads
+from slimnet.errors import one_line
+from slimnet.onnx.program import Op
+from slimnet.onnx_surgery.modules import AnyBatchNorm, Apply, ChannelPad, Padding, Reshape, parameter
+from slimnet.onnx_surgery.operators import FUNCTIONS, Function, NotFollowedError, numbers
+from slimnet.onnx_surgery.operators.registry import first_tensor, operand, tensor
+from slimnet.onnx_surgery.operators.space import is_even
 
 Array = NDArray[Any]
 Form = Literal["same", "transposed", "column"]
@@ -29,20 +29,20 @@ class Origin:
 
     Attributes:
         position: the input of the node; -1: the file has no place for it, it is added to the node's output.
-        form: how the file has it: ``transposed``, or a ``column`` (C, 1, …) of that many dimensions.
-        dims: of a column.
+        form: how the file has it: ``transposed``, or a ``column`` (1, C, 1, …).
+        shape: of a column, -1 for its length.
     """
 
     position: int
     form: Form = "same"
-    dims: int = 1
+    shape: tuple[int, ...] = (-1,)
 
     def written(self, tensor: Tensor) -> Array:
         """The tensor as the file has it."""
         array: Array = tensor.detach().cpu().numpy()
         if self.form == "transposed":
             return np.ascontiguousarray(array.T)
-        return array.reshape(-1, *[1] * (self.dims - 1)) if self.form == "column" else array
+        return array.reshape(self.shape) if self.form == "column" else array
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,148 +66,6 @@ class Step:
     suffix: str = ""
 
 
-class Apply(nn.Module):
-    """A node without a layer of its own: a function of its inputs, some of which are constants.
-
-    Args:
-        op: the node.
-        function: what it computes.
-        constants: position → constant; floating-point tensors of more than one entry become parameters ``input_1`` ….
-        opset: of the file, for what is computed from shapes alone.
-    """
-
-    def __init__(self, op: Op, function: Function, constants: Mapping[int, Array], opset: int) -> None:
-        super().__init__()
-        self.op, self.function, self.opset = op, function, opset
-        self.fixed: dict[int, Array] = {}
-        for position, array in constants.items():
-            if array.size > 1 and array.dtype.kind == "f" and op.kind not in FIXED:
-                self.register_parameter(f"input_{position}", _parameter(array))
-            else:
-                self.fixed[position] = array
-
-    def forward(self, *values: Any) -> Any:
-        """The outputs of the node for those of its inputs that are no constants, in order."""
-        given = iter(values)
-        arguments = [self._argument(position, name, given) for position, name in enumerate(self.op.inputs)]
-        if not any(isinstance(value, Tensor) for value in arguments):
-            found = evaluate(self.op, arguments, self.opset)
-            return found[0] if len(found) == 1 else tuple(found)
-        try:
-            return self.function(*arguments)
-        except NotFollowedError as error:
-            error.node = self.op.name
-            raise
-
-    def _argument(self, position: int, name: str, given: Any) -> Any:
-        if not name:
-            return None
-        if position in self.fixed:
-            return self.fixed[position]
-        held = self._parameters.get(f"input_{position}")
-        return next(given) if held is None else held
-
-    def extra_repr(self) -> str:
-        """The operator."""
-        return self.op.kind
-
-
-class Padding(nn.Module):
-    """Zeros around a convolution whose padding is uneven or automatic."""
-
-    def __init__(self, op: Op, kernel: Sequence[int], stride: Sequence[int], dilation: Sequence[int]) -> None:
-        super().__init__()
-        self.op, self.window = op, (kernel, stride, dilation)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (N, C, H, …) to (N, C, H + pads, …)."""
-        pads = pads_of(self.op, x.shape[2:], *self.window)
-        return F.pad(x, torch_pads(pads)) if any(pads) else x
-
-
-class ChannelPad(nn.Module):
-    """A Pad over channels (an option-A shortcut), which can be told which channels remain.
-
-    Attributes:
-        pads: before and behind, of each dimension, in ONNX's order.
-    """
-
-    def __init__(self, pads: Sequence[int], fill: float) -> None:
-        super().__init__()
-        self.pads, self.fill = list(pads), fill
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (N, C, …) to (N, before + C + after, …)."""
-        return F.pad(x, torch_pads(self.pads)[: 2 * (x.dim() - 1)], value=self.fill)
-
-    def keep_channels(self, inputs: Tensor, outputs: Tensor) -> None:
-        """Adapt, in place: ``inputs`` (C,) bool and ``outputs`` (before + C + after,) bool are the channels that remain.
-
-        Raises:
-            SurgeryError: if an input channel remains and its place in the output does not, or vice versa.
-        """
-        half = len(self.pads) // 2
-        before, after = self.pads[1], self.pads[half + 1]
-        if not torch.equal(inputs, outputs[before : len(outputs) - after]):
-            raise SurgeryError("a padded channel cannot be kept without its place in the output.")
-        self.pads[1], self.pads[half + 1] = int(outputs[:before].sum()), int(outputs[len(outputs) - after :].sum())
-
-
-class Reshape(nn.Module):
-    """A Reshape that counts no channels where it need not: see :meth:`settle`.
-
-    Attributes:
-        template: the sizes asked for, 0 for one that is copied and -1 for one that follows; None: as the file says.
-    """
-
-    def __init__(self, op: Op, shape: Array | None) -> None:
-        super().__init__()
-        self.op, self.shape = op, shape
-        self.template: list[int] | None = None
-        self.seen: tuple[tuple[int, ...], list[int]] | None = None
-
-    def forward(self, x: Any, given: Any = None) -> Any:
-        """Map x to the sizes asked for."""
-        shape = self.shape if given is None else given
-        if not isinstance(x, Tensor):
-            return np.reshape(x, numbers(shape))
-        if self.template is not None:
-            return x.reshape([x.shape[dim] if size == 0 else size for dim, size in enumerate(self.template)])
-        target = target_of(x, shape, self.op)
-        self.seen = (tuple(x.shape), target)
-        return x.reshape(target)
-
-    def settle(self) -> None:
-        """Leave the number of channels to follow from the rest, by what was seen: (N, C·H·W) is asked for as (0, -1)."""
-        if self.seen is None:
-            return
-        before, target = self.seen
-        if 0 in target:  # an empty tensor
-            return
-        full = _full(before, target)
-        if len(full) < 2 or len(before) < 2 or full[0] != before[0]:
-            return
-        if self.shape is None:  # computed: its sizes beyond the batch may depend on the picture's
-            self.template = [0, -1] if len(full) == 2 else None
-            return
-        asked = [0, 0 if full[1] == before[1] else full[1], *numbers(self.shape)[2:]]
-        if -1 not in asked and max(asked) > 1:
-            asked[asked.index(max(asked))] = -1
-        self.template = asked
-
-
-def _full(before: Sequence[int], target: Sequence[int]) -> list[int]:
-    known = int(np.prod([size for size in target if size != -1]))
-    return [int(np.prod(before)) // max(1, known) if size == -1 else size for size in target]
-
-
-class AnyBatchNorm(nn.modules.batchnorm._BatchNorm):
-    """A batch norm of any number of places."""
-
-    def _check_input_dim(self, input: Tensor) -> None:  # noqa: A002 – torch's name
-        """Whatever comes."""
-
-
 LAYERS: dict[str, Callable[[Op, Constants, int], list[Step]]] = {}
 
 
@@ -229,16 +87,19 @@ def steps_of(op: Op, constants: Constants, opset: int) -> list[Step]:
     """
     if op.captured:
         raise NotFollowedError("a graph within the graph")
-    if op.kind in LAYERS:
-        return LAYERS[op.kind](op, constants, opset)
-    if op.kind not in FUNCTIONS:
+    if op.kind not in LAYERS and op.kind not in FUNCTIONS:
         raise NotFollowedError("an operator that slimnet does not know")
-    return _applied(op, constants, opset)
+    try:
+        return LAYERS.get(op.kind, _applied)(op, constants, opset)
+    except NotFollowedError:
+        raise
+    except Exception as error:  # attributes and weights that do not fit together
+        raise NotFollowedError(one_line(error)) from None
 
 
-def _applied(op: Op, constants: Constants, opset: int) -> list[Step]:
+def _applied(op: Op, constants: Constants, opset: int, function: Function | None = None) -> list[Step]:
     held = {position: constants[name] for position, name in enumerate(op.inputs) if name in constants}
-    module = Apply(op, FUNCTIONS[op.kind](op, opset), held, opset)
+    module = Apply(op, function or FUNCTIONS[op.kind](op, opset), held, opset)
     origins = {name: Origin(int(name.rpartition("_")[2])) for name, _ in module.named_parameters()}
     return [Step(module, tuple(n for n in op.inputs if n and n not in constants), op.outputs, origins)]
 
@@ -255,10 +116,6 @@ def _weight(op: Op, constants: Constants, position: int) -> Array:
     return found
 
 
-def _parameter(array: Array) -> nn.Parameter:
-    return nn.Parameter(torch.from_numpy(np.array(array, order="C")))  # a copy: each node may lose other channels
-
-
 def _bias(op: Op, constants: Constants) -> Array | None:
     return _weight(op, constants, 2) if len(op.inputs) > 2 and op.inputs[2] else None
 
@@ -269,7 +126,7 @@ def _filled(module: nn.Module, **arrays: Array | None) -> nn.Module:
         if name in module._buffers:
             module._buffers[name] = None if array is None else torch.from_numpy(np.array(array, order="C"))
         else:
-            module._parameters[name] = None if array is None else _parameter(array)
+            module._parameters[name] = None if array is None else parameter(array)
     return module.eval()
 
 
@@ -277,7 +134,7 @@ def _filled(module: nn.Module, **arrays: Array | None) -> nn.Module:
 def _conv(op: Op, constants: Constants, opset: int) -> list[Step]:
     weight, bias = _weight(op, constants, 1), _bias(op, constants)
     places = weight.ndim - 2
-    kinds = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
+    kinds: dict[int, Any] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
     if places not in kinds:
         raise NotFollowedError(f"a convolution over {places} dimensions")
     kernel = weight.shape[2:]
@@ -300,7 +157,7 @@ def _conv(op: Op, constants: Constants, opset: int) -> list[Step]:
 def _conv_transpose(op: Op, constants: Constants, opset: int) -> list[Step]:
     weight, bias = _weight(op, constants, 1), _bias(op, constants)
     places = weight.ndim - 2
-    kinds = {1: nn.ConvTranspose1d, 2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
+    kinds: dict[int, Any] = {1: nn.ConvTranspose1d, 2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
     pads = list(op.get("pads", [0] * 2 * places))
     odd = op.get("auto_pad", "NOTSET") != "NOTSET" or "output_shape" in op.attributes or not is_even(pads)
     if places not in kinds or odd:
@@ -315,18 +172,32 @@ def _conv_transpose(op: Op, constants: Constants, opset: int) -> list[Step]:
 
 @layer("Gemm")
 def _gemm(op: Op, constants: Constants, opset: int) -> list[Step]:
-    weight = _weight(op, constants, 1)
+    weight, bias = constants.get(op.inputs[1]), constants.get(op.inputs[2] if len(op.inputs) > 2 else "")
     transposed, alpha, beta = bool(op.get("transB", 0)), op.get("alpha", 1.0), op.get("beta", 1.0)
-    bias = _bias(op, constants)
+    if weight is None or weight.dtype.kind != "f" or op.get("transA", 0) or (len(op.inputs) > 2 and bias is None):
+        return _product(op, constants, opset)
     rows = weight if transposed else weight.T
-    if op.get("transA", 0) or weight.ndim != 2 or (bias is not None and bias.size not in (1, len(rows))):
-        raise NotFollowedError("a product of matrices that is no linear layer")
+    if bias is not None and bias.shape not in ((), (1,), (len(rows),), (1, len(rows))):
+        return _product(op, constants, opset)
     if bias is not None:
         bias = np.broadcast_to(bias.reshape(-1), len(rows)) * np.asarray(beta, bias.dtype)
     module = _linear(rows * np.asarray(alpha, rows.dtype) if alpha != 1 else rows, bias)
     origins = {"weight": Origin(1, "same" if transposed else "transposed"), "bias": Origin(2)}
     scaled = {"alpha": 1.0, "beta": 1.0} if (alpha, beta) != (1.0, 1.0) else {}
     return [Step(module, op.inputs[:1], op.outputs, origins, scaled)]
+
+
+def _product(op: Op, constants: Constants, opset: int) -> list[Step]:
+    """A product of matrices that is no linear layer."""
+
+    def run(left: Any, right: Any, bias: Any = None) -> Tensor:
+        like = first_tensor((left, right, bias))
+        left, right = tensor(left, like), tensor(right, like)
+        left, right = (left.T if op.get("transA", 0) else left), (right.T if op.get("transB", 0) else right)
+        made: Tensor = op.get("alpha", 1.0) * (left @ right)
+        return made if bias is None else made + op.get("beta", 1.0) * tensor(bias, like)
+
+    return _applied(op, constants, opset, run)
 
 
 def _linear(rows: Array, bias: Array | None) -> nn.Module:
@@ -339,9 +210,12 @@ def _matmul(op: Op, constants: Constants, opset: int) -> list[Step]:
     if right is not None and right.ndim == 2 and right.dtype.kind == "f" and op.inputs[0] not in constants:
         origins = {"weight": Origin(1, "transposed"), "bias": Origin(-1)}
         return [Step(_linear(right.T, None), op.inputs[:1], op.outputs, origins)]
-    held = {position: constants[name] for position, name in enumerate(op.inputs) if name in constants}
-    module = Apply(op, torch.matmul, held, opset)
-    return [Step(module, tuple(name for name in op.inputs if name not in constants), op.outputs)]
+
+    def run(left: Any, right: Any) -> Tensor:
+        like = first_tensor((left, right))
+        return torch.matmul(tensor(left, like), tensor(right, like))
+
+    return _applied(op, constants, opset, run)
 
 
 @layer("BatchNormalization")
@@ -359,16 +233,18 @@ def _batch_norm(op: Op, constants: Constants, opset: int) -> list[Step]:
 @layer("PRelu")
 def _prelu(op: Op, constants: Constants, opset: int) -> list[Step]:
     slope = _weight(op, constants, 1)
-    if slope.size != max(slope.shape[0] if slope.ndim else 1, 1):
+    shape = slope.shape
+    plain = shape[1:] if shape[:1] == (1,) and len(shape) > 3 else shape
+    if len(plain) < 2 or slope.size != plain[0]:
         return _sloped(op, constants, opset)
     module = _filled(nn.PReLU(slope.size, device="meta"), weight=slope.reshape(-1))
-    return [Step(module, op.inputs[:1], op.outputs, {"weight": Origin(1, "column", max(1, slope.ndim))})]
+    column = tuple(-1 if place == len(shape) - len(plain) else 1 for place in range(len(shape)))
+    return [Step(module, op.inputs[:1], op.outputs, {"weight": Origin(1, "column", column)})]
 
 
 def _sloped(op: Op, constants: Constants, opset: int) -> list[Step]:
     """With slopes of any shape."""
-    module = Apply(op, lambda x, slope: torch.where(x < 0, x * slope, x), {1: _weight(op, constants, 1)}, opset)
-    return [Step(module, op.inputs[:1], op.outputs, {"input_1": Origin(1)})]
+    return _applied(op, constants, opset, lambda x, slope: torch.where(x < 0, x * operand(slope, x), x))
 
 
 @layer("Pad")

@@ -6,21 +6,21 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from slimnet.errors import ArgumentError, GraphError, one_line
-from slimnet.onnx.program import Document, Input, Op, Program
+from slimnet.onnx.program import Document, Input, OnnxModel, Op, Program
 from slimnet.onnx.save import contents
-from slimnet.onnx_surgery.layers import Origin, Reshape, steps_of
+from slimnet.onnx_surgery.layers import Origin, steps_of
+from slimnet.onnx_surgery.modules import Reshape
 from slimnet.onnx_surgery.operators import NotFollowedError
 
-if TYPE_CHECKING:
-    from onnx import ModelProto
-
 BATCH = 2
+_KINDS = ("float16", "float32", "float64", "int8", "int32", "int64", "uint8", "bool")
 SIDE = 224
 """Sides of pictures where neither the file nor the caller says any."""
 
@@ -142,7 +142,7 @@ class Reading:
         return any(parameter.dtype == torch.float16 for parameter in self.model.parameters())
 
 
-def read_onnx(source: Path | str | bytes | ModelProto, *, image_size: int | None = None, name: str | None = None) -> Reading:
+def read_onnx(source: Path | str | bytes | OnnxModel, *, image_size: int | None = None, name: str | None = None) -> Reading:
     """Read an ONNX file into a module.
 
     Args:
@@ -169,7 +169,9 @@ def read_onnx(source: Path | str | bytes | ModelProto, *, image_size: int | None
     try:
         return _settled(document, program, side, 1)
     except _NotRunningError:
-        raise GraphError(f"{document.name} {first}.") from None
+        is_open = any(None in (each.shape or ())[1:] for each in program.inputs)
+        hint = ": the file leaves the size open, give it (--image-size, `image_size` in Python)" if is_open else ""
+        raise GraphError(f"{document.name} {first}{hint}.") from None
 
 
 class _NotRunningError(Exception):
@@ -218,7 +220,11 @@ def _example(given: Input, side: int, batch: int, generator: torch.Generator) ->
     if given.shape is None:
         raise ArgumentError(f"input {given.name!r} declares no shape: give the file one (onnx.tools.update_model_dims).")
     shape = [size or (batch if dim == 0 else _open_size(given.shape, dim, side)) for dim, size in enumerate(given.shape)]
-    kind = torch.from_numpy(given.dtype.type(0).reshape(1)).dtype
+    if given.dtype.name not in _KINDS:
+        raise GraphError(
+            f"input {given.name!r} takes numbers of kind {given.dtype.name}: only {', '.join(_KINDS)} are known here."
+        )
+    kind = torch.from_numpy(np.zeros(1, given.dtype)).dtype
     if kind.is_floating_point:
         return torch.randn(shape, generator=generator, dtype=torch.float32).to(kind)
     high = 256 if kind == torch.uint8 else 2

@@ -26,9 +26,8 @@ from slimnet.surgery.slim import SlimReport, SlimResult, zero_small_filters
 from slimnet.surgery.verify import STORED_TOLERANCE, TOLERANCE, Check, Verification
 
 if TYPE_CHECKING:
-    from onnx import ModelProto
-
     from slimnet.graph import ExampleInputs
+    from slimnet.onnx.program import OnnxModel
     from slimnet.surgery.find import Align
 
 Array = NDArray[Any]
@@ -84,7 +83,7 @@ def slim(
 
 @overload
 def slim(
-    model: Path | str | bytes | ModelProto,
+    model: Path | str | bytes | OnnxModel,
     example_inputs: ExampleInputs | None = None,
     *,
     align: Align = None,
@@ -114,7 +113,7 @@ def slim(model: Any, example_inputs: ExampleInputs | None = None, **options: Any
 
 
 def slim_onnx(
-    source: Path | str | bytes | ModelProto,
+    source: Path | str | bytes | OnnxModel,
     example_inputs: ExampleInputs | None = None,
     *,
     align: Align = None,
@@ -156,7 +155,7 @@ def without_small_filters(reading: Reading, tolerance: float) -> tuple[Reading, 
 
 
 def read_checked(
-    source: Path | str | bytes | ModelProto, inputs: ExampleInputs | None = None, *, image_size: int | None = None
+    source: Path | str | bytes | OnnxModel, inputs: ExampleInputs | None = None, *, image_size: int | None = None
 ) -> Reading:
     """Read a file (see :func:`read_onnx`), and hold what was read against what ONNX Runtime computes of it.
 

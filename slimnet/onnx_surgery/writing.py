@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from slimnet.onnx.rewrite import Changes, rewritten
-from slimnet.onnx_surgery.layers import ChannelPad, Reshape
+from slimnet.onnx_surgery.modules import ChannelPad, Reshape
 from slimnet.onnx_surgery.reading import Place, Reading
 from slimnet.surgery.modules import Constant
 

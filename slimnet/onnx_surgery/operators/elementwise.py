@@ -68,7 +68,8 @@ _MANY: dict[str, Any] = {"Max": torch.maximum, "Min": torch.minimum, "Sum": torc
 
 @operator(*_PLAIN)
 def _plain(op: Op, opset: int) -> Function:
-    return lambda x: _PLAIN[op.kind](x)
+    function: Function = _PLAIN[op.kind]
+    return function
 
 
 @operator(*_TWO)
@@ -212,9 +213,14 @@ def _gelu(op: Op, opset: int) -> Function:
 
 @operator("Identity", "Dropout")
 def _same(op: Op, opset: int) -> Function:
-    if len([name for name in op.outputs if name]) > 1:
-        return lambda x, *_: (x, torch.ones_like(x, dtype=torch.bool))
-    return lambda x, *_: x
+    several = len([name for name in op.outputs if name]) > 1
+
+    def run(x: Tensor, ratio: Any = None, training: Any = None) -> Any:
+        if training is not None and bool(np.any(training)):
+            raise NotFollowedError("a dropout that is always on")
+        return (x, torch.ones_like(x, dtype=torch.bool)) if several else x
+
+    return run
 
 
 @operator("Softmax", "LogSoftmax")

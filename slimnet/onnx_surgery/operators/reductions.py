@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from slimnet.onnx.program import Op
-from slimnet.onnx_surgery.operators.registry import Function, first_tensor, numbers, operator, tensor, text
+from slimnet.onnx_surgery.operators.registry import Function, NotFollowedError, first_tensor, numbers, operator, tensor, text
 
 Reduction = Callable[[Tensor, list[int], bool], Tensor]
 _REDUCTIONS: dict[str, Reduction] = {
@@ -41,22 +41,28 @@ def _reduce(op: Op, opset: int) -> Function:
 
 @operator("ArgMax", "ArgMin")
 def _argmax(op: Op, opset: int) -> Function:
+    if op.get("select_last_index", 0):
+        raise NotFollowedError("the last of equal maxima")
     function = torch.argmax if op.kind == "ArgMax" else torch.argmin
     return lambda x: function(x, op.get("axis", 0), keepdim=bool(op.get("keepdims", 1)))
 
 
 @operator("LpNormalization")
 def _normalise(op: Op, opset: int) -> Function:
-    return lambda x: F.normalize(x, p=op.get("p", 2), dim=op.get("axis", -1), eps=0.0)
+    return lambda x: F.normalize(x, p=op.get("p", 2), dim=op.get("axis", -1))
 
 
 @operator("LayerNormalization")
 def _layer_norm(op: Op, opset: int) -> Function:
     axis, eps = op.get("axis", -1), op.get("epsilon", 1e-5)
 
-    def run(x: Tensor, scale: Any, bias: Any = None) -> Tensor:
+    def run(x: Tensor, scale: Any, bias: Any = None) -> Any:
         shape = x.shape[axis % x.dim() :]
-        return F.layer_norm(x, shape, _of(scale, x, shape), _of(bias, x, shape), eps)
+        made = F.layer_norm(x, shape, _of(scale, x, shape), _of(bias, x, shape), eps)
+        if len(op.outputs) == 1:
+            return made
+        dims = list(range(axis % x.dim(), x.dim()))
+        return made, x.mean(dims, keepdim=True), torch.rsqrt(x.var(dims, unbiased=False, keepdim=True) + eps)
 
     return run
 

@@ -153,13 +153,18 @@ def _resize(op: Op, opset: int) -> Function:
             return F.interpolate(x, size=sizes, mode="nearest")
         named = {("linear", 1): "linear", ("linear", 2): "bilinear", ("linear", 3): "trilinear", ("cubic", 2): "bicubic"}
         kind = named.get((mode, x.dim() - 2))
-        if kind is None or where not in ("half_pixel", "pytorch_half_pixel", "align_corners"):
+        if kind is None or where not in ("half_pixel", "pytorch_half_pixel", "align_corners") or _is_uneven(sizes, where):
             raise NotFollowedError(f"a resize in mode {mode}, {where}")
         if kind == "bicubic" and op.get("cubic_coeff_a", -0.75) != -0.75:
             raise NotFollowedError("a cubic resize with a coefficient of its own")
         return F.interpolate(x, size=sizes, mode=kind, align_corners=where == "align_corners")
 
     return run
+
+
+def _is_uneven(sizes: Sequence[int], where: str) -> bool:
+    """Whether a place of one pixel is chosen in another way than torch does."""
+    return where == "pytorch_half_pixel" and 1 in sizes
 
 
 _WHOLE = {
@@ -181,7 +186,10 @@ def _resized(op: Op, x: Tensor, inputs: Sequence[Any], *, old: bool) -> list[int
         if scales is None or isinstance(scales, Tensor):
             raise NotFollowedError("a resize to a size that depends on the picture")
         factors = np.asarray(scales).reshape(-1).tolist()
-        sizes = [int(np.floor(size * factor)) for size, factor in zip(x.shape, factors, strict=True)]
+        exact = [size * factor for size, factor in zip(x.shape, factors, strict=True)]
+        sizes = [int(np.floor(size + 1e-6)) for size in exact]
+        if any(abs(size - whole) > 1e-6 for size, whole in zip(exact, sizes, strict=True)) and not old:
+            raise NotFollowedError("a resize by a scale that leaves parts of a pixel")
     if sizes[:2] != list(x.shape[:2]):
         raise NotFollowedError("a resize over channels")
     return sizes[2:]
@@ -198,9 +206,9 @@ def _response_norm(op: Op, opset: int) -> Function:
 @operator("DepthToSpace", "SpaceToDepth")
 def _blocks(op: Op, opset: int) -> Function:
     size = op.get("blocksize", 1)
-    if op.kind == "SpaceToDepth" or text(op.get("mode", "DCR")) != "CRD":
+    if text(op.get("mode", "DCR")) != "CRD":
         return lambda x: _reordered(op, x, size)
-    return lambda x: F.pixel_shuffle(x, size)
+    return (lambda x: F.pixel_shuffle(x, size)) if op.kind == "DepthToSpace" else (lambda x: F.pixel_unshuffle(x, size))
 
 
 def _reordered(op: Op, x: Tensor, size: int) -> Tensor:
