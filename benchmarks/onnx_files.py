@@ -28,8 +28,8 @@ ENVIRONMENTS: dict[str, str | None] = {
     "paddle_files": "paddlepaddle==3.3.1 paddle2onnx==2.1.0 onnx==1.17.0 packaging setuptools",
     "jax_files": "jax2onnx==0.17.1 jax==0.10.2 flax==0.12.8",
     "packaged_files": "onnx==1.23.2 numpy",
-    "mxnet_files": "mxnet==1.9.1 numpy==1.23.5 onnx==1.12.0 protobuf==3.20.3",
-    "chainer_files": "chainer==7.8.1 numpy==1.23.5 onnx==1.12.0 protobuf==3.20.3",
+    "mxnet_files": "mxnet==1.9.1 numpy==1.23.5 onnx==1.12.0 protobuf==3.20.1",
+    "chainer_files": "chainer==7.8.1 numpy==1.23.5 onnx==1.12.0 protobuf==3.20.1",
 }
 """Script → what its environment holds; None is this one."""
 ALONE = {
