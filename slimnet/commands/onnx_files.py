@@ -81,8 +81,8 @@ def write_pruned(reading: Reading, masked: Any, folder: Path, report: Mapping[st
     from slimnet.onnx_surgery import slim_onnx
 
     proto = written(reading, masked)
-    save(proto, folder / "masked.onnx")
-    result = slim_onnx(proto, reading.inputs, image_size=reading.image_size)
+    save(proto, folder / "masked.onnx", before=reading.document.proto)
+    result = slim_onnx(proto, reading.inputs)
     tell_beyond(result.beyond, say)
     found = write_slim(result, folder)
     whole = {**found, **report, "slim_groups": found["groups"]}

@@ -119,6 +119,18 @@ class Document:
                 f"{self.name} is of opset {self.opset}, at least {OLDEST} is read: convert it (onnx.version_converter)."
             )
 
+    @property
+    def computes_weights(self) -> bool:
+        """Whether nodes compute constants from others, by more than moving them: what is cut of these is stored anew."""
+        moves = {"Constant", "Identity", "Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Cast", "CastLike"}
+        known = {tensor.name for tensor in self._proto.graph.initializer}
+        found = False
+        for node in self._proto.graph.node:
+            if all(name in known for name in node.input if name):
+                known.update(node.output)
+                found = found or node.op_type not in moves
+        return found
+
     def __deepcopy__(self, memo: dict[int, Any]) -> Document:
         """Itself: nobody changes it."""
         return self

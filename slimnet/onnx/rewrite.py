@@ -41,15 +41,16 @@ def rewritten(document: Document, changes: Changes) -> onnx.ModelProto:
     """
     proto = onnx.ModelProto()
     proto.CopyFrom(document.proto)
-    _Rewriter(proto.graph, changes).run()
+    _Rewriter(proto.graph, changes, lists_weights=proto.ir_version < 4).run()
     return proto
 
 
 class _Rewriter:
     """Changes a graph in place."""
 
-    def __init__(self, graph: onnx.GraphProto, changes: Changes) -> None:
-        self._graph, self._changes = graph, changes
+    def __init__(self, graph: onnx.GraphProto, changes: Changes, *, lists_weights: bool) -> None:
+        """``lists_weights``: each initializer is an input too, as was the rule before IR version 4."""
+        self._graph, self._changes, self._lists_weights = graph, changes, lists_weights
         self._made = dict(enumerate(graph.node))
         self._taken = {name for node in graph.node for name in (*node.input, *node.output)}
         self._taken |= {value.name for value in (*graph.input, *graph.output)} | {tensor.name for tensor in graph.initializer}
@@ -105,9 +106,11 @@ class _Rewriter:
                     if output == name:
                         node.output[position] = self._free(f"{name}_before")
             self._graph.initializer.append(tensor)
-        for value in self._graph.input:
-            if value.name == name:  # before IR 4 each initializer is an input too
-                value.CopyFrom(onnx.helper.make_tensor_value_info(name, tensor.data_type, array.shape))
+        listed = [value for value in self._graph.input if value.name == name]
+        if self._lists_weights and not listed:
+            listed = [self._graph.input.add()]
+        for value in listed:
+            value.CopyFrom(onnx.helper.make_tensor_value_info(name, tensor.data_type, array.shape))
         return name
 
     def _free(self, name: str) -> str:

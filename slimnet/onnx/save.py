@@ -33,12 +33,28 @@ def contents(proto: onnx.ModelProto, *, outputs: Sequence[str] = ()) -> bytes:
     return serialised(proto)
 
 
-def save(proto: onnx.ModelProto, path: Path) -> None:
+def save(proto: onnx.ModelProto, path: Path, *, before: onnx.ModelProto | None = None) -> None:
     """Write a file: whole, or not at all; all of its weights are in it.
+
+    Args:
+        proto: the network.
+        path: where to.
+        before: what it was made of; where that is not valid (ONNX Runtime takes more than onnx's checker), it need not be.
 
     Raises:
         ExportError: if it is not valid ONNX, or has more than 2 GB.
         WriteError: if it cannot be written.
     """
-    contents(proto)
-    write_bytes(path, checked(proto, path.name))
+    data = contents(proto)
+    if before is None or is_valid(before):
+        data = checked(proto, path.name)
+    write_bytes(path, data)
+
+
+def is_valid(proto: onnx.ModelProto) -> bool:
+    """Whether onnx's checker takes it."""
+    try:
+        onnx.checker.check_model(proto, full_check=True)
+    except Exception:  # the checker's and shape inference's errors share no base class
+        return False
+    return True

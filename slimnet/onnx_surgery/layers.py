@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from slimnet.errors import one_line
 from slimnet.onnx.program import Op
-from slimnet.onnx_surgery.modules import AnyBatchNorm, Apply, ChannelPad, Padding, Reshape, parameter
+from slimnet.onnx_surgery.modules import AnyBatchNorm, Apply, Cast, ChannelPad, Padding, Reshape, parameter
 from slimnet.onnx_surgery.operators import FUNCTIONS, Function, NotFollowedError, numbers
 from slimnet.onnx_surgery.operators.registry import first_tensor, operand, tensor
 from slimnet.onnx_surgery.operators.space import is_even
@@ -259,6 +259,14 @@ def _pad(op: Op, constants: Constants, opset: int) -> list[Step]:
     if fill is None:
         return _applied(op, constants, opset)
     return [Step(ChannelPad(pads, float(fill.reshape(-1)[0])), op.inputs[:1], op.outputs)]
+
+
+@layer("Cast")
+def _cast(op: Op, constants: Constants, opset: int) -> list[Step]:
+    kind = {1: torch.float32, 10: torch.float16, 11: torch.float64}.get(op.get("to", 0))
+    if kind is None or op.inputs[0] in constants:
+        return _applied(op, constants, opset)
+    return [Step(Cast(kind), op.inputs, op.outputs)]
 
 
 @layer("Reshape")

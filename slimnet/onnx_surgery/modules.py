@@ -15,6 +15,7 @@ from slimnet.errors import SurgeryError
 from slimnet.onnx.program import Op, evaluate
 from slimnet.onnx_surgery.operators import FIXED, Function, NotFollowedError, numbers
 from slimnet.onnx_surgery.operators.moving import target_of
+from slimnet.onnx_surgery.operators.registry import tensor
 from slimnet.onnx_surgery.operators.space import pads_of, torch_pads
 
 Array = NDArray[Any]
@@ -64,6 +65,24 @@ class Apply(nn.Module):
     def extra_repr(self) -> str:
         """The operator."""
         return self.op.kind
+
+
+class Cast(nn.Module):
+    """A cast to floating-point numbers of a kind: to finer ones once the whole network is made finer.
+
+    Attributes:
+        like: (0,) a buffer of that kind.
+    """
+
+    like: Tensor
+
+    def __init__(self, kind: torch.dtype) -> None:
+        super().__init__()
+        self.register_buffer("like", torch.empty(0, dtype=kind))
+
+    def forward(self, x: Any) -> Tensor:
+        """Map x to the same in other numbers."""
+        return tensor(x, self.like).to(self.like.dtype)
 
 
 class Padding(nn.Module):
@@ -145,8 +164,9 @@ class Reshape(nn.Module):
             self.template = [0, -1] if len(full) == 2 else None
             return
         asked = [0, 0 if full[1] == before[1] else full[1], *numbers(self.shape)[2:]]
-        if -1 not in asked and max(asked) > 1:
-            asked[asked.index(max(asked))] = -1
+        counts = [place for place, size in enumerate(asked) if size > 1 and size not in before[2:]]
+        if -1 not in asked and len(counts) == 1:
+            asked[counts[0]] = -1
         self.template = asked
 
 

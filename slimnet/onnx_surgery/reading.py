@@ -127,14 +127,14 @@ class Reading:
         program: what it computes.
         model: the same as a module, in eval mode.
         inputs: example inputs, random.
-        image_size: sides of pictures, where the file leaves them open.
+        is_rounded: whether some of its weights are computed from others, and are stored anew.
     """
 
     document: Document
     program: Program
     model: OnnxNetwork
     inputs: tuple[Tensor, ...]
-    image_size: int
+    is_rounded: bool = False
 
     @property
     def is_coarse(self) -> bool:
@@ -142,11 +142,18 @@ class Reading:
         return any(parameter.dtype == torch.float16 for parameter in self.model.parameters())
 
 
-def read_onnx(source: Path | str | bytes | OnnxModel, *, image_size: int | None = None, name: str | None = None) -> Reading:
+def read_onnx(
+    source: Path | str | bytes | OnnxModel,
+    inputs: tuple[Tensor, ...] | None = None,
+    *,
+    image_size: int | None = None,
+    name: str | None = None,
+) -> Reading:
     """Read an ONNX file into a module.
 
     Args:
         source: the file, its content, or an ``onnx.ModelProto``.
+        inputs: example inputs; None: random ones, of the shapes that the file declares.
         image_size: sides of pictures where the file leaves them open; default 224.
         name: what an error calls it.
 
@@ -161,15 +168,17 @@ def read_onnx(source: Path | str | bytes | OnnxModel, *, image_size: int | None 
             f"{document.name} is quantised ({quantised}): give the floating-point file, and quantise what comes out of it."
         )
     program = document.program()
-    side = image_size or SIDE
+    if inputs is not None and len(inputs) != len(program.inputs):
+        names = ", ".join(each.name for each in program.inputs)
+        raise ArgumentError(f"{document.name} takes {len(program.inputs)} inputs ({names}), got {len(inputs)}.")
     try:
-        return _settled(document, program, side, BATCH)
+        return _settled(document, program, inputs or _declared(program.inputs, image_size or SIDE, BATCH))
     except _NotRunningError as error:
         first = error
     try:
-        return _settled(document, program, side, 1)
+        return _settled(document, program, inputs or _declared(program.inputs, image_size or SIDE, 1))
     except _NotRunningError:
-        is_open = any(None in (each.shape or ())[1:] for each in program.inputs)
+        is_open = inputs is None and any(None in (each.shape or ())[1:] for each in program.inputs)
         hint = ": the file leaves the size open, give it (--image-size, `image_size` in Python)" if is_open else ""
         raise GraphError(f"{document.name} {first}{hint}.") from None
 
@@ -178,9 +187,8 @@ class _NotRunningError(Exception):
     """A network that does not run on inputs of these shapes."""
 
 
-def _settled(document: Document, program: Program, side: int, batch: int) -> Reading:
+def _settled(document: Document, program: Program, inputs: tuple[Tensor, ...]) -> Reading:
     """The module, once it has run: Reshapes know then what they count, and what is not followed has been found."""
-    inputs = example_inputs(program.inputs, side, batch)
     refused: dict[str, str] = {}
     while True:
         kind = OneInputNetwork if len(program.inputs) == 1 else OnnxNetwork
@@ -203,32 +211,42 @@ def _settled(document: Document, program: Program, side: int, batch: int) -> Rea
     for module in model.modules():
         if isinstance(module, Reshape):
             module.settle()
-    return Reading(document, program, model, inputs, side)
+    return Reading(document, program, model, inputs, document.computes_weights)
 
 
-def example_inputs(inputs: Sequence[Input], side: int, batch: int) -> tuple[Tensor, ...]:
+def _declared(inputs: Sequence[Input], side: int, batch: int) -> tuple[Tensor, ...]:
     """Random inputs of the shapes that a file declares.
 
     Raises:
         ArgumentError: if an input's number of dimensions is open.
     """
+    shapes = []
+    for given in inputs:
+        if given.shape is None:
+            raise ArgumentError(f"input {given.name!r} declares no shape: give the file one (onnx.tools.update_model_dims).")
+        sizes = enumerate(given.shape)
+        shapes.append([size or (batch if dim == 0 else _open_size(given.shape, dim, side)) for dim, size in sizes])
+    return random_inputs(inputs, shapes)
+
+
+def random_inputs(inputs: Sequence[Input], shapes: Sequence[Sequence[int]]) -> tuple[Tensor, ...]:
+    """Random inputs of these shapes: normal, or whole numbers.
+
+    Raises:
+        GraphError: if an input takes numbers of a kind that is not known here.
+    """
     generator = torch.Generator().manual_seed(0)
-    return tuple(_example(each, side, batch, generator) for each in inputs)
+    return tuple(_random(given, shape, generator) for given, shape in zip(inputs, shapes, strict=True))
 
 
-def _example(given: Input, side: int, batch: int, generator: torch.Generator) -> Tensor:
-    if given.shape is None:
-        raise ArgumentError(f"input {given.name!r} declares no shape: give the file one (onnx.tools.update_model_dims).")
-    shape = [size or (batch if dim == 0 else _open_size(given.shape, dim, side)) for dim, size in enumerate(given.shape)]
+def _random(given: Input, shape: Sequence[int], generator: torch.Generator) -> Tensor:
     if given.dtype.name not in _KINDS:
-        raise GraphError(
-            f"input {given.name!r} takes numbers of kind {given.dtype.name}: only {', '.join(_KINDS)} are known here."
-        )
+        raise GraphError(f"input {given.name!r} takes numbers of kind {given.dtype.name}: it must be one of {', '.join(_KINDS)}.")
     kind = torch.from_numpy(np.zeros(1, given.dtype)).dtype
     if kind.is_floating_point:
-        return torch.randn(shape, generator=generator, dtype=torch.float32).to(kind)
+        return torch.randn(list(shape), generator=generator, dtype=torch.float32).to(kind)
     high = 256 if kind == torch.uint8 else 2
-    return torch.randint(0, high, shape, generator=generator).to(kind)
+    return torch.randint(0, high, list(shape), generator=generator).to(kind)
 
 
 def _open_size(shape: Sequence[int | None], dim: int, side: int) -> int:

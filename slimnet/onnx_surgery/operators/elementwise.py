@@ -139,12 +139,18 @@ def _where(op: Op, opset: int) -> Function:
     return run
 
 
+def _array(value: Any) -> Any:
+    return value if isinstance(value, Tensor) else np.asarray(value)
+
+
 @operator("Clip")
 def _clip(op: Op, opset: int) -> Function:
     def run(x: Tensor, low: Any = None, high: Any = None) -> Tensor:
         low, high = (op.get(name, None) if value is None else value for name, value in (("min", low), ("max", high)))
-        ends = [None if value is None else operand(np.asarray(value), x) for value in (low, high)]
-        return x if ends == [None, None] else torch.clamp(x, *ends)
+        ends = [None if value is None else operand(_array(value), x) for value in (low, high)]
+        for limit, end in ((torch.clamp_min, ends[0]), (torch.clamp_max, ends[1])):
+            x = x if end is None else limit(x, end)
+        return x
 
     return run
 
@@ -154,24 +160,19 @@ def _cast_like(op: Op, opset: int) -> Function:
     def run(x: Any, like: Any) -> Tensor:
         kind = like.dtype if isinstance(like, Tensor) else torch.from_numpy(np.empty(0, like.dtype)).dtype
         made = x if isinstance(x, Tensor) else torch.tensor(x)
-        return made if made.is_floating_point() and kind.is_floating_point else made.to(kind)
+        return made.to(kind)
 
     return run
 
 
 @operator("Cast")
 def _cast(op: Op, opset: int) -> Function:
-    kinds = {1: torch.float32, 6: torch.int32, 7: torch.int64, 9: torch.bool, 10: torch.float16, 11: torch.float64}
+    """To whole numbers; see `slimnet.onnx_surgery.layers` for the others."""
+    kinds = {2: torch.uint8, 3: torch.int8, 6: torch.int32, 7: torch.int64, 9: torch.bool}
     kind = kinds.get(op.get("to", 0))
     if kind is None:
         raise NotFollowedError("a cast to another kind of number")
-
-    def run(x: Tensor) -> Tensor:
-        if kind.is_floating_point and x.is_floating_point():
-            return x  # the network has one kind of numbers here, which verification makes finer
-        return x.to(kind)
-
-    return run
+    return lambda x: x.to(kind)
 
 
 @operator("LeakyRelu")
