@@ -12,6 +12,8 @@ from slimnet._foreign import no_output
 from slimnet.errors import ExportError, FileFormatError
 from slimnet.runtimes.base import Array, Runner, Runtime
 
+_WITH_NUMBERS = ("PADV2", "MAXIMUM")
+"""Operators with a single number beside a map, which the quantiser cannot quantise; they stay in float32."""
 _SIGNATURE = "serving_default"
 
 
@@ -85,8 +87,8 @@ def _quantised(data: bytes, images: Array | None) -> bytes:
     if images is None:
         raise ExportError("int8 needs images to calibrate with.")
     maker = quantizer.Quantizer(bytearray(data), recipe.static_wi8_ai8())
-    for ends in (qtyping.TFLOperationName.INPUT, qtyping.TFLOperationName.OUTPUT):
-        maker.update_quantization_recipe(".*", ends, algorithm_key=AlgorithmName.NO_QUANTIZE)
+    for name in ("INPUT", "OUTPUT", *_WITH_NUMBERS):
+        maker.update_quantization_recipe(".*", qtyping.TFLOperationName[name], algorithm_key=AlgorithmName.NO_QUANTIZE)
     samples = [{"images": np.ascontiguousarray(image[None].transpose(0, 2, 3, 1))} for image in images]
     made = maker.quantize(maker.calibrate({_SIGNATURE: samples}))
     return bytes(made.quantized_model)

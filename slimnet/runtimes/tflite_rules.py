@@ -176,7 +176,8 @@ def _pool(writer: Writer, node: Any) -> None:
     is_max, counted = node.op_type == "MaxPool", _attribute(node, "count_include_pad", 0)
     if len(kernel) != 2 or not source.is_map or _attribute(node, "dilations", [1, 1]) != [1, 1]:
         raise _unwritten(node, "is written in two dimensions and without dilation alone, and others have no rule")
-    padded, padding = _padded(writer, node, source, kernel, _LOWEST if is_max else None)
+    lowest = _LOWEST if is_max and not _never_negative(node.inputs[0]) else None
+    padded, padding = _padded(writer, node, source, kernel, lowest)
     edges = padding == "SAME" if counted else padded is not source
     if not is_max and edges:  # TensorFlow's SAME leaves what is outside out of the mean, its PAD takes it in
         raise _unwritten(node, "with such padding has no rule")
@@ -195,6 +196,12 @@ def _pool(writer: Writer, node: Any) -> None:
     )
     output = _output(writer, node, is_map=True)
     writer.put("MAX_POOL_2D" if is_max else "AVERAGE_POOL_2D", [padded.index], output.index, options)
+
+
+def _never_negative(value: Any) -> bool:
+    """Zeros beside it change no maximum: PAD, which XNNPACK runs, does for PADV2, which it does not."""
+    maker = value.producer()
+    return maker is not None and (maker.op_type == "Relu" or (maker.op_type == "Clip" and _bounds(maker)[0] >= 0))
 
 
 @rule("GlobalAveragePool", "ReduceMean")
