@@ -40,26 +40,40 @@ class Ncnn(Runtime):
         if done.returncode or not all(path.is_file() for path in made):
             raise ExportError(f"pnnx failed (exit status {done.returncode}): {_last(done.stderr) or _last(done.stdout)}")
         _check_layers(made[0])
+        try:
+            _net(made, None)
+        except FileFormatError:
+            left = [line.strip() for line in (done.stdout + done.stderr).splitlines() if line.startswith("ignore ")]
+            raise ExportError(f"ncnn has no layer for all of it; pnnx says: {'; '.join(left) or 'nothing'}") from None
         for path, target in zip(made, out, strict=True):
             path.replace(target)
 
     def open(self, files: Sequence[Path], *, threads: int | None, batch: int | None) -> Runner:
         """With float32 throughout."""
-        import ncnn
-
         _check_layers(files[0])
-        net = ncnn.Net()
-        options = net.opt
-        options.use_vulkan_compute = False
-        for name in ("use_fp16_packed", "use_fp16_storage", "use_fp16_arithmetic", "use_bf16_storage", "use_bf16_packed"):
-            setattr(options, name, False)
-        if threads is not None:
-            options.num_threads = threads
-        if net.load_param(str(files[0])) or net.load_model(str(files[1])):
-            raise FileFormatError(f"{files[0]} is no network that ncnn {self.version()} reads.")
-        if len(net.input_names()) != 1 or not net.output_names():
-            raise FileFormatError(f"{files[0]} is no network of one input of images.")
-        return _Runner(net)
+        return _Runner(_net(files, threads))
+
+
+def _net(files: Sequence[Path], threads: int | None) -> Any:
+    """It is open.
+
+    Raises:
+        FileFormatError: if ncnn cannot read it.
+    """
+    import ncnn
+
+    net = ncnn.Net()
+    options = net.opt
+    options.use_vulkan_compute = False
+    for name in ("use_fp16_packed", "use_fp16_storage", "use_fp16_arithmetic", "use_bf16_storage", "use_bf16_packed"):
+        setattr(options, name, False)
+    if threads is not None:
+        options.num_threads = threads
+    if net.load_param(str(files[0])) or net.load_model(str(files[1])):
+        raise FileFormatError(f"{files[0]} is no network that ncnn {ncnn.__version__} reads.")
+    if len(net.input_names()) != 1 or not net.output_names():
+        raise FileFormatError(f"{files[0]} is no network of one input of images.")
+    return net
 
 
 class _Runner(Runner):

@@ -125,7 +125,7 @@ class Writer:
 
     def _name(self, number: int) -> str:
         names = vars(self.schema.BuiltinOperator)
-        return next(name for name, value in names.items() if value == number and not name.startswith("_"))
+        return next(str(name) for name, value in names.items() if value == number and not name.startswith("_"))
 
     def _named(self, name: str, held: Held) -> Any:
         made = self.schema.TensorMapT()
