@@ -2,9 +2,9 @@
 
     python benchmarks/installs.py    # about 5 minutes, most of it downloads (1 GB); changes nothing here
 
-What pip would install, raise or lower in this environment is read from its own report of a dry run; what that takes on the disk,
-and how long it takes, from installing just these into an empty folder. What each then did with a slim network was tried by hand on
-the same versions, and stands in ``TRIED``. Writes results/installs.json.
+What pip would install, raise or lower in this environment is read from its own report of a dry run; what that takes on the disk
+and how long it takes, from installing just these into an empty folder. What each then did with a slim network was tried by hand
+on the same versions, and stands in ``TRIED``. Writes results/installs.json.
 """
 
 from __future__ import annotations

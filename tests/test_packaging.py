@@ -67,9 +67,9 @@ FACADES = {
         "pyarrow": "data/_table.py",
         "openvino": "runtimes/openvino.py",
         "nncf": "runtimes/openvino.py",
-        "ai_edge_litert": "runtimes/litert.py runtimes/tflite_file.py",
+        "ai_edge_litert": "runtimes/litert.py runtimes/tflite/file.py",
         "ai_edge_quantizer": "runtimes/litert.py",
-        "flatbuffers": "runtimes/tflite_file.py",
+        "flatbuffers": "runtimes/tflite/file.py",
         "ncnn": "runtimes/ncnn.py",
         "pnnx": "runtimes/ncnn.py",
     }.items()

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from slimnet.commands.precisions import answered, answers, calibration_images
-from slimnet.errors import ArgumentError, ExportError, FileFormatError, MeasureError, ParityError
+from slimnet.errors import ArgumentError, ExportError, MeasureError, ParityError, SlimnetError
 from slimnet.files import scratch_folder
 from slimnet.names import FORMATS as NAMES
 from slimnet.progress import Say, each
@@ -89,7 +90,7 @@ class FormatStep:
 
         try:
             files, about = self._made(form, precision, check)
-        except (ExportError, FileFormatError, MeasureError) as error:
+        except (ExportError, MeasureError) as error:
             return None, {"written": False, "reason": str(error)}
         return FormatFiles(files, about), {"written": True, "reason": None, **about}
 
@@ -109,8 +110,11 @@ class FormatStep:
             paths = [folder / name for name in files]
             for path, data in zip(paths, files.values(), strict=True):
                 path.write_bytes(data)
-            network = classifier(form.runtime, paths, self.data.image_shape)
-            judged = self._exact(network, form, check) if precision == "fp32" else self._weighed(network)
+            try:
+                network = classifier(form.runtime, paths, self.data.image_shape)
+                judged = self._exact(network, form, check) if precision == "fp32" else self._weighed(network)
+            except SlimnetError as error:  # no path of this machine belongs into a bundle
+                raise ExportError(str(error).replace(f"{folder}{os.sep}", "")) from None
         return files, {"runtime": {"name": form.runtime, "version": runtime(form.runtime).version()}, **judged}
 
     def _exact(self, network: RuntimeClassifier, form: Format, check: Check) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -52,7 +53,10 @@ def convert(form: Format, data: bytes, precision: str, images: Array | None = No
             "precision": precision,
             "images": None if images is None else str(samples),
         }
-        do_apart(f"the conversion to {form.name} in {precision}", do="convert", **job)
+        try:
+            do_apart(f"the conversion to {form.name} in {precision}", do="convert", **job)
+        except ApartError as error:  # as a bundle's report may say it: without a path of this machine
+            raise ApartError(str(error).replace(f"{out}{os.sep}", "").replace(f"{folder}{os.sep}", "")) from None
         lacking = [name for name in form.files(precision) if not (out / name).is_file()]
         if lacking:
             raise ApartError(f"its converter wrote no {lacking[0]}")

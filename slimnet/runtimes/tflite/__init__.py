@@ -1,15 +1,18 @@
 """A .tflite file from an ONNX file of a CNN: maps are turned from (N, C, H, W) to (N, H, W, C), one operator at a time.
 
 slimnet's own, since the converters that are kept (litert-torch, onnx2tf) do not install beside current libraries, see
-docs/runtimes.md. What an operator becomes stands in `tflite_rules`; one that has no rule is an error.
+docs/runtimes.md. What an operator becomes stands in `windows.py` and `elements.py`; one that has no rule is an error.
 """
 
 from __future__ import annotations
 
 from slimnet.errors import ExportError
 from slimnet.onnx import graph
-from slimnet.runtimes.tflite_file import Writer
-from slimnet.runtimes.tflite_rules import translate
+from slimnet.runtimes.tflite import elements, windows
+from slimnet.runtimes.tflite.file import Writer
+from slimnet.runtimes.tflite.rules import translate
+
+__all__ = ["elements", "to_tflite", "windows"]
 
 
 def to_tflite(data: bytes, *, half: bool = False) -> bytes:
