@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from runtimes.nets import NETWORKS, SHAPE, answers, error, exported, images, made
+from deployed.nets import NETWORKS, SHAPE, answers, error, exported, images, made
 from slimnet.errors import ExportError, FileFormatError, SlimnetError, TimeLimitError
 from slimnet.export.parity import RUNTIME_TOLERANCE
 from slimnet.limits import time_limit
@@ -91,8 +91,9 @@ def test_an_operator_without_a_rule_is_named(tmp_path: Path) -> None:
 def test_a_failed_conversion_leaves_nothing(form: Format, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr("tempfile.tempdir", None)
-    with pytest.raises(ExportError):
+    with pytest.raises(ExportError) as told:
         convert(form, b"no network", "fp32")
+    assert str(tmp_path) not in str(told.value)  # a bundle's report may say it
     assert list(tmp_path.iterdir()) == []
 
 
