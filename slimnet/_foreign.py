@@ -50,11 +50,15 @@ def no_logs(*names: str) -> Iterator[None]:
 
 
 @contextmanager
-def no_output() -> Iterator[None]:
-    """In the command line, native code prints nothing on stdout, where results stand; elsewhere it may, as stdout is not ours."""
+def no_output(stream: int = 1) -> Iterator[None]:
+    """In the command line, native code prints nothing on stdout, where results stand; elsewhere it may, as stdout is not ours.
+
+    Args:
+        stream: 2 for stderr, where some tell of what is no error.
+    """
     try:
-        saved = os.dup(1) if is_ours() else None
-    except OSError:  # stdout is closed
+        saved = os.dup(stream) if is_ours() else None
+    except OSError:  # it is closed
         saved = None
     if saved is None:
         yield
@@ -62,11 +66,11 @@ def no_output() -> Iterator[None]:
     _flush_native()
     nowhere = os.open(os.devnull, os.O_WRONLY)
     try:
-        os.dup2(nowhere, 1)
+        os.dup2(nowhere, stream)
         yield
     finally:
         _flush_native()  # what waits in its buffer goes nowhere, too
-        os.dup2(saved, 1)
+        os.dup2(saved, stream)
         os.close(saved)
         os.close(nowhere)
 

@@ -73,8 +73,20 @@ PRECISIONS = ("fp32", "int8", "fp16")
 CHOSEN_PRECISIONS = ("auto", *PRECISIONS)
 """Which of them is to be run: ``auto`` is the fastest here."""
 
-RUNTIMES = ("onnxruntime", "torch", "torch-compile")
+DEPLOYED = ("openvino", "litert", "ncnn")
+"""Runtimes beside ONNX Runtime that a bundle may hold files for (`slimnet.runtimes`)."""
+
+FORMATS = ("onnx", "openvino", "tflite", "ncnn")
+"""What a bundle may hold its network as: the first always, the others are what `DEPLOYED` read, in that order."""
+
+RUNTIMES = ("onnxruntime", "torch", "torch-compile", *DEPLOYED)
 """What runs a network in a comparison of latency."""
+
+BENCH_RUNTIMES = ("all", *RUNTIMES)
+"""The same on the command line: ``all`` is whatever the bundle holds files for."""
+
+RUN_BY = ("onnxruntime", *DEPLOYED)
+"""What may run the network of a bundle on pictures."""
 
 PROVIDERS = ("cpu", "cuda", "tensorrt", "openvino")
 """Execution providers of ONNX Runtime."""

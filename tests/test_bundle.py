@@ -14,7 +14,7 @@ import torch
 from jsonschema import Draft202012Validator
 
 from export_cases import LABELS, PREPROCESSING, SHAPE, Branching, bundle_arguments, full_arguments, net, perturbed, real, run_onnx
-from slimnet.bundle.manifest import ALL_FILES, DESCRIBED, OPTIONAL, REQUIRED
+from slimnet.bundle.manifest import ALL_FILES, DESCRIBED, FORMAT_FILES, OPTIONAL, REQUIRED
 from slimnet.bundle.schema import schema_faults
 from slimnet.commands.provenance import recipe_of
 from slimnet.errors import ArgumentError, FileFormatError, SlimnetError
@@ -146,7 +146,7 @@ def test_schema_lists_the_files_of_a_bundle():
     files, of_a_whole_one = schema["properties"]["files"], schema["else"]["properties"]["files"]
     assert set(files["required"]) == set(DESCRIBED)
     assert {*files["required"], *of_a_whole_one["required"]} == set(REQUIRED)
-    assert set(files["propertyNames"]["enum"]) == {*REQUIRED, *OPTIONAL}
+    assert set(files["propertyNames"]["enum"]) == {*REQUIRED, *OPTIONAL, *FORMAT_FILES}
 
 
 BROKEN = {

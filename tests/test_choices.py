@@ -17,6 +17,7 @@ from slimnet.methods import method_names
 from slimnet.models.build import OWN
 from slimnet.onnx.providers import PROVIDERS
 from slimnet.predict.choose import AUTO
+from slimnet.runtimes import FORMATS
 from slimnet.settings import TrainSettings
 from slimnet_cli import cli
 
@@ -30,11 +31,15 @@ REGISTRIES: list[tuple[str, Iterable[str]]] = [
     ("DATA_OPTIONS", sorted(OPTIONS)),
     ("PROVIDERS", PROVIDERS),
     ("PRECISIONS", manifest.PRECISIONS),
+    ("FORMATS", ("onnx", *FORMATS)),
+    ("DEPLOYED", (form.runtime for form in FORMATS.values())),
     ("CHOSEN_PRECISIONS", (AUTO, *manifest.PRECISIONS)),
 ]
 
 CHOICES = [
-    ("bench", "runtimes", "RUNTIMES"),
+    ("bench", "runtimes", "BENCH_RUNTIMES"),
+    ("export", "formats", "FORMATS"),
+    ("predict", "runtime", "RUN_BY"),
     ("bench", "provider", "PROVIDERS"),
     ("evaluate", "split", "SPLITS"),
     ("evaluate", "views", "VIEWS"),

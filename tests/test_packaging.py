@@ -65,6 +65,13 @@ FACADES = {
         "transformers": "adapters/transformers.py",
         "datasets": "data/sets/hf.py",
         "pyarrow": "data/_table.py",
+        "openvino": "runtimes/openvino.py",
+        "nncf": "runtimes/openvino.py",
+        "ai_edge_litert": "runtimes/litert.py runtimes/tflite/file.py",
+        "ai_edge_quantizer": "runtimes/litert.py",
+        "flatbuffers": "runtimes/tflite/file.py",
+        "ncnn": "runtimes/ncnn.py",
+        "pnnx": "runtimes/ncnn.py",
     }.items()
 }
 
@@ -183,6 +190,8 @@ def test_imports_are_declared() -> None:
         "torch_pruning": "torch-pruning",
         "mlflow": "mlflow-skinny",
         "huggingface_hub": "huggingface-hub",
+        "ai_edge_litert": "ai-edge-litert",
+        "ai_edge_quantizer": "ai-edge-quantizer",
     }
     needed = {name.split(".")[0] for path in modules() for name in imported(path)} - {"slimnet"} - sys.stdlib_module_names
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]

@@ -16,7 +16,8 @@ def show(report: Any, *, memory: bool, heading: str = "") -> None:
         echo(heading)
         echo()
     head = ["network", "accuracy", "FLOPs", "parameters", "bytes", "median", "speed-up", "95 % interval"]
-    rows = [[*head, "peak memory"] if memory else head]
+    sized = any(row.get("runtime_bytes") for row in report.rows)
+    rows = [[*head, *(["peak memory"] if memory else []), *(["runtime"] if sized else [])]]
     for row, variant in zip(report.rows, report.latency.variants, strict=True):
         low, high = variant.interval
         cells = [
@@ -29,18 +30,21 @@ def show(report: Any, *, memory: bool, heading: str = "") -> None:
             f"{variant.speedup:.2f}",
             f"{low:.2f}–{high:.2f}",
         ]
-        rows.append([*cells, _megabytes(row["memory_bytes"])] if memory else cells)
+        more = [_megabytes(row["memory_bytes"])] if memory else []
+        rows.append([*cells, *more, *([_megabytes(row["runtime_bytes"])] if sized else [])])
     emit_table(rows)
     echo(_control(report.latency))
     if report.paper:
         echo(f"FLOPs saved in paper accounting: {percent(report.paper['saved'])}; FLOPs are multiply-adds")
     if report.target:
         echo(_target(report.target))
-    for flag in report.latency.flags.values():
-        say(f"warning: {flag}")
+    for line in (*report.notes, *report.latency.flags.values()):
+        say(f"warning: {line}")
     for row in report.rows:
         if row["unknown_operators"]:
             say(f"warning: operators of {row['name']} that are not counted: {', '.join(row['unknown_operators'])}")
+    if report.advice is not None:
+        echo(report.advice)
 
 
 def _megabytes(size: int | None) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +70,29 @@ def refuse_run(folder: Path) -> None:
     from slimnet.known import check_run
 
     check_run(folder)
+
+
+def refuse_formats(names: Iterable[str], precisions: Iterable[str]) -> None:
+    """Refuse formats whose converter is not installed.
+
+    Raises:
+        SlimnetError: naming the extra.
+    """
+    from slimnet.runtimes import check_installed
+
+    check_installed(names, ("fp32", *precisions))
+
+
+def refuse_runtimes(names: Iterable[str]) -> None:
+    """Refuse runtimes that are not installed.
+
+    Raises:
+        SlimnetError: naming the extra.
+    """
+    from slimnet.runtimes.formats import check_runs
+
+    for name in names:
+        check_runs(name)
 
 
 def refuse_resume(folder: Path) -> None:

@@ -14,15 +14,16 @@ from slimnet_cli._emit import emit_json
 from slimnet_cli._flags import Named
 from slimnet_cli._numbers import COUNT, SEED, THREADS, Finite
 from slimnet_cli._options import BundlePath, Several, as_json, existing, time_limit, together, trust_code
-from slimnet_cli._quick import refuse_missing, refuse_missing_bundle
+from slimnet_cli._quick import refuse_missing, refuse_missing_bundle, refuse_runtimes
 
 _how = together(
     click.option("--batch", "batches", type=Several(COUNT), default="1", show_default=True,
                  metavar="N,…", help="Images a run; several are measured one after the other."),
     click.option("--threads", "thread_counts", type=Several(THREADS), default="1", show_default=True,
                  metavar="N,…", help="Threads of each session; several as well."),
-    click.option("--runtime", "runtimes", type=Several(Named("RUNTIMES")), default="onnxruntime", show_default=True,
-                 metavar="NAME,…", help="Of a bundle: onnxruntime, torch, torch-compile; several are compared."),
+    click.option("--runtime", "--runtimes", "runtimes", type=Several(Named("BENCH_RUNTIMES")), default="onnxruntime",
+                 show_default=True, metavar="NAME,…",
+                 help="Of a bundle: onnxruntime, torch, torch-compile, openvino, litert, ncnn; several are compared; or all."),
     click.option("--provider", type=Named("PROVIDERS"), default="cpu", show_default=True, help="What it runs on."),
     click.option("--inputs", type=existing, metavar="FILE", help="Real input, .npy or .npz.  [default: random]"),
     click.option("--memory", is_flag=True, help="Measure peak memory as well, each network in a process of its own."),
@@ -57,6 +58,7 @@ def command(
     slimnet bench build/r56
     slimnet bench build/r56 --threads 1,2 --batch 1,8 --memory
     slimnet bench build/r56 --runtime onnxruntime,torch,torch-compile
+    slimnet bench build/r56 --runtimes all
     slimnet bench a.onnx b.onnx --provider cuda --plot latency.png
     """
     is_bundle = len(what) == 1 and what[0].suffix != ".onnx"
@@ -65,6 +67,7 @@ def command(
     given: Any = {"path": what[0], "runtimes": runtimes, "trust_code": trust_code} if is_bundle else {"paths": _names(what)}
     if is_bundle:
         refuse_missing_bundle(what[0])
+        refuse_runtimes(runtimes)
     else:
         refuse_missing(*what)
     refuse_missing(settings["inputs"], hint="give a .npy or .npz file of inputs")

@@ -10,9 +10,9 @@ import click
 from slimnet_cli._clean import echo
 from slimnet_cli._emit import emit_json, emit_table, number, percent, say
 from slimnet_cli._flags import Command, Named, section
-from slimnet_cli._options import align, as_json, existing, folder_out, force, time_limit, trust_code
+from slimnet_cli._options import Several, align, as_json, existing, folder_out, force, time_limit, trust_code
 from slimnet_cli._precision import precision_options, show_precisions, take_precisions
-from slimnet_cli._quick import refuse_data_dir, refuse_out, refuse_run
+from slimnet_cli._quick import refuse_data_dir, refuse_formats, refuse_out, refuse_run
 
 
 @click.command("export", cls=Command)
@@ -26,6 +26,14 @@ from slimnet_cli._quick import refuse_data_dir, refuse_out, refuse_run
         help="The baseline: a run, or weights of the same network (default: the weights the run started from).",
     ),
     click.option("--data-dir", metavar="DIR", help="Where the data set of the run lies now (default: where it lay in training)."),
+    click.option(
+        "--formats",
+        type=Several(Named("FORMATS")),
+        default="onnx",
+        show_default=True,
+        metavar="NAME,…",
+        help="onnx, openvino, tflite, ncnn: what other runtimes read, each checked there (needs slimnet[openvino] and the like).",
+    ),
     click.option("--embed-preprocessing", is_flag=True, help="Write model.uint8.onnx too: pictures in, probabilities out."),
     click.option("--compact", is_flag=True, help="Keep the smallest network alone: no dense one, nothing for PyTorch."),
     force,
@@ -53,11 +61,13 @@ def command(run: Path, out: Path, as_json: bool, **options: Any) -> None:
     slimnet export runs/r56 --out build/r56
     slimnet export runs/r56 --out build/r56 --precision int8,fp16
     slimnet export runs/r56 --out build/r56 --precision int8 --compact
+    slimnet export runs/r56 --out build/r56 --formats onnx,openvino,tflite,ncnn
     """
     refuse_run(run)
     refuse_data_dir(options)
     refuse_out(out, force=options["force"])
     precisions = take_precisions(options)
+    refuse_formats(options["formats"], precisions.further)
     from slimnet.commands import export_compact, export_run
 
     export = export_compact if options.pop("compact") else export_run
@@ -94,9 +104,23 @@ def _table(bundle: Any) -> None:
             say(f"warning: operators of the {name} network that are not counted: {', '.join(cost.unknown)}")
     if bundle.choice:
         show_precisions(bundle.choice, bundle.model["precisions"])
+    _formats(bundle.report.get("formats") or {})
     if bundle.is_compact:
         echo(f"compact: {bundle.onnx.name} alone; FLOPs and accuracy above are of the slim network in fp32")
     echo(str(bundle.path))
+
+
+def _formats(found: dict[str, Any]) -> None:
+    """A line for each format and precision: how near it is, or why it is not written."""
+    for name, precisions in found.items():
+        for precision, told in precisions.items():
+            if not told["written"]:
+                say(f"warning: {name} in {precision} is not written: {told['reason']}")
+            elif "parity" in told:
+                far, most = (told["parity"][key] for key in ("relative", "tolerance"))
+                echo(f"{name} {precision}: {far:.1e} relative in {told['runtime']['name']} (at most {most:g})")
+            else:
+                echo(f"{name} {precision}: test accuracy {percent(told['accuracy']['value'])} in {told['runtime']['name']}")
 
 
 def _steps(graphs: dict[str, Any]) -> None:

@@ -17,7 +17,7 @@ from slimnet_cli._emit import percent, say
 from slimnet_cli._flags import Command, Named, section
 from slimnet_cli._numbers import COUNT, THREADS, WORKERS
 from slimnet_cli._options import BundlePath, force, time_limit
-from slimnet_cli._quick import refuse_missing_bundle
+from slimnet_cli._quick import refuse_missing_bundle, refuse_runtimes
 
 Emit = Callable[[dict[str, Any]], None]
 NAMED = 8  # of those that failed, in the last line
@@ -42,8 +42,15 @@ _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
         type=Named("CHOSEN_PRECISIONS"),
         help="Which network of the bundle; auto is the fastest here, by a short comparison.  [default: fp32, or the only one]",
     ),
+    click.option(
+        "--runtime",
+        type=Named("RUN_BY"),
+        default="onnxruntime",
+        show_default=True,
+        help="What runs it, where the bundle holds that.",
+    ),
     click.option("--batch", type=COUNT, default=32, show_default=True, help="Images a run of the network."),
-    click.option("--threads", type=THREADS, help="Threads of ONNX Runtime.  [default: one a processor]"),
+    click.option("--threads", type=THREADS, help="Threads of the runtime.  [default: one a processor]"),
     click.option("--workers", type=WORKERS, help="Threads that decode.  [default: one a processor, at most 8]"),
     time_limit,
 )
@@ -74,6 +81,7 @@ def command(bundle: Path, images: tuple[str, ...], as_json: bool, **options: Any
     if (options["video"] is not None) == bool(images or options["files_from"]):
         raise click.UsageError("give images, folders, - or --files-from; or --video alone.")
     refuse_missing_bundle(bundle)
+    refuse_runtimes((options["runtime"],))
     warnings.filterwarnings("ignore", module="PIL")  # what matters is an error, or a note
     emit = _emit_json if as_json else _emit_line
     from slimnet.progress import NOBODY, listening
@@ -151,7 +159,7 @@ def _video(bundle: Path, emit: Emit, options: dict[str, Any]) -> None:
 def _predictor(bundle: Path, options: dict[str, Any]) -> Any:
     from slimnet.predict import Predictor
 
-    predictor = Predictor(bundle, **{name: options[name] for name in ("precision", "threads", "top")})
+    predictor = Predictor(bundle, **{name: options[name] for name in ("precision", "threads", "top", "runtime")})
     if options["precision"] == "auto":
         say(f"precision: {predictor.precision}")
     return predictor

@@ -22,6 +22,7 @@ LOOKED_AT = {
     "parity": "ONNX Runtime gives what the network rebuilt in PyTorch gives",
     "precisions": "every ONNX file runs, and is like model.onnx where that is there",
 }
+FORMATS = "what other runtimes read gives there what model.onnx gives"
 
 
 @click.command("verify")
@@ -47,6 +48,8 @@ def command(bundle: Path, parity: bool, trust_code: bool, as_json: bool) -> int:
         emit_json(report.as_dict())
     elif report.passed:
         _table(report)
+    for note in report.notes:
+        say(f"warning: {note}")
     for fault in report.faults:
         say(f"slimnet: error: {fault}")
     return 0 if report.passed else 1
@@ -54,6 +57,8 @@ def command(bundle: Path, parity: bool, trust_code: bool, as_json: bool) -> int:
 
 def _table(report: Any) -> None:
     rows = [(name, "good" if name in report.checks else "not looked at", about) for name, about in LOOKED_AT.items()]
+    if "formats" in report.checks:
+        rows.append(("formats", "good", FORMATS))
     emit_table([("check", "result", "what"), *((name, *rest) for name, *rest in rows)])
     for name, value in report.figures.items():
         echo(f"{name}: {value:.2g}" + (" relative" if name.startswith("parity") else ""))

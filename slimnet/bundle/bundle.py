@@ -35,6 +35,32 @@ class PrecisionFile:
 
 
 @dataclass(frozen=True)
+class FormatFiles:
+    """The slim network in the files of another runtime.
+
+    Attributes:
+        files: name in the bundle → content.
+        about: what ``model.json`` is to say of it, in JSON values: ``runtime``, ``accuracy``, ``agreement``, ``parity``.
+    """
+
+    files: Mapping[str, bytes]
+    about: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Formats:
+    """The slim network for other runtimes.
+
+    Attributes:
+        made: format → precision → its files, of what is to be written.
+        report: format → precision → what was found, also of what is not written: ``written``, ``reason``, ``parity`` …
+    """
+
+    made: Mapping[str, Mapping[str, FormatFiles]]
+    report: Mapping[str, Mapping[str, Mapping[str, Any]]]
+
+
+@dataclass(frozen=True)
 class Bundle:
     """A bundle that was written or read.
 
@@ -66,6 +92,11 @@ class Bundle:
     def precision_files(self) -> dict[str, Path]:
         """Name of each precision → its ONNX file, fp32 first."""
         return {name: self.path / file for name, file in manifest.PRECISIONS.items() if name in self.model["precisions"]}
+
+    @property
+    def format_files(self) -> dict[tuple[str, str], tuple[Path, ...]]:
+        """(format, precision) → what another runtime reads, as ``("openvino", "int8")``."""
+        return {key: tuple(self.path / file for file in files) for key, files in manifest.format_files(self.model).items()}
 
     @property
     def is_compact(self) -> bool:

@@ -57,6 +57,17 @@ def _sizes(model: Facts, report: Facts, config: Facts) -> Iterator[str]:
     files = [(f"`{entry['file']}`", name, f"{entry['bytes']:,}", _accuracy(entry)) for name, entry in model["precisions"].items()]
     if "embedded" in model:
         files += [(f"`{model['embedded']['file']}`", "fp32", f"{model['embedded']['bytes']:,}", "takes uint8 (N, H, W, C)")]
+    files += [
+        (
+            ", ".join(f"`{file}`" for file in entry["files"]),
+            f"{precision}, for {entry['runtime']['name']}",
+            f"{entry['bytes']:,}",
+            how,
+        )
+        for precisions in model.get("formats", {}).values()
+        for precision, entry in precisions.items()
+        for how in [_accuracy(entry) if precision != "fp32" else "as in ONNX Runtime"]
+    ]
     yield from _table(("file", "precision", "bytes", "accuracy"), files)
 
 

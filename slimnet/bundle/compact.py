@@ -15,7 +15,7 @@ from slimnet.onnx import metadata
 KEPT = (*manifest.DESCRIBED, "infer.py")
 
 
-@claims_folder(*manifest.ALL_FILES)
+@claims_folder(*manifest.KNOWN_FILES)
 def compact_bundle(bundle: Path | str, out: Path | str, *, precision: str | None = None, force: bool = False) -> Bundle:
     """Write a bundle again with one of its networks alone: without the dense one, and without what PyTorch needs.
 
@@ -40,10 +40,10 @@ def compact_bundle(bundle: Path | str, out: Path | str, *, precision: str | None
     if chosen not in files:
         raise ArgumentError(f"{whole.path} holds no {chosen} network: it has {', '.join(files)}.")
     opset = metadata.interface(metadata.parse(files[chosen].read_bytes(), str(files[chosen])))["opset"]
-    told = {key: value for key, value in whole.model.items() if key != "embedded"}
+    told = {key: value for key, value in whole.model.items() if key not in ("embedded", "formats")}
     model = told | {"compact": True, "opset": opset, "precisions": {chosen: whole.model["precisions"][chosen]}}
     card = model_card(model, whole.report, read_json(member(whole.path, "config.json")))
-    with atomic_folder(out, force=force, ours=manifest.ALL_FILES) as folder:
+    with atomic_folder(out, force=force, ours=manifest.KNOWN_FILES) as folder:
         for name in (files[chosen].name, *KEPT):
             if seal.lists(name, whole.model):
                 (folder / name).write_bytes(seal.verified(whole.path, name, whole.model))

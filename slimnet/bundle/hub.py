@@ -31,7 +31,7 @@ def push(
     **access: Any,
 ) -> str:
     """Upload the files that ``model.json`` lists, as they were exported, and the card as ``README.md``; the commit's address."""
-    names = [name for name in manifest.ALL_FILES if name == seal.MANIFEST or seal.lists(name, model)]
+    names = [name for name in manifest.KNOWN_FILES if name == seal.MANIFEST or seal.lists(name, model)]
     files = {name: seal.verified(folder, name, model) for name in names}
     config = read_json(member(folder, "config.json"))
     card = files.get(CARD, b"").decode()
@@ -63,7 +63,7 @@ def fetched(
             hub.snapshot_download(
                 repo_id,
                 revision=revision,
-                allow_patterns=list(manifest.ALL_FILES),
+                allow_patterns=list(manifest.KNOWN_FILES),
                 local_files_only=local_files_only,
                 library_name="slimnet",
                 **access,
@@ -73,8 +73,8 @@ def fetched(
     if folder is None and out.is_dir():
         yield out, None
         return
-    with atomic_folder(out, ours=manifest.ALL_FILES) as made:
-        for name in manifest.ALL_FILES:
+    with atomic_folder(out, ours=manifest.KNOWN_FILES) as made:
+        for name in manifest.KNOWN_FILES:
             if (snapshot / name).exists():
                 shutil.copyfile(_inside(snapshot, name), made / name)
         yield made, out

@@ -10,6 +10,7 @@ from typing import Any
 from slimnet import names
 from slimnet.errors import ArgumentError
 from slimnet.measure.cost import Cost
+from slimnet.runtimes import FORMATS
 
 FORMAT = "slimnet-bundle"
 SCHEMA = 2
@@ -27,6 +28,12 @@ OPTIONAL = (*(file for name, file in PRECISIONS.items() if name != "fp32"), "mod
 """What a bundle may hold."""
 
 ALL_FILES = (*REQUIRED, *OPTIONAL, "model.json")
+"""Every name that may stand in a bundle, but for what other runtimes read."""
+
+FORMAT_FILES = tuple(file for form in FORMATS.values() for precision in form.precisions for file in form.files(precision))
+"""What other runtimes read."""
+
+KNOWN_FILES = (*ALL_FILES, *FORMAT_FILES)
 """Every name that may stand in a bundle."""
 
 _PACKAGES = ("slimnet", "torch", "onnx", "onnxruntime", "onnxscript", "numpy")
@@ -108,6 +115,18 @@ def fp32_accuracy(accuracy: Mapping[str, Any]) -> dict[str, Any] | None:
     """The accuracy of ``model.onnx``, as ``precisions`` has it; None where it was not measured."""
     known = accuracy.keys() >= {"split", "count", "slim"}
     return {"split": accuracy["split"], "count": accuracy["count"], "value": accuracy["slim"]} if known else None
+
+
+def format_files(model: Mapping[str, Any]) -> dict[tuple[str, str], tuple[str, ...]]:
+    """(format, precision) → the files that ``model.json`` says the network lies in for another runtime."""
+    said = model.get("formats")
+    held = said if isinstance(said, dict) else {}
+    return {
+        (name, precision): form.files(precision)
+        for name, form in FORMATS.items()
+        for precision in form.precisions
+        if isinstance(held.get(name), dict) and precision in held[name]
+    }
 
 
 def versions() -> dict[str, str]:

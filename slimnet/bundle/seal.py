@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from slimnet._json import encode
-from slimnet.bundle.manifest import ALL_FILES, PRECISIONS, required
+from slimnet.bundle.manifest import KNOWN_FILES, PRECISIONS, format_files, required
 from slimnet.errors import FileFormatError
 from slimnet.files.untrusted import holds, member
 
@@ -20,7 +20,7 @@ _COMPILED = re.compile(r"infer\.\w+-\d+(\.opt-\d)?\.pyc")
 
 def file_entries(folder: Path) -> dict[str, dict[str, Any]]:
     """Size and SHA-256 of every file that lies in the folder of a bundle except ``model.json``."""
-    held = [name for name in ALL_FILES if name != MANIFEST and (folder / name).is_file()]
+    held = [name for name in KNOWN_FILES if name != MANIFEST and (folder / name).is_file()]
     return {name: {"bytes": (folder / name).stat().st_size, "sha256": sha256(folder / name)} for name in held}
 
 
@@ -50,7 +50,7 @@ def faults(folder: Path, model: Mapping[str, Any]) -> Iterator[str]:
         if name not in entries:
             yield f"{folder / MANIFEST} does not list {name}: export the bundle again."
     for name in entries:
-        if name not in ALL_FILES or name == MANIFEST:
+        if name not in KNOWN_FILES or name == MANIFEST:
             yield f"{folder / MANIFEST} lists {name!r}, which is no file of a bundle: export it again."
         elif not holds(folder, name):
             yield f"{folder / name} does not exist: the bundle is incomplete, export it again."
@@ -106,9 +106,10 @@ def _is_compiled(path: Path) -> bool:
 
 
 def _networks(model: Mapping[str, Any]) -> list[str]:
-    """The files of the precisions that ``model.json`` names."""
+    """The files of the precisions and formats that ``model.json`` names."""
     precisions = model.get("precisions")
-    return [file for name, file in PRECISIONS.items() if isinstance(precisions, dict) and name in precisions]
+    plain = [file for name, file in PRECISIONS.items() if isinstance(precisions, dict) and name in precisions]
+    return [*plain, *(file for files in format_files(model).values() for file in files)]
 
 
 def _is_right(data: bytes, entry: Any) -> bool:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from slimnet.bundle import manifest, seal
-from slimnet.bundle.bundle import Bundle, PrecisionFile
+from slimnet.bundle.bundle import Bundle, FormatFiles, Formats, PrecisionFile
 from slimnet.bundle.card import model_card
 from slimnet.errors import ArgumentError
 from slimnet.export.parity import DOUBLE_TOLERANCE
@@ -20,13 +20,17 @@ if TYPE_CHECKING:
 
     from slimnet.export.exporter import Exported
     from slimnet.export.gate import Examples
+    from slimnet.export.parity import ParityReport, Run
     from slimnet.measure.cost import Cost
     from slimnet.names import Mode
+
+    Check = Callable[[str, Run], ParityReport]
+    """Name of a runtime, and what runs the network in it → how far it is from the networks that it should equal."""
 
 INFER = Path(__file__).with_name("infer.py")
 
 
-@claims_folder(*manifest.ALL_FILES)
+@claims_folder(*manifest.KNOWN_FILES)
 def write_bundle(
     out: Path | str,
     *,
@@ -41,6 +45,7 @@ def write_bundle(
     real_inputs: Sequence[Tensor | tuple[Tensor, ...]],
     accuracy: Mapping[str, Any] | None = None,
     precisions: Mapping[str, PrecisionFile] | Callable[[bytes], Mapping[str, PrecisionFile]] | None = None,
+    formats: Callable[[bytes, Check], Formats] | None = None,
     provenance: Mapping[str, Any] | None = None,
     extra_report: Mapping[str, Any] | None = None,
     embed_preprocessing: bool = False,
@@ -67,6 +72,8 @@ def write_bundle(
         accuracy: what was measured: ``split``, ``count``, ``slim``, ``dense``.
         precisions: ``int8``, ``fp16`` → the slim network in it, or what makes these from the bytes of ``model.onnx``, which is
             fp32.
+        formats: makes the slim network for other runtimes, from the bytes of ``model.onnx`` and a check of what runs it against
+            the slim and the masked network; see `slimnet.commands.formats`.
         provenance: where the network comes from: ``recipe``, ``method``, ``seed`` …; versions are added.
         extra_report: more for ``report.json``; of ``data`` and ``evaluation`` the model card tells.
         embed_preprocessing: write ``model.uint8.onnx`` too: pictures in, probabilities out.
@@ -101,6 +108,7 @@ def write_bundle(
     manifest.check_labels(labels, interface["outputs"][0]["shape"])
     further = precisions(slim_onnx) if callable(precisions) else precisions or {}
     manifest.check_interfaces(_interfaces(further), interface)
+    others = formats(slim_onnx, _check(slim, masked, examples)) if formats else None
     built_dense = build(dense, examples, opset=opset, optimise=optimise)
     costs = {"dense": count(dense, examples.example), "slim": count(slim, examples.example)}
     measured = {"accuracy": dict(accuracy or {})}
@@ -117,14 +125,39 @@ def write_bundle(
     origin = {"provenance": {**(provenance or {}), "versions": manifest.versions()}}
     files, said = _networks(slim_onnx, built_dense.data, further, model | origin, examples if embed_preprocessing else None)
     model |= said
+    if others is not None and others.made:
+        model["formats"] = {name: {key: _format_entry(one) for key, one in each.items()} for name, each in others.made.items()}
     model["parity"] = {key: parity.as_dict()[key] for key in ("passed", "worst")}
     model |= origin
+    if others is not None:
+        report["formats"] = others.report
+        files |= {name: data for each in _each_format(others) for name, data in each.files.items()}
     files |= {"MODEL_CARD.md": model_card(model, report, config).encode(), "infer.py": INFER.read_bytes()}
-    with atomic_folder(out, force=force, ours=manifest.ALL_FILES) as folder:
+    with atomic_folder(out, force=force, ours=manifest.KNOWN_FILES) as folder:
         _write(folder, files, slim, {"plan": plan, "config": config, "report": report})
         (folder / "model.json").write_bytes(seal.sealed({**model, "files": seal.file_entries(folder)}))
         model = read_json(folder / "model.json")
     return Bundle(out, model, report, parity, costs["dense"], costs["slim"])
+
+
+def _check(slim: nn.Module, masked: nn.Module, examples: Examples) -> Check:
+    """How far what another runtime gives is from both networks."""
+    from slimnet.export.gate import check_run
+    from slimnet.export.parity import RUNTIME_TOLERANCE
+
+    def check(runtime: str, run: Run) -> ParityReport:
+        networks = {f"{runtime} vs model": slim, f"{runtime} vs reference": masked}
+        return check_run(run, networks, examples, tolerance=RUNTIME_TOLERANCE)
+
+    return check
+
+
+def _each_format(formats: Formats) -> list[FormatFiles]:
+    return [one for each in formats.made.values() for one in each.values()]
+
+
+def _format_entry(one: FormatFiles) -> dict[str, Any]:
+    return {"files": list(one.files), "bytes": sum(map(len, one.files.values())), **one.about}
 
 
 def _report(built: Mapping[str, Exported], costs: Mapping[str, Cost]) -> dict[str, Any]:

@@ -8,10 +8,12 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from slimnet.commands.bench_runtimes import about, accuracies, advice, all_networks, held_by, left_out
 from slimnet.commands.rebuild import load_dense_shape, load_slim
 from slimnet.commands.target import against_target
 from slimnet.errors import ArgumentError
-from slimnet.names import RUNTIMES
+from slimnet.names import BENCH_RUNTIMES, DEPLOYED, RUNTIMES
+from slimnet.runtimes.files import RuntimeFile
 
 if TYPE_CHECKING:
     from slimnet.export import Bundle
@@ -30,12 +32,16 @@ class BenchReport:
         latency: the paired comparison.
         paper: paper accounting of the masked network, where known.
         target: target, prediction and measurement, where the network was made for a target.
+        advice: which is the fastest here, where all runtimes are compared.
+        notes: what was left out, and why: a line each.
     """
 
     rows: tuple[Mapping[str, Any], ...]
     latency: LatencyReport
     paper: Mapping[str, Any] | None = None
     target: Mapping[str, Any] | None = None
+    advice: str | None = None
+    notes: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """As JSON values."""
@@ -44,6 +50,7 @@ class BenchReport:
             "latency": self.latency.as_dict(),
             "paper_accounting": dict(self.paper) if self.paper else None,
             "target": dict(self.target) if self.target else None,
+            **({"advice": self.advice, "notes": list(self.notes)} if self.advice is not None else {}),
         }
 
 
@@ -59,8 +66,10 @@ def bench_bundle(
 
     Args:
         path: a bundle.
-        runtimes: what runs them, ``"onnxruntime"``, ``"torch"`` or ``"torch-compile"``; several are compared with each other,
-            and the dense network in the first is the baseline. The dense network in PyTorch has fresh weights.
+        runtimes: what runs them: ``"onnxruntime"``, ``"torch"``, ``"torch-compile"``, or one that the bundle holds files for,
+            ``"openvino"``, ``"litert"``, ``"ncnn"``; several are compared with each other, and the dense network in the first is
+            the baseline. The dense network in PyTorch has fresh weights; for other runtimes there is none. ``"all"``: every file
+            of the slim network in its runtime, against ONNX Runtime's fp32, and which is the fastest.
         memory: measure peak memory as well, in a process for each variant.
         trust_code: in PyTorch, let the networks be built by a factory that ``config.json`` names (see `slimnet.models.trust`).
         **settings: of :func:`slimnet.measure.compare_latency`; ``inputs`` may be a .npy or .npz file.
@@ -71,12 +80,14 @@ def bench_bundle(
     """
     from slimnet.export import read_bundle
 
-    unknown = [name for name in runtimes if name not in RUNTIMES]
+    unknown = [name for name in runtimes if name not in BENCH_RUNTIMES]
     if unknown or not runtimes:
-        raise ArgumentError(f"`runtimes` must be of {', '.join(RUNTIMES)}, got {unknown[0] if unknown else 'none'}.")
+        raise ArgumentError(f"`runtimes` must be of {', '.join(BENCH_RUNTIMES)}, got {unknown[0] if unknown else 'none'}.")
     bundle = read_bundle(path)
     if bundle.is_compact:
         raise ArgumentError(f"{path} is compact: it holds no dense network to compare with. Give ONNX files instead.")
+    if "all" in runtimes:
+        return _bench_all(bundle, memory=memory, settings=settings)
     accuracy = {**(bundle.report.get("accuracy") or {}), **_accuracies(bundle)}
     networks: dict[str, Path | Network] = {}
     rows = []
@@ -92,8 +103,18 @@ def bench_bundle(
     return BenchReport(tuple(rows), latency, bundle.report.get("paper_accounting"), target)
 
 
+def _bench_all(bundle: Bundle, *, memory: bool, settings: dict[str, Any]) -> BenchReport:
+    """Every file of the slim network, in its runtime."""
+    networks, accuracy = all_networks(bundle), accuracies(bundle)
+    rows = [_row(name, network, bundle.cost_slim, None) | about(name, accuracy) for name, network in networks.items()]
+    latency = _measured(networks, rows, memory=memory, settings=settings)
+    return BenchReport(tuple(rows), latency, advice=advice(rows, latency), notes=tuple(left_out(bundle)))
+
+
 def _variants(bundle: Bundle, runtime: str) -> list[str]:
-    """What a runtime can run: further precisions are ONNX files."""
+    """What a runtime can run: further precisions are ONNX files, or its own."""
+    if runtime in DEPLOYED:
+        return ["slim" if name == "fp32" else f"slim {name}" for name in held_by(bundle, runtime)]
     return ["dense", "slim", *(_further(bundle) if runtime == "onnxruntime" else ())]
 
 
@@ -129,6 +150,8 @@ def _network(bundle: Bundle, which: str, runtime: str, trust_code: Trust) -> Pat
     if runtime == "onnxruntime":
         files = {"dense": bundle.dense_onnx, "slim": bundle.onnx, **_further(bundle)}
         return cast("Path", files[which])
+    if runtime in DEPLOYED:
+        return held_by(bundle, runtime)[which.removeprefix("slim").strip() or "fp32"]
     import torch
 
     from slimnet.measure import TorchNetwork
@@ -156,10 +179,16 @@ def _measured(
     return latency
 
 
+def _size(network: Path | Network) -> int | None:
+    if isinstance(network, RuntimeFile):
+        return sum(path.stat().st_size for path in network.paths)
+    return network.stat().st_size if isinstance(network, Path) and network.is_file() else None
+
+
 def _row(name: str, network: Path | Network, cost: Cost | None, accuracy: float | None) -> dict[str, Any]:
     return {
         "name": name,
-        "file_bytes": network.stat().st_size if isinstance(network, Path) and network.is_file() else None,
+        "file_bytes": _size(network),
         "flops": cost.flops if cost else None,
         "params": cost.params if cost else None,
         "unknown_operators": cost.unknown if cost else None,

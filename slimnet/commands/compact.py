@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from slimnet.bundle.manifest import ALL_FILES
+from slimnet.bundle.manifest import KNOWN_FILES
 from slimnet.commands.export import export_run
 from slimnet.errors import ArgumentError
 from slimnet.files import claims_folder, scratch_folder
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _say = say_from(__name__)
 
 
-@claims_folder(*ALL_FILES)
+@claims_folder(*KNOWN_FILES)
 def export_compact(run_dir: Path | str, out: Path | str, *, force: bool = False, say: Say = _say, **settings: Any) -> Bundle:
     """Export a run as :func:`export_run` does, every check included, and keep the smallest network alone.
 
@@ -33,10 +33,14 @@ def export_compact(run_dir: Path | str, out: Path | str, *, force: bool = False,
         The compact bundle, see :func:`slimnet.export.compact_bundle`.
 
     Raises:
-        ArgumentError: if ``embed_preprocessing`` is set: its network would be a second one.
+        ArgumentError: if ``embed_preprocessing`` or ``formats`` is set: its network would be a second one.
     """
     from slimnet.export import compact_bundle
 
+    if set(settings.get("formats") or ()) - {"onnx"}:
+        raise ArgumentError(
+            "`formats` writes networks for other runtimes, a compact bundle holds one in ONNX: leave one of them out."
+        )
     if settings.get("embed_preprocessing"):
         raise ArgumentError("`embed_preprocessing` writes a second network, a compact bundle holds one: leave one of them out.")
     with scratch_folder("export") as folder:

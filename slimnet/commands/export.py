@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from slimnet.bundle.manifest import ALL_FILES
+from slimnet.bundle.manifest import KNOWN_FILES
 from slimnet.commands.paper import paper_accounting
 from slimnet.commands.provenance import about_data, provenance
 from slimnet.errors import ArgumentError, DataError, FileFormatError, ModelError
 from slimnet.files import claims_folder
 from slimnet.progress import Say, say_from
+from slimnet.settings import PrecisionSettings
 
 if TYPE_CHECKING:
     from torch import nn
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from slimnet.export import Bundle
     from slimnet.models import Trust
     from slimnet.names import Mode
-    from slimnet.settings import PrecisionSettings
     from slimnet.surgery import Plan, SlimResult
     from slimnet.training import Evaluation, Run
 
@@ -34,7 +34,7 @@ TIMES = ("seconds", "verify_seconds")  # of surgery: not part of a bundle, whose
 FOLDED_TOLERANCE = 1e-6  # constants of folds and shut branches are rounded to float32 once; the plan is verified to 1e-9
 
 
-@claims_folder(*ALL_FILES)
+@claims_folder(*KNOWN_FILES)
 def export_run(
     run_dir: Path | str,
     out: Path | str,
@@ -45,6 +45,7 @@ def export_run(
     opset: int | None = None,
     embed_preprocessing: bool = False,
     precisions: PrecisionSettings | None = None,
+    formats: Sequence[str] = (),
     optimise: Mode = "safe",
     force: bool = False,
     say: Say = _say,
@@ -63,6 +64,8 @@ def export_run(
         opset: of the ONNX files.
         embed_preprocessing: write ``model.uint8.onnx`` too: pictures in, probabilities out.
         precisions: what the bundle is to hold beside fp32; default: nothing.
+        formats: of `slimnet.names.FORMATS`: what other runtimes read, each in fp32 and in these precisions, checked in its
+            runtime, or not written, with the reason in the report. ``onnx`` is always there.
         optimise: steps that make both graphs faster: ``none``, ``safe``, or ``measured``: each timed, kept only if it pays here.
         force: replace an existing bundle (and nothing but a bundle).
         say: told what is being done.
@@ -75,10 +78,12 @@ def export_run(
         ArgumentError: if ``out`` exists and ``force`` is not set.
         FileFormatError: if the run is not finished or corrupt.
         ModelError: if a factory is to build a network that is not trusted.
+        SlimnetError: if what converts to a format is not installed.
         VerificationError: if the slim model computes something else than the masked one.
         ParityError: if ONNX Runtime does.
     """
     from slimnet.allocation import slim_aligned
+    from slimnet.commands.formats import FormatStep, check_formats
     from slimnet.commands.precisions import PrecisionStep
     from slimnet.data import real_batch
     from slimnet.export import write_bundle
@@ -86,11 +91,13 @@ def export_run(
     from slimnet.training import Run
 
     chosen_opset(opset)
+    check_formats(formats, precisions.further if precisions else ())
     run = Run.open(run_dir, trust_code=trust_code)
     masked = run.load_model()
     baseline, source = _dense_model(run, dense, say)
     data = run.dataset(data_dir=data_dir, say=say)
     step = PrecisionStep(data, precisions, say) if precisions and precisions.further else None
+    others = FormatStep(data, formats, precisions or PrecisionSettings(), say) if set(formats) - {"onnx"} else None
     if source == MASKED:
         say(f"there is no dense network that the run started from: the baseline is {MASKED} (--dense names one)")
     real = real_batch(data.val, data, REAL_IMAGES)
@@ -113,6 +120,7 @@ def export_run(
         accuracy={"split": data.tested_on, "count": len(data.test), **{name: each.accuracy for name, each in found.items()}},
         provenance=provenance(run),
         precisions=step,
+        formats=others,
         extra_report=_extra_report(
             run, result, source, found, tested_on=data.tested_on, paper=paper_accounting(masked, real[:2])
         ),

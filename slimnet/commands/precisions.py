@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -110,13 +110,19 @@ def calibration_images(data: Dataset, count: int, seed: int) -> Tensor:
 
 def answers(network: bytes, split: Split, data: Dataset) -> Evaluated:
     """What an ONNX file answers on a split; an image whose output is not finite counts as wrong."""
+    from slimnet.evaluation.evaluate import onnx_predictor
+
+    return answered(onnx_predictor(network), split, data)
+
+
+def answered(predict: Callable[[Tensor], Tensor], split: Split, data: Dataset) -> Evaluated:
+    """The same of what gives logits (N, classes) for images (N, C, H, W)."""
     import numpy as np
 
     from slimnet.data import Batches
-    from slimnet.evaluation.evaluate import onnx_predictor
     from slimnet.export.precision import Evaluated
 
-    predict, found = onnx_predictor(network), []
+    found = []
     batches = Batches(split, 256, mean=data.mean, std=data.std)
     for images, _ in each(batches.epoch(0), "evaluating", len(batches)):
         logits = predict(images).numpy()

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from slimnet.bundle.manifest import is_compact
+from slimnet.bundle.manifest import format_files, is_compact
 from slimnet.errors import FileFormatError, SlimnetError, whole_text
 from slimnet.files.untrusted import member
+from slimnet.runtimes.formats import FORMATS, missing
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -33,11 +34,13 @@ class VerifyReport:
         path: the bundle.
         checks: name of each check that was made → the faults that it found, a line each.
         figures: what was measured: name → value.
+        notes: what could not be looked at, and why: a line each.
     """
 
     path: Path
     checks: dict[str, tuple[str, ...]]
     figures: dict[str, float]
+    notes: tuple[str, ...] = ()
 
     @property
     def faults(self) -> tuple[str, ...]:
@@ -63,6 +66,7 @@ class VerifyReport:
             "checks": {name: not found for name, found in self.checks.items()},
             "skipped": list(self.skipped),
             "figures": self.figures,
+            **({"notes": list(self.notes)} if self.notes else {}),
         }
 
 
@@ -110,7 +114,9 @@ def verify_bundle(path: Path | str, *, parity: bool = True, trust_code: Trust = 
         if not is_compact(model):
             checks["parity"] = tuple(_collected(_parity_faults(folder, model, figures, trust_code)))
         checks["precisions"] = tuple(_collected(_precision_faults(folder, model, figures)))
-    return VerifyReport(folder, checks, figures)
+        if "formats" in model:
+            checks["formats"] = tuple(_format_faults(folder, model, figures))
+    return VerifyReport(folder, checks, figures, tuple(_format_notes(model)) if "formats" in checks else ())
 
 
 def _collected(faults: Iterator[str]) -> Iterator[str]:
@@ -175,6 +181,54 @@ def _precision_faults(folder: Path, model: Mapping[str, Any], figures: dict[str,
         figures["parity of embedded"] = report.worst.relative
         if not report.passed:
             yield f"{embedded} computes something else than model.onnx: {report.worst}."
+
+
+def _format_faults(folder: Path, model: Mapping[str, Any], figures: dict[str, float]) -> Iterator[str]:
+    """What another runtime reads does not run there, or is not what ``model.onnx`` is; missing runtimes are passed over."""
+    from slimnet.export.gate import onnx_run
+
+    rule = model["preprocessing"]
+    inputs = _random((rule["channels"], *rule["size"]), _SAMPLES)
+    plain = member(folder, "model.onnx")
+    logits = onnx_run(plain.read_bytes(), str(plain))((inputs,))
+    for (name, precision), files in format_files(model).items():
+        if missing(FORMATS[name]) is None:
+            paths = [member(folder, file) for file in files]
+            yield from _collected(_unlike(FORMATS[name].runtime, precision, paths, (inputs, logits), figures))
+
+
+def _unlike(
+    runtime: str, precision: str, paths: list[Path], right: tuple[Tensor, Tensor], figures: dict[str, float]
+) -> Iterator[str]:
+    """fp32 gives other logits (N, classes) for the inputs; another precision gives some that are unlike."""
+    import torch
+
+    from slimnet.export.parity import RUNTIME_TOLERANCE, compare
+    from slimnet.runtimes.files import classifier
+
+    inputs, logits = right
+    network = classifier(runtime, paths, inputs.shape[1:])
+    found = torch.from_numpy(network.run(inputs.numpy()))
+    if found.shape != logits.shape or not bool(found.isfinite().all()):
+        yield f"{paths[0]} does not give finite logits of {logits.shape[1]} classes on random input."
+    elif precision == "fp32":
+        pair = f"{runtime} vs onnx"
+        (check,) = compare(lambda _: logits, lambda _: found, [("random", (inputs,))], pair=pair, tolerance=RUNTIME_TOLERANCE)
+        figures[f"parity of {runtime}"] = check.relative
+        if not check.passed:
+            yield f"{paths[0]} computes something else than model.onnx: {check}."
+    else:
+        figures[f"correlation of {runtime} {precision}"] = alike = _correlation(logits, found)
+        if alike < ALIKE:
+            yield f"{paths[0]} is unlike model.onnx: correlation {alike:.2f} on random input, at least {ALIKE} expected."
+
+
+def _format_notes(model: Mapping[str, Any]) -> Iterator[str]:
+    """Formats whose runtime is not installed."""
+    for name in model["formats"]:
+        line = missing(FORMATS[name])
+        if line is not None:
+            yield f"{name} was not looked at: {line}"
 
 
 def _correlation(one: Tensor, other: Tensor) -> float:

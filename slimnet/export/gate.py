@@ -108,9 +108,21 @@ def check_onnx(
         ParityError: if an output is not finite or has another shape.
         ExportError: if a network or the file does not run.
     """
-    exported, batches = _onnx(data, name), list(examples.batches())
+    return check_run(_onnx(data, name), networks, examples)
+
+
+def check_run(
+    run: Run, networks: Mapping[str, nn.Module], examples: Examples, *, tolerance: float = SINGLE_TOLERANCE
+) -> ParityReport:
+    """The same of anything that runs: inputs in, outputs out.
+
+    Raises:
+        ParityError: if an output is not finite or has another shape.
+        ExportError: if a network does not run; and what ``run`` raises.
+    """
+    batches = list(examples.batches())
     checks = [
-        compare(_torch(network, torch.float32), exported, batches, pair=pair, tolerance=SINGLE_TOLERANCE)
+        compare(_torch(network, torch.float32), run, batches, pair=pair, tolerance=tolerance)
         for pair, network in networks.items()
     ]
     return ParityReport(tuple(chain.from_iterable(checks)))

@@ -20,6 +20,8 @@ ONNX_REFERENCE = "onnx vs reference"
 
 DOUBLE_TOLERANCE = 1e-9
 SINGLE_TOLERANCE = 1e-5
+RUNTIME_TOLERANCE = 1e-4
+"""In float32 by other runtimes than ONNX Runtime, which multiply and add in another order (Winograd's convolutions)."""
 
 
 @dataclass(frozen=True)

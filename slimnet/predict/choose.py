@@ -7,7 +7,10 @@ from pathlib import Path
 from slimnet.bundle.manifest import PRECISIONS
 from slimnet.errors import ArgumentError, FileFormatError
 from slimnet.export import Bundle
+from slimnet.files.untrusted import member
 from slimnet.measure.latency import compare_latency
+from slimnet.names import DEPLOYED, RUN_BY
+from slimnet.runtimes.formats import check_runs, of_runtime
 
 AUTO, PLAIN = "auto", "fp32"
 BATCH = 8  # of the comparison
@@ -38,6 +41,34 @@ def chosen_file(bundle: Bundle, precision: str | None, *, threads: int) -> tuple
     if precision not in files:
         raise FileFormatError(f"{bundle.path} holds no {precision} network: it has {', '.join(files)}.")
     return precision, files[precision]
+
+
+def chosen_format(bundle: Bundle, runtime: str, precision: str | None) -> tuple[str, tuple[Path, ...]]:
+    """The precision that is asked for, and its files for another runtime than ONNX Runtime.
+
+    Args:
+        bundle: what to choose from.
+        runtime: one of `slimnet.names.DEPLOYED`.
+        precision: a name; None is fp32.
+
+    Raises:
+        ArgumentError: if there is no such runtime; or for ``"auto"``, which chooses among ONNX files.
+        SlimnetError: if it is not installed.
+        FileFormatError: if the bundle does not hold such files.
+    """
+    if runtime not in DEPLOYED:
+        raise ArgumentError(f"unknown runtime {runtime!r}; known: {', '.join(RUN_BY)}.")
+    if precision == AUTO:
+        raise ArgumentError(
+            f"the precision {AUTO} is chosen among ONNX files: name one for {runtime}; `slimnet bench` times them."
+        )
+    check_runs(runtime)
+    form, wanted = of_runtime(runtime), precision or PLAIN
+    held = {key: files for (name, key), files in bundle.format_files.items() if name == form.name}
+    if wanted not in held:
+        hint = f"it has {', '.join(held) or 'none'}: `slimnet export --formats {form.name}` writes one"
+        raise FileFormatError(f"{bundle.path} holds no {form.name} network in {wanted}; {hint}.")
+    return wanted, tuple(member(bundle.path, file.name) for file in held[wanted])
 
 
 def _fastest(files: dict[str, Path], threads: int) -> str:

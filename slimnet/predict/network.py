@@ -14,6 +14,7 @@ from slimnet.errors import ArgumentError, FileFormatError, MeasureError
 from slimnet.export import Bundle
 from slimnet.measure.classifier import Classifier
 from slimnet.predict.results import Candidate
+from slimnet.runtimes.files import RuntimeClassifier, classifier
 
 Array = NDArray[np.float32]
 
@@ -23,9 +24,10 @@ class Network:
 
     Args:
         bundle: that it is of.
-        file: the ONNX file.
-        threads: of ONNX Runtime.
+        file: the ONNX file, or the files of another runtime.
+        threads: of the runtime.
         top: how many classes to give.
+        runtime: what runs it.
 
     Attributes:
         labels: name of each class.
@@ -35,9 +37,15 @@ class Network:
         FileFormatError: if the labels or the preprocessing are missing, or do not fit the network.
     """
 
-    def __init__(self, bundle: Bundle, file: Path, *, threads: int, top: int) -> None:
+    def __init__(
+        self, bundle: Bundle, file: Path | tuple[Path, ...], *, threads: int, top: int, runtime: str = "onnxruntime"
+    ) -> None:
         self.labels, self.rule = _described(bundle)
         self._top = min(top, len(self.labels))
+        self._network: Classifier | RuntimeClassifier
+        if isinstance(file, tuple):
+            self._network = classifier(runtime, file, (self.rule["channels"], *self.rule["size"]), threads=threads)
+            return
         self._network = Classifier(file, threads=threads)
         shape = self._network.output.shape
         if shape[1:] != [len(self.labels)]:

@@ -15,7 +15,7 @@ from slimnet.export import read_bundle
 from slimnet.measure.machine import processors
 from slimnet.pictures import picture as pictures
 from slimnet.predict.ahead import map_ahead
-from slimnet.predict.choose import chosen_file
+from slimnet.predict.choose import chosen_file, chosen_format
 from slimnet.predict.decode import as_picture, check_shape, decode
 from slimnet.predict.network import Array, Network
 from slimnet.predict.results import Box, Prediction, Result
@@ -49,8 +49,9 @@ class Predictor:
         bundle: folder that `slimnet export` has written.
         precision: ``"fp32"``, ``"int8"``, ``"fp16"``, or ``"auto"``: the fastest here, by a short comparison. None is fp32, or
             what a compact bundle holds.
-        threads: of ONNX Runtime; None is one a processor.
+        threads: of the runtime; None is one a processor.
         top: how many classes to give of each picture, best first.
+        runtime: ``"onnxruntime"``, or another that the bundle holds files for: ``"openvino"``, ``"litert"``, ``"ncnn"``.
 
     Attributes:
         labels: name of each class.
@@ -59,16 +60,29 @@ class Predictor:
     Raises:
         ArgumentError: if a number is out of its range.
         FileFormatError: if the bundle is incomplete or corrupt, or has no such precision.
+        SlimnetError: if the runtime is not installed.
     """
 
-    def __init__(self, bundle: Path | str, *, precision: str | None = None, threads: int | None = None, top: int = 3) -> None:
+    def __init__(
+        self,
+        bundle: Path | str,
+        *,
+        precision: str | None = None,
+        threads: int | None = None,
+        top: int = 3,
+        runtime: str = "onnxruntime",
+    ) -> None:
         for name, value in (("threads", threads), ("top", top)):
             if value is not None and value < 1:
                 raise ArgumentError(f"`{name}` must be at least 1, got {value}.")
         read = read_bundle(bundle)
         threads = processors() if threads is None else threads
-        self.precision, file = chosen_file(read, precision, threads=threads)
-        self._network = Network(read, file, threads=threads, top=top)
+        if runtime == "onnxruntime":
+            self.precision, file = chosen_file(read, precision, threads=threads)
+            self._network = Network(read, file, threads=threads, top=top)
+        else:
+            self.precision, files = chosen_format(read, runtime, precision)
+            self._network = Network(read, files, threads=threads, top=top, runtime=runtime)
         self.labels = self._network.labels
         self._size: tuple[int, int] = tuple(self._network.rule["size"])
         self._channels: int = self._network.rule["channels"]

@@ -133,7 +133,7 @@ USAGE = [
     ("bench a.onnx --threads 99999999999999999999", "is not in the range 1<=x<=1024"),
     ("bench a.onnx --threads 1,two", "'two' is not a valid integer range"),
     ("bench a.onnx --runtime torch", "--runtime torch needs a bundle"),
-    ("bench a --runtime onnxruntime,jax", "'jax' is not one of 'onnxruntime', 'torch', 'torch-compile'"),
+    ("bench a --runtime onnxruntime,jax", "'jax' is not one of 'all', 'onnxruntime', 'torch', 'torch-compile'"),
 ]
 
 

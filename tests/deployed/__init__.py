@@ -1,0 +1,1 @@
+"""Runtimes that people deploy to: each with its own library."""
