@@ -60,7 +60,7 @@ def export_run(
         data_dir: where the data set of the run lies now; default: where it lay in training.
         align: keep closed channels so that each group has a multiple of this many, or with ``"auto"`` where the network is
             predicted to run faster here with them.
-        opset: of the ONNX files.
+        opset: of the ONNX files, from 11.
         embed_preprocessing: write ``model.uint8.onnx`` too: pictures in, probabilities out.
         precisions: what the bundle is to hold beside fp32; default: nothing.
         optimise: steps that make both graphs faster: ``none``, ``safe``, or ``measured``: each timed, kept only if it pays here.
@@ -72,7 +72,7 @@ def export_run(
         The bundle; its report holds surgery, parity, cost (dense, realised, paper accounting) and test accuracy.
 
     Raises:
-        ArgumentError: if ``out`` exists and ``force`` is not set.
+        ArgumentError: if ``out`` exists and ``force`` is not set, or ``opset`` is too old.
         FileFormatError: if the run is not finished or corrupt.
         ModelError: if a factory is to build a network that is not trusted.
         VerificationError: if the slim model computes something else than the masked one.
@@ -82,10 +82,12 @@ def export_run(
     from slimnet.commands.precisions import PrecisionStep
     from slimnet.data import real_batch
     from slimnet.export import write_bundle
-    from slimnet.onnx.opset import chosen_opset
+    from slimnet.onnx.opset import check_int8, chosen_opset
     from slimnet.training import Run
 
-    chosen_opset(opset)
+    written = chosen_opset(opset)
+    if precisions and "int8" in precisions.further:
+        check_int8(written)
     run = Run.open(run_dir, trust_code=trust_code)
     masked = run.load_model()
     baseline, source = _dense_model(run, dense, say)

@@ -13,6 +13,8 @@ from slimnet.export.precision._processor import needs_reduced_range
 from slimnet.export.precision._widths import widened
 from slimnet.onnx import convert
 from slimnet.onnx import graph as ir
+from slimnet.onnx.metadata import interface, parse
+from slimnet.onnx.opset import check_int8
 from slimnet.progress import each
 
 Method = Literal["minmax", "percentile", "entropy"]
@@ -59,7 +61,7 @@ def to_int8(
         The bytes of another ONNX file, the same for the same arguments.
 
     Raises:
-        ArgumentError: if the images do not fit the network, or an argument is unknown.
+        ArgumentError: if the images do not fit the network, an argument is unknown, or the network's opset is below 13.
         FileFormatError: if ``fp32`` is not ONNX.
         ExportError: if it cannot be quantised.
     """
@@ -80,6 +82,7 @@ class Quantiser:
     """
 
     def __init__(self, fp32: bytes, calibration: Images, *, reduce_range: bool | None = None) -> None:
+        check_int8(interface(parse(fp32, "the network"))["opset"])
         self._original, self._prepared = fp32, convert.prepare(fp32)
         self._calibration, self._ranges = calibration, dict[str, Any]()
         self.layers = weighted_layers(self._prepared)
