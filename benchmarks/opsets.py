@@ -29,7 +29,7 @@ from slimnet.errors import ExportError
 from slimnet.export.exporter import build
 from slimnet.export.gate import Examples, check_onnx
 from slimnet.export.parity import ONNX_MODEL
-from slimnet.onnx.opset import in_opset
+from slimnet.onnx.write import in_opset
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 from other_runtimes import BY_NAME, TOLERANCE, python, relative_error

@@ -20,7 +20,7 @@ from slimnet.export.gate import Examples
 from slimnet.export.precision import to_fp16, to_int8
 from slimnet.onnx.embed import embed
 from slimnet.onnx.lower.driver import held_opset
-from slimnet.onnx.opset import in_opset
+from slimnet.onnx.write import in_opset
 from slimnet.preprocess import describe
 
 OPSETS = (11, 13, 15, 17, 18, 20)

@@ -24,8 +24,8 @@ from slimnet.export.steps import Pace, StepReport, check_mode, optimise_graph
 from slimnet.files import write_bytes
 from slimnet.names import Mode
 from slimnet.onnx.naming import name_by_module
-from slimnet.onnx.opset import OLDEST_NATIVE, chosen_opset, first_line, in_opset, with_opset
-from slimnet.onnx.write import write
+from slimnet.onnx.opset import OLDEST_NATIVE, chosen_opset, first_line, with_opset
+from slimnet.onnx.write import in_opset, write
 from slimnet.progress import Task
 
 

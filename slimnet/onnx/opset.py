@@ -48,18 +48,6 @@ def with_opset(proto: onnx.ModelProto, wanted: int) -> onnx.ModelProto:
     return _with_ir(proto, wanted)
 
 
-def in_opset(data: bytes, wanted: int) -> bytes:
-    """The same for the bytes of a file; the same bytes if it has that opset.
-
-    Raises:
-        ExportError: see :func:`with_opset`.
-    """
-    from slimnet.onnx.write import checked
-
-    proto = onnx.load_from_string(data)
-    return data if held_opset(proto) == wanted else checked(with_opset(proto, wanted), f"the network in opset {wanted}")
-
-
 def _advice(least: int, reason: str, why: str) -> str:
     more = "" if reason in ("", why) else f" (below it, {reason})"
     return f"The lowest possible is {least}{more}: choose {least} or more."
