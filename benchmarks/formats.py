@@ -24,9 +24,9 @@ import numpy as np
 import torch
 from _results import own_run, ratio, write_networks
 from _tables import PROCESSOR, Result, of_runs, processor, ranged, table, when
+from runtimes import images, settle_norms
 
 import slimnet
-from runtimes import images, settle_norms
 from slimnet.errors import ExportError, FileFormatError, MeasureError
 from slimnet.export import read_bundle
 from slimnet.export.parity import RUNTIME_TOLERANCE

@@ -34,7 +34,7 @@ NETWORKS = {
     "resnet18": ((3, 64, 64), 1000),
     "mobilenet_v2": ((3, 64, 64), 1000),
 }
-OPSETS, BATCHES, RATE = (13, 15, 17, 18, 20, 21), (1, 3), 0.5
+OPSETS, BATCHES, RATE = (11, 13, 15, 17, 18, 20, 21), (1, 3), 0.5
 
 
 def slim_network(name: str) -> tuple[torch.nn.Module, torch.Tensor]:

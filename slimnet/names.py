@@ -65,6 +65,8 @@ VIEWS: tuple[Views, ...] = get_args(Views)
 
 Mode = Literal["none", "safe", "measured"]
 MODES: tuple[Mode, ...] = get_args(Mode)
+Placing = Literal["all", "measured"]
+PLACEMENTS: tuple[Placing, ...] = get_args(Placing)
 """Which steps make an exported graph faster."""
 
 PRECISIONS = ("fp32", "int8", "fp16")

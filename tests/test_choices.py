@@ -44,6 +44,7 @@ CHOICES = [
     ("evaluate", "split", "SPLITS"),
     ("evaluate", "views", "VIEWS"),
     ("export", "optimise", "MODES"),
+    ("export", "placing", "PLACEMENTS"),
     ("predict", "precision", "CHOSEN_PRECISIONS"),
     ("prune", "couple", "COUPLES"),
     ("prune", "criterion", "CRITERIA"),

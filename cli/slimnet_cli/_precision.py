@@ -39,12 +39,13 @@ class Names(ParamType):
 def _flags() -> list[click.Option]:
     """From `slimnet.settings.PrecisionSettings`; on the command line a fall in accuracy is in percentage points."""
     from slimnet.fields import describe
+    from slimnet.names import PLACEMENTS
     from slimnet.settings import PrecisionSettings
 
     def flag(name: str, row: Setting, **how: Any) -> click.Option:
         return click.Option([name], **{"help": row.words, "default": row.default, "show_default": True} | how)
 
-    names, drop, calibration, seed, reduced = describe(PrecisionSettings)
+    names, drop, calibration, seed, reduced, placing = describe(PrecisionSettings)
     points = {"default": drop.default * 100, "help": f"{drop.words[:-1]}, in percentage points."}
     return [
         flag("--precision", names, type=Names(), default="fp32", metavar=names.shape),
@@ -52,6 +53,7 @@ def _flags() -> list[click.Option]:
         flag("--calibration", calibration, type=COUNT, metavar="N"),
         flag("--seed", seed, type=SEED),
         flag("--reduce-range/--full-range", reduced, show_default=False),
+        flag("--placing", placing, type=click.Choice(PLACEMENTS)),
     ]
 
 
@@ -68,6 +70,7 @@ def take_precisions(options: dict[str, Any]) -> PrecisionSettings:
         calibration=options.pop("calibration"),
         seed=options.pop("seed"),
         reduce_range=options.pop("reduce_range"),
+        placing=options.pop("placing"),
     )
 
 
@@ -77,7 +80,7 @@ def show_precisions(choice: Any, entries: Mapping[str, Any]) -> None:
     emit_table([head, *(_row(one, entries.get(one.name)) for one in choice.found)])
     for one in choice.found:
         if one.name == "int8":
-            left = ", ".join(one.made["excluded"]) or "no layer"
+            left = _left(one.made["excluded"])
             bits = 7 if one.made["reduce_range"] else 8
             echo(f"int8: {one.made['method']} calibration, {bits}-bit weights, {left} left in fp32")
         if one.refused:
@@ -86,6 +89,11 @@ def show_precisions(choice: Any, entries: Mapping[str, Any]) -> None:
     echo(f"one image, one thread, {choice.latency.rounds} rounds; A/A control {low:.3f}–{high:.3f}")
     for flag in choice.latency.flags.values():
         say(f"warning: {flag}")
+
+
+def _left(names: list[str]) -> str:
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return ", ".join(names[:5]) + more or "no layer"
 
 
 def _row(one: Any, entry: Mapping[str, Any] | None) -> tuple[str, ...]:

@@ -61,7 +61,7 @@ def export_run(
         data_dir: where the data set of the run lies now; default: where it lay in training.
         align: keep closed channels so that each group has a multiple of this many, or with ``"auto"`` where the network is
             predicted to run faster here with them.
-        opset: of the ONNX files.
+        opset: of the ONNX files, from 11.
         embed_preprocessing: write ``model.uint8.onnx`` too: pictures in, probabilities out.
         precisions: what the bundle is to hold beside fp32; default: nothing.
         formats: of `slimnet.names.FORMATS`: what other runtimes read, each in fp32 and in these precisions, checked in its
@@ -75,7 +75,7 @@ def export_run(
         The bundle; its report holds surgery, parity, cost (dense, realised, paper accounting) and test accuracy.
 
     Raises:
-        ArgumentError: if ``out`` exists and ``force`` is not set.
+        ArgumentError: if ``out`` exists and ``force`` is not set, or ``opset`` is too old.
         FileFormatError: if the run is not finished or corrupt.
         ModelError: if a factory is to build a network that is not trusted.
         SlimnetError: if what converts to a format is not installed.
@@ -87,10 +87,12 @@ def export_run(
     from slimnet.commands.precisions import PrecisionStep
     from slimnet.data import real_batch
     from slimnet.export import write_bundle
-    from slimnet.onnx.opset import chosen_opset
+    from slimnet.onnx.opset import check_int8, chosen_opset
     from slimnet.training import Run
 
-    chosen_opset(opset)
+    written = chosen_opset(opset)
+    if precisions and "int8" in precisions.further:
+        check_int8(written)
     check_formats(formats, precisions.further if precisions else ())
     run = Run.open(run_dir, trust_code=trust_code)
     masked = run.load_model()

@@ -57,6 +57,7 @@ class PrecisionStep:
             evaluate=lambda network: answers(network, self.data.val, self.data),
             max_drop=settings.max_drop,
             reduce_range=settings.reduce_range,
+            placing=settings.placing,
         )
         kept = [one for one in self.choice.kept if one.name != "fp32"]
         if kept:

@@ -25,7 +25,7 @@ from slimnet.files import write_bytes
 from slimnet.names import Mode
 from slimnet.onnx.naming import name_by_module
 from slimnet.onnx.opset import OLDEST_NATIVE, chosen_opset, first_line, with_opset
-from slimnet.onnx.write import write
+from slimnet.onnx.write import in_opset, write
 from slimnet.progress import Task
 
 
@@ -73,7 +73,7 @@ def export_onnx(
             logits.
         example_inputs: (N, …) tensor, or one for each input; dimension 0 becomes the dynamic batch.
         path: of the file; its folder is created.
-        opset: of the file. Default: 20.
+        opset: of the file, from 11. Default: 20. Below 18 it is written from that, behind the steps; the gate sees the result.
         reference: what the model must agree with, e.g. the masked network that it was cut from.
         inputs: real batches, each like ``example_inputs``; the more samples, the better.
         input_names: default ``input``, or ``input_0``, ``input_1`` … where there are several.
@@ -150,7 +150,8 @@ def build(
             before, networks[ONNX_REFERENCE] = check_reference(model, reference, examples, tolerance=tolerance), reference
         before.require()
         task.advance()
-        proto = with_opset(_export(model, examples, max(opset, OLDEST_NATIVE), names, output_names), opset)
+        native = max(opset, OLDEST_NATIVE)
+        proto = with_opset(_export(model, examples, native, names, output_names), native)
         written = write(proto, metadata=metadata or {}, name="the exported network")
         task.advance()
 
@@ -161,6 +162,7 @@ def build(
         samples = examples.example if examples.real is None else examples.real
         inputs = {name: tensor.numpy() for name, tensor in zip(names, samples, strict=True)}
         data, steps = optimise_graph(written, gate, optimise, pace=pace or Pace(inputs=inputs))
+        data = in_opset(data, opset)
     report = ParityReport((*before.checks, *gate(data).checks))
     report.require()
     return Exported(data, report, steps)

@@ -8,7 +8,8 @@ from typing import Any
 import onnx
 
 from slimnet.errors import ExportError
-from slimnet.onnx.opset import first_line
+from slimnet.onnx.lower.driver import held_opset
+from slimnet.onnx.opset import first_line, with_opset
 
 _SAYS_WHERE = ("doc_string", "metadata_props")
 
@@ -40,6 +41,16 @@ def checked(proto: onnx.ModelProto, name: str) -> bytes:
         return serialised(proto)
     except Exception as error:  # the checker's error, or protobuf's limit of 2 GB
         raise ExportError(f"{name} is not valid ONNX: {first_line(error)}") from error
+
+
+def in_opset(data: bytes, wanted: int) -> bytes:
+    """The bytes of a file in another opset; the same bytes if it has that one.
+
+    Raises:
+        ExportError: if it cannot be written so, see :func:`slimnet.onnx.opset.with_opset`.
+    """
+    proto = onnx.load_from_string(data)
+    return data if held_opset(proto) == wanted else checked(with_opset(proto, wanted), f"the network in opset {wanted}")
 
 
 def serialised(proto: onnx.ModelProto) -> bytes:

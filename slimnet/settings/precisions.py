@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from slimnet.errors import ArgumentError
-from slimnet.fields import Rule, between, check, documented, flag, is_whole, optional, setting, texts
-from slimnet.names import PRECISIONS
+from slimnet.fields import Rule, between, check, documented, flag, is_whole, one_of, optional, setting, texts
+from slimnet.names import PLACEMENTS, PRECISIONS, Placing
 from slimnet.settings.train import SEED
 
 IMAGES = Rule("at least 1 image", lambda value: is_whole(value) and value >= 1, kind=int)
@@ -31,6 +31,9 @@ class PrecisionSettings:
     seed: int = setting(0, SEED, "Of the choice of these images.")
     reduce_range: bool | None = setting(
         None, optional(flag()), "int8 weights of 7 or 8 bits; without it 7 where this processor lacks VNNI."
+    )
+    placing: Placing = setting(
+        "all", one_of(*PLACEMENTS), "What int8 is for: all layers, or but those that are measured to be faster in fp32 here."
     )
 
     def __post_init__(self) -> None:

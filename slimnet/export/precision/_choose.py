@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 from slimnet.errors import ArgumentError
 from slimnet.export.precision._found import Evaluated, Precision, Precisions, Trial
 from slimnet.export.precision._int8 import METHODS, Images, Method, Quantiser
+from slimnet.export.precision._place import Compare, candidates, doubt_of, place
+from slimnet.fields import one_of
 from slimnet.files import scratch_folder
-from slimnet.names import PRECISIONS
+from slimnet.names import PLACEMENTS, PRECISIONS, Placing
 from slimnet.onnx.convert import to_fp16
 from slimnet.progress import each
 
@@ -23,7 +25,6 @@ MAX_DROP = 0.005
 """Most accuracy that a precision may lose: half a point."""
 
 Evaluate = Callable[[bytes], Evaluated]
-Compare = Callable[[Mapping[str, Path]], "LatencyReport"]
 
 
 def make_precisions(
@@ -34,16 +35,18 @@ def make_precisions(
     evaluate: Evaluate,
     max_drop: float = MAX_DROP,
     reduce_range: bool | None = None,
+    placing: Placing = "all",
     compare: Compare | None = None,
 ) -> Precisions:
     """Make a network's other precisions, and say which are worth keeping.
 
     int8 is quantised with every calibration method, and the most accurate is taken (the simplest of equals: smallest and
     largest value, then percentile, then entropy). Where that loses accuracy, it is tried again with the first, the last, or both
-    layers in float32, and one of these is taken if it is more accurate. All precisions are then timed against fp32 in one paired
-    run. A precision is refused if it loses more than ``max_drop``, or if it is both less accurate than fp32 and surely slower:
-    the whole 95 % interval of its speed-up below 1 by more than the A/A control is off. That last rule is the one thing here
-    that depends on the clock.
+    layers in float32, and one of these is taken if it is more accurate. With ``placing="measured"``, parts of it that are surely
+    faster in float32 stay so (:func:`slimnet.export.precision._place.place`), unless that costs accuracy. All precisions are
+    then timed against fp32 in one paired run. A precision is refused if it loses more than ``max_drop``, or if it is both less
+    accurate than fp32 and surely slower: the whole 95 % interval of its speed-up below 1 by more than the A/A control is off.
+    That last rule, and measured placing, are all here that depends on the clock.
 
     Args:
         fp32: an ONNX file with one input (N, C, H, W).
@@ -52,7 +55,8 @@ def make_precisions(
         evaluate: a network → what it answers on the validation split.
         max_drop: most accuracy that a precision may lose, in [0, 1].
         reduce_range: weights of 7 bits; default: where this processor lacks VNNI.
-        compare: name → file, in; the paired run, out. Default: one image, one thread.
+        placing: which layers int8 is for: ``all``, or with ``measured`` those that are not surely faster in float32 here.
+        compare: name → file, in; a paired run with the first as the baseline, out. Default: one image, one thread.
 
     Returns:
         All that were asked for, with what speaks for and against them.
@@ -66,10 +70,11 @@ def make_precisions(
         raise ArgumentError(f"unknown precision {unknown[0]!r}; known: {', '.join(PRECISIONS)}.")
     if not 0 <= max_drop <= 1:
         raise ArgumentError(f"`max_drop` must be from 0 to 1, got {max_drop}.")
-    base = evaluate(fp32)
-    given = _Given(fp32, base, calibration, evaluate, reduce_range)
+    one_of(*PLACEMENTS).check("`placing`", placing)
+    base, compare = evaluate(fp32), compare or _paired(calibration)
+    given = _Given(fp32, base, calibration, evaluate, reduce_range, compare if placing == "measured" else None, max_drop)
     made = {"fp32": _Made(fp32, base, {})} | {name: make(given) for name, make in MAKERS.items() if name in names}
-    latency = _timed({name: one.data for name, one in made.items()}, compare or _paired(calibration))
+    latency = _timed({name: one.data for name, one in made.items()}, compare)
     found = tuple(_weighed(name, one, base, latency, max_drop) for name, one in made.items())
     return Precisions(found, len(base.predictions), max_drop, latency)
 
@@ -83,6 +88,8 @@ class _Given:
     calibration: Images
     evaluate: Evaluate
     reduce_range: bool | None
+    place_by: Compare | None
+    max_drop: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,6 +100,7 @@ class _Made:
     answers: Evaluated
     how: Mapping[str, Any]
     trials: tuple[Trial, ...] = ()
+    placed: Mapping[str, Any] | None = None
 
 
 def _int8(given: _Given) -> _Made:
@@ -110,13 +118,38 @@ def _int8(given: _Given) -> _Made:
         ends = _ends(quantiser.layers)
         tried += [attempt(best[0].method, exclude) for exclude in each(ends, "leaving layers in fp32", len(ends), "ways")]
     trial, data, answers = max(tried, key=lambda one: one[0].accuracy)
+    exclude, placed = trial.exclude, None
+    if given.place_by is not None:
+        exclude, data, answers, placed = _placed(given, quantiser, trial, answers)
     how = {
         "method": trial.method,
-        "excluded": list(trial.exclude),
+        "excluded": list(exclude),
         "calibration": {"count": len(given.calibration)},
         "reduce_range": quantiser.reduce_range,
     }
-    return _Made(data, answers, how, tuple(one[0] for one in tried))
+    return _Made(data, answers, how, tuple(one[0] for one in tried), placed)
+
+
+def _placed(
+    given: _Given, quantiser: Quantiser, trial: Trial, answers: Evaluated
+) -> tuple[tuple[str, ...], bytes, Evaluated, Mapping[str, Any]]:
+    """What stays in float32 for speed too, as long as it is no reason to refuse the network."""
+    assert given.place_by is not None
+    seen, least = dict[bytes, Evaluated](), min(answers.accuracy, given.base.accuracy - given.max_drop)
+
+    def accepts(data: bytes) -> bool:
+        seen[data] = given.evaluate(data)
+        return seen[data].accuracy >= least - 1e-12
+
+    placement = place(
+        lambda nodes: quantiser(trial.method, nodes),
+        candidates(quantiser.prepared),
+        fixed=trial.exclude,
+        compare=given.place_by,
+        accepts=accepts,
+        layers=quantiser.layers,
+    )
+    return placement.nodes, placement.data, seen.get(placement.data, answers), placement.tried
 
 
 def _fp16(given: _Given) -> _Made:
@@ -139,8 +172,7 @@ def _ends(layers: Sequence[str]) -> list[tuple[str, ...]]:
 
 def _weighed(name: str, made: _Made, base: Evaluated, latency: LatencyReport, max_drop: float) -> Precision:
     timing, control = latency[name], latency.control
-    doubt = max(abs(end - 1) for end in (control.speedup, *control.interval))
-    slower = timing.interval[1] < 1 - doubt
+    slower = timing.interval[1] < 1 - doubt_of(control)
     refused = None if name == "fp32" else _objection(made.answers.accuracy, base.accuracy, max_drop, timing if slower else None)
     return Precision(
         name=name,
@@ -153,6 +185,7 @@ def _weighed(name: str, made: _Made, base: Evaluated, latency: LatencyReport, ma
         refused=refused,
         made=made.how,
         trials=made.trials,
+        placed=made.placed,
     )
 
 
@@ -180,6 +213,6 @@ def _paired(images: Images) -> Compare:
     def compare(files: Mapping[str, Path]) -> LatencyReport:
         from slimnet.measure import compare_latency
 
-        return compare_latency(files, rounds=100, seconds=2.0, limit=30.0, inputs=images[:1], baseline="fp32")
+        return compare_latency(files, rounds=100, seconds=2.0, limit=30.0, inputs=images[:1], baseline=next(iter(files)))
 
     return compare

@@ -65,6 +65,7 @@ class Precision:
         refused: why it is not to be written; None if it is kept.
         made: how, in JSON values; no figure of it depends on the clock.
         trials: what it was chosen from, by accuracy.
+        placed: what was timed to leave some of it in float32, in JSON values; None where nothing was.
     """
 
     name: str
@@ -77,6 +78,7 @@ class Precision:
     refused: str | None
     made: Mapping[str, Any]
     trials: tuple[Trial, ...] = ()
+    placed: Mapping[str, Any] | None = None
 
     @property
     def kept(self) -> bool:
@@ -92,6 +94,7 @@ class Precision:
             "bytes": len(self.data),
             **self.made,
             **({"trials": [trial.as_dict() for trial in self.trials]} if self.trials else {}),
+            **({"placed": dict(self.placed)} if self.placed is not None else {}),
         }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
+from collections.abc import Sequence
 
 from slimnet.onnx import graph as ir
 from slimnet.onnx.graph import Graph, Node, Value
@@ -53,6 +54,12 @@ class Groups:
     def fix(self, value: Value) -> None:
         """Say that the channels of a tensor must stay as many as they are."""
         self._fixed.add(self._group(value))
+
+    def fix_between(self, names: Sequence[str]) -> None:
+        """Say the same of those that no layers but these make and read."""
+        ends = [(node.name in names, value) for node in self.layers for value in (node.inputs[0], *node.outputs)]
+        others = {self._group(value) for is_named, value in ends if not is_named}
+        self._fixed |= {group for is_named, value in ends if is_named and (group := self._group(value)) not in others}
 
     def _visit(self, node: Node) -> list[tuple[Value, int]]:
         """Sort a node in; the channels of tensors that it tells."""

@@ -13,6 +13,8 @@ from slimnet.export.precision._processor import needs_reduced_range
 from slimnet.export.precision._widths import widened
 from slimnet.onnx import convert
 from slimnet.onnx import graph as ir
+from slimnet.onnx.metadata import interface, parse
+from slimnet.onnx.opset import check_int8
 from slimnet.progress import each
 
 Method = Literal["minmax", "percentile", "entropy"]
@@ -59,7 +61,7 @@ def to_int8(
         The bytes of another ONNX file, the same for the same arguments.
 
     Raises:
-        ArgumentError: if the images do not fit the network, or an argument is unknown.
+        ArgumentError: if the images do not fit the network, an argument is unknown, or the network's opset is below 13.
         FileFormatError: if ``fp32`` is not ONNX.
         ExportError: if it cannot be quantised.
     """
@@ -75,27 +77,29 @@ class Quantiser:
         reduce_range: see :func:`to_int8`.
 
     Attributes:
+        prepared: the network as it is quantised: norms folded, every node named.
         layers: names of the layers with weights, in the order in which they run.
         reduce_range: what was chosen.
     """
 
     def __init__(self, fp32: bytes, calibration: Images, *, reduce_range: bool | None = None) -> None:
-        self._original, self._prepared = fp32, convert.prepare(fp32)
+        check_int8(interface(parse(fp32, "the network"))["opset"])
+        self._original, self.prepared = fp32, convert.prepare(fp32)
         self._calibration, self._ranges = calibration, dict[str, Any]()
-        self.layers = weighted_layers(self._prepared)
+        self.layers = weighted_layers(self.prepared)
         self.reduce_range = needs_reduced_range() if reduce_range is None else reduce_range
 
     def __call__(self, method: Method, exclude: Sequence[str] = ()) -> bytes:
         """The quantised network."""
         if method not in self._ranges:
             self._ranges[method] = self._calibrated(method)
-        names = {node.name for node in ir.read(self._prepared).graph} if exclude else ()
+        names = {node.name for node in ir.read(self.prepared).graph} if exclude else ()
         missing = [name for name in exclude if name not in names]
         if missing:
             known = ", ".join(self.layers)
             raise ArgumentError(f"`exclude` names {missing[0]!r}, which is no layer of the network: it has {known}.")
         with convert.converting():
-            wide = widened(self._prepared, exclude=exclude)
+            wide = widened(self.prepared, exclude=exclude)
         return convert.quantise(
             wide.data,
             self._ranges[method],
@@ -109,10 +113,10 @@ class Quantiser:
         """ONNX Runtime's table of the range of every activation over the images."""
         if method not in _SETTINGS:
             raise ArgumentError(f"`method` must be one of {', '.join(METHODS)}, got {method!r}.")
-        name = _input_name(self._prepared, self._calibration)
+        name = _input_name(self.prepared, self._calibration)
         batches = _batches(self._calibration)
         feeds = ({name: batch} for batch in each(batches, f"calibrating int8 ({method})", len(batches)))
-        return convert.calibrate(self._prepared, feeds, *_SETTINGS[method])
+        return convert.calibrate(self.prepared, feeds, *_SETTINGS[method])
 
 
 def weighted_layers(data: bytes) -> tuple[str, ...]:

@@ -41,10 +41,12 @@ def widened(data: bytes, *, exclude: Sequence[str] = ()) -> Widened:
 
     Args:
         data: an ONNX file with norms folded and the sizes of its tensors.
-        exclude: names of layers that stay in float32: they read the network's input as it is.
+        exclude: names of layers that stay in float32: they read the network's input as it is, and channels stay as many that
+            nothing but such layers makes and reads.
     """
     model = ir.read(data)
     groups = Groups(model.graph)
+    groups.fix_between(exclude)
     _fix_tight_moves(groups)
     for change, nodes in ((_layer, groups.layers), (_move, groups.moves), (_flatten, groups.flattens)):
         for node in nodes:
