@@ -14,6 +14,7 @@ import torch
 import slimnet
 from onnx_nets import CONV, CONV_WEIGHTS, GONE, HEAD, HEAD_WEIGHTS, model, plain, random, shapes
 from slimnet.errors import ArgumentError, FileFormatError, GraphError, VerificationError
+from slimnet.onnx import program
 from slimnet.onnx_surgery import OnnxSlimResult, layers, read_onnx, slimming
 from slimnet.onnx_surgery.operators import FUNCTIONS
 
@@ -366,5 +367,27 @@ LARGE = {
 @pytest.mark.parametrize("name", LARGE)
 def test_a_few_bytes_do_not_make_gigabytes(name: str) -> None:
     body = f"{ONE} {LARGE[name]} m = ReduceMean <keepdims = 0> (z) r = Add (c, m) {HEAD}"
-    with pytest.raises(GraphError, match=r"node 'z' \(\w+\) makes a constant of [\d,]+ values or more: it is not computed"):
+    with pytest.raises(
+        (FileFormatError, GraphError), match=r"node 'z' \(\w+\) makes a constant of [\d,]+ values or more: it is not computed"
+    ):
         slimnet.slim(model(body, CONV_WEIGHTS | HEAD_WEIGHTS))
+
+
+def test_constants_of_constants_are_bounded_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    doubled = " ".join(f"k{i + 1} = Concat <axis = 0> (k{i}, k{i})" for i in range(28))  # a file of 2 KB
+    body = f"{ONE} k0 = Constant <value = float[2] {{1, 2}}> () {doubled} m = ReduceMean (k28) r = Add (c, m) {HEAD}"
+    monkeypatch.setattr(program, "MAX_GIVEN", 1024)
+    with pytest.raises(FileFormatError, match=r"computes constants of more than 1,024 values"):
+        slimnet.slim(model(body, CONV_WEIGHTS | HEAD_WEIGHTS))
+
+
+@pytest.mark.parametrize("name", ["outputs", "forward", "places", "training"])
+def test_a_node_may_have_any_name(name: str) -> None:
+    proto = plain()
+    proto.graph.node[0].name = name
+    assert shapes(slimmed(proto).model)["w"] == (LEFT, 3, 3, 3)
+
+
+def test_an_instance_norm_of_one_channel_is_read() -> None:
+    body = "f = ReduceMean <axes = [1]> (x) y = InstanceNormalization (f, k, k)"
+    assert not read_onnx(model(body, {"k": random(1)}), image_size=8).model.beyond

@@ -139,13 +139,13 @@ class Document:
         """What the file computes.
 
         Raises:
-            FileFormatError: if a node reads what nobody makes.
+            FileFormatError: if a node reads what nobody makes, or constants are computed that are larger than is allowed.
         """
         graph = self._proto.graph
         constants = {tensor.name: _array(tensor, self.name) for tensor in graph.initializer}
         inputs = tuple(_input(value) for value in graph.input if value.name not in constants)
         known = {*constants, *(each.name for each in inputs)}
-        ops = []
+        ops, made = [], 0
         for index, node in enumerate(graph.node):
             op = _op(index, node)
             missing = [name for name in op.reads if name not in known]
@@ -154,6 +154,10 @@ class Document:
             known.update(op.outputs)
             if not self._folded(op, node, constants):
                 ops.append(op)
+                continue
+            made += sum(constants[name].size for name in op.outputs if name)
+            if made > MAX_GIVEN:
+                raise FileFormatError(f"{self.name} computes constants of more than {MAX_GIVEN:,} values: it is not opened.")
         return Program(tuple(ops), constants, inputs, tuple(value.name for value in graph.output), self.opset)
 
     def _folded(self, op: Op, node: onnx.NodeProto, constants: dict[str, Array]) -> bool:
@@ -165,7 +169,9 @@ class Document:
             return False
         try:
             found = evaluate(op, [constants[name] if name else None for name in op.inputs], self.opset, node)
-        except Exception:
+        except FileFormatError as error:  # torch must not compute it either
+            raise FileFormatError(f"{self.name}: {error}") from None
+        except Exception:  # the reference's errors share no base class
             return False
         constants.update({name: value for name, value in zip(op.outputs, found, strict=True) if name})
         return True
@@ -207,7 +213,7 @@ def _check_made(model: onnx.ModelProto, given: Mapping[str, Array], op: Op) -> N
     inferred = onnx.ModelProto()
     inferred.CopyFrom(model)
     inferred.graph.initializer.extend(onnx.numpy_helper.from_array(array, name) for name, array in small.items())
-    made = onnx.shape_inference.infer_shapes(inferred, data_prop=True).graph.output
+    made = onnx.shape_inference.infer_shapes(inferred).graph.output
     for value in made:
         dims = value.type.tensor_type.shape.dim
         is_known = value.type.tensor_type.HasField("shape") and all(dim.HasField("dim_value") for dim in dims)

@@ -55,6 +55,7 @@ class OnnxNetwork(nn.Module):
         self.beyond: dict[str, str] = {}
         self._inputs = tuple(each.name for each in program.inputs)
         self._names: set[str] = set()
+        self.outputs: tuple[str, ...] = ()  # no node's module may take the name
         self._build(program, refused or {})
 
     def _build(self, program: Program, refused: Mapping[str, str]) -> None:

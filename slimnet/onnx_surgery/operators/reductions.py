@@ -89,7 +89,8 @@ def _group_norm(op: Op, opset: int) -> Function:
 
 @operator("InstanceNormalization")
 def _instance_norm(op: Op, opset: int) -> Function:
-    return lambda x, scale, bias: F.instance_norm(x, weight=scale, bias=bias, eps=op.get("epsilon", 1e-5))
+    eps = op.get("epsilon", 1e-5)
+    return lambda x, scale, bias: F.instance_norm(x, weight=tensor(scale, x), bias=tensor(bias, x), eps=eps)
 
 
 @operator("Einsum")
