@@ -46,7 +46,9 @@ class CostTable:
         >>> table.microseconds(site, 31, 48)                                            # doctest: +SKIP
     """
 
-    def __init__(self, target: Target | None = None, *, folder: Path | str | None = "default", timer: Timer | None = None) -> None:
+    def __init__(
+        self, target: Target | None = None, *, folder: Path | str | None = "default", timer: Timer | None = None
+    ) -> None:
         self.target = target if target is not None else Target()
         self.timer = timer if timer is not None else OnnxRuntimeTimer(self.target)
         home = default_folder() if folder == "default" else folder
@@ -184,4 +186,3 @@ class CostTable:
 
 def _fits(ends: Ends, point: Point) -> bool:
     return all(end in (None, width) for end, width in zip(ends, point, strict=True))
-
