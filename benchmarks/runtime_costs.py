@@ -13,6 +13,7 @@ results/runtime_costs.json after each network and runtime; those that are not na
 
 from __future__ import annotations
 
+import functools
 import os
 import random
 import statistics
@@ -42,7 +43,7 @@ from slimnet.runtimes.files import RuntimeFile, convert
 NETWORKS = {"resnet56": 32, "mobilenet_v2": 64}
 RUNTIMES = ("openvino", "litert")
 CHOICES = int(os.environ.get("RUNTIME_COSTS_CHOICES", "12"))
-SECONDS = float(os.environ.get("RUNTIME_COSTS_SECONDS", "20"))
+SECONDS = float(os.environ.get("RUNTIME_COSTS_SECONDS", "12"))
 TARGETS = (2.0, 1.5)
 SHUT = ("resnet56",)  # widths alone may not reach the target there
 WIDTHS = (8, 12, 15, 16, 17, 24, 31, 32, 48, 63, 64)
@@ -59,18 +60,25 @@ def network(name: str) -> tuple[torch.nn.Module, torch.Tensor]:
     return slimnet.build_model(name, num_classes=10).eval(), torch.randn(2, 3, NETWORKS[name], NETWORKS[name])
 
 
+@functools.cache
+def exported(name: str, widths: tuple[tuple[str, int], ...]) -> bytes:
+    """The network cut down to these widths, as ONNX: once for all runtimes, since exporting takes longest."""
+    model, x = network(name)
+    if widths:
+        slimnet.prune(model, x, widths=dict(widths))
+        model = slimnet.slim(model, x).model
+    with tempfile.TemporaryDirectory() as folder:
+        export_onnx(model, x, Path(folder) / "net.onnx")
+        return (Path(folder) / "net.onnx").read_bytes()
+
+
 def at_widths(name: str, runs_in: str, widths: dict[str, int], folder: Path) -> RuntimeFile:
     """The network cut down to these widths, in the files of the runtime."""
     folder.mkdir()
-    model, x = network(name)
-    if widths:
-        slimnet.prune(model, x, widths=widths)
-        model = slimnet.slim(model, x).model
-    export_onnx(model, x, folder / "net.onnx")
-    files = convert(of_runtime(runs_in), (folder / "net.onnx").read_bytes(), "fp32")
+    files = convert(of_runtime(runs_in), exported(name, tuple(widths.items())), "fp32")
     for file, content in files.items():
         (folder / file).write_bytes(content)
-    return RuntimeFile(runs_in, tuple(folder / file for file in files), tuple(x.shape[1:]))
+    return RuntimeFile(runs_in, tuple(folder / file for file in files), (3, NETWORKS[name], NETWORKS[name]))
 
 
 def choices(groups: list[ChannelGroup]) -> dict[str, dict[str, int]]:
