@@ -391,3 +391,56 @@ def test_a_node_may_have_any_name(name: str) -> None:
 def test_an_instance_norm_of_one_channel_is_read() -> None:
     body = "f = ReduceMean <axes = [1]> (x) y = InstanceNormalization (f, k, k)"
     assert not read_onnx(model(body, {"k": random(1)}), image_size=8).model.beyond
+
+
+HUGE = {
+    "tile": "t = Constant <value = int64[4] {1, 1, 20000, 20000}> () z = Tile (c, t)",
+    "pad": "p0 = Constant <value = int64[8] {0, 0, 0, 0, 0, 0, 100000, 100000}> () z = Pad (c, p0)",
+    "resize": 's = Constant <value = float[4] {1, 1, 20000, 20000}> () z = Resize <mode = "nearest", '
+    'coordinate_transformation_mode = "asymmetric", nearest_mode = "floor"> (c, , s)',
+}
+
+
+@pytest.mark.parametrize("name", HUGE)
+def test_a_few_bytes_do_not_make_huge_activations(name: str) -> None:
+    body = f"{ONE} {HUGE[name]} r = Relu (z) {HEAD}"
+    with pytest.raises(FileFormatError, match=r"node 'z' \(\w+\) makes a tensor of [\d,]+ values: at most"):
+        slimnet.slim(model(body, CONV_WEIGHTS | HEAD_WEIGHTS))
+
+
+def test_a_pool_that_rounds_up_behind_uneven_padding_is_not_followed() -> None:
+    pool = "z = MaxPool <kernel_shape = [3, 3], strides = [2, 2], pads = [0, 0, 1, 1], ceil_mode = 1> (c)"
+    result = slimnet.slim(model(f"{ONE} {pool} r = Relu (z) {HEAD}", CONV_WEIGHTS | HEAD_WEIGHTS))
+    assert result.beyond == {"MaxPool (z)": "a pool that rounds up behind uneven padding"}
+
+
+def test_an_empty_model_is_no_network() -> None:
+    with pytest.raises(FileFormatError, match="holds no network: it has no nodes"):
+        slimnet.slim(b"")
+
+
+def test_a_wrong_second_batch_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What agrees on the inputs given, and on no others."""
+    right, seen = slimming._run, []
+
+    def run(data: bytes, reading: object, inputs: object) -> list[np.ndarray]:
+        found = right(data, reading, inputs)  # type: ignore[arg-type]
+        seen.append(tuple(inputs[0].shape))  # type: ignore[index]
+        return [array + 1 for array in found] if seen.count((3, 3, 8, 8)) == 2 and seen[-1][0] == 3 else found
+
+    monkeypatch.setattr(slimming, "_run", run)
+    with pytest.raises(VerificationError, match="batch inputs"):
+        slimnet.slim(plain())
+
+
+def test_what_a_condition_reads_from_outside_stays() -> None:
+    """A graph within a node reads a value that nothing else does."""
+    proto = plain()
+    inner = onnx.helper.make_graph(
+        [onnx.helper.make_node("Relu", ["z"], ["in"])], "g", [], [onnx.helper.make_empty_tensor_value_info("in")]
+    )
+    proto.graph.node[-1].output[0] = "z"
+    proto.graph.initializer.append(onnx.numpy_helper.from_array(np.array(True), "yes"))
+    proto.graph.node.append(onnx.helper.make_node("If", ["yes"], ["y"], then_branch=inner, else_branch=inner))
+    result = slimmed(proto)
+    assert shapes(result.model)["w"] == (LEFT, 3, 3, 3)

@@ -32,7 +32,7 @@ LOAD_RATE = 6e3
 class WritesItself(Protocol):
     """A network that was read from an ONNX file, which is timed as it is."""
 
-    def write_onnx(self, path: Path) -> None:
+    def write_original(self, path: Path) -> None:
         """Write the file."""
 
 
@@ -93,7 +93,7 @@ class NetworkCost:
         with scratch_folder("cost") as folder:
             path = folder / "dense.onnx"
             if isinstance(model, WritesItself):
-                model.write_onnx(path)
+                model.write_original(path)
             else:
                 export_onnx(model, example, path)
             layers = as_exported(network_layers(model, example, groups), linear_reads(path))

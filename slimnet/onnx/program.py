@@ -114,6 +114,10 @@ class Document:
         except Exception as error:  # its errors share no base class
             raise FileFormatError(f"{self.name} has functions that cannot be put in: {one_line(error)}") from None
         self.opset = max((entry.version for entry in proto.opset_import if entry.domain in _DOMAINS), default=0)
+        if not proto.graph.node:
+            raise FileFormatError(f"{self.name} holds no network: it has no nodes.")
+        if proto.graph.sparse_initializer:
+            raise FileFormatError(f"{self.name} has sparse weights, which are not read: write them out.")
         if self.opset < OLDEST:
             raise FileFormatError(
                 f"{self.name} is of opset {self.opset}, at least {OLDEST} is read: convert it (onnx.version_converter)."

@@ -11,8 +11,10 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 
-from slimnet.errors import ArgumentError, GraphError, one_line
+from slimnet.errors import ArgumentError, FileFormatError, GraphError, one_line
+from slimnet.onnx.file import MAX_GIVEN
 from slimnet.onnx.program import Document, Input, OnnxModel, Op, Program
 from slimnet.onnx.save import contents
 from slimnet.onnx_surgery.layers import Origin, steps_of
@@ -95,20 +97,46 @@ class OnnxNetwork(nn.Module):
         found = tuple(self.run(inputs).values())
         return found[0] if len(found) == 1 else found
 
-    def write_onnx(self, path: Path) -> None:
-        """Write the file that was read: as it is timed, whatever its weights are by now."""
+    def write_original(self, path: Path) -> None:
+        """Write the file that was read, as it was: to be timed, whatever the weights are by now."""
         path.write_bytes(contents(self.document.proto))
 
     def run(self, inputs: Sequence[Any]) -> dict[str, Any]:
         """The outputs by name."""
         values: dict[str, Any] = dict(zip(self._inputs, inputs, strict=True))
         for place in self.places:
-            made = self.get_submodule(place.path)(*[values[name] for name in place.inputs])
-            if isinstance(made, tuple | list):
-                values.update(zip(place.outputs, made, strict=False))
-            else:
-                values[place.outputs[0]] = made
+            found = self.get_submodule(place.path)(*[values[name] for name in place.inputs])
+            made = found if isinstance(found, tuple | list) else (found,)
+            _check_size(place, made)
+            values.update(zip(place.outputs, made, strict=False))
         return {name: values[name] for name in self.outputs}
+
+
+def _check_size(place: Place, made: Sequence[Any]) -> None:
+    """Refuse a tensor that no honest network makes.
+
+    Raises:
+        FileFormatError: naming the node.
+    """
+    for value in made:
+        if isinstance(value, Tensor) and value.numel() > MAX_GIVEN:
+            what = f"node {place.op.name!r} ({place.op.kind}) makes a tensor of {value.numel():,} values"
+            raise FileFormatError(f"{what}: at most {MAX_GIVEN:,} are made.")
+
+
+def _try_sizes(model: OnnxNetwork, inputs: tuple[Tensor, ...]) -> None:
+    """Run it without numbers: what would take too much memory is found before it does.
+
+    Raises:
+        FileFormatError: naming the node.
+    """
+    with FakeTensorMode(allow_non_fake_inputs=True) as mode, torch.no_grad():
+        try:
+            model.run(tuple(mode.from_tensor(value) for value in inputs))
+        except FileFormatError:
+            raise
+        except Exception:  # what it cannot do without numbers, it does with them next
+            return
 
 
 class OneInputNetwork(OnnxNetwork):
@@ -198,9 +226,12 @@ def _settled(document: Document, program: Program, inputs: tuple[Tensor, ...]) -
             why = next(iter(f"{node}: {reason}" for node, reason in model.beyond.items()), "no output is computed")
             raise GraphError(f"nothing of {document.name} can be followed ({why}).")
         try:
+            _try_sizes(model, inputs)
             with torch.no_grad():
                 made = model.run(inputs)
             break
+        except FileFormatError as error:
+            raise FileFormatError(f"{document.name}: {error}") from None
         except NotFollowedError as error:
             if not error.node or error.node in refused:
                 raise GraphError(f"{document.name} has {error}, which cannot be followed.") from None

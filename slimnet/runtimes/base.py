@@ -35,7 +35,7 @@ class Runtime(ABC):
 
     @abstractmethod
     def convert(self, onnx: Path, out: Sequence[Path], precision: str, images: Array | None) -> None:
-        """Make the files of an ONNX file; called in a process of its own (`slimnet.runtimes.worker`).
+        """Make the files of an ONNX file; called in a process of its own (`slimnet.runtimes.apart`).
 
         Args:
             onnx: in fp32, one input (batch, C, H, W), logits as its first output.

@@ -58,7 +58,9 @@ def _max_pool(op: Op, opset: int) -> Function:
         half = pads[: len(kernel)]
         if is_even(pads) and all(pad <= size // 2 for pad, size in zip(half, kernel, strict=True)):
             return pool(x, kernel, strides, half, dilations, ceil)
-        if any(size != 1 for size in dilations) or ceil:
+        if ceil:
+            raise NotFollowedError("a pool that rounds up behind uneven padding")
+        if any(size != 1 for size in dilations):
             return pool(F.pad(x, torch_pads(pads), value=-torch.inf), kernel, strides, 0, dilations, ceil)
         # a window that reaches over the border holds the border: to repeat it changes no maximum, and keeps constants
         return pool(F.pad(x, torch_pads(pads), mode="replicate"), kernel, strides)
@@ -79,6 +81,8 @@ def _average_pool(op: Op, opset: int) -> Function:
         half = pads[: len(kernel)]
         if is_even(pads) and all(pad <= size // 2 for pad, size in zip(half, kernel, strict=True)):
             return pool(x, kernel, strides, half, ceil, with_pad)  # type: ignore[no-any-return]
+        if ceil:
+            raise NotFollowedError("a pool that rounds up behind uneven padding")
         if with_pad:
             return pool(F.pad(x, torch_pads(pads)), kernel, strides, 0, ceil)  # type: ignore[no-any-return]
         share = pool(F.pad(torch.ones_like(x[:1, :1]), torch_pads(pads)), kernel, strides, 0, ceil)
