@@ -22,9 +22,8 @@ import numpy as np
 import torch
 from _results import write_networks
 from _tables import Result, of_runs, table, when
-from runtimes import first_line, images, settle_norms
+from runtimes import RATE, first_line, images, slim_network
 
-import slimnet
 from slimnet.errors import ExportError
 from slimnet.export.exporter import build
 from slimnet.export.gate import Examples, check_onnx
@@ -47,24 +46,12 @@ NETWORKS = {
     "densenet121": ((3, 64, 64), 1000),
     "convnext_tiny": ((3, 64, 64), 1000),
 }
-OPSETS, NATIVE, RATE, BATCH = (11, 13, 15, 17, 18, 20), (18, 20), 0.5, 3
-
-
-def slim_network(name: str) -> tuple[torch.nn.Module, torch.Tensor]:
-    """The same random network every time, half of every group cut."""
-    shape, classes = NETWORKS[name]
-    torch.manual_seed(0)
-    x = torch.from_numpy(images(16, shape))
-    model = slimnet.build_model(name, num_classes=classes, in_channels=shape[0]).eval()
-    slimnet.prune(model, x, rate=RATE)
-    small = slimnet.slim(model, x).model
-    settle_norms(small, x)
-    return small, x
+OPSETS, NATIVE, BATCH = (11, 13, 15, 17, 18, 20), (18, 20), 3
 
 
 def tried(name: str) -> dict[str, Any]:
     """One network in all opsets."""
-    model, x = slim_network(name)
+    model, x = slim_network(name, *NETWORKS[name])
     examples = Examples.of(x[:2])
     native = {opset: build(model, examples, opset=opset).data for opset in NATIVE}
     rows: list[dict[str, Any]] = []

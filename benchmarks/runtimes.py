@@ -37,9 +37,8 @@ NETWORKS = {
 OPSETS, BATCHES, RATE = (11, 13, 15, 17, 18, 20, 21), (1, 3), 0.5
 
 
-def slim_network(name: str) -> tuple[torch.nn.Module, torch.Tensor]:
+def slim_network(name: str, shape: tuple[int, ...], classes: int) -> tuple[torch.nn.Module, torch.Tensor]:
     """The same random network every time, half of every group cut, with the running statistics of its norms from images."""
-    shape, classes = NETWORKS[name]
     torch.manual_seed(0)
     x = torch.from_numpy(images(16, shape))
     model = slimnet.build_model(name, num_classes=classes, in_channels=shape[0]).eval()
@@ -102,7 +101,7 @@ def first_line(error: Exception) -> str:
 
 def exported(name: str, runtimes: list[Runtime]) -> dict[str, Any]:
     """One network at all opsets in all runtimes."""
-    model, x = slim_network(name)
+    model, x = slim_network(name, *NETWORKS[name])
     inputs, rows = {batch: images(batch, NETWORKS[name][0]) for batch in BATCHES}, []
     for opset in OPSETS:
         with tempfile.TemporaryDirectory() as folder:

@@ -229,6 +229,14 @@ def test_a_weight_that_two_nodes_share_is_cut_for_each() -> None:
     assert found == [(7, LEFT, 3, 3), (7, 7, 3, 3)]
 
 
+def test_a_weight_that_is_an_output_too_stays_what_it_was() -> None:
+    proto = plain()
+    proto.graph.output.append(onnx.helper.make_tensor_value_info("b", onnx.TensorProto.FLOAT, [8]))
+    result = slimmed(proto)
+    assert shapes(result.model)["b"] == (8,)
+    assert (LEFT,) in shapes(result.model).values()
+
+
 def test_initializers_that_are_inputs_too() -> None:
     proto = plain(11)
     for tensor in proto.graph.initializer:

@@ -180,3 +180,8 @@ def test_what_a_condition_reads_from_outside_stays() -> None:
     proto.graph.node.append(onnx.helper.make_node("If", ["yes"], ["y"], then_branch=inner, else_branch=inner))
     result = slimmed(proto)
     assert shapes(result.model)["w"] == (LEFT, 3, 3, 3)
+
+
+def test_a_size_that_the_file_does_not_take_is_refused() -> None:
+    with pytest.raises(ArgumentError, match=r"takes inputs of shape \(N, 3, 8, 8\): leave --image-size .* out, it says 16"):
+        slimnet.slim(plain(), image_size=16)

@@ -13,9 +13,11 @@ from slimnet.commands.opening import example_of, open_onnx
 from slimnet.errors import ArgumentError
 from slimnet.files import atomic_folder, write_json
 from slimnet.measure import count
-from slimnet.onnx_surgery import OnnxSlimResult, Reading, finished, without_small_filters, written
+from slimnet.onnx.save import save
+from slimnet.onnx_surgery import OnnxSlimResult, Reading, finished, slim_onnx, without_small_filters, written
 from slimnet.progress import Say
 from slimnet.surgery import slim
+from slimnet.surgery.slim import check_tolerance
 
 ONNX_FILES = ("model.onnx", "masked.onnx", "plan.json", "report.json")
 
@@ -39,8 +41,7 @@ def slim_onnx_file(
     """
     if expand:
         raise ArgumentError("`expand` is for modules: leave it out for an ONNX file.")
-    if not 0 <= tolerance < 1:
-        raise ArgumentError(f"`tolerance` must be in [0, 1), got {tolerance}.")
+    check_tolerance(tolerance)
     reading, zeroed = without_small_filters(open_onnx(path, **network), tolerance)
     if align == "auto":
         cut = slim_aligned(reading.model, example_of(reading), align)
@@ -52,15 +53,23 @@ def slim_onnx_file(
         return write_slim(result, folder)
 
 
-def write_slim(result: OnnxSlimResult, folder: Path, **more: Any) -> dict[str, Any]:
-    """Write a slim file, its plan and the report, with ``more`` in it, to a folder."""
-    report = {
+def write_slim(result: OnnxSlimResult, folder: Path, closed: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Write a slim file, its plan and the report to a folder.
+
+    Args:
+        result: the file.
+        folder: where to write.
+        closed: what the report says of pruning, where that was done first: its ``groups`` are those that were closed, and the
+            plan's are ``slim_groups`` then.
+    """
+    report: dict[str, Any] = {
         "cost": {"before": _cost(result.reading.model, result.reading), "after": _cost(result.network, result.reading)},
         "surgery": result.report.as_dict(),
         "groups": [group_row(group) for group in result.plan.as_dict()["groups"]],
         "not_followed": dict(result.beyond),
-        **more,
     }
+    if closed is not None:
+        report = {**report, "slim_groups": report["groups"], **closed}
     result.save(folder / "model.onnx")
     write_json(folder / "plan.json", result.plan.as_dict())
     write_json(folder / "report.json", report)
@@ -77,17 +86,11 @@ def write_pruned(reading: Reading, masked: Any, folder: Path, report: Mapping[st
         report: what was closed.
         say: told what was not followed.
     """
-    from slimnet.onnx.save import save
-    from slimnet.onnx_surgery import slim_onnx
-
     proto = written(reading, masked)
     save(proto, folder / "masked.onnx", before=reading.document.proto)
     result = slim_onnx(proto, reading.inputs)
     tell_beyond(result.beyond, say)
-    found = write_slim(result, folder)
-    whole = {**found, **report, "slim_groups": found["groups"]}
-    write_json(folder / "report.json", whole)
-    return whole
+    return write_slim(result, folder, report)
 
 
 def tell_beyond(beyond: Mapping[str, str], say: Say) -> None:

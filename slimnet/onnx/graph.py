@@ -13,6 +13,7 @@ from onnxscript import ir, optimizer
 from onnxscript.ir.passes import common
 
 from slimnet.onnx.build import network
+from slimnet.onnx.naming import free_name
 from slimnet.onnx.write import serialised, write
 
 Array = NDArray[Any]
@@ -148,11 +149,7 @@ def initializer(graph: Graph, name: str, array: Array) -> Value:
     """Give a constant to the graph, under a name that no other has; a list of numbers that it has already is taken instead."""
     if array.dtype == np.int64 and (same := _same(graph, array)) is not None:
         return same
-    taken, unique, count = graph.initializers, name, 0
-    while unique in taken:
-        count += 1
-        unique = f"{name}_{count}"
-    return new_constant(graph, unique, array)
+    return new_constant(graph, free_name(name, graph.initializers), array)
 
 
 def new_constant(graph: Graph, name: str, array: Array) -> Value:
@@ -186,18 +183,10 @@ def _same(graph: Graph, array: Array) -> Value | None:
 def insert(graph: Graph, place: Node, op: str, inputs: Sequence[Value], *, sizes: Sizes, **attributes: Any) -> Value:
     """Put a new node with one output, of these sizes, before another, in place; its output."""
     output = f"{place.outputs[0].name}_{op}_out"
-    value = put_node(graph, place, op, inputs, name=_free_name(graph, f"{place.name}.{op.lower()}"), output=output, **attributes)
+    name = free_name(f"{place.name}.{op.lower()}", {node.name for node in graph})
+    value = put_node(graph, place, op, inputs, name=name, output=output, **attributes)
     value.shape, value.dtype = ir.Shape(list(sizes)), place.outputs[0].dtype
     return value
-
-
-def _free_name(graph: Graph, name: str) -> str:
-    """The name, or one like it that no node has."""
-    taken, free, count = {node.name for node in graph}, name, 0
-    while free in taken:
-        count += 1
-        free = f"{name}_{count}"
-    return free
 
 
 def put_node(graph: Graph, place: Node, op: str, inputs: Sequence[Value], *, name: str, output: str, **attributes: Any) -> Value:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 
 import onnx
 
@@ -30,7 +30,7 @@ def name_by_module(proto: onnx.ModelProto) -> None:
     taken: set[str] = set()
     for node, path, owner in zip(nodes, paths, owners, strict=True):
         is_module = path and count[path] == 1 and path not in parents
-        node.name = _free(owner or (path if is_module else _joined(path, node.op_type.lower())), taken)
+        node.name = free_name(owner or (path if is_module else _joined(path, node.op_type.lower())), taken)
         taken.add(node.name)
 
 
@@ -61,7 +61,8 @@ def _joined(path: str, operator: str) -> str:
     return f"{path}.{operator}" if path else operator
 
 
-def _free(name: str, taken: set[str]) -> str:
+def free_name(name: str, taken: Container[str]) -> str:
+    """The name, or the first of ``name_1``, ``name_2`` … that is not taken."""
     free, count = name, 0
     while free in taken:
         count += 1

@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from slimnet.onnx.naming import free_name
 from slimnet.onnx.program import Document, captured
 
 Array = NDArray[Any]
@@ -115,12 +116,9 @@ class _Rewriter:
 
     def _free(self, name: str) -> str:
         """A name that no other value has."""
-        unique, count = name, 0
-        while unique in self._taken:
-            count += 1
-            unique = f"{name}_{count}"
-        self._taken.add(unique)
-        return unique
+        free = free_name(name, self._taken)
+        self._taken.add(free)
+        return free
 
     def _replace(self, value: str, array: Array) -> None:
         name = self._constant(self._free(f"{value}_constant"), array)

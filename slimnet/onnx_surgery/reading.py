@@ -187,6 +187,7 @@ def read_onnx(
         name: what an error calls it.
 
     Raises:
+        ArgumentError: if it does not take so many inputs, or pictures of this size.
         FileFormatError: if it is no ONNX file, or asks for more than is allowed.
         GraphError: if it is quantised, nothing in it can be followed, or it does not run.
     """
@@ -200,16 +201,26 @@ def read_onnx(
     if inputs is not None and len(inputs) != len(program.inputs):
         names = ", ".join(each.name for each in program.inputs)
         raise ArgumentError(f"{document.name} takes {len(program.inputs)} inputs ({names}), got {len(inputs)}.")
+    _check_side(program, document.name, image_size)
     try:
         return _settled(document, program, inputs or _declared(program.inputs, image_size or SIDE, BATCH))
     except _NotRunningError as error:
         first = error
+    _check_side(program, document.name, image_size)
     try:
         return _settled(document, program, inputs or _declared(program.inputs, image_size or SIDE, 1))
     except _NotRunningError:
         is_open = inputs is None and any(None in (each.shape or ())[1:] for each in program.inputs)
         hint = ": the file leaves the size open, give it (--image-size, `image_size` in Python)" if is_open else ""
         raise GraphError(f"{document.name} {first}{hint}.") from None
+
+
+def _check_side(program: Program, name: str, side: int | None) -> None:
+    """Refuse a size of pictures that the file does not take."""
+    sizes = [size for given in program.inputs for size in (given.shape or (None,))[1:]]
+    if side is not None and None not in sizes and side not in sizes:
+        shapes = ", ".join(str(given.shape) for given in program.inputs).replace("None", "N")
+        raise ArgumentError(f"{name} takes inputs of shape {shapes}: leave --image-size (`image_size`) out, it says {side}.")
 
 
 class _NotRunningError(Exception):

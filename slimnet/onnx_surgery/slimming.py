@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from slimnet._modes import flatten_outputs
 from slimnet.errors import ArgumentError, GraphError, MeasureError, VerificationError
 from slimnet.graph import as_inputs
+from slimnet.onnx.rewrite import rewritten
 from slimnet.onnx.save import contents, save
 from slimnet.onnx.session import open_session
 from slimnet.onnx_surgery.reading import Reading, random_inputs, read_onnx
@@ -22,7 +23,7 @@ from slimnet.onnx_surgery.writing import changes_of, written
 from slimnet.surgery import Plan
 from slimnet.surgery import slim as slim_module
 from slimnet.surgery.copies import baked_copy
-from slimnet.surgery.slim import SlimReport, SlimResult, zero_small_filters
+from slimnet.surgery.slim import SlimReport, SlimResult, check_tolerance, zero_small_filters
 from slimnet.surgery.verify import STORED_TOLERANCE, TOLERANCE, Check, Verification
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ class OnnxSlimResult:
             ``"float64"`` both files read anew.
         beyond: nodes that were not followed → why; they, and what lies behind them, are as they were.
         network: the slim module, for figures.
+        reading: the file that it was made of.
     """
 
     model: Any
@@ -136,8 +138,7 @@ def slim_onnx(
         GraphError: if it is quantised, cannot be followed, or is read as something else than ONNX Runtime computes.
         VerificationError: if the slim file computes something else; nothing is returned.
     """
-    if not 0 <= tolerance < 1:
-        raise ArgumentError(f"`tolerance` must be in [0, 1), got {tolerance}.")
+    check_tolerance(tolerance)
     reading = read_checked(source, example_inputs, image_size=image_size)
     reading, zeroed = without_small_filters(reading, tolerance)
     result = slim_module(reading.model, reading.inputs, align=align)
@@ -183,8 +184,8 @@ def finished(reading: Reading, result: SlimResult) -> OnnxSlimResult:
     Raises:
         VerificationError: if they differ.
     """
-    model = written(reading, result.model)
     changed = changes_of(reading, result.model)
+    model = rewritten(reading.document, changed)
     # constants that went into biases, and what was multiplied, are rounded to float32 once more
     is_rounded = bool(result.plan.folds or changed.attributes or reading.is_coarse or reading.is_rounded)
     checks = (*result.report.verification.checks, *_compared(reading, reading.document.proto, model, is_rounded=is_rounded))

@@ -90,8 +90,7 @@ def slim(
     """
     if isinstance(align, int) and align < 1:
         raise ArgumentError(f"`align` must be a positive number of channels, got {align}.")
-    if not 0 <= tolerance < 1:
-        raise ArgumentError(f"`tolerance` must be in [0, 1), got {tolerance}.")
+    check_tolerance(tolerance)
     check_model(model)
     if optimizer is not None:
         check_optimizer(optimizer, model)
@@ -125,6 +124,16 @@ def slim(
         verify_seconds=done - cut_done,
     )
     return SlimResult(small, plan, report)
+
+
+def check_tolerance(tolerance: float) -> None:
+    """Refuse a share of the largest norm that is none.
+
+    Raises:
+        ArgumentError: if it is not in [0, 1).
+    """
+    if not 0 <= tolerance < 1:
+        raise ArgumentError(f"`tolerance` must be in [0, 1), got {tolerance}.")
 
 
 def zero_small_filters(model: nn.Module, tolerance: float) -> int:

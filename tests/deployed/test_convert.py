@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -139,6 +140,13 @@ def test_a_file_of_any_size_is_not_read(network: bytes, tmp_path: Path, monkeypa
     file = written(FORMATS["tflite"], tmp_path, network)
     monkeypatch.setattr("slimnet.runtimes.files.MAX_BYTES", 100)
     with pytest.raises(FileFormatError, match=r"bytes: at most 100 are read\."):
+        file.tried()
+
+
+def test_a_file_does_not_take_more_memory_than_is_allowed(network: bytes, tmp_path: Path) -> None:
+    """An image of 19 GB: more than the address space that a trial may have."""
+    file = replace(written(FORMATS["tflite"], tmp_path, network), shape=(3, 40_000, 40_000))
+    with pytest.raises(FileFormatError, match="does not run in litert: Unable to allocate"):
         file.tried()
 
 

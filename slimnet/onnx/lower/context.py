@@ -11,6 +11,8 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from slimnet.onnx.naming import free_name
+
 Array = NDArray[Any]
 
 
@@ -68,10 +70,7 @@ class Context:
 
     def name(self, wish: str) -> str:
         """A name that no tensor has."""
-        name, count = wish, 0
-        while name in self.taken:
-            count += 1
-            name = f"{wish}_{count}"
+        name = free_name(wish, self.taken)
         self.taken.add(name)
         return name
 
