@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from slimnet.allocation import cost as cost_module
-from slimnet.measure.costs import NodeTimes, Site, Target, table
+from slimnet.measure.costs import NodeTimes, Site, Target, timer
 from slimnet.measure.costs.grid import Layout
 from slimnet.measure.costs.profile import Node
 
@@ -36,12 +35,12 @@ def imagine(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Site, int, int]]:
         time = staircase(*probed)
         return NodeTimes((Node("layer", "Conv", (1,), time),))
 
-    monkeypatch.setattr(table, "probe_model", probe)
+    monkeypatch.setattr(timer, "probe_model", probe)
 
     def profile_whole(*_: object, **__: object) -> tuple[NodeTimes, float]:
         """No longer than in the table, in proportion; next to nothing beside the layers."""
         return NodeTimes((Node("all", "Conv", (1,), 1.0), Node("pool", "MaxPool", (1,), 0.02))), 0.02
 
-    monkeypatch.setattr(table, "profile_nodes", profile)
-    monkeypatch.setattr(cost_module, "profile_network", profile_whole)
+    monkeypatch.setattr(timer, "profile_nodes", profile)
+    monkeypatch.setattr(timer, "profile_network", profile_whole)
     return seen

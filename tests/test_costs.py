@@ -20,7 +20,7 @@ from slimnet.errors import ArgumentError, FileFormatError, MeasureError
 from slimnet.export import export_onnx
 from slimnet.graph import prunable
 from slimnet.measure import count
-from slimnet.measure.costs import CostTable, NodeTimes, Site, Target, profile_network, profile_nodes, table
+from slimnet.measure.costs import CostTable, NodeTimes, Site, Target, profile_network, profile_nodes, table, timer
 from slimnet.measure.costs.grid import PROBED, Layout, Span, layout_of, points
 from slimnet.measure.costs.probe import probe_model
 from slimnet.onnx.flops import linear_reads
@@ -45,21 +45,21 @@ def test_points_are_few_and_cover_both_regimes() -> None:
 
 
 def test_a_disturbance_does_not_change_the_layout(imagined: list[tuple[Site, int, int]], monkeypatch: pytest.MonkeyPatch) -> None:
-    quiet, turn = table.profile_nodes, itertools.count()
+    quiet, turn = timer.profile_nodes, itertools.count()
 
     def disturbed(*arguments: Any, **how: Any) -> NodeTimes:
         node = quiet(*arguments, **how).nodes[0]
         slower = 3 if next(turn) in (0, 8, 15, 22) else 1
         return NodeTimes((replace(node, microseconds=slower * node.microseconds),))
 
-    monkeypatch.setattr(table, "profile_nodes", disturbed)
+    monkeypatch.setattr(timer, "profile_nodes", disturbed)
     assert CostTable(folder=None).layout == BLOCKS
 
 
 def test_what_was_measured_on_a_busy_machine_is_measured_again(
     imagined: list[tuple[Site, int, int]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    costs, quiet = CostTable(folder=None), table.profile_nodes
+    costs, quiet = CostTable(folder=None), timer.profile_nodes
     assert costs.layout == BLOCKS
     turn = itertools.count()
 
@@ -67,7 +67,7 @@ def test_what_was_measured_on_a_busy_machine_is_measured_again(
         node = quiet(*arguments, **how).nodes[0]
         return NodeTimes((replace(node, microseconds=node.microseconds * (2 if next(turn) < 10 else 1)),))
 
-    monkeypatch.setattr(table, "profile_nodes", busy_at_first)
+    monkeypatch.setattr(timer, "profile_nodes", busy_at_first)
     costs.measure([(CONV, Span(64), Span(64))])
     for width in (16, 48, 64):
         assert costs.microseconds(CONV, width, width) == pytest.approx(staircase(CONV, width, width), abs=1e-3)
@@ -154,7 +154,7 @@ def test_wrong_target() -> None:
 @pytest.mark.parametrize("site", [CONV, Site("depthwise", (8, 8), (3, 3), (2, 2), (1, 1)), Site("linear")])
 def test_probes_run(site: Site) -> None:
     found = profile_nodes(probe_model(site, 16, 16), Target(), runs=2)
-    assert table.layer_time(found) > 0
+    assert timer.layer_time(found) > 0
     nodes, beside = profile_network(probe_model(site, 16, 16), Target(), runs=2)
     assert [node.name for node in nodes.nodes] == [node.name for node in found.nodes] and beside >= 0
 

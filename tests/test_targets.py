@@ -22,7 +22,7 @@ from slimnet.allocation.exchange import Bound, exchange
 from slimnet.errors import ArgumentError, SlimnetWarning
 from slimnet.graph import prunable
 from slimnet.measure import count
-from slimnet.measure.costs import CostTable, NodeTimes, Site, table
+from slimnet.measure.costs import CostTable, NodeTimes, Site, timer
 from slimnet.measure.costs.grid import Layout, Span
 from slimnet.measure.costs.profile import Node
 
@@ -73,7 +73,7 @@ def test_what_takes_longer_than_in_the_table_is_the_loading_of_weights_first(ima
 def test_one_time_that_was_disturbed_is_measured_again(
     imagined: list[tuple[Site, int, int]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    costs, quiet = CostTable(folder=None), table.profile_nodes
+    costs, quiet = CostTable(folder=None), timer.profile_nodes
     assert costs.layout == BLOCKS
     turn = itertools.count()
 
@@ -81,7 +81,7 @@ def test_one_time_that_was_disturbed_is_measured_again(
         node = quiet(*arguments, **how).nodes[0]
         return NodeTimes((replace(node, microseconds=node.microseconds * (1.3 if next(turn) % 13 == 3 else 1)),))
 
-    monkeypatch.setattr(table, "profile_nodes", disturbed_now_and_then)
+    monkeypatch.setattr(timer, "profile_nodes", disturbed_now_and_then)
     costs.measure([(CONV, Span(64), Span(64))])
     for width in (15, 16, 48, 63, 64):
         assert costs.microseconds(CONV, width, width) == pytest.approx(staircase(CONV, width, width), abs=1e-3)

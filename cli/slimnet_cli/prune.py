@@ -12,7 +12,7 @@ from slimnet_cli._emit import emit_json, emit_table, number, percent
 from slimnet_cli._flags import Command, Named, section, settings
 from slimnet_cli._numbers import COUNT
 from slimnet_cli._options import as_json, existing, folder_out, force, network, take_target, target_options, together
-from slimnet_cli._quick import refuse_data_dir, refuse_missing, refuse_names, refuse_out
+from slimnet_cli._quick import refuse_data_dir, refuse_missing, refuse_names, refuse_out, refuse_runtimes
 from slimnet_cli._settings import read_sets, set_option
 from slimnet_cli.train import show_run
 
@@ -41,6 +41,13 @@ selection = together(
 )  # fmt: skip
 
 
+target_runtime = click.option(
+    "--runtime",
+    type=Named("RUN_BY"),
+    help="Runtime that the target is for: what layers cost is measured there.  [default: onnxruntime]",
+)
+
+
 OWN = ("data", "data_dir", "image_size", "epochs", "teacher")  # settings of training that prune has flags of its own for
 finetuning = together(
     click.option(
@@ -61,7 +68,7 @@ finetuning = together(
 @click.command("prune", cls=Command)
 @click.argument("checkpoint", type=existing)
 @section("Network", network)
-@section("What is closed", selection, target_options)
+@section("What is closed", selection, target_options, target_runtime)
 @section("Fine-tuning", finetuning)
 @section(
     "Output",
@@ -86,6 +93,7 @@ def command(
     slimnet prune resnet18.pth --model resnet18 --image-size 224 --target-speedup 3 --out build/fast
     slimnet slim build/pruned/model.safetensors --model resnet56 --out build/slim
     slimnet prune model.onnx --target-speedup 2 --out build/small
+    slimnet prune resnet56.pth --model resnet56 --target-speedup 2 --runtime openvino --out build/fast
     """
     target = take_target(options)
     if [options["rate"], options["flops"], target or None].count(None) != 2:
@@ -96,6 +104,10 @@ def command(
         from slimnet.report import check_picture
 
         check_picture(plot)
+    given_runtime = options.pop("runtime")
+    if given_runtime is not None and (not target or finetune is not None):
+        raise click.UsageError("--runtime is for a --target-… of prune alone: leave it out otherwise.")
+    refuse_runtimes([given_runtime] if given_runtime else [])
     given = {name: options.pop(f"target_{name}") for name in ("threads", "batch")}
     given |= {name: options.pop(name) for name in ("shut_branches", "allocate_by")}
     given = {name: value for name, value in given.items() if value is not None} | ({"target": target} if target else {})
@@ -112,7 +124,7 @@ def command(
     if finetune is not None:
         _finetune(checkpoint, out, options | given | asked, epochs=finetune, force=force, quiet=quiet, as_json=as_json)
         return
-    options |= given
+    options |= given | ({"runtime": given_runtime} if given_runtime else {})
     from slimnet.commands import prune_checkpoint
 
     report = prune_checkpoint(checkpoint, out, force=force, **options)

@@ -15,13 +15,12 @@ from slimnet.errors import ModelError
 from slimnet.export import export_onnx
 from slimnet.files import scratch_folder
 from slimnet.graph import ChannelGroup
-from slimnet.measure.costs import CostTable, NodeTimes, Site, profile_network
+from slimnet.measure.costs import CostTable, NodeTimes, Site
 from slimnet.measure.costs.grid import Span
 from slimnet.measure.costs.table import WIDTH, Place
 from slimnet.onnx.flops import linear_reads
 
 LAYER_OPS = ("Conv", "FusedConv", "Gemm", "FusedGemm", "MatMul", "FusedMatMul", "ReorderInput", "ReorderOutput")
-RUNS = 30
 FLOAT = 4
 INNER_CACHE = 2**20
 """Bytes of weights that stay near the processor when a layer alone is run again and again; more never do."""
@@ -79,7 +78,7 @@ class NetworkCost:
         groups: Iterable[ChannelGroup],
         table: CostTable,
     ) -> NetworkCost:
-        """Measure what the table lacks for this network, and profile the dense network once.
+        """Profile the dense network once, and measure what the table lacks for it.
 
         Args:
             model: the network; left as it was.
@@ -98,8 +97,8 @@ class NetworkCost:
             else:
                 export_onnx(model, example, path)
             layers = as_exported(network_layers(model, example, groups), linear_reads(path))
+            profile, beside = table.timer.network(path)
             table.measure(places(layers))
-            profile, beside = profile_network(path, table.target, runs=RUNS)
         return cls(layers, table, profile, beside)
 
     @property

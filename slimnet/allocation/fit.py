@@ -16,8 +16,8 @@ from slimnet.allocation.pad import padded_widths
 from slimnet.allocation.sensitivity import LossByWidth, measure_sensitivity, number_of_trials
 from slimnet.criteria import ClosedLoss
 from slimnet.graph import ChannelGroup, residual_branches
-from slimnet.measure.costs import CostTable, Target
 from slimnet.progress import each
+from slimnet.runtimes.costs import cost_table
 from slimnet.settings import Budget
 
 ROUND = 1.25
@@ -36,6 +36,7 @@ def fit_widths(
     *,
     threads: int = 1,
     batch: int = 1,
+    runtime: str = "onnxruntime",
     align: int | None = None,
     shut_branches: bool = False,
     loss: ClosedLoss | None = None,
@@ -52,7 +53,8 @@ def fit_widths(
         groups: its channel groups.
         scores: name of a group that may shrink → (size,) scores, at least 0; the highest stay.
         budget: the target.
-        threads, batch: of the ONNX Runtime session that the target is for.
+        threads, batch: of the session that the target is for.
+        runtime: that it is for: ``"onnxruntime"``, or one of `slimnet.names.DEPLOYED`.
         shut_branches: let residual branches go as a whole, see :func:`allocate`.
         align: choose from multiples of this; None: from the widths that fill the kernels of this machine.
         loss: of the network on training images, to value groups by.
@@ -61,8 +63,9 @@ def fit_widths(
         ArgumentError: if a number is below 1, or the target cannot be met.
         ExportError: if the network cannot be exported.
         MeasureError: if a layer does not run.
+        SlimnetError: if the runtime is not installed.
     """
-    table = CostTable(Target(threads=threads, batch=batch))
+    table = cost_table(runtime, threads=threads, batch=batch)
     cost = NetworkCost.measure(model, example, groups, table)
     choose = partial(allocate, cost, scores, layout=table.layout, align=align, shut_branches=shut_branches)
     found = choose(budget)  # before losses are measured, which takes minutes: a target out of reach is one at once
@@ -113,7 +116,7 @@ def fit_padding(
     Returns:
         Group name → width, where it is more than must stay (see :func:`padded_widths`).
     """
-    table = CostTable(Target(threads=threads, batch=batch))
+    table = cost_table(threads=threads, batch=batch)
     cost = NetworkCost.measure(model, example, groups, table)
     sizes = {group.name: group.size for group in groups if group.name in kept}
     return padded_widths(cost, {name: kept[name] for name in sizes}, sizes, table.layout)

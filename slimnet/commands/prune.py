@@ -18,8 +18,9 @@ from slimnet.files import atomic_folder, claims_folder, write_json, write_tensor
 from slimnet.graph import channel_groups, not_ignored, prunable
 from slimnet.measure import count
 from slimnet.methods.closing import prune
-from slimnet.names import ALLOCATE_BY, AllocateBy, Couple, Ranking
+from slimnet.names import ALLOCATE_BY, RUN_BY, AllocateBy, Couple, Ranking
 from slimnet.progress import Say, say_from
+from slimnet.runtimes.formats import check_runs
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -40,6 +41,7 @@ def prune_checkpoint(
     target: Mapping[str, float] | None = None,
     threads: int = 1,
     batch: int = 1,
+    runtime: str = "onnxruntime",
     shut_branches: bool = False,
     allocate_by: AllocateBy = "auto",
     ranking: Ranking = "group",
@@ -62,6 +64,7 @@ def prune_checkpoint(
         target: what the network is to cost on this machine once it is cut, e.g. ``{"speedup": 3}`` (see
             `slimnet.allocation.Budget`): widths are chosen group by group from measured costs.
         threads, batch: that the target is for.
+        runtime: that it is for, one of `slimnet.names.RUN_BY`: its own cost table is measured.
         shut_branches: for a target, let residual branches go as a whole.
         allocate_by: what the widths for a target are chosen by: ``"loss"``, how far the answers move on training images when a
             group is narrowed; ``"energy"``, the scores; ``"auto"``, the loss where ``data`` is given.
@@ -85,6 +88,7 @@ def prune_checkpoint(
         "ignore": tuple(ignore),
     }
     budget = check_choice(rate, flops, target, data=data, allocate_by=allocate_by, shut_branches=shut_branches, **options)
+    _check_runtime(runtime, budget)
     source = get_criterion(criterion).source
     reading = open_onnx(checkpoint, **network) if is_onnx(checkpoint) else None
     if reading is None:
@@ -97,7 +101,8 @@ def prune_checkpoint(
     found: dict[str, Any] = {}
     left: int | None = None
     if budget is not None:
-        machine = {"threads": threads, "batch": batch}
+        machine: dict[str, Any] = {"threads": threads, "batch": batch}
+        machine |= {"runtime": runtime} if runtime != RUN_BY[0] else {}
         scored = {"criterion": criterion, "statistics": statistics}
         loss = None if data is None or allocate_by == "energy" else _loss(model, example, data, data_dir)
         fitted = _fitted(model, example, budget, scored, ignore, shut_branches=shut_branches, loss=loss, **machine)
@@ -184,6 +189,14 @@ def _check_allocate_by(allocate_by: str, budget: Budget | None, data: str | None
         raise ArgumentError("`allocate_by` 'loss' is for a target, and needs data: name a data set with --data.")
     if allocate_by == "energy" and budget is None:
         raise ArgumentError("`allocate_by` is for a target: give one, or leave it out.")
+
+
+def _check_runtime(runtime: str, budget: Budget | None) -> None:
+    """Refuse a runtime that is none, is not installed, or has no target."""
+    one_of(*RUN_BY).check("`runtime`", runtime)
+    if budget is None and runtime != RUN_BY[0]:
+        raise ArgumentError("`runtime` is for a target: give one, or leave it out.")
+    check_runs(runtime)
 
 
 def _loss(model: nn.Module, example: Tensor, data: str, data_dir: str | None) -> ClosedLoss:

@@ -36,8 +36,9 @@ def against_target(target: Mapping[str, Any] | None, latency: LatencyReport, *, 
 
 def _not_comparable(target: Mapping[str, Any], latency: LatencyReport, first: str) -> str | None:
     """Why the measurement says nothing about the target."""
-    if first != "onnxruntime" or latency.provider != "cpu":
-        return "it is for ONNX Runtime on the CPU"
+    wanted = target.get("runtime", "onnxruntime")
+    if first != wanted or latency.provider != "cpu":
+        return f"it is for {'ONNX Runtime' if wanted == 'onnxruntime' else wanted} on the CPU"
     for name, value in (("threads", latency.threads), ("batch", latency.batch)):
         if target.get(name) != value:
             return f"it is for {name} {target.get(name)}, measured was {name} {value}"

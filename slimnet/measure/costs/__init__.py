@@ -6,5 +6,6 @@ from slimnet.measure.costs.profile import NodeTimes, profile_network, profile_no
 from slimnet.measure.costs.site import Site
 from slimnet.measure.costs.store import Target, default_folder
 from slimnet.measure.costs.table import CostTable
+from slimnet.measure.costs.timer import Timer
 
-__all__ = ["CostTable", "NodeTimes", "Site", "Target", "default_folder", "profile_network", "profile_nodes"]
+__all__ = ["CostTable", "NodeTimes", "Site", "Target", "Timer", "default_folder", "profile_network", "profile_nodes"]

@@ -60,6 +60,52 @@ def probe_model(site: Site, channels_in: int, channels_out: int) -> bytes:
     return checked(proto, "the probe")
 
 
+def repeated_model(site: Site, channels_in: int, channels_out: int, copies: int) -> bytes:
+    """An ONNX network of images in which the layer stands several times, side by side, each with its own weights.
+
+    All read what a 1×1 convolution with activation makes; behind each are an activation and the mean.
+
+    Args:
+        site: where the layer stands.
+        channels_in: that it reads; for a depthwise layer the same as ``channels_out``.
+        channels_out: that it makes.
+        copies: of the layer; 0: the mean reads the first convolution.
+    """
+    rng, linear = np.random.default_rng(0), site.kind == "linear"
+    groups = channels_in if site.kind == "depthwise" else 1
+    flat: tuple[int, ...] = () if linear else (1, 1)
+    arrays = {"first": _random(rng, (channels_in, PLANES, *flat)), "first_bias": np.zeros(channels_in, np.float32)}
+    nodes = [node("Flatten", [INPUT], "flat", axis=1)] if linear else []
+    read = ["flat" if linear else INPUT, "first", "first_bias"]
+    nodes += [node("Gemm", read, "read", transB=1) if linear else node("Conv", read, "read", kernel_shape=[1, 1])]
+    nodes += [node("Relu", ["read"], "read_active")]
+    given: dict[str, Any] = {"strides": site.stride, "pads": [*site.padding, *site.padding], "dilations": site.dilation}
+    given |= {"kernel_shape": site.kernel, "group": groups}
+    made = [f"{LAYER}{number}" for number in range(copies)]
+    for name in made:
+        shape = (channels_out, channels_in // groups, *(() if linear else site.kernel))
+        arrays |= {f"{name}_weight": _random(rng, shape), f"{name}_bias": np.zeros(channels_out, np.float32)}
+        taken = ["read_active", f"{name}_weight", f"{name}_bias"]
+        nodes += [node("Gemm", taken, name, transB=1) if linear else node("Conv", taken, name, **given)]
+        nodes += [node("Relu", [name], f"{name}_active")]
+    ends = [f"{name}_active" for name in made] or ["read_active"]
+    means = [name if linear else f"{name}_mean" for name in ends]
+    nodes += [] if linear else [node("GlobalAveragePool", [name], mean) for name, mean in zip(ends, means, strict=True)]
+    nodes += [node("Concat", means, "together", axis=1) if copies > 1 else node("Identity", means, "together")]
+    nodes += [node("Flatten", ["together"], "logits", axis=1)]
+    width = channels_out * copies or channels_in
+    proto = network(
+        nodes,
+        inputs={INPUT: ["batch", PLANES, *site.size]},
+        outputs={"logits": ["batch", width]},
+        constants=arrays,
+        opset=OPSET,
+        name="probes",
+        ir_version=IR_VERSION,
+    )
+    return checked(proto, "the probe")
+
+
 def _gemm(source: str, weight: str, name: str) -> Any:
     return node("Gemm", [source, weight, f"{weight}_bias"], name, name=name, transB=1)
 

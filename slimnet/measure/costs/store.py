@@ -16,12 +16,23 @@ from slimnet.files import read_json, write_json
 from slimnet.measure.machine import environment
 
 FORMAT = "slimnet-costs/2"
-_IDENTITY = ("cpu", "instructions", "system", "onnxruntime")
+ONNX_RUNTIME = "onnxruntime"
+_IDENTITY = ("cpu", "instructions", "system")
 
 
 def _machine() -> dict[str, Any]:
+    return machine_with(ONNX_RUNTIME, None)
+
+
+def machine_with(runtime: str, version: str | None) -> dict[str, Any]:
+    """This machine and what runs networks on it.
+
+    Args:
+        runtime: its name.
+        version: None: that of ONNX Runtime.
+    """
     here = environment()
-    return {name: here[name] for name in _IDENTITY}
+    return {**{name: here[name] for name in _IDENTITY}, runtime: here[ONNX_RUNTIME] if version is None else version}
 
 
 @dataclass(frozen=True)
@@ -33,6 +44,7 @@ class Target:
         batch: images a run.
         precision: ``"fp32"``.
         machine: processor, its instruction set, system and version of the runtime; this one's.
+        runtime: that runs it.
 
     Raises:
         ArgumentError: if a number is below 1.
@@ -42,6 +54,7 @@ class Target:
     batch: int = 1
     precision: str = "fp32"
     machine: Mapping[str, Any] = field(default_factory=_machine)
+    runtime: str = ONNX_RUNTIME
 
     def __post_init__(self) -> None:
         for name in ("threads", "batch"):
@@ -49,14 +62,18 @@ class Target:
                 raise ArgumentError(f"`{name}` must be at least 1, got {getattr(self, name)}.")
 
     def as_dict(self) -> dict[str, Any]:
-        """JSON values."""
-        return {**asdict(self), "machine": dict(self.machine)}
+        """JSON values: ONNX Runtime, the first that there was, is named in the machine alone."""
+        values = {**asdict(self), "machine": dict(self.machine)}
+        if self.runtime == ONNX_RUNTIME:
+            del values["runtime"]
+        return values
 
     @property
     def name(self) -> str:
         """A file name, another one for every target."""
         text = encode(self.as_dict(), sort_keys=True, ascii_only=True)
-        return f"costs-{hashlib.blake2b(text.encode(), digest_size=8).hexdigest()}.json"
+        which = "" if self.runtime == ONNX_RUNTIME else f"{self.runtime}-"
+        return f"costs-{which}{hashlib.blake2b(text.encode(), digest_size=8).hexdigest()}.json"
 
 
 def default_folder() -> Path | None:

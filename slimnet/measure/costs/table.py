@@ -11,15 +11,14 @@ from pathlib import Path
 
 from slimnet.errors import MeasureError, SlimnetWarning
 from slimnet.measure.costs.grid import PROBED, Layout, Point, Span, interpolated, layout_of, points
-from slimnet.measure.costs.probe import LAYER, probe_model
-from slimnet.measure.costs.profile import NodeTimes, profile_nodes
 from slimnet.measure.costs.site import Site
 from slimnet.measure.costs.store import Target, default_folder, read_entries, write_entries
+from slimnet.measure.costs.timer import OnnxRuntimeTimer, Timer
 from slimnet.progress import Task
 
 REFERENCE = Site("conv", size=(16, 16), kernel=(3, 3), padding=(1, 1))
 SAVE_EVERY = 10.0  # seconds
-RUNS, LAYOUT_TURNS = 12, 5
+LAYOUT_TURNS = 5
 PORTION, TRIES, BUSY = 48, 5, 1.1
 """So many times are measured in turns, each until its least two agree within the third; at most so often."""
 WIDTH = attrgetter("most")
@@ -35,6 +34,7 @@ class CostTable:
     Args:
         target: how networks will run; default: one thread, one image, float32, on this machine.
         folder: where measured times are kept; default: the user's cache folder. None keeps nothing.
+        timer: what times layers and networks on the target; default: ONNX Runtime.
 
     Attributes:
         damaged: entries of the file that did not match their checksum, or were of another target: they are measured again.
@@ -46,8 +46,11 @@ class CostTable:
         >>> table.microseconds(site, 31, 48)                                            # doctest: +SKIP
     """
 
-    def __init__(self, target: Target | None = None, *, folder: Path | str | None = "default") -> None:
+    def __init__(
+        self, target: Target | None = None, *, folder: Path | str | None = "default", timer: Timer | None = None
+    ) -> None:
         self.target = target if target is not None else Target()
+        self.timer = timer if timer is not None else OnnxRuntimeTimer(self.target)
         home = default_folder() if folder == "default" else folder
         self.path = None if home is None else Path(home) / self.target.name
         found, self.damaged = read_entries(self.path, self.target) if self.path else ({}, 0)
@@ -142,7 +145,7 @@ class CostTable:
             after = self._measured(REFERENCE, widest)
             quiet = min(quiet, before, after)
             if max(before, after) <= BUSY * quiet:
-                pending = [(site, point) for site, point in portion if not _confirmed(found[self._key(site, point)])]
+                pending = [(site, point) for site, point in portion if not self._confirmed(found[self._key(site, point)])]
             before = after
             if not pending:
                 break
@@ -169,32 +172,17 @@ class CostTable:
         return self._times[key]
 
     def _measured(self, site: Site, point: Point) -> float:
-        return round(layer_time(profile_nodes(probe_model(site, *point), self.target, runs=RUNS)), 3)
+        return round(self.timer.layer(site, *point), 3)
+
+    def _confirmed(self, times: Sequence[float]) -> bool:
+        """Whether the least two agree."""
+        least = sorted(times)[:2]
+        return len(least) == 2 and least[1] <= BUSY * least[0] + self.timer.resolution
 
     @staticmethod
     def _key(site: Site, point: Point) -> str:
         return f"{site.key}: {point[0]} to {point[1]}"
 
 
-def _confirmed(times: Sequence[float]) -> bool:
-    """Whether the least two agree."""
-    least = sorted(times)[:2]
-    return len(least) == 2 and least[1] <= BUSY * least[0]
-
-
 def _fits(ends: Ends, point: Point) -> bool:
     return all(end in (None, width) for end, width in zip(ends, point, strict=True))
-
-
-def layer_time(found: NodeTimes) -> float:
-    """Microseconds of the probed layer, with the change of memory layout that its input needs.
-
-    Raises:
-        MeasureError: if the runtime has no such node: it was fused away or removed.
-    """
-    names = [node.name for node in found.nodes]
-    place = next((i for i, name in enumerate(names) if LAYER in name), None)
-    if place is None:
-        raise MeasureError(f"the runtime shows no time of a probed layer among: {', '.join(names)}.")
-    reorders = sum(node.microseconds for node in found.nodes[:place] if node.op.startswith("Reorder"))
-    return found.nodes[place].microseconds + reorders
