@@ -15,14 +15,17 @@ import torch
 from imagined_costs import CONV, staircase
 from slimnet import build_model
 from slimnet.commands import prune_checkpoint
-from slimnet.errors import ArgumentError, ExportError, SlimnetError
+from slimnet.errors import ArgumentError, ExportError, MeasureError, SlimnetError, TimeLimitError
 from slimnet.export import export_onnx
+from slimnet.limits import time_limit
 from slimnet.measure.costs import CostTable, Site, Target
 from slimnet.measure.costs.grid import Span
 from slimnet.measure.costs.probe import PLANES, repeated_model
 from slimnet.onnx.session import open_session
-from slimnet.runtimes import costs, formats
-from slimnet.runtimes.costs import MOST_COPIES, RuntimeTimer, copies_of, cost_table
+from slimnet.runtimes import formats, probing
+from slimnet.runtimes.apart import Worker
+from slimnet.runtimes.costs import ApartTimer, cost_table
+from slimnet.runtimes.probing import MOST_COPIES, Prober, copies_of
 
 DEPTHWISE = Site("depthwise", (8, 8), (3, 3), (2, 2), (1, 1))
 SITES = [CONV, DEPTHWISE, Site("linear")]
@@ -30,17 +33,24 @@ BASE, EMPTY, LONGER = 7.0, 2.0, 1.25
 SETTINGS = {"model": "resnet8", "num_classes": 10, "in_channels": 3, "image_size": 16}
 
 
-def imagine_runtime(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+def imagine_runtime(monkeypatch: pytest.MonkeyPatch, whole: float = 500.0) -> list[str]:
     """Whole runs take what the imagined machine says, a network ``LONGER`` than a fixed time; the list says which were opened."""
     opened: list[str] = []
 
-    def probe(self: RuntimeTimer, site: Site, reads: int, makes: int, copies: int) -> Callable[[], object]:
-        opened.append(f"{self._target.runtime}: {site.key}, {reads} to {makes}, {copies} times")
+    def asked(self: ApartTimer, _: str, job: dict[str, Any]) -> Any:
+        prober = Prober(self._target.runtime, threads=1, batch=1)
+        prober.__dict__["runtime"] = self._target.runtime
+        kind, *pairs = job.get("site", ["conv", (8, 8)])
+        return prober.layer(Site(kind, *pairs), job["reads"], job["makes"]) if job["do"] == "layer" else (whole, EMPTY)
+
+    def probe(self: Prober, site: Site, reads: int, makes: int, copies: int) -> Callable[[], object]:
+        opened.append(f"{self.__dict__['runtime']}: {site.key}, {reads} to {makes}, {copies} times")
         taken = EMPTY if reads == PLANES and not copies else BASE
         return lambda: taken + copies * staircase(site, reads, makes)
 
-    monkeypatch.setattr(RuntimeTimer, "_probe", probe)
-    monkeypatch.setattr(costs, "in_turns", lambda runs, _: [run() if runs[0] is run or i else 0 for i, run in enumerate(runs)])
+    monkeypatch.setattr(ApartTimer, "_asked", asked)
+    monkeypatch.setattr(Prober, "_probe", probe)
+    monkeypatch.setattr(probing, "in_turns", lambda runs, _: [run() if runs[0] is run or i else 0 for i, run in enumerate(runs)])
     return opened
 
 
@@ -105,21 +115,31 @@ def test_short_layers_are_timed_several_times_over() -> None:
 
 @pytest.mark.parametrize("name", ["openvino", "litert"])
 def test_probes_run_in_their_runtime(name: str) -> None:
-    timer = RuntimeTimer(cost_table(name, folder=None).target)
-    for site in SITES:
-        for copies in (0, 2):
-            timer._probe(site, 8, 8, copies)()
-    assert len(timer._open) == 2 * len(SITES) and timer.layer(DEPTHWISE, 8, 8) > 0
+    timer = cost_table(name, folder=None).timer
+    assert all(timer.layer(site, 8, 8) > 0 for site in SITES)
+
+
+def test_a_process_that_ends_is_one_error_and_the_next_is_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    timer = ApartTimer(cost_table("litert", folder=None).target)
+    assert timer.layer(CONV, 8, 8) > 0
+    with monkeypatch.context() as dying, pytest.raises(MeasureError, match=r"conv .* does not run in litert: .* by SIGKILL"):
+        dying.setattr(Worker, "_send", lambda worker, _: worker._kill())
+        timer.layer(CONV, 8, 16)
+    assert timer.layer(CONV, 8, 16) > 0
+    with pytest.raises(MeasureError, match=r"does not run in litert: .+"):
+        timer.layer(Site("conv", (1, 1), (5, 5)), 8, 8)  # smaller than its kernel
+    with time_limit(1e-3), pytest.raises(TimeLimitError, match=r"timing a layer .* did not end in 0.001 s"):
+        timer.layer(CONV, 16, 16)
 
 
 def test_probes_do_not_stay_open_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    timer = RuntimeTimer(cost_table("litert", folder=None).target)
-    monkeypatch.setattr(RuntimeTimer, "_opened", lambda *_: int)
-    monkeypatch.setattr(costs, "KEPT_OPEN", 4)
+    timer = Prober("litert", threads=1, batch=1)
+    monkeypatch.setattr(Prober, "_opened", lambda *_: int)
+    monkeypatch.setattr(probing, "KEPT_OPEN", 4)
     for width in range(1, 10):
         timer._probe(CONV, width, width, 1)
     assert [key[1] for key in timer._open] == [6, 7, 8, 9]
-    monkeypatch.setattr(costs, "KEPT_BYTES", 1)
+    monkeypatch.setattr(probing, "KEPT_BYTES", 1)
     timer._probe(CONV, 10, 10, 1)
     assert [key[1] for key in timer._open] == [9, 10]
 
@@ -135,20 +155,13 @@ def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_prune_to_a_target_in_a_runtime(weights: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    opened = imagine_runtime(monkeypatch)
     whole = 500.0
-    monkeypatch.setattr(costs, "in_turns", lambda runs, rounds: _imagined_runs(runs, rounds, whole))
+    opened = imagine_runtime(monkeypatch, whole)
     report = prune_checkpoint(weights, tmp_path / "out", target={"speedup": 1.2}, runtime="litert", **SETTINGS)
     found = json.loads((tmp_path / "out" / "report.json").read_text())["allocation"]
     assert report["allocation"]["runtime"] == found["runtime"] == "litert"
     assert opened and all(entry.startswith("litert") for entry in opened)
     assert found["predicted"]["dense_ms"] == pytest.approx(whole / 1e3) and found["predicted"]["speedup"] >= 1.2
-
-
-def _imagined_runs(runs: Any, rounds: int, whole: float) -> list[float]:
-    """Of a probe and one without the layer; or of a network, which takes a fixed time, and of an empty one."""
-    first, second = runs
-    return [whole if rounds == costs.NETWORK_ROUNDS else first(), second()]
 
 
 def test_what_the_runtime_cannot_convert_is_an_error_before_layers_are_timed(

@@ -7,6 +7,9 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +19,15 @@ from slimnet.errors import ExportError, TimeLimitError, whole_text
 MAX_MEMORY = 1 << 34
 """Bytes of address space that a file may make a runtime take when it is tried."""
 _START = """import json, sys
-job = json.load(sys.stdin)
-sys.path[:] = job["path"]
-from slimnet.runtimes.apart import main
-main(job)
+setup = json.loads(sys.stdin.readline())
+sys.path[:] = setup["path"]
+from importlib import import_module
+import_module(setup["module"]).main()
 """
 _MARK = "slimnet: "
 _LONGEST = 300  # letters of an error
+_ANSWER = 1 << 20  # bytes
+Job = Mapping[str, Any]
 
 
 class ApartError(ExportError):
@@ -43,36 +48,92 @@ def do_apart(what: str, **job: Any) -> Any:
         ApartError: with what the runtime says, or the signal that ended it.
         TimeLimitError: if it takes too long.
     """
-    seconds, command = limits.current_limit(), [sys.executable, "-c", _START]
-    pipe: Any = subprocess.PIPE
-    child = subprocess.Popen(
-        command, stdin=pipe, stdout=pipe, stderr=pipe, text=True, errors="replace", env=_environment(), start_new_session=True
-    )
-    try:
-        out, err = child.communicate(json.dumps({**job, "path": _path()}), timeout=min(seconds, 1e6))
-    except subprocess.TimeoutExpired:
-        raise TimeLimitError(f"{what} did not end in {seconds:g} s: give it longer with --time-limit.") from None
-    finally:
-        _end(child)
-    if out.startswith(_MARK):
-        answer = json.loads(out.removeprefix(_MARK))
-        if "error" in answer:
-            raise ApartError(answer["error"])
-        return answer["value"]
-    if child.returncode < 0:
-        raise ApartError(f"it was ended by {_signal(-child.returncode)}")
-    lines = [line.strip() for line in err.splitlines() if line.strip()]
-    raise ApartError(lines[-1] if lines else f"it ended with status {child.returncode}")
+    with Worker(__name__) as worker:
+        return worker.ask(what, **job)
 
 
-def _end(child: subprocess.Popen[str]) -> None:
-    """It, and what it started."""
-    if child.poll() is None:
+class Worker:
+    """A process of its own that does one job after the other; it ends with the block, or with a job that fails to end.
+
+    Args:
+        module: whose ``main`` it runs: a call of :func:`serve`.
+    """
+
+    def __init__(self, module: str) -> None:
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the process
+        pipe = subprocess.PIPE
+        command = [sys.executable, "-c", _START]
+        self._child = subprocess.Popen(
+            command, stdin=pipe, stdout=pipe, stderr=self._errors, env=_environment(), start_new_session=True
+        )
+        self._send({"path": _path(), "module": module})
+
+    def __enter__(self) -> Worker:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def ask(self, what: str, **job: Any) -> Any:
+        """As :func:`do_apart`, in this process, which is closed when the job fails in any way but an error of its own."""
+        seconds = limits.current_limit()
+        self._send(job)
+        try:
+            line = limits.within(seconds, self._answer, stop=self._kill, what=what)
+        except TimeLimitError:
+            self.close()
+            raise TimeLimitError(f"{what} did not end in {seconds:g} s: give it longer with --time-limit.") from None
+        except BaseException:
+            self.close()
+            raise
+        if line.startswith(_MARK):
+            answer = json.loads(line.removeprefix(_MARK))
+            if "error" in answer:
+                raise ApartError(answer["error"])
+            return answer["value"]
+        said = self._last_words()
+        self.close()
+        raise ApartError(said)
+
+    def is_alive(self) -> bool:
+        """Whether it can be asked."""
+        return self._child.poll() is None
+
+    def close(self) -> None:
+        """End the process, and what it started."""
+        self._kill()
+        for stream in (self._child.stdin, self._child.stdout):
+            if stream is not None:
+                with suppress(OSError):  # what it was not told is lost with it
+                    stream.close()
+        self._child.wait()
+        self._errors.close()
+
+    def _send(self, values: Job) -> None:
+        assert self._child.stdin is not None
+        with suppress(OSError):  # it has ended: there will be no answer, which says so
+            self._child.stdin.write(json.dumps(values).encode() + b"\n")
+            self._child.stdin.flush()
+
+    def _answer(self) -> str:
+        assert self._child.stdout is not None
+        return self._child.stdout.readline(_ANSWER).decode(errors="replace")
+
+    def _last_words(self) -> str:
+        code = self._child.wait()
+        if code < 0:
+            return f"it was ended by {_signal(-code)}"
+        self._errors.seek(0)
+        lines = [line.strip() for line in self._errors.read().decode(errors="replace").splitlines() if line.strip()]
+        return lines[-1] if lines else f"it ended with status {code}"
+
+    def _kill(self) -> None:
+        if self._child.poll() is not None:
+            return
         if hasattr(os, "killpg"):
-            os.killpg(child.pid, signal.SIGKILL)
+            os.killpg(self._child.pid, signal.SIGKILL)
         else:
-            child.kill()
-        child.communicate()
+            self._child.kill()
 
 
 def _signal(number: int) -> str:
@@ -92,22 +153,33 @@ def _environment() -> dict[str, str]:
     return {**os.environ, "CI": "true", "TQDM_DISABLE": "1"}
 
 
-def main(job: dict[str, Any]) -> None:
-    """In the new process: what libraries print goes nowhere, what comes of it is the only thing on stdout."""
+def main() -> None:
+    """In the new process."""
+    serve({"convert": _convert, "try": _try})
+
+
+def serve(jobs: Mapping[str, Callable[[Job], Any]]) -> None:
+    """Do what is asked, a line of JSON a job, until nothing more comes.
+
+    What libraries print goes nowhere, what comes of a job is the only thing on stdout.
+
+    Args:
+        jobs: what ``do`` may name.
+    """
     out = os.dup(1)
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 1)
-    try:
-        value = {"convert": _convert, "try": _try}[job["do"]](job)
-        answer: dict[str, Any] = {"value": value}
-    except Exception as error:  # of any library
-        answer = {"error": whole_text(error)[:_LONGEST]}
-    os.write(out, (_MARK + json.dumps(answer)).encode())
-    os.close(out)
+    for line in sys.stdin:
+        job = json.loads(line)
+        try:
+            answer: Job = {"value": jobs[job["do"]](job)}
+        except Exception as error:  # of any library
+            answer = {"error": whole_text(error)[:_LONGEST]}
+        os.write(out, (_MARK + json.dumps(answer) + "\n").encode())
     os._exit(0)  # threads of a runtime do not keep it
 
 
-def _convert(job: dict[str, Any]) -> str:
+def _convert(job: Job) -> str:
     """Make files; the version of what made them."""
     import numpy as np
 
@@ -119,7 +191,7 @@ def _convert(job: dict[str, Any]) -> str:
     return maker.version()
 
 
-def _try(job: dict[str, Any]) -> list[int]:
+def _try(job: Job) -> list[int]:
     """Open files and run them once, on zeros; the shape of what comes out."""
     import numpy as np
 
