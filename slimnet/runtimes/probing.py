@@ -5,6 +5,7 @@ They are differences of whole networks, timed in turns.
 
 from __future__ import annotations
 
+import statistics
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -25,6 +26,8 @@ LEAST = 0.05
 WORK, MOST_COPIES = 4e6, 8
 """A layer of fewer multiply-adds is timed several times side by side, until there are so many; and the most copies."""
 WARM_UP, LAYER_ROUNDS, NETWORK_ROUNDS = 3, 15, 60
+NETWORK_COPIES = 3
+"""As many as `slimnet bench` has open for two networks: the control is one more."""
 LEAST_ROUNDS, ENOUGH = 5, 5.0
 """No more than so many rounds after so many seconds."""
 KEPT_OPEN, KEPT_BYTES = 200, 1 << 28
@@ -57,15 +60,17 @@ class Prober:
     def network(self, files: Sequence[Path], shape: Sequence[int]) -> tuple[float, float]:
         """Microseconds of the network in a runtime's files; and of the mean of its images alone: what a run costs beside.
 
+        It is open several times over, in turns, as when it is compared with another: its weights come from where they are then.
+
         Args:
             files: a path for each suffix of the format.
             shape: (C, H, W) of its images.
         """
         images = np.random.default_rng(0).standard_normal((self._batch, *shape), np.float32)
-        opened = self._library.open(files, threads=self._threads, batch=self._batch)
+        opened = [self._library.open(files, threads=self._threads, batch=self._batch) for _ in range(NETWORK_COPIES)]
         empty = self._probe(Site("conv", (shape[1], shape[2])), PLANES, PLANES, 0)
-        whole, beside = in_turns([opened.ready(images), empty], NETWORK_ROUNDS)
-        return whole, beside
+        *wholes, beside = in_turns([*(each.ready(images) for each in opened), empty], NETWORK_ROUNDS)
+        return statistics.median(wholes), beside
 
     def _probe(self, site: Site, reads: int, makes: int, copies: int) -> Run:
         """A network of layers side by side, converted and opened once, ready to be run."""
