@@ -121,6 +121,25 @@ def faces() -> tuple[Row, ...]:
     )
 
 
+def expressions() -> tuple[Row, ...]:
+    """The classifiers that slimnet ships, by what their int8 file may weigh: the base is the teacher of what is cut out of it."""
+    base = Row("expressions-base", None, 30, None, {"weight_decay": 5e-4}, model="resnet12_face")
+    return (
+        base,
+        *(
+            Row(
+                f"expressions-{name}",
+                base.run,
+                epochs,
+                None,
+                {"target": {"params": params}, "weight_decay": 5e-4},
+                model=base.model,
+            )
+            for name, epochs, params in (("small", 16, 430_000), ("tiny", 24, 70_000))
+        ),
+    )
+
+
 ROWS = (
     Row("resnet56-9-blocks", "resnet56", 24, 9),
     Row("resnet56-4-blocks", "resnet56", 24, 4),
@@ -132,6 +151,7 @@ ROWS = (
     Row("resnet20-4-blocks", "resnet20", 24, 4),
     *(Row(f"resnet56-{blocks}-blocks", "resnet56", 24, blocks, seed=seed) for seed in (1, 2) for blocks in (9, 4)),
     *faces(),
+    *expressions(),
     *(Row(name, None, 200, recipe=name) for name in ("fsdp-resnet20-cifar10", "fpgm-mix-resnet20-cifar10")),
 )
 

@@ -15,7 +15,7 @@ from slimnet.errors import ArgumentError, ModelError, unknown
 from slimnet.models import _classifiers, _factory, _timm
 from slimnet.models._shapes import find_heads
 from slimnet.models._timm import Defaults
-from slimnet.models.resnet import CifarResNet
+from slimnet.models.resnet import CifarResNet, FaceResNet
 from slimnet.models.trust import HUB, TIMM, TORCHVISION, check_arguments, is_factory, source_of
 from slimnet.models.vgg import CifarVGG16, FaceVGG9, FaceVGG13
 from slimnet.models.vgg_face import VGGFace, VGGFaceGap
@@ -26,6 +26,7 @@ OWN: dict[str, Callable[..., nn.Module]] = {
     "vgg16_bn_cifar": CifarVGG16,
     "vgg9_face": FaceVGG9,
     "vgg13_face": FaceVGG13,
+    "resnet12_face": FaceResNet,
     "resnet18_face": _classifiers.resnet18_face,
     "vggface": VGGFace,
     "vggface_gap": VGGFaceGap,

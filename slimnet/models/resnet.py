@@ -1,10 +1,12 @@
-"""Residual networks for small images, with shortcuts that have no parameters (option A of the paper).
+"""Residual networks for small images: for CIFAR with shortcuts without parameters (option A), for faces with convolutions (B).
 
 References:
     He, Zhang, Ren & Sun, *Deep Residual Learning for Image Recognition*, CVPR 2016, section 4.2.
 """
 
 from __future__ import annotations
+
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +15,7 @@ from torch import Tensor, nn
 from slimnet.errors import ArgumentError, SurgeryError
 
 WIDTHS = (16, 32, 64)
+FACE_STEM, FACE_STAGES = 32, ((64, 2), (128, 2), (256, 1))
 
 
 class PadShortcut(nn.Module):
@@ -59,15 +62,22 @@ class PadShortcut(nn.Module):
 
 
 class BasicBlock(nn.Module):
-    """Two 3×3 convolutions with norms, and a shortcut around them."""
+    """Two 3×3 convolutions with norms, and a shortcut around them.
 
-    def __init__(self, in_width: int, width: int, stride: int) -> None:
+    Args:
+        in_width: channels of the input.
+        width: channels of the output.
+        stride: of the first convolution.
+        shortcut: where shapes change, ``"A"`` pads with zeros, ``"B"`` is a 1×1 convolution with a norm.
+    """
+
+    def __init__(self, in_width: int, width: int, stride: int, shortcut: Literal["A", "B"] = "A") -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(in_width, width, 3, stride=stride, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
         self.conv2 = nn.Conv2d(width, width, 3, padding=1, bias=False)
         self.bn2 = nn.BatchNorm2d(width)
-        self.shortcut = _shortcut(in_width, width, stride)
+        self.shortcut = _shortcut(in_width, width, stride, shortcut)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, in_width, H, W) to (N, width, ⌈H / stride⌉, ⌈W / stride⌉)."""
@@ -114,13 +124,48 @@ class CifarResNet(nn.Module):
         return logits
 
 
-def _stage(in_width: int, width: int, blocks: int, *, stride: int) -> nn.Sequential:
-    first = BasicBlock(in_width, width, stride)
+class FaceResNet(nn.Module):
+    """Twelve layers for faces of 48×48: a stem of stride 2, stages of 2, 2 and 1 blocks, mean, dropout, linear layer.
+
+    1.58 M parameters, 184 M multiply-adds at 48×48 grey, in shapes that processors run well: the largest maps are 24×24.
+
+    Args:
+        num_classes: number of outputs.
+        in_channels: channels of the input image.
+        dropout: share of the features left out in training.
+    """
+
+    def __init__(self, *, num_classes: int, in_channels: int = 3, dropout: float = 0.3) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(in_channels, FACE_STEM, 3, stride=2, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(FACE_STEM)
+        width, blocks = FACE_STEM, []
+        for stage, (wider, count) in enumerate(FACE_STAGES):
+            blocks.append(_stage(width, wider, count, stride=2 if stage else 1, shortcut="B"))
+            width = wider
+        self.layer1, self.layer2, self.layer3 = blocks
+        self.classifier = nn.Sequential(nn.Dropout(dropout), nn.Linear(width, num_classes))
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map images (N, in_channels, H, W) to logits (N, num_classes)."""
+        out = F.relu(self.bn1(self.conv1(x)))
+        out = self.layer3(self.layer2(self.layer1(out)))
+        logits: Tensor = self.classifier(F.adaptive_avg_pool2d(out, 1).flatten(1))
+        return logits
+
+
+def _stage(in_width: int, width: int, blocks: int, *, stride: int, shortcut: Literal["A", "B"] = "A") -> nn.Sequential:
+    first = BasicBlock(in_width, width, stride, shortcut)
     return nn.Sequential(first, *(BasicBlock(width, width, 1) for _ in range(blocks - 1)))
 
 
-def _shortcut(in_width: int, width: int, stride: int) -> nn.Module:
+def _shortcut(in_width: int, width: int, stride: int, kind: Literal["A", "B"]) -> nn.Module:
     if stride == 1 and in_width == width:
         return nn.Identity()
+    if kind == "B":
+        return nn.Sequential(nn.Conv2d(in_width, width, 1, stride=stride, bias=False), nn.BatchNorm2d(width))
     before = (width - in_width) // 2
     return PadShortcut(stride, before, width - in_width - before)
