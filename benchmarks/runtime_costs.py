@@ -4,9 +4,9 @@
 
 CIFAR's ResNet-56 at 32×32 and MobileNetV2 at 64×64 (random weights, one thread, one image). For each network and runtime the cost
 table is built from nothing; then random widths, half of them multiples of 8, and those chosen for twice the speed (for 1.5× where
-that is out of reach) are cut, exported, converted and timed against the dense network, two at a time, in the same rounds. And single layers are
-timed at widths between 8 and 64 in ONNX Runtime too. Expected: a median error of at most 10 %, the target within 10 %. Writes
-results/runtime_costs.json after each network and runtime; those that are not named stay in it.
+that is out of reach) are cut, exported, converted and timed against the dense network, each with it alone, as `bench` does.
+And single layers are timed at widths between 8 and 64 in ONNX Runtime too. Expected: a median error of at most 10 %, the target
+within 10 %. Writes results/runtime_costs.json after each network and runtime; those that are not named stay in it.
 
     RUNTIME_COSTS_CHOICES=1 RUNTIME_COSTS_SECONDS=1 python benchmarks/runtime_costs.py resnet56/litert    # to see that it works
 """
