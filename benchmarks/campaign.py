@@ -135,7 +135,7 @@ def expressions() -> tuple[Row, ...]:
                 {"target": {"params": params}, "weight_decay": 5e-4},
                 model=base.model,
             )
-            for name, epochs, params in (("small", 16, 430_000), ("tiny", 24, 70_000))
+            for name, epochs, params in (("small", 16, 440_000), ("tiny", 24, 62_000))
         ),
     )
 
