@@ -1,41 +1,155 @@
-"""The classifier of facial expressions that slimnet ships: the slim network of fer2013.py in int8, without what made it.
+"""The classifiers of facial expressions that slimnet ships: made of a campaign's runs, in int8, without what made them.
 
-    SLIMNET_DATA=DATA python benchmarks/expressions.py
+    SLIMNET_DATA=DATA python benchmarks/expressions.py make [tiny] [small] [base]   # a few minutes
+    SLIMNET_DATA=DATA python benchmarks/expressions.py time                         # again the times alone, on a quiet machine
 
-Needs runs/fer2013-dense and runs/fer2013-slim, which fer2013.py makes. Expected: at most 1 MB in all, and at most half a point
-of accuracy lost to float32. A minute. Writes slimnet/ready/expressions and results/expressions.json.
+Needs the runs that `python benchmarks/campaign.py --rows expressions-base-0 expressions-small-0 expressions-tiny-0` makes, in
+runs/campaign or in the folder that EXPRESSIONS_RUNS names. Expected: each within its bytes, and at most half a point of accuracy
+lost to float32. Writes slimnet/ready/ and results/expressions.json; a bundle takes the place of the shipped one only if its
+validation accuracy is higher.
 """
 
 from __future__ import annotations
 
+import os
+import shutil
 import sys
+import tempfile
 from pathlib import Path
+from typing import Any
 
-from _results import write_result
-from _runs import RUNS, data_dir
+from _results import own_run, ratio, write_networks
+from _runs import BUILD, data_dir
+from _tables import PROCESSOR, Result, of_runs, percent, processor, ranged, table, when
 
 import slimnet
-from slimnet.commands import PrecisionSettings, export_compact
+from slimnet.commands import PrecisionSettings, evaluate_any, export_run
+from slimnet.errors import FileFormatError
+from slimnet.export import Bundle, compact_bundle, read_bundle
+from slimnet.measure import compare_latency
 
-OUT = Path(slimnet.__file__).parent / "ready" / "expressions"
-MOST_BYTES = 1_000_000
+NAME = "expressions"
+MOST_BYTES = {"tiny": 90_000, "small": 500_000, "base": 2_000_000}
+SHIPPED = {"tiny": "expressions-tiny", "small": "expressions", "base": "expressions-base"}
+READY = Path(slimnet.__file__).parent / "ready"
+RUNS = Path(os.environ.get("EXPRESSIONS_RUNS", "runs/campaign"))
+PRECISIONS = PrecisionSettings(("int8",), reduce_range=True)  # the same on processors without VNNI
+
+
+def made(size: str) -> dict[str, Any]:
+    """Export a run, hold it to its bytes, compare it with what is shipped; what there is to say of it."""
+    run, dense = RUNS / f"{NAME}-{size}-0", RUNS / f"{NAME}-base-0"
+    how: dict[str, Any] = {} if run == dense else {"dense": dense}
+    whole = export_run(
+        run, BUILD / SHIPPED[size], data_dir=data_dir() / "fer2013", precisions=PRECISIONS, force=True, say=print, **how
+    )
+    file = whole.precision_files["int8"]
+    if file.stat().st_size > MOST_BYTES[size]:
+        sys.exit(f"{file} has {file.stat().st_size:,} bytes, at most {MOST_BYTES[size]:,} are allowed.")
+    with tempfile.TemporaryDirectory() as folder:
+        compact = compact_bundle(whole.path, Path(folder) / SHIPPED[size])
+        found = judged(compact)
+        is_better = found["validation"] > shipped_validation(size)
+        if is_better:
+            shutil.copytree(compact.path, READY / SHIPPED[size], dirs_exist_ok=True)
+    opened = slimnet.Run.open(run)
+    own = {
+        "size": size,
+        "bundle": SHIPPED[size],
+        "shipped": is_better,
+        "model": opened.config.model,
+        "epochs": opened.config.epochs,
+        "seed": opened.config.seed,
+        "teacher": None if opened.config.teacher is None else Path(opened.config.teacher).name,
+        "flops": whole.cost_slim.flops,
+        "params": whole.cost_slim.params,
+        "fp32": judged(whole),
+        "times": times(whole),
+    }
+    return {"name": SHIPPED[size], **own, **found}
+
+
+def judged(bundle: Bundle) -> dict[str, Any]:
+    """Accuracy and what goes with it on the test split, one view and two; accuracy on the validation split."""
+    folder = str(data_dir() / "fer2013")
+
+    def on(split: str, views: Any) -> Any:
+        result, classes = evaluate_any(
+            bundle.path, data="fer2013", data_dir=str(data_dir() / "fer2013"), split=split, views=views
+        )
+        return {"classes": list(classes), **result.as_dict()}
+
+    main_file = bundle.onnx if bundle.onnx.is_file() else bundle.precision_files["int8"]
+    return {
+        "bytes": main_file.stat().st_size,
+        "validation": on("val", "one")["accuracy"],
+        "test": {views: on("test", views) for views in ("one", "flip")},
+    }
+
+
+def shipped_validation(size: str) -> float:
+    """Validation accuracy of the bundle that is shipped now; 0 where none is."""
+    try:
+        folder = READY / SHIPPED[size]
+        read_bundle(folder)
+    except FileFormatError:
+        return 0.0
+    result, _ = evaluate_any(folder, data="fer2013", data_dir=str(data_dir() / "fer2013"), split="val")
+    return float(result.accuracy)
+
+
+def times(whole: Bundle) -> dict[str, Any]:
+    """fp32 and int8 in the same rounds, one image, one thread."""
+    report = compare_latency({"fp32": whole.onnx, "int8": whole.precision_files["int8"]}, seconds=10.0)
+    rows = {name: {"ms": report[name].median_ms, **ratio(report[name])} for name in ("fp32", "int8")}
+    return {**rows, "control": ratio(report.control), "flags": report.flags}
 
 
 def main() -> None:
-    bundle = export_compact(
-        RUNS / "fer2013-slim",
-        OUT,
-        dense=RUNS / "fer2013-dense",
-        data_dir=data_dir() / "fer2013",
-        precisions=PrecisionSettings(("int8",), reduce_range=True),  # the same on processors without VNNI
-        force=True,
-        say=print,
-    )
-    sizes = {path.name: path.stat().st_size for path in sorted(OUT.iterdir())}
-    if sum(sizes.values()) > MOST_BYTES:
-        sys.exit(f"{OUT} has {sum(sizes.values()):,} bytes, at most {MOST_BYTES:,} are allowed.")
-    values = {"accuracy": bundle.model["accuracy"], "precisions": bundle.model["precisions"]}
-    write_result("expressions", {**values, "bytes": {"all": sum(sizes.values()), **sizes}})
+    what, *sizes = sys.argv[1:] or ["make"]
+    if what not in {"make", "time"} or not set(sizes) <= set(MOST_BYTES):
+        sys.exit(f"give make or time, and sizes of {', '.join(MOST_BYTES)}")
+    values = {"data": "fer2013"}
+    if what == "make":
+        for size in sizes or MOST_BYTES:
+            write_networks(NAME, values, [made(size)])
+        return
+    rows = {row["size"]: row for row in own_run(NAME).get("networks", [])}
+    for size in sizes or rows:
+        write_networks(NAME, values, [rows[size] | {"times": times(read_bundle(BUILD / SHIPPED[size]))}])
+
+
+@of_runs(NAME)
+def sizes_table(runs: list[Result]) -> str:
+    """The three classifiers, and the confusion of each."""
+    rows, confusions, flags = [], [], []
+    for run in runs:
+        for each in run["networks"]:
+            one, flip, took = each["test"]["one"], each["test"]["flip"], each["times"]
+            flags += [f"{each['name']}: {flag}" for flag in took["flags"].values()]
+            rows.append(
+                (
+                    f"`{each['name']}`",
+                    f"{percent(one['accuracy'])} ({percent(flip['accuracy'])})",
+                    percent(each["fp32"]["test"]["one"]["accuracy"]),
+                    f"{one['macro_f1']:.3f}",
+                    f"{each['bytes']:,}",
+                    f"{each['flops'] / 1e6:.1f} M",
+                    f"{each['params']:,}",
+                    f"{took['fp32']['ms']:.3f} ms",
+                    f"{took['int8']['ms']:.3f} ms, {ranged(took['int8']['speedup'], took['int8']['interval'], '×')}",
+                    f"{each['epochs']}, {each['seed']}",
+                    processor(run),
+                )
+            )
+            body = [(name, *(str(n) for n in line)) for name, line in zip(one["classes"], one["confusion"], strict=True)]
+            confusions.append(f"`{each['name']}`, int8, one view; rows are true:\n\n" + table(("", *one["classes"]), body))
+    head = ("bundle", "accuracy, int8 (with mirror image)", "in fp32", "macro-F1", "bytes", "multiply-adds", "parameters", "fp32")
+    head = (*head, "int8, faster than fp32", "epochs, seed", PROCESSOR)
+    return "\n\n".join([table(head, rows), f"{when(runs)}." + (f" Beware: {'; '.join(flags)}" if flags else ""), *confusions])
+
+
+TABLES = {"expressions": sizes_table}
 
 
 if __name__ == "__main__":
