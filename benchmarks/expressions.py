@@ -74,9 +74,7 @@ def judged(bundle: Bundle) -> dict[str, Any]:
     folder = str(data_dir() / "fer2013")
 
     def on(split: str, views: Any) -> Any:
-        result, classes = evaluate_any(
-            bundle.path, data="fer2013", data_dir=str(data_dir() / "fer2013"), split=split, views=views
-        )
+        result, classes = evaluate_any(bundle.path, data="fer2013", data_dir=folder, split=split, views=views)
         return {"classes": list(classes), **result.as_dict()}
 
     main_file = bundle.onnx if bundle.onnx.is_file() else bundle.precision_files["int8"]
