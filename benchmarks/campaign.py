@@ -132,10 +132,10 @@ def expressions() -> tuple[Row, ...]:
                 base.run,
                 epochs,
                 None,
-                {"target": {"params": params}, "weight_decay": 5e-4},
+                {"target": {"params": share}, "weight_decay": 5e-4},
                 model=base.model,
             )
-            for name, epochs, params in (("small", 16, 440_000), ("tiny", 24, 62_000))
+            for name, epochs, share in (("small", 16, 0.28), ("tiny", 24, 0.04))
         ),
     )
 
