@@ -132,7 +132,7 @@ def expressions() -> tuple[Row, ...]:
                 base.run,
                 epochs,
                 None,
-                {"target": {"params": share}, "weight_decay": 5e-4},
+                {"target": {"params": share}, "allocate_by": "energy", "weight_decay": 5e-4},
                 model=base.model,
             )
             for name, epochs, share in (("small", 16, 0.28), ("tiny", 24, 0.04))
