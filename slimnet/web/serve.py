@@ -26,6 +26,7 @@ HOSTS = (ADDRESS, "localhost", "[::1]")
 _INDEX = "index.html"
 _TYPES = {
     ".css": "text/css; charset=utf-8",
+    ".gz": "application/gzip",
     ".html": "text/html; charset=utf-8",
     ".js": "text/javascript; charset=utf-8",
     ".json": "application/json",

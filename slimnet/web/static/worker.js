@@ -1,6 +1,6 @@
-// Runs the networks, away from the page so that it stays responsive.
-// Asked one at a time: {type: 'load', site, model, backend}, {type: 'frame', bitmap}, and {type: 'round'}, which times the last frame.
-// Each is answered by {type: 'done', …} or {type: 'error', text}; between, {type: 'progress', text}.
+// Runs the networks, away from the page so that it stays responsive. Its name says which backend.
+// Asked one at a time: {type: 'load', model, binary}, {type: 'add', name, data} for each network, {type: 'frame', bitmap}, and
+// {type: 'round'}, which times the last frame. Each is answered by {type: 'done', …} or {type: 'error', text}.
 
 import { readPixels } from './pixels.js';
 import { prepare } from './preprocess.js';
@@ -8,29 +8,33 @@ import { prepare } from './preprocess.js';
 const RUNTIMES = { wasm: './runtime/ort.wasm.bundle.min.js', webgpu: './runtime/ort.jspi.bundle.min.js' };
 const BLOCK = 10; // milliseconds of runs that one timing takes at least: clocks of browsers tick in up to 1 ms
 
+const backend = self.name;
+const runtime = import(RUNTIMES[backend]);
+runtime.catch(() => {}); // told when it is awaited
 let ort;
 let preprocessing;
 let networks = []; // {name, session, repeats}
 let input; // the last frame as a tensor
 
-async function load({ site, model, backend }) {
+// binary: WebAssembly of the runtime, an ArrayBuffer
+async function load({ model, binary }) {
   preprocessing = model.preprocessing;
-  ort = await import(RUNTIMES[backend]);
+  ort = await runtime;
   const threads = self.crossOriginIsolated ? Math.min(4, navigator.hardwareConcurrency || 1) : 1;
   ort.env.wasm.numThreads = threads;
+  ort.env.wasm.wasmBinary = binary;
   ort.env.logLevel = 'error';
-  const failures = [];
-  for (const { name, file } of site.networks) {
-    self.postMessage({ type: 'progress', text: `Loading ${name} …` });
-    try {
-      const session = await ort.InferenceSession.create(new URL(file, self.location.href).href, { executionProviders: [backend] });
-      networks.push({ name, session, repeats: 1 });
-    } catch (error) {
-      failures.push(`${name} does not run here: ${firstLine(error)}`);
-    }
+  return { threads };
+}
+
+// data: of an ONNX file, an ArrayBuffer
+async function add({ name, data }) {
+  try {
+    const session = await ort.InferenceSession.create(new Uint8Array(data), { executionProviders: [backend] });
+    networks.push({ name, session, repeats: 1 });
+  } catch (error) {
+    throw new Error(`${name} does not run here: ${firstLine(error)}`);
   }
-  if (!networks.length) throw new Error(failures.join(' '));
-  return { networks: networks.map(({ name }) => name), failures, threads };
 }
 
 const run = ({ session }) => session.run({ [session.inputNames[0]]: input });
@@ -85,7 +89,7 @@ async function frame({ bitmap }) {
 }
 
 const firstLine = (error) => String(error?.message ?? error).split('\n')[0];
-const actions = { load, frame, round };
+const actions = { load, add, frame, round };
 
 self.addEventListener('message', async ({ data }) => {
   try {
