@@ -36,9 +36,9 @@ from slimnet.ready import ready_bundle
 from slimnet.web import SiteServer, build_site
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-from browser import Browser, Page, chromium
-
 from web_images import draw_face
+
+from browser import Browser, Page, chromium
 
 PROFILES = {"4G": (9.0, 60), "Slow 4G": (1.6, 150)}
 """Mbit/s down, milliseconds until an answer begins."""

@@ -22,7 +22,8 @@ from web_bundle import make_bundle
 from web_pictures import computed, largest_difference, noise, shown
 from web_runtime import published_runtime
 
-KEPT = "caches.keys().then((names) => Promise.all(names.map(async (name) => [name, (await (await caches.open(name)).keys()).map((r) => r.url)])))"
+KEPT = """caches.keys().then((names) => Promise.all(names.map(async (name) =>
+  [name, (await (await caches.open(name)).keys()).map(({ url }) => url)])))"""
 REGISTERED = "navigator.serviceWorker.getRegistrations().then((all) => all.map(({ scope }) => scope))"
 
 

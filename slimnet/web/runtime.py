@@ -20,6 +20,7 @@ from slimnet.errors import ArgumentError, FileFormatError
 from slimnet.files import write_bytes
 from slimnet.measure.costs import default_folder
 from slimnet.progress import Say, say_from
+from slimnet.web.lean import lean
 
 _say = say_from(__name__)
 
@@ -84,7 +85,8 @@ def unpack_runtime(archive: bytes, folder: Path, *, webgpu: bool) -> dict[str, d
         webgpu: with what WebGPU needs.
 
     Returns:
-        Of each backend ``module``, ``file`` of its binary, and the ``bytes`` of that; paths begin with the folder's name.
+        Of each backend ``module``, ``file`` of its binary, and the ``bytes`` of that; and ``lean``, ``file`` and ``bytes`` of the
+        binary without what most networks never call, where that is known. Paths begin with the folder's name.
 
     Raises:
         FileFormatError: if a part is missing.
@@ -94,18 +96,25 @@ def unpack_runtime(archive: bytes, folder: Path, *, webgpu: bool) -> dict[str, d
         archive, {f"{_DIST}{name}" for parts in wanted.values() for name in (f"{parts[0]}.mjs", f"{parts[1]}.wasm")}
     )
     found: dict[str, dict[str, Any]] = {}
-    at = f"{folder.name}/"
     for backend, (module, binary) in wanted.items():
         (folder / f"{module}.js").write_bytes(content[f"{_DIST}{module}.mjs"])
-        packed = gzip.compress(content[f"{_DIST}{binary}.wasm"], mtime=0)
-        (folder / f"{binary}.wasm.gz").write_bytes(packed)
-        found[backend] = {"module": f"{at}{module}.js", "file": f"{at}{binary}.wasm.gz", "bytes": len(packed)}
+        whole = content[f"{_DIST}{binary}.wasm"]
+        found[backend] = {"module": f"{folder.name}/{module}.js", **_pack(folder, f"{binary}.wasm.gz", whole)}
+        few = lean(whole)
+        if few is not None:
+            found[backend]["lean"] = _pack(folder, f"{binary}.lean.wasm.gz", few)
     licence = files("slimnet.web").joinpath("static", "runtime-licence.txt")
     (folder / "LICENSE.txt").write_bytes(licence.read_bytes())
     notices = _notices()
     if notices is not None:
         shutil.copyfile(notices, folder / NOTICES)
     return found
+
+
+def _pack(folder: Path, name: str, content: bytes) -> dict[str, Any]:
+    packed = gzip.compress(content, mtime=0)
+    (folder / name).write_bytes(packed)
+    return {"file": f"{folder.name}/{name}", "bytes": len(packed)}
 
 
 def _members(archive: bytes, names: set[str]) -> dict[str, bytes]:

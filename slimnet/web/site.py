@@ -160,14 +160,23 @@ def _static(name: str) -> bytes:
 def _fill(folder: Path, settings: Mapping[str, Any], words: Mapping[str, str]) -> list[str]:
     """Write what tells of the other files; the names of all."""
     first = next(network["file"] for network in settings["networks"] if network["name"] == settings["main"])
-    ahead = {"binary": settings["runtime"]["wasm"]["file"], "network": first}
+    wasm = settings["runtime"]["wasm"]
+    ahead = {"binary": wasm.get("lean", wasm)["file"], "network": first}
     words = {**words, **{key: escape(quote(name)) for key, name in ahead.items()}, "version": VERSION, "policy": POLICY}
     site = _version(folder, settings, words)
     for name in FILLED:
         text = Template(_static(name).decode()).substitute(words, site=site)
         (folder / name).write_text(text, encoding="utf-8")
     held = sorted([*_files_in(folder), LIST])
-    seldom = {LIST, "sw.js", f"runtime/{NOTICES}", *(settings["runtime"].get("webgpu") or {}).values()}
+    webgpu = settings["runtime"].get("webgpu", {})
+    seldom = {
+        LIST,
+        "sw.js",
+        f"runtime/{NOTICES}",
+        webgpu.get("module"),
+        webgpu.get("file"),
+        wasm["file"] if "lean" in wasm else None,
+    }
     offline = [name for name in held if name not in seldom]
     write_json(folder / LIST, {"format": FORMAT, **settings, "version": site, "files": held, "offline": offline})
     return held

@@ -23,7 +23,7 @@ const downloads = new Downloads((state) => isLoading && showProgress(state));
 const announced = { text: '', at: 0 };
 let isLoading = false;
 let described; // {site, model}
-let running; // what is there for one backend: {engine, table, watch, baseline, conditions, warm, isComplete}
+let running; // what is there for one backend: {backend, engine, isLean, binary, table, watch, baseline, conditions, warm, isComplete}
 let picture; // the last one, as a Blob
 let turn = 0; // of pictures: a later one ends what an earlier one still does
 let loads = 0; // of backends, likewise
@@ -69,7 +69,7 @@ async function describe() {
 }
 
 // Load the runtime for a backend and the networks, and run the last picture: as soon as one network is there, and with all.
-async function start(backend) {
+async function start(backend, { whole = false } = {}) {
   stopCamera();
   turn += 1;
   const mine = ++loads;
@@ -87,7 +87,9 @@ async function start(backend) {
   try {
     const { site, model } = await describe();
     const queue = [...site.networks].sort((a, b) => (b.name === site.main) - (a.name === site.main));
-    const [binary, first] = await downloads.take([site.runtime[backend], queue[0]]);
+    const { lean, ...all } = site.runtime[backend];
+    const isLean = Boolean(lean) && !whole && !self.crossOriginIsolated; // threads call more than the lean one has
+    const [binary, first] = await downloads.take([isLean ? lean : all, queue[0]]);
     const { threads } = await engine.load(model, binary);
     const conditions = RUNTIMES[backend] + (backend === 'wasm' ? `, ${threads} thread${threads > 1 ? 's' : ''}` : '');
     let there = site.networks;
@@ -98,11 +100,14 @@ async function start(backend) {
         (error) => error.message,
       );
       if (mine !== loads) return engine.close();
-      if (failure) {
+      if (failure && isLean) {
+        engine.close();
+        return start(backend, { whole: true }); // which has what the lean one may lack
+      } else if (failure) {
         failures.push(failure);
         there = there.filter((other) => other !== network);
       } else if (!running) {
-        running = { engine, conditions, watch: new Stopwatch(), warm: 0, isComplete: false, main: network.name };
+        running = { backend, engine, isLean, binary: (isLean ? lean : all).file, conditions, watch: new Stopwatch(), warm: 0, isComplete: false, main: network.name };
         showTable(there);
         enableCamera();
         if (picture) showPicture(picture);
@@ -117,6 +122,12 @@ async function start(backend) {
     tell('Not everything is loaded.');
     fail(error, () => start(backend));
   }
+}
+
+// Of a picture: what the lean binary lacks, the whole one has.
+function failOn(error) {
+  if (error.isTrap && running?.isLean) start(running.backend, { whole: true });
+  else fail(error);
 }
 
 // networks: those that run here, or are to come
@@ -137,6 +148,7 @@ async function complete(networks, failures) {
   tell('Ready.');
   const kept = await keepOffline(described.site.version);
   if (!kept) return;
+  await fetch(running.binary); // through the service worker, which keeps what is seldom needed once somebody needs it
   document.body.classList.add('offline');
   tell('Ready, from now on also without a network.');
 }
@@ -218,7 +230,7 @@ async function showPicture(blob) {
     const [end, enough] = [performance.now() + PATIENCE, running.watch.total + ROUNDS];
     while (mine === turn && performance.now() < end && running.watch.total < enough) await timeOnce();
   } catch (error) {
-    if (mine === turn) fail(error);
+    if (mine === turn) failOn(error);
   } finally {
     if (mine === turn) document.body.classList.remove('busy');
   }
@@ -239,7 +251,7 @@ async function startCamera() {
       await timeOnce();
     }
   } catch (error) {
-    if (mine === turn) fail(error);
+    if (mine === turn) failOn(error);
     stopCamera();
   }
 }

@@ -48,7 +48,7 @@ export class Engine {
     const answered = new Promise((resolve, reject) => {
       this.#worker.onmessage = ({ data }) => {
         if (data.type === 'done') resolve(data);
-        else reject(new Error(data.text));
+        else reject(Object.assign(new Error(data.text), { isTrap: data.isTrap }));
       };
       this.#worker.postMessage(message, transfer);
     });

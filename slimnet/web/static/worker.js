@@ -1,6 +1,6 @@
 // Runs the networks, away from the page so that it stays responsive. Its name says which backend.
 // Asked one at a time: {type: 'load', model, binary}, {type: 'add', name, data} for each network, {type: 'frame', bitmap}, and
-// {type: 'round'}, which times the last frame. Each is answered by {type: 'done', …} or {type: 'error', text}.
+// {type: 'round'}, which times the last frame. Each is answered by {type: 'done', …} or {type: 'error', text, isTrap}.
 
 import { readPixels } from './pixels.js';
 import { prepare } from './preprocess.js';
@@ -27,17 +27,20 @@ async function load({ model, binary }) {
   return { threads };
 }
 
-// data: of an ONNX file, an ArrayBuffer
+// data: of an ONNX file, an ArrayBuffer. It is run once on nothing, which shows whether it runs here.
 async function add({ name, data }) {
   try {
     const session = await ort.InferenceSession.create(new Uint8Array(data), { executionProviders: [backend] });
+    const [height, width] = preprocessing.size;
+    const nothing = new Float32Array(preprocessing.channels * height * width);
+    await run({ session }, new ort.Tensor('float32', nothing, [1, preprocessing.channels, height, width]));
     networks.push({ name, session, repeats: 1 });
   } catch (error) {
     throw new Error(`${name} does not run here: ${firstLine(error)}`);
   }
 }
 
-const run = ({ session }) => session.run({ [session.inputNames[0]]: input });
+const run = ({ session }, values = input) => session.run({ [session.inputNames[0]]: values });
 
 async function probabilitiesOf(network) {
   const outputs = await run(network);
@@ -88,6 +91,8 @@ async function frame({ bitmap }) {
   return { picture: prepared.picture, probabilities, preparing };
 }
 
+// A lean binary lacks what most networks never call.
+const isTrap = (error) => error instanceof WebAssembly.RuntimeError || /unreachable/i.test(String(error?.message));
 const firstLine = (error) => String(error?.message ?? error).split('\n')[0];
 const actions = { load, add, frame, round };
 
@@ -95,6 +100,6 @@ self.addEventListener('message', async ({ data }) => {
   try {
     self.postMessage({ type: 'done', ...(await actions[data.type](data)) });
   } catch (error) {
-    self.postMessage({ type: 'error', text: firstLine(error) });
+    self.postMessage({ type: 'error', text: firstLine(error), isTrap: isTrap(error) });
   }
 });
