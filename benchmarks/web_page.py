@@ -30,6 +30,7 @@ from pathlib import Path
 from typing import Any
 
 from _results import write_result
+from _tables import Result, measured, of_runs, table
 
 from slimnet.measure.machine import load
 from slimnet.ready import ready_bundle
@@ -140,6 +141,35 @@ def served(folder: Path, names: tuple[str, ...]) -> Iterator[str]:
         yield server.url
         server.shutdown()
         thread.join()
+
+
+def size(found: Result) -> str:
+    """Megabytes."""
+    return f"{found['median'] / 1e6:.2f} MB"
+
+
+def seconds(found: Result) -> str:
+    """The median, and the range."""
+    low, high = found["range"]
+    return f"{found['median'] / 1e3:.1f} s ({low / 1e3:.1f}–{high / 1e3:.1f})"
+
+
+@of_runs("web_page")
+def make_table(runs: list[Result]) -> str:
+    """A row for each network and visit."""
+    rows = []
+    for run in runs:
+        for name, visits in run["profiles"].items():
+            megabits, latency = PROFILES[name]
+            for visit_name, found in visits.items():
+                label = f"{name} ({megabits:g} Mbit/s, {latency} ms), {'first visit' if visit_name == 'first' else 'again'}"
+                times = (seconds(found[key]) for key in ("painted_ms", "usable_ms", "answer_ms"))
+                rows.append((label, size(found["bytes"]), *times, f"{measured(run)}, load {run['load']}"))
+    head = ("network", "bytes until the answer", "first paint", "takes a picture", "answers it", "measured")
+    return table(head, rows)
+
+
+TABLES = {"web-page": make_table}
 
 
 def main() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
 from importlib.resources import files
 from pathlib import Path
 
@@ -80,14 +79,6 @@ def test_list_is_of_the_binary_that_is_fetched() -> None:
 
     assert with_bodies(few, count) == few
     assert kept[1] == listed["of"] and listed["called"] - 5 <= kept[0] <= listed["called"]  # some bodies trap of themselves
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    if find_chromium() is None:
-        skip_without("chromium")
-    with chromium() as running:
-        yield running
 
 
 @pytest.mark.parametrize("name", ready_names())

@@ -12,8 +12,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from browser import Browser, Page, chromium, find_chromium
-from skips import skip_without
+from browser import Browser, Page
 from slimnet.files import read_json
 from slimnet.web import SiteServer, build_site
 from web_bundle import make_bundle
@@ -21,14 +20,6 @@ from web_pictures import CELLS, computed, largest_difference, noise, shown
 from web_runtime import published_runtime
 
 BINARY = "runtime/ort-wasm-simd-threaded.wasm.gz"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    if find_chromium() is None:
-        skip_without("chromium")
-    with chromium() as running:
-        yield running
 
 
 @pytest.fixture(scope="module")

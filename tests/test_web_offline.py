@@ -14,8 +14,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from browser import Browser, Page, chromium, find_chromium, served
-from skips import skip_without
+from browser import Browser, Page, served
 from slimnet.files import read_json
 from slimnet.web import build_site
 from web_bundle import make_bundle
@@ -25,14 +24,6 @@ from web_runtime import published_runtime
 KEPT = """caches.keys().then((names) => Promise.all(names.map(async (name) =>
   [name, (await (await caches.open(name)).keys()).map(({ url }) => url)])))"""
 REGISTERED = "navigator.serviceWorker.getRegistrations().then((all) => all.map(({ scope }) => scope))"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    if find_chromium() is None:
-        skip_without("chromium")
-    with chromium() as running:
-        yield running
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +101,9 @@ def test_page_classifies_without_a_network(browser: Browser, sites: dict[str, Pa
     page = browser.page()
     with served(tmp_path / "host") as host:
         visit(page, f"{host}a%20b/site/")
-        assert page.evaluate("document.getElementById('state').textContent") == "Ready, from now on also without a network."
+        assert (
+            page.evaluate("document.getElementById('state').textContent") == "Ready. From now on, this page works offline, too."
+        )
         ((name, kept),) = page.evaluate(KEPT)
         assert name == f"slimnet-site {host}a%20b/site/ {read_json(sites['One'] / 'site.json')['version']}"
     with without_network(page):

@@ -150,7 +150,7 @@ async function complete(networks, failures) {
   if (!kept) return;
   await fetch(running.binary); // through the service worker, which keeps what is seldom needed once somebody needs it
   document.body.classList.add('offline');
-  tell('Ready, from now on also without a network.');
+  tell('Ready. From now on, this page works offline, too.');
 }
 
 function enableCamera() {
