@@ -1,8 +1,8 @@
 """The pictures of docs/web.md: the page of `slimnet web expressions`, in headless Chromium, with a face that is drawn here.
 
 Needs Chromium, and onnxruntime-web's npm package (kept, or SLIMNET_ORT_WEB). About a minute. Writes docs/images/web.png (1280
-pixels wide, light) and docs/images/web-phone.png (390 pixels, dark); --all writes every combination into build/web-pages. The times
-on them are of this machine and its load.
+pixels wide, light) and docs/images/web-phone.png (390 pixels, dark); --all writes every combination into build/web-pages. The
+times on them are of this machine and its load.
 
     python benchmarks/web_images.py [--all]
 """

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import base64
+import gzip
 import json
 import os
 import signal
@@ -143,6 +144,24 @@ def served(folder: Path, names: tuple[str, ...]) -> Iterator[str]:
         thread.join()
 
 
+def weights(folder: Path) -> dict[str, int]:
+    """Bytes of what a visit needs, as it lies in the site."""
+    runtime = json.loads((folder / "site.json").read_text())["runtime"]["wasm"]
+    if "lean" not in runtime:
+        return {}
+    names = {"module": runtime["module"], "lean binary": runtime["lean"]["file"], "whole binary": runtime["file"]}
+    whole = gzip.decompress((folder / runtime["file"]).read_bytes())
+    few = gzip.decompress((folder / runtime["lean"]["file"]).read_bytes())
+    unpacked = {"lean binary, unpacked": len(few), "whole binary, unpacked": len(whole)}
+    return {**{key: (folder / name).stat().st_size for key, name in names.items()}, **unpacked, "network": network_bytes(folder)}
+
+
+def network_bytes(folder: Path) -> int:
+    """Of the network that answers."""
+    site = json.loads((folder / "site.json").read_text())
+    return int(next(network["bytes"] for network in site["networks"] if network["name"] == site["main"]))
+
+
 def size(found: Result) -> str:
     """Megabytes."""
     return f"{found['median'] / 1e6:.2f} MB"
@@ -164,12 +183,30 @@ def make_table(runs: list[Result]) -> str:
             for visit_name, found in visits.items():
                 label = f"{name} ({megabits:g} Mbit/s, {latency} ms), {'first visit' if visit_name == 'first' else 'again'}"
                 times = (seconds(found[key]) for key in ("painted_ms", "usable_ms", "answer_ms"))
-                rows.append((label, size(found["bytes"]), *times, f"{measured(run)}, load {run['load']}"))
+                rows.append((label, size(found["bytes"]), *times, f"{measured(run)}, load {' to '.join(map(str, run['load']))}"))
     head = ("network", "bytes until the answer", "first paint", "takes a picture", "answers it", "measured")
     return table(head, rows)
 
 
-TABLES = {"web-page": make_table}
+@of_runs("web_page")
+def make_weights(runs: list[Result]) -> str:
+    """What the newest run found in the site."""
+    sizes = runs[0]["sizes"]
+    rows = [
+        ("WebAssembly of the runtime, lean", *both(sizes, "lean binary"), "every page"),
+        ("the same, whole", *both(sizes, "whole binary"), "a page whose network needs more, or that may use threads"),
+        ("network", f"{sizes['network'] / 1e6:.2f} MB", "the same", "every page"),
+        ("module of the runtime", f"{sizes['module'] / 1e6:.2f} MB; a third where the host compresses", "the same", "every page"),
+    ]
+    return table(("part", "to be loaded", "unpacked", "needed by"), rows)
+
+
+def both(sizes: Result, name: str) -> tuple[str, str]:
+    """Compressed and not."""
+    return f"{sizes[name] / 1e6:.2f} MB", f"{sizes[f'{name}, unpacked'] / 1e6:.2f} MB"
+
+
+TABLES = {"web-page": make_table, "web-weights": make_weights}
 
 
 def main() -> None:
@@ -185,11 +222,13 @@ def main() -> None:
             given.site or build_site(ready_bundle("expressions"), work / "site", runtime=Path(runtime) if runtime else None).path
         )
         names = tuple(json.loads((folder / "site.json").read_text())["files"])
-        before = load()
+        before, sizes = load(), weights(folder)
         with served(folder, names) as url:
             found = {name: rounds(url, name, work / "face.png", given.rounds, again=given.site is None) for name in PROFILES}
     if given.site is None:
-        write_result("web_page", {"rounds": given.rounds, "slower": SLOWER, "load": before, "profiles": found})
+        write_result(
+            "web_page", {"rounds": given.rounds, "slower": SLOWER, "load": [before, load()], "sizes": sizes, "profiles": found}
+        )
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
 """A WebAssembly binary without the functions that the page's networks never call.
 
-ONNX Runtime Web has kernels for every operator in every type; a page calls few of its functions. Which these are is a measured
-list (``lean-functions.json``, written by ``benchmarks/lean_runtime.py``) for one binary, which it names by its SHA-256. A function
-that is not on the list keeps its number and its type, and its body becomes the instruction ``unreachable``: whoever calls it after
-all gets a trap, never another result. The page then loads the whole binary.
+ONNX Runtime Web has kernels for every operator in every type; a page calls few of its functions. Which these are is a
+measured list (``lean-functions.json``, written by ``benchmarks/lean_runtime.py``) for one binary, which it names by its SHA-256.
+A function that is not on the list keeps its number and its type, and its body becomes the instruction ``unreachable``: whoever
+calls it after all gets a trap, never another result. The page then loads the whole binary.
 """
 
 from __future__ import annotations

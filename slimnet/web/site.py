@@ -91,7 +91,7 @@ def build_site(
         out: folder to make.
         title: heading of the page; by default the name of the bundle's folder.
         examples: pictures to offer on the page.
-        webgpu: with what WebGPU needs (17 MB more), offered to browsers that have it.
+        webgpu: with what WebGPU needs (4 MB more), offered to browsers that have it.
         runtime: the npm package ``onnxruntime-web``, fetched elsewhere; see :func:`slimnet.web.fetch_runtime`.
         registry: npm registry to fetch it from.
         force: replace an existing site.
