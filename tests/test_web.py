@@ -96,6 +96,14 @@ def test_registry_that_does_not_answer(cache: Path, registry: str, error: type[E
         fetch_runtime(registry=registry)
 
 
+def test_secrets_of_a_registry_are_not_told(cache: Path) -> None:
+    said: list[str] = []
+    with pytest.raises(FileFormatError) as caught:
+        fetch_runtime(registry="http://me:secret@127.0.0.1:9/npm?token=secret", say=said.append)
+    assert "secret" not in f"{said} {caught.value}"
+    assert "from http://127.0.0.1:9/npm, once" in said[0]
+
+
 def test_missing_runtime_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(FileFormatError, match=r"missing\.tgz cannot be read"):
         fetch_runtime(tmp_path / "missing.tgz")

@@ -66,7 +66,7 @@ def fetch_runtime(file: Path | None = None, *, registry: str | None = None, say:
         return data
     address = _registry(registry)
     where = f"and keeps it in {folder}" if folder else "and cannot keep it: there is no cache folder"
-    say(f"fetches {ARCHIVE} ({_BYTES / 1e6:.0f} MB) from {address}, once, {where}")
+    say(f"fetches {ARCHIVE} ({_BYTES / 1e6:.0f} MB) from {_without_secrets(address)}, once, {where}")
     data = _download(f"{address}/onnxruntime-web/-/{ARCHIVE}")
     if kept is not None:
         _keep(kept, data, say)
@@ -153,12 +153,20 @@ def _download(url: str) -> bytes:
     except (urllib.error.URLError, OSError, ValueError) as error:
         reason = getattr(error, "reason", None) or error
         raise FileFormatError(
-            f"{url} cannot be fetched ({reason}): fetch it where there is a network (`npm pack onnxruntime-web@{VERSION}`, or a "
-            f"browser) and give it with `--runtime {ARCHIVE}`, or name a registry that answers with `--registry`."
+            f"{_without_secrets(url)} cannot be fetched ({reason}): fetch it where there is a network "
+            f"(`npm pack onnxruntime-web@{VERSION}`, or a browser) and give it with `--runtime {ARCHIVE}`, "
+            "or name a registry that answers with `--registry`."
         ) from None
     if not _is_right(data):
-        raise FileFormatError(f"{url} is not the file that was published: its SHA-512 differs.")
+        raise FileFormatError(f"{_without_secrets(url)} is not the file that was published: its SHA-512 differs.")
     return data
+
+
+def _without_secrets(address: str) -> str:
+    """An address without a name and password that may stand in it, nor what follows a question mark."""
+    scheme, _, rest = address.partition("://")
+    host, slash, path = rest.partition("?")[0].partition("/")
+    return f"{scheme}://{host.rpartition('@')[2]}{slash}{path}"
 
 
 def _keep(path: Path, data: bytes, say: Say) -> None:
