@@ -1,65 +1,234 @@
-"""The pictures of docs/web.md: the page of `slimnet web`, in headless Chromium, with a face that is drawn here.
+"""What the page of `slimnet web expressions` costs a phone: bytes, and seconds until it can be used and until it answers.
 
-Needs build/fer2013 (benchmarks/fer2013.py), Chromium, and onnxruntime-web's npm package (fetched once). About a minute.
-Writes docs/images/web.png (1200 pixels wide, light) and docs/images/web-phone.png (390 pixels, dark); --all writes every
-combination into build/web-pages.
+Chromium with an empty profile opens the page from slimnet's own server, which compresses text as static hosts do. The network is
+throttled by the DevTools protocol (two profiles that it has long had: 4G and Slow 4G). DevTools throttles the processor for the
+page alone, not for its worker, where the networks run: so all processes of the page are stopped for 15 of every 20 ms instead,
+which leaves them a quarter of the time. A drawn picture is pasted in as soon as the page takes one. Then the page is opened again
+in the same browser, once it says that it works offline.
 
-    python benchmarks/web_page.py [--all]
+Needs Chromium, and onnxruntime-web's npm package (kept, or SLIMNET_ORT_WEB). Five rounds, about eight minutes. Expected: usable
+in a second with 4G; the answer later. Writes results/web_page.json; `--site FOLDER` measures a site that is there, and prints.
+
+    python benchmarks/web_page.py [--site FOLDER] [--rounds N]
 """
 
 from __future__ import annotations
 
+import argparse
+import base64
+import gzip
+import json
+import os
+import signal
+import statistics
 import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
-from PIL import Image, ImageDraw
+from _results import write_result
+from _tables import Result, measured, of_runs, table
 
-from slimnet.web import build_site
+from slimnet.measure.machine import load
+from slimnet.ready import ready_bundle
+from slimnet.web import SiteServer, build_site
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-from browser import chromium, served
+from web_images import draw_face
 
-IMAGES, EVERY = Path("docs/images"), Path("build/web-pages")
-SIDE = 960
+from browser import Browser, Page, chromium
+
+PROFILES = {"4G": (9.0, 60), "Slow 4G": (1.6, 150)}
+"""Mbit/s down, milliseconds until an answer begins."""
+SLOWER = 4
+PERIOD = 0.02  # seconds
+WATCH = """
+window.marks = {};
+const mark = (name) => { marks[name] ??= performance.now(); };
+const give = () => {
+  const data = new DataTransfer();
+  const bytes = Uint8Array.from(atob('PICTURE'), (c) => c.charCodeAt(0));
+  data.items.add(new File([bytes], 'face.png', { type: 'image/png' }));
+  document.dispatchEvent(new ClipboardEvent('paste', { clipboardData: data, bubbles: true }));
+};
+new MutationObserver(() => {
+  const file = document.getElementById('file');
+  if (file && !file.disabled && !marks.usable) { mark('usable'); setTimeout(give); }
+  if (/ [0-9.]+ %/.test(document.getElementById('headline')?.textContent)) mark('answer');
+}).observe(document, { subtree: true, childList: true, characterData: true, attributes: true });
+"""
 
 
-def draw_face(path: Path) -> None:
-    """A smiling face: of nobody, and of no data set."""
-    image = Image.new("RGB", (SIDE, SIDE), (196, 205, 214))
-    draw = ImageDraw.Draw(image)
-    draw.ellipse((200, 120, 760, 860), fill=(226, 186, 156), outline=(120, 84, 60), width=8)
-    draw.pieslice((190, 90, 770, 640), 180, 360, fill=(70, 48, 34))
-    draw.ellipse((250, 260, 710, 760), fill=(226, 186, 156))
-    for x in (370, 590):
-        draw.ellipse((x - 58, 400, x + 58, 470), fill="white", outline=(60, 40, 30), width=6)
-        draw.ellipse((x - 24, 408, x + 24, 462), fill=(50, 36, 26))
-        draw.arc((x - 76, 320, x + 76, 440), 205, 335, fill=(60, 40, 30), width=18)
-    draw.line((480, 440, 456, 580, 500, 590), fill=(160, 112, 84), width=10, joint="curve")
-    draw.chord((350, 540, 610, 780), 10, 170, fill=(150, 50, 50), outline=(110, 40, 40), width=8)
-    draw.chord((372, 590, 588, 740), 14, 166, fill="white")
-    image.resize((SIDE // 2, SIDE // 2), Image.Resampling.LANCZOS).save(path)
+@contextmanager
+def slowed(browser: Browser) -> Iterator[None]:
+    """Leave the browser's pages and workers one of ``SLOWER`` parts of the time."""
+    ended = threading.Event()
+    pages = [info["id"] for info in browser.send("SystemInfo.getProcessInfo", {})["processInfo"] if info["type"] == "renderer"]
+
+    def tell(number: int) -> None:
+        for page in pages:
+            with suppress(ProcessLookupError):
+                os.kill(page, number)
+
+    def alternate() -> None:
+        while not ended.is_set():
+            tell(signal.SIGSTOP)
+            time.sleep(PERIOD * (SLOWER - 1) / SLOWER)
+            tell(signal.SIGCONT)
+            ended.wait(PERIOD / SLOWER)
+
+    thread = threading.Thread(target=alternate)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+def visit(browser: Browser, url: str, profile: str, picture: Path) -> tuple[dict[str, float], Page]:
+    """Milliseconds from the navigation to each mark, and the bytes that had come by the answer."""
+    megabits, latency = PROFILES[profile]
+    page = browser.page()
+    page.send(
+        "Page.addScriptToEvaluateOnNewDocument", source=WATCH.replace("PICTURE", base64.b64encode(picture.read_bytes()).decode())
+    )
+    speed = megabits * 1e6 / 8
+    page.send(
+        "Network.emulateNetworkConditions", offline=False, latency=latency, downloadThroughput=speed, uploadThroughput=speed
+    )
+    page.send("Page.navigate", url=url)
+    with slowed(browser):
+        page.wait("window.marks?.answer", seconds=120)
+        received = page.received
+        marks = page.evaluate("window.marks")
+        paint = page.evaluate("performance.getEntriesByName('first-contentful-paint')[0]?.startTime")
+    return {"painted_ms": paint, "usable_ms": marks["usable"], "answer_ms": marks["answer"], "bytes": received}, page
+
+
+def rounds(url: str, profile: str, picture: Path, count: int, *, again: bool) -> dict[str, Any]:
+    """Medians of visits, each first one with a profile of its own."""
+    first, second = [], []
+    for _ in range(count):
+        with chromium() as browser:
+            found, page = visit(browser, url, profile, picture)
+            first.append(found)
+            if again:
+                page.wait("document.body.classList.contains('offline')", seconds=120)
+                first[-1]["bytes_kept_offline"] = page.received
+                browser.send("Target.closeTarget", {"targetId": page.target})
+                second.append(visit(browser, url, profile, picture)[0])
+        print(profile, json.dumps({"first": first[-1], "again": second[-1] if second else None}), flush=True)
+    return {"first": summary(first), **({"again": summary(second)} if second else {})}
+
+
+def summary(found: list[dict[str, float]]) -> dict[str, Any]:
+    """The median of each figure, and its range."""
+    return {
+        key: {"median": statistics.median(v), "range": [min(v), max(v)]} for key in found[0] for v in [[f[key] for f in found]]
+    }
+
+
+@contextmanager
+def served(folder: Path, names: tuple[str, ...]) -> Iterator[str]:
+    """By slimnet's own server."""
+    with SiteServer(folder, names, 0) as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        yield server.url
+        server.shutdown()
+        thread.join()
+
+
+def weights(folder: Path) -> dict[str, int]:
+    """Bytes of what a visit needs, as it lies in the site."""
+    runtime = json.loads((folder / "site.json").read_text())["runtime"]["wasm"]
+    if "lean" not in runtime:
+        return {}
+    names = {"module": runtime["module"], "lean binary": runtime["lean"]["file"], "whole binary": runtime["file"]}
+    whole = gzip.decompress((folder / runtime["file"]).read_bytes())
+    few = gzip.decompress((folder / runtime["lean"]["file"]).read_bytes())
+    unpacked = {"lean binary, unpacked": len(few), "whole binary, unpacked": len(whole)}
+    return {**{key: (folder / name).stat().st_size for key, name in names.items()}, **unpacked, "network": network_bytes(folder)}
+
+
+def network_bytes(folder: Path) -> int:
+    """Of the network that answers."""
+    site = json.loads((folder / "site.json").read_text())
+    return int(next(network["bytes"] for network in site["networks"] if network["name"] == site["main"]))
+
+
+def size(found: Result) -> str:
+    """Megabytes."""
+    return f"{found['median'] / 1e6:.2f} MB"
+
+
+def seconds(found: Result) -> str:
+    """The median, and the range."""
+    low, high = found["range"]
+    return f"{found['median'] / 1e3:.1f} s ({low / 1e3:.1f}–{high / 1e3:.1f})"
+
+
+@of_runs("web_page")
+def make_table(runs: list[Result]) -> str:
+    """A row for each network and visit."""
+    rows = []
+    for run in runs:
+        for name, visits in run["profiles"].items():
+            megabits, latency = PROFILES[name]
+            for visit_name, found in visits.items():
+                label = f"{name} ({megabits:g} Mbit/s, {latency} ms), {'first visit' if visit_name == 'first' else 'again'}"
+                times = (seconds(found[key]) for key in ("painted_ms", "usable_ms", "answer_ms"))
+                rows.append((label, size(found["bytes"]), *times, f"{measured(run)}, load {' to '.join(map(str, run['load']))}"))
+    head = ("network", "bytes until the answer", "first paint", "takes a picture", "answers it", "measured")
+    return table(head, rows)
+
+
+@of_runs("web_page")
+def make_weights(runs: list[Result]) -> str:
+    """What the newest run found in the site."""
+    sizes = runs[0]["sizes"]
+    rows = [
+        ("WebAssembly of the runtime, lean", *both(sizes, "lean binary"), "every page"),
+        ("the same, whole", *both(sizes, "whole binary"), "a page whose network needs more, or that may use threads"),
+        ("network", f"{sizes['network'] / 1e6:.2f} MB", "the same", "every page"),
+        ("module of the runtime", f"{sizes['module'] / 1e6:.2f} MB; a third where the host compresses", "the same", "every page"),
+    ]
+    return table(("part", "to be loaded", "unpacked", "needed by"), rows)
+
+
+def both(sizes: Result, name: str) -> tuple[str, str]:
+    """Compressed and not."""
+    return f"{sizes[name] / 1e6:.2f} MB", f"{sizes[f'{name}, unpacked'] / 1e6:.2f} MB"
+
+
+TABLES = {"web-page": make_table, "web-weights": make_weights}
 
 
 def main() -> None:
-    EVERY.mkdir(parents=True, exist_ok=True)
-    IMAGES.mkdir(parents=True, exist_ok=True)
-    draw_face(EVERY / "face.png")
-    site = build_site(
-        "build/fer2013", EVERY / "site", title="Facial expressions", examples=[EVERY / "face.png"], force=True, say=print
-    )
-    with served(site.path) as url, chromium() as browser:
-        page = browser.page()
-        page.open(url)
-        page.wait("document.body.classList.contains('ready')")
-        page.screenshot(EVERY / "ready.png", width=1200)
-        page.choose_files("#file", EVERY / "face.png")
-        page.wait("document.getElementById('conditions').textContent && !document.body.classList.contains('busy')")
-        page.screenshot(IMAGES / "web.png", width=1200)
-        page.screenshot(IMAGES / "web-phone.png", width=390, dark=True)
-        if "--all" in sys.argv:
-            page.screenshot(EVERY / "desktop-dark.png", width=1200, dark=True)
-            for width in (360, 390):
-                page.screenshot(EVERY / f"phone-{width}-light.png", width=width)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--site", type=Path)
+    parser.add_argument("--rounds", type=int, default=5)
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        work = Path(temporary)
+        draw_face(work / "face.png")
+        runtime = os.environ.get("SLIMNET_ORT_WEB")
+        folder = (
+            given.site or build_site(ready_bundle("expressions"), work / "site", runtime=Path(runtime) if runtime else None).path
+        )
+        names = tuple(json.loads((folder / "site.json").read_text())["files"])
+        before, sizes = load(), weights(folder)
+        with served(folder, names) as url:
+            found = {name: rounds(url, name, work / "face.png", given.rounds, again=given.site is None) for name in PROFILES}
+    if given.site is None:
+        write_result(
+            "web_page", {"rounds": given.rounds, "slower": SLOWER, "load": [before, load()], "sizes": sizes, "profiles": found}
+        )
 
 
 if __name__ == "__main__":

@@ -37,12 +37,15 @@ class Page:
     Attributes:
         problems: what went to the console as a warning or an error, and exceptions that nobody caught.
         requests: every address that the tab and its workers asked for.
+        received: bytes that came over the network for these requests, as they came: compressed, and with their headers.
+        target: the protocol's name for the tab.
     """
 
-    def __init__(self, browser: Browser, session: str) -> None:
-        self._browser, self._session = browser, session
+    def __init__(self, browser: Browser, session: str, target: str) -> None:
+        self._browser, self._session, self.target = browser, session, target
         self.problems: list[str] = []
         self.requests: list[str] = []
+        self.received = 0
 
     def send(self, method: str, **params: Any) -> dict[str, Any]:
         """Call a method of the protocol and wait for its answer."""
@@ -103,6 +106,8 @@ class Page:
             self.problems.append(f"{params['entry']['text']} {params['entry'].get('url', '')}")
         elif method == "Network.requestWillBeSent":
             self.requests.append(params["request"]["url"])
+        elif method == "Network.loadingFinished":
+            self.received += int(params["encodedDataLength"])
 
 
 class Browser:
@@ -127,7 +132,7 @@ class Browser:
         """Open a tab."""
         target = self.send("Target.createTarget", {"url": "about:blank"})["targetId"]
         session = self.send("Target.attachToTarget", {"targetId": target, "flatten": True})["sessionId"]
-        page = self._pages[session] = Page(self, session)
+        page = self._pages[session] = Page(self, session, target)
         for domain in ("Page", "Runtime", "Log", "Network", "DOM"):
             page.send(f"{domain}.enable")
         page.send("Target.setAutoAttach", autoAttach=True, waitForDebuggerOnStart=True, flatten=True)

@@ -3,12 +3,14 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 import torch
 
+from browser import Browser, chromium, find_chromium
 from skips import (  # noqa: F401  (hooks)
     pytest_make_collect_report,
     pytest_runtest_makereport,
@@ -33,6 +35,15 @@ def data_dir() -> Path:
     if not given or not Path(given).is_dir():
         skip_without("data")
     return Path(given)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """A headless Chromium with a profile of its own."""
+    if find_chromium() is None:
+        skip_without("chromium")
+    with chromium() as running:
+        yield running
 
 
 @pytest.fixture

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -18,7 +20,7 @@ from slimnet.errors import ArgumentError, FileFormatError
 from slimnet.web import build_site, fetch_runtime
 from slimnet.web.runtime import ARCHIVE, unpack_runtime
 from web_bundle import make_bundle
-from web_runtime import MODULES, archive, given_runtime
+from web_runtime import MODULES, archive, given_runtime, pin
 
 STATIC = Path(slimnet.web.site.__file__).parent / "static"
 NOWHERE = "http://127.0.0.1:9"
@@ -57,7 +59,7 @@ def test_runtime_is_fetched_once_and_kept(tmp_path: Path, cache: Path, runtime: 
     with served(tmp_path / "registry") as url:
         monkeypatch.setenv("npm_config_registry", url)
         assert fetch_runtime(say=said.append) == runtime.read_bytes()
-    assert said == [f"fetching {ARCHIVE} (33 MB)"]
+    assert said == [f"fetches {ARCHIVE} (33 MB) from {url.rstrip('/')}, once, and keeps it in {cache}"]
     assert fetch_runtime(registry=NOWHERE, say=said.append) == runtime.read_bytes()
     assert len(said) == 1
     assert [path.name for path in cache.iterdir()] == [ARCHIVE]
@@ -84,7 +86,7 @@ def test_runtime_of_another_content_is_refused(tmp_path: Path, cache: Path, runt
 @pytest.mark.parametrize(
     ("registry", "error", "message"),
     [
-        (NOWHERE, FileFormatError, f"cannot be fetched .* --runtime {ARCHIVE}"),
+        (NOWHERE, FileFormatError, f"cannot be fetched .*`npm pack onnxruntime-web@.*`--runtime {ARCHIVE}`.*`--registry`"),
         ("ftp://there", ArgumentError, "`registry` must be an address"),
         ("https://", FileFormatError, "cannot be fetched"),
     ],
@@ -92,6 +94,14 @@ def test_runtime_of_another_content_is_refused(tmp_path: Path, cache: Path, runt
 def test_registry_that_does_not_answer(cache: Path, registry: str, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         fetch_runtime(registry=registry)
+
+
+def test_secrets_of_a_registry_are_not_told(cache: Path) -> None:
+    said: list[str] = []
+    with pytest.raises(FileFormatError) as caught:
+        fetch_runtime(registry="http://me:secret@127.0.0.1:9/npm?token=secret", say=said.append)
+    assert "secret" not in f"{said} {caught.value}"
+    assert "from http://127.0.0.1:9/npm, once" in said[0]
 
 
 def test_missing_runtime_file_is_named(tmp_path: Path) -> None:
@@ -102,9 +112,15 @@ def test_missing_runtime_file_is_named(tmp_path: Path) -> None:
 def test_only_named_members_are_unpacked(tmp_path: Path) -> None:
     folder = tmp_path / "a" / "runtime"
     folder.mkdir(parents=True)
-    unpack_runtime(archive({**MODULES, "../evil": b"1", "/tmp/evil": b"2", "package/other": b"3"}), folder, webgpu=False)
+    backends = unpack_runtime(
+        archive({**MODULES, "../evil": b"1", "/tmp/evil": b"2", "package/other": b"3"}), folder, webgpu=False
+    )
     assert {path.name for path in folder.iterdir()} - {"ThirdPartyNotices.txt"} == {
-        *("LICENSE.txt", "ort.wasm.bundle.min.js", "ort-wasm-simd-threaded.wasm"),
+        *("LICENSE.txt", "ort.wasm.bundle.min.js", "ort-wasm-simd-threaded.wasm.gz"),
+    }
+    assert gzip.decompress((folder / "ort-wasm-simd-threaded.wasm.gz").read_bytes()) == b"wasm binary"
+    assert backends == {
+        "wasm": {"module": "runtime/ort.wasm.bundle.min.js", "file": "runtime/ort-wasm-simd-threaded.wasm.gz", "bytes": 31}
     }
     assert "Microsoft" in (folder / "LICENSE.txt").read_text(encoding="utf-8")
     assert [path.name for path in (tmp_path / "a").iterdir()] == ["runtime"]
@@ -156,7 +172,53 @@ def test_title_is_text(tmp_path: Path, bundle: Path, runtime: Path) -> None:
 def test_site_without_webgpu(tmp_path: Path, bundle: Path, runtime: Path) -> None:
     site = build_site(bundle, tmp_path / "site", runtime=runtime, webgpu=False)
     assert not [name for name in site.files if "jspi" in name]
-    assert json.loads((site.path / "site.json").read_text())["webgpu"] is False
+    assert "webgpu" not in json.loads((site.path / "site.json").read_text())["runtime"]
+
+
+def test_runtime_that_lacks_a_part_is_refused(tmp_path: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = archive({name: data for name, data in MODULES.items() if "jspi" not in name})
+    pin(monkeypatch, given)
+    (tmp_path / "given.tgz").write_bytes(given)
+    build_site(bundle, tmp_path / "site", runtime=tmp_path / "given.tgz", webgpu=False)
+    with pytest.raises(FileFormatError, match=r"holds no package/dist/ort-wasm-simd-threaded\.jspi\.wasm"):
+        build_site(bundle, tmp_path / "other", runtime=tmp_path / "given.tgz")
+    assert not (tmp_path / "other").exists()
+
+
+def test_version_is_of_the_content(tmp_path: Path, bundle: Path, runtime: Path) -> None:
+    """The same for the same site; another one as soon as anything differs."""
+
+    def version(name: str, **options: Any) -> str:
+        site = build_site(bundle, tmp_path / name, runtime=runtime, **{"title": "A", **options})
+        listed = json.loads((site.path / "site.json").read_text())
+        for text in ("index.html", "sw.js"):
+            assert listed["version"] in (site.path / text).read_text(encoding="utf-8")
+        assert set(listed["offline"]) <= set(site.files) - {"site.json", "sw.js"}
+        return str(listed["version"])
+
+    one, two = picture(tmp_path / "a.png"), tmp_path / "b" / "a.png"
+    two.parent.mkdir()
+    Image.new("RGB", (5, 4)).save(two)
+    versions = [
+        version("1"),
+        version("3", title="B"),
+        version("4", webgpu=False),
+        version("5", examples=[one]),
+        version("6", examples=[two]),
+    ]
+    assert version("2") == versions[0]
+    assert len(set(versions)) == len(versions)
+
+
+def test_modules_are_asked_for_ahead(tmp_path: Path, bundle: Path, runtime: Path) -> None:
+    """All that the page's script imports, the runtime, and the network that answers first: without a round trip for each."""
+    site = build_site(bundle, tmp_path / "site", runtime=runtime)
+    page = (site.path / "index.html").read_text(encoding="utf-8")
+    imported = set(re.findall(r"from '\./(\w+\.js)'", (STATIC / "app.js").read_text(encoding="utf-8")))
+    assert set(re.findall(r'rel="modulepreload" href="([^"]+)"', page)) == imported
+    ahead = re.findall(r'rel="preload" as="fetch" href="([^"]+)"', page)
+    assert ahead == ["site.json", "model.json", "runtime/ort-wasm-simd-threaded.wasm.gz", "model.onnx"]
+    assert set(ahead) <= set(site.files)
 
 
 def test_old_site_is_replaced_and_nothing_else(tmp_path: Path, bundle: Path, runtime: Path) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import os
 import re
 import shutil
 import threading
@@ -23,15 +22,14 @@ from browser import Browser, Page, chromium, find_chromium, served
 from skips import skip_without
 from slimnet.bundle.seal import sealed
 from slimnet.files import read_json
-from slimnet.measure.costs import default_folder
 from slimnet.pictures.picture import converted, fitted
 from slimnet.predict import Predictor
 from slimnet.preprocess import describe, prepare
 from slimnet.ready import ready_bundle
 from slimnet.web import SiteServer, build_site
-from slimnet.web.runtime import ARCHIVE
 from web_bundle import make_bundle
 from web_pictures import NETWORKS, PICTURES, SIZES, computed, dark_is_nan, largest_difference, noise, shown
+from web_runtime import published_runtime
 
 STATIC = Path(slimnet.web.site.__file__).parent / "static"
 FLAGS = ("--enable-unsafe-swiftshader", "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream")
@@ -113,12 +111,7 @@ def test_input_is_pythons_to_the_last_bit(modules: Page, channels: int) -> None:
 
 @pytest.fixture(scope="module")
 def runtime() -> Path:
-    """The npm package: ``SLIMNET_ORT_WEB``, or what an earlier ``slimnet web`` has kept."""
-    kept = default_folder()
-    given = os.environ.get("SLIMNET_ORT_WEB") or (kept / ARCHIVE if kept else "")
-    if not given or not Path(given).is_file():
-        skip_without("web runtime")
-    return Path(given)
+    return published_runtime()
 
 
 @pytest.fixture(scope="module")
@@ -261,7 +254,7 @@ def test_other_ways_in(page: Page, bundle: Path, site: Path, give: str) -> None:
 def test_no_picture_gets_a_line(page: Page, bundle: Path, site: Path, tmp_path: Path) -> None:
     (tmp_path / "text.png").write_text("no picture")
     page.choose_files("#file", tmp_path / "text.png")
-    line = page.wait("!document.getElementById('error').hidden && document.getElementById('error').textContent")
+    line = page.wait("!document.getElementById('error').hidden && document.getElementById('error-text').textContent")
     assert line == "text.png is no picture that this browser can read."
     got = shown(page, lambda: page.choose_files("#file", site / "example-1.png"))
     assert largest_difference(got["slim"], computed(bundle, Image.open(site / "example-1.png"))["slim"]) <= 1e-3
@@ -284,7 +277,7 @@ def test_no_answer_of_nan(browser: Browser, bundle: Path, runtime: Path, tmp_pat
         page.wait("document.body.classList.contains('ready')")
         assert shown(page, lambda: page.choose_files("#file", tmp_path / "bright.png")).keys() == NETWORKS.keys()
         page.choose_files("#file", tmp_path / "dark.png")
-        line = page.wait("!document.getElementById('error').hidden && document.getElementById('error').textContent")
+        line = page.wait("!document.getElementById('error').hidden && document.getElementById('error-text').textContent")
         assert line == "slim gives NaN or infinity for this picture."
         assert page.evaluate("document.getElementById('headline').textContent") == "No answer"
         assert "NaN" not in page.evaluate("document.querySelector('main').innerText").replace(line, "")

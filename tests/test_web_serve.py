@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from http.client import HTTPConnection, HTTPResponse
 from pathlib import Path
 
@@ -35,12 +36,20 @@ def server(tmp_path: Path) -> Iterator[SiteServer]:
 
 
 def ask(
-    server: SiteServer, target: str, *, method: str = "GET", host: str | None = None, hosts: int = 1
+    server: SiteServer,
+    target: str,
+    *,
+    method: str = "GET",
+    host: str | None = None,
+    hosts: int = 1,
+    headers: Mapping[str, str] | None = None,
 ) -> tuple[HTTPResponse, bytes]:
     connection = HTTPConnection("127.0.0.1", server.server_port, timeout=20)
-    connection.putrequest(method, target, skip_host=True)
+    connection.putrequest(method, target, skip_host=True, skip_accept_encoding=True)
     for _ in range(hosts):
         connection.putheader("Host", host or f"127.0.0.1:{server.server_port}")
+    for name, value in (headers or {}).items():
+        connection.putheader(name, value)
     connection.endheaders()
     answer = connection.getresponse()
     body = answer.read()
@@ -69,6 +78,31 @@ def test_files_of_the_site(target: str, content: str, kind: str, server: SiteSer
     assert (answer.status, body.decode(), answer.headers["Content-Type"]) == (200, content, kind)
     answer, body = ask(server, target, method="HEAD")
     assert (answer.status, body) == (200, b"")
+
+
+ENCODINGS = [
+    *(("gzip", True), ("gzip, deflate, br, zstd", True), ("br;q=1.0, gzip;q=0.8", True), ("GZIP ; q=0.5", True)),
+    *((None, False), ("", False), ("br", False), ("gzip;q=0", False), ("gzip; q=0.0, br", False), ("xgzip", False)),
+]
+
+
+@pytest.mark.parametrize(("given", "packed"), ENCODINGS)
+def test_text_is_compressed_for_whoever_takes_it(given: str | None, packed: bool, server: SiteServer) -> None:
+    headers = {} if given is None else {"Accept-Encoding": given}
+    for name, content, kind in (
+        ("app.js", b"app.js", "text/javascript; charset=utf-8"),
+        ("runtime/ort.wasm", b"runtime/ort.wasm", "application/wasm"),
+    ):
+        answer, body = ask(server, f"/{name}", headers=headers)
+        compressed = packed and name == "app.js"
+        assert answer.headers["Content-Encoding"] == ("gzip" if compressed else None)
+        assert (gzip.decompress(body) if compressed else body) == content
+        assert (answer.headers["Content-Type"], int(answer.headers["Content-Length"])) == (kind, len(body))
+        assert answer.headers["X-Content-Type-Options"] == "nosniff"
+        stamp = str(answer.headers["Last-Modified"])
+        answer, body = ask(server, f"/{name}", headers={**headers, "If-Modified-Since": stamp})
+        assert (answer.status, body) == (304, b"")
+    assert ask(server, "/app.js", method="HEAD", headers=headers)[1] == b""
 
 
 @pytest.mark.parametrize("target", NOT_SERVED)

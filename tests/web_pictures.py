@@ -17,6 +17,7 @@ from web_bundle import LABELS
 
 NETWORKS = {"dense": "dense.onnx", "slim": "model.onnx", "slim int8": "model.int8.onnx"}
 ORIENTATION = 0x0112
+CELLS = "#table tbody:not(.costs) data"
 SIZES = {  # (H, W) of the input: (w, h) of pictures
     (8, 8): [(8, 8), (9, 8), (8, 300), (300, 8), (1, 1), (1, 90), (90, 1), (7, 7), (5, 11), (17, 16), (257, 129)],
     (48, 48): [(48, 48), (47, 49), (96, 96), (100, 99), (640, 480), (333, 1000), (24, 25), (3, 2)],
@@ -39,6 +40,7 @@ def shown(page: Page, give: Callable[[], object]) -> dict[str, dict[str, float]]
     page.evaluate("document.getElementById('headline').textContent = ''")
     give()
     page.wait("document.getElementById('headline').textContent")
+    page.wait(f"[...document.querySelectorAll('{CELLS}')].every((cell) => cell.textContent !== '–')")  # of every network
     rows = page.evaluate(
         """[...document.querySelectorAll('#table tbody:not(.costs) tr')].map((row) =>
           [row.cells[0].textContent, ...[...row.querySelectorAll('data')].map((data) => Number(data.value))])"""

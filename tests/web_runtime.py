@@ -1,16 +1,19 @@
-"""A file that stands for the npm package of ONNX Runtime Web."""
+"""The npm package of ONNX Runtime Web, and a file that stands for it."""
 
 from __future__ import annotations
 
 import base64
 import hashlib
 import io
+import os
 import tarfile
 from pathlib import Path
 
 import pytest
 
 import slimnet.web.runtime
+from skips import skip_without
+from slimnet.measure.costs import default_folder
 
 MODULES = {
     "package/dist/ort.wasm.bundle.min.mjs": b"wasm module",
@@ -18,6 +21,15 @@ MODULES = {
     "package/dist/ort.jspi.bundle.min.mjs": b"jspi module",
     "package/dist/ort-wasm-simd-threaded.jspi.wasm": b"jspi binary",
 }
+
+
+def published_runtime() -> Path:
+    """The package as it was published: ``SLIMNET_ORT_WEB``, or what an earlier ``slimnet web`` has kept."""
+    kept = default_folder()
+    given = os.environ.get("SLIMNET_ORT_WEB") or (kept / slimnet.web.runtime.ARCHIVE if kept else "")
+    if not given or not Path(given).is_file():
+        skip_without("web runtime")
+    return Path(given)
 
 
 def archive(members: dict[str, bytes]) -> bytes:

@@ -18,7 +18,7 @@ from slimnet_cli._quick import refuse_missing_bundle, refuse_out
 @folder_out
 @click.option("--title", help="Heading of the page (default: the name of the bundle's folder).")
 @click.option("--example", "examples", type=existing, multiple=True, metavar="IMAGE", help="A picture to offer; may be repeated.")
-@click.option("--webgpu/--no-webgpu", default=True, show_default=True, help="With what WebGPU needs (17 MB more).")
+@click.option("--webgpu/--no-webgpu", default=True, show_default=True, help="With what WebGPU needs (4 MB more).")
 @click.option("--runtime", type=existing, metavar="FILE", help="onnxruntime-web's npm package (default: kept, or fetched once).")
 @click.option("--registry", metavar="URL", help="npm registry to fetch it from (default: npm_config_registry, or npm's own).")
 @click.option(

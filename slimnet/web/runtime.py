@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import hashlib
 import io
 import os
@@ -10,15 +11,16 @@ import shutil
 import tarfile
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, distribution
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 from slimnet.errors import ArgumentError, FileFormatError
 from slimnet.files import write_bytes
 from slimnet.measure.costs import default_folder
 from slimnet.progress import Say, say_from
+from slimnet.web.lean import lean
 
 _say = say_from(__name__)
 
@@ -31,15 +33,14 @@ _BYTES = 33_106_585
 _REGISTRY = "https://registry.npmjs.org"
 _SECONDS = 60  # without a byte
 
-_WASM = {
-    "package/dist/ort.wasm.bundle.min.mjs": "ort.wasm.bundle.min.js",
-    "package/dist/ort-wasm-simd-threaded.wasm": "ort-wasm-simd-threaded.wasm",
+_DIST = "package/dist/"
+_PARTS = {
+    "wasm": ("ort.wasm.bundle.min", "ort-wasm-simd-threaded"),
+    "webgpu": ("ort.jspi.bundle.min", "ort-wasm-simd-threaded.jspi"),
 }
-_WEBGPU = {
-    "package/dist/ort.jspi.bundle.min.mjs": "ort.jspi.bundle.min.js",
-    "package/dist/ort-wasm-simd-threaded.jspi.wasm": "ort-wasm-simd-threaded.jspi.wasm",
-}
-_NOTICES = "ThirdPartyNotices.txt"
+"""Of each backend, the module and the binary."""
+NOTICES = "ThirdPartyNotices.txt"
+"""Licences of what is linked into the runtime."""
 
 
 def fetch_runtime(file: Path | None = None, *, registry: str | None = None, say: Say = _say) -> bytes:
@@ -63,43 +64,73 @@ def fetch_runtime(file: Path | None = None, *, registry: str | None = None, say:
     kept = folder / ARCHIVE if folder else None
     if kept is not None and kept.is_file() and _is_right(data := kept.read_bytes()):
         return data
-    data = _download(f"{_registry(registry)}/onnxruntime-web/-/{ARCHIVE}", say)
+    address = _registry(registry)
+    where = f"and keeps it in {folder}" if folder else "and cannot keep it: there is no cache folder"
+    say(f"fetches {ARCHIVE} ({_BYTES / 1e6:.0f} MB) from {_without_secrets(address)}, once, {where}")
+    data = _download(f"{address}/onnxruntime-web/-/{ARCHIVE}")
     if kept is not None:
         _keep(kept, data, say)
     return data
 
 
-def unpack_runtime(archive: bytes, folder: Path, *, webgpu: bool) -> None:
+def unpack_runtime(archive: bytes, folder: Path, *, webgpu: bool) -> dict[str, dict[str, Any]]:
     """Write what a page needs, and the licences, into a folder.
 
     Only the members named here are read, each into a file named here. Modules end in ``.js``: there are hosts that do not serve
-    ``.mjs`` as a script.
+    ``.mjs`` as a script. Binaries are compressed: many hosts do not compress WebAssembly, and the page unpacks them itself.
 
     Args:
         archive: as :func:`fetch_runtime` gives it.
         folder: an existing folder.
         webgpu: with what WebGPU needs.
+
+    Returns:
+        Of each backend ``module``, ``file`` of its binary, and the ``bytes`` of that; and ``lean``, ``file`` and ``bytes`` of the
+        binary without what most networks never call, where that is known. Paths begin with the folder's name.
+
+    Raises:
+        FileFormatError: if a part is missing.
     """
-    _extract(archive, folder, {**_WASM, **(_WEBGPU if webgpu else {})})
+    wanted = {backend: parts for backend, parts in _PARTS.items() if webgpu or backend == "wasm"}
+    content = _members(
+        archive, {f"{_DIST}{name}" for parts in wanted.values() for name in (f"{parts[0]}.mjs", f"{parts[1]}.wasm")}
+    )
+    found: dict[str, dict[str, Any]] = {}
+    for backend, (module, binary) in wanted.items():
+        (folder / f"{module}.js").write_bytes(content[f"{_DIST}{module}.mjs"])
+        whole = content[f"{_DIST}{binary}.wasm"]
+        found[backend] = {"module": f"{folder.name}/{module}.js", **_pack(folder, f"{binary}.wasm.gz", whole)}
+        few = lean(whole)
+        if few is not None:
+            found[backend]["lean"] = _pack(folder, f"{binary}.lean.wasm.gz", few)
     licence = files("slimnet.web").joinpath("static", "runtime-licence.txt")
     (folder / "LICENSE.txt").write_bytes(licence.read_bytes())
     notices = _notices()
     if notices is not None:
-        shutil.copyfile(notices, folder / _NOTICES)
+        shutil.copyfile(notices, folder / NOTICES)
+    return found
 
 
-def _extract(archive: bytes, folder: Path, names: Mapping[str, str]) -> None:
+def _pack(folder: Path, name: str, content: bytes) -> dict[str, Any]:
+    packed = gzip.compress(content, mtime=0)
+    (folder / name).write_bytes(packed)
+    return {"file": f"{folder.name}/{name}", "bytes": len(packed)}
+
+
+def _members(archive: bytes, names: set[str]) -> dict[str, bytes]:
+    """What the archive holds under these names."""
     with tarfile.open(fileobj=io.BytesIO(archive), mode="r:gz") as tar:
-        for member in tar:
-            if member.name in names and (content := tar.extractfile(member)) is not None:
-                with (folder / names[member.name]).open("wb") as target:
-                    shutil.copyfileobj(content, target)
+        found = {m.name: content.read() for m in tar if m.name in names and (content := tar.extractfile(m)) is not None}
+    missing = sorted(names - found.keys())
+    if missing:
+        raise FileFormatError(f"{ARCHIVE} holds no {missing[0]}: slimnet and the package do not fit together.")
+    return found
 
 
 def _notices() -> Path | None:
     """Licences of what is linked into ONNX Runtime: the npm package lacks them, the one for Python has them."""
     try:
-        path = Path(str(distribution("onnxruntime").locate_file(f"onnxruntime/{_NOTICES}")))
+        path = Path(str(distribution("onnxruntime").locate_file(f"onnxruntime/{NOTICES}")))
     except PackageNotFoundError:
         return None
     return path if path.is_file() else None
@@ -115,19 +146,27 @@ def _read(file: Path) -> bytes:
     return data
 
 
-def _download(url: str, say: Say) -> bytes:
-    say(f"fetching {ARCHIVE} ({_BYTES / 1e6:.0f} MB)")
+def _download(url: str) -> bytes:
     try:
         with urllib.request.urlopen(url, timeout=_SECONDS) as response:
             data: bytes = response.read(_BYTES + 1)
     except (urllib.error.URLError, OSError, ValueError) as error:
         reason = getattr(error, "reason", None) or error
         raise FileFormatError(
-            f"{url} cannot be fetched ({reason}): without a network, fetch it elsewhere and give it with --runtime {ARCHIVE}."
+            f"{_without_secrets(url)} cannot be fetched ({reason}): fetch it where there is a network "
+            f"(`npm pack onnxruntime-web@{VERSION}`, or a browser) and give it with `--runtime {ARCHIVE}`, "
+            "or name a registry that answers with `--registry`."
         ) from None
     if not _is_right(data):
-        raise FileFormatError(f"{url} is not the file that was published: its SHA-512 differs.")
+        raise FileFormatError(f"{_without_secrets(url)} is not the file that was published: its SHA-512 differs.")
     return data
+
+
+def _without_secrets(address: str) -> str:
+    """An address without a name and password that may stand in it, nor what follows a question mark."""
+    scheme, _, rest = address.partition("://")
+    host, slash, path = rest.partition("?")[0].partition("/")
+    return f"{scheme}://{host.rpartition('@')[2]}{slash}{path}"
 
 
 def _keep(path: Path, data: bytes, say: Say) -> None:

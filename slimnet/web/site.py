@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from importlib.resources import files
 from pathlib import Path
 from string import Template
 from typing import Any
+from urllib.parse import quote
 
 from slimnet import preprocess
 from slimnet.bundle import seal
@@ -17,17 +20,21 @@ from slimnet.export import Bundle, read_bundle
 from slimnet.files import atomic_folder, check_output, claims_folder, read_json, write_json
 from slimnet.progress import Say, say_from
 from slimnet.web.examples import copy_examples, example_names
-from slimnet.web.runtime import VERSION, fetch_runtime, unpack_runtime
+from slimnet.web.runtime import NOTICES, VERSION, fetch_runtime, unpack_runtime
 from slimnet.web.serve import POLICY
 
 _say = say_from(__name__)
 
 FORMAT = "slimnet-site"
 PAGE = (
-    *("app.js", "camera.js", "draw.js", "engine.js", "pixels.js", "preprocess.js", "sources.js", "stopwatch.js", "table.js"),
-    *("worker.js", "style.css", "icon.svg"),
+    *("app.js", "camera.js", "download.js", "draw.js", "engine.js", "offline.js", "pixels.js", "preprocess.js", "sources.js"),
+    *("stopwatch.js", "table.js", "worker.js", "style.css", "icon.svg"),
 )
-"""What is copied as it is; ``index.html`` is filled in."""
+"""What is copied as it is."""
+FILLED = ("index.html", "sw.js")
+"""What is filled in."""
+LIST = "site.json"
+_DIGITS = 16  # of a site's hash
 CARD = "MODEL_CARD.md"
 NAMES = {"fp32": "slim", "int8": "slim int8"}
 """Precisions that a page runs, and what it calls them; fp16 has no kernels in WebAssembly."""
@@ -84,7 +91,7 @@ def build_site(
         out: folder to make.
         title: heading of the page; by default the name of the bundle's folder.
         examples: pictures to offer on the page.
-        webgpu: with what WebGPU needs (17 MB more), offered to browsers that have it.
+        webgpu: with what WebGPU needs (4 MB more), offered to browsers that have it.
         runtime: the npm package ``onnxruntime-web``, fetched elsewhere; see :func:`slimnet.web.fetch_runtime`.
         registry: npm registry to fetch it from.
         force: replace an existing site.
@@ -109,13 +116,15 @@ def build_site(
         card = seal.lists(CARD, source.model)
         if card:
             _copy(source, CARD, folder)
-        _write_page(folder, title, card=card)
+        for name in PAGE:
+            (folder / name).write_bytes(_static(name))
         (folder / "runtime").mkdir()
-        unpack_runtime(archive, folder / "runtime", webgpu=webgpu)
+        backends = unpack_runtime(archive, folder / "runtime", webgpu=webgpu)
         shown = copy_examples(example_files, folder)
-        held = sorted([*_files_in(folder), "site.json"])
-        settings = {"main": _main(networks), "networks": networks, "examples": shown, "webgpu": webgpu}
-        write_json(folder / "site.json", {"format": FORMAT, "runtime": VERSION, **settings, "files": held})
+        settings = {"main": _main(networks), "networks": networks, "examples": shown, "runtime": {"version": VERSION, **backends}}
+        held = _fill(
+            folder, settings, {"title": escape(title), "card": f' <a href="{CARD}">About the networks</a>.' if card else ""}
+        )
     size = sum((out / name).stat().st_size for name in held)
     return Site(out, title, tuple(networks), tuple(held), size)
 
@@ -144,14 +153,40 @@ def _network(name: str, path: Path, accuracy: Any) -> dict[str, Any]:
     return {"name": name, "file": path.name, "bytes": path.stat().st_size, "accuracy": accuracy}
 
 
-def _write_page(folder: Path, title: str, *, card: bool) -> None:
-    static = files("slimnet.web").joinpath("static")
-    for name in PAGE:
-        (folder / name).write_bytes(static.joinpath(name).read_bytes())
-    page = Template(static.joinpath("index.html").read_text(encoding="utf-8"))
-    link = f' <a href="{CARD}">About the networks</a>.' if card else ""
-    text = page.substitute(title=escape(title), version=VERSION, card=link, policy=POLICY)
-    (folder / "index.html").write_text(text, encoding="utf-8")
+def _static(name: str) -> bytes:
+    return files("slimnet.web").joinpath("static", name).read_bytes()
+
+
+def _fill(folder: Path, settings: Mapping[str, Any], words: Mapping[str, str]) -> list[str]:
+    """Write what tells of the other files; the names of all."""
+    first = next(network["file"] for network in settings["networks"] if network["name"] == settings["main"])
+    wasm = settings["runtime"]["wasm"]
+    ahead = {"binary": wasm.get("lean", wasm)["file"], "network": first}
+    words = {**words, **{key: escape(quote(name)) for key, name in ahead.items()}, "version": VERSION, "policy": POLICY}
+    site = _version(folder, settings, words)
+    for name in FILLED:
+        text = Template(_static(name).decode()).substitute(words, site=site)
+        (folder / name).write_text(text, encoding="utf-8")
+    held = sorted([*_files_in(folder), LIST])
+    webgpu = settings["runtime"].get("webgpu", {})
+    seldom = {
+        LIST,
+        "sw.js",
+        f"runtime/{NOTICES}",
+        webgpu.get("module"),
+        webgpu.get("file"),
+        wasm["file"] if "lean" in wasm else None,
+    }
+    offline = [name for name in held if name not in seldom]
+    write_json(folder / LIST, {"format": FORMAT, **settings, "version": site, "files": held, "offline": offline})
+    return held
+
+
+def _version(folder: Path, settings: Mapping[str, Any], words: Mapping[str, str]) -> str:
+    """Hash of everything that a site is made of: another one for another site."""
+    parts = {name: (folder / name).read_bytes() for name in _files_in(folder)} | {name: _static(name) for name in FILLED}
+    sums = {name: hashlib.sha256(content).hexdigest() for name, content in parts.items()}
+    return hashlib.sha256(json.dumps([sums, settings, words], sort_keys=True).encode()).hexdigest()[:_DIGITS]
 
 
 def _copy(bundle: Bundle, name: str, folder: Path) -> None:
@@ -164,7 +199,7 @@ def _check_old_site(out: Path, *, force: bool) -> None:
     check_output(out, force=force)
     if not out.is_dir() or not any(out.iterdir()):
         return
-    listed = read_json(out / "site.json", "site")["files"] if (out / "site.json").is_file() else []
+    listed = read_json(out / LIST, "site")["files"] if (out / LIST).is_file() else []
     foreign = sorted(set(_files_in(out)) - set(listed))
     if foreign:
         raise ArgumentError(f"{out} holds {foreign[0]}, which is not ours to overwrite: choose another output.")

@@ -1,8 +1,10 @@
 // The page: a picture in, the table out.
 
 import { Camera } from './camera.js';
+import { Downloads, readJson } from './download.js';
 import { draw, drawSeen } from './draw.js';
 import { Engine } from './engine.js';
+import { keepOffline } from './offline.js';
 import { DECODING } from './pixels.js';
 import { listen, showExamples } from './sources.js';
 import { ROUNDS, Stopwatch } from './stopwatch.js';
@@ -17,23 +19,25 @@ const RUNTIMES = { wasm: 'WebAssembly', webgpu: 'WebGPU' };
 
 const part = (id) => document.getElementById(id);
 const camera = new Camera(part('video'));
+const downloads = new Downloads((state) => isLoading && showProgress(state));
 const announced = { text: '', at: 0 };
-let site;
-let model;
-let running; // what is there for one backend: {engine, table, watch, baseline, conditions, warm}
+let isLoading = false;
+let described; // {site, model}
+let running; // what is there for one backend: {backend, engine, isLean, binary, table, watch, baseline, conditions, warm, isComplete}
 let picture; // the last one, as a Blob
 let turn = 0; // of pictures: a later one ends what an earlier one still does
 let loads = 0; // of backends, likewise
 
-function fail(error) {
-  part('error').textContent = error.message;
+// again: what to do when somebody asks to try again
+function fail(error, again) {
+  part('error-text').textContent = error.message;
   part('error').hidden = false;
-  progress('');
+  part('again').hidden = !again;
+  part('again').onclick = again;
 }
 
-function progress(text) {
-  part('progress').textContent = text;
-  part('progress').hidden = !text;
+function forgive() {
+  part('error').hidden = true;
 }
 
 // Tell those who do not see the page.
@@ -44,51 +48,118 @@ function announce(text, { live = false } = {}) {
   part('announcement').textContent = text;
 }
 
-async function readJson(name) {
-  const response = await fetch(name);
-  if (!response.ok) throw new Error(`${name} is not there (${response.status}): build the site again.`);
-  return response.json();
+function tell(state) {
+  isLoading = false;
+  part('bar').hidden = true;
+  part('state').textContent = state;
 }
 
-// Load the networks for a backend, and run the last picture on them.
-async function start(backend) {
+function showProgress({ received, total }) {
+  const [come, all] = [received, total].map((bytes) => (bytes / 1e6).toFixed(1));
+  Object.assign(part('bar'), { max: total, value: received, hidden: false });
+  part('bar').setAttribute('aria-valuetext', `${come} of ${all} megabytes`);
+  part('state').textContent = `Loading the networks: ${come} of ${all} MB`;
+}
+
+async function describe() {
+  if (described) return described;
+  const [site, model] = await Promise.all([readJson('site.json'), readJson('model.json')]);
+  showExamples(part('examples'), site.examples, showPicture);
+  return (described = { site, model });
+}
+
+// Load the runtime for a backend and the networks, and run the last picture: as soon as one network is there, and with all.
+async function start(backend, { whole = false } = {}) {
   stopCamera();
   turn += 1;
   const mine = ++loads;
   running?.engine.close();
   running = undefined;
-  enable(false);
-  part('error').hidden = true;
-  progress('Loading the runtime …');
-  const engine = new Engine(progress);
+  document.body.classList.remove('ready', 'busy');
+  enableCamera();
+  forgive();
+  tell('Loading the networks …');
+  announce('Loading the networks.');
+  isLoading = true;
+  const engine = new Engine(backend);
+  downloads.restart();
+  const failures = [];
   try {
-    const { networks, failures, threads } = await engine.load(site, model, backend);
-    if (mine !== loads) return engine.close();
-    const there = site.networks.filter(({ name }) => networks.includes(name));
-    const main = networks.includes(site.main) ? site.main : networks[0];
-    const table = new Table(part('table'), model.labels, there, main);
+    const { site, model } = await describe();
+    const queue = [...site.networks].sort((a, b) => (b.name === site.main) - (a.name === site.main));
+    const { lean, ...all } = site.runtime[backend];
+    const isLean = Boolean(lean) && !whole && !self.crossOriginIsolated; // threads call more than the lean one has
+    const [binary, first] = await downloads.take([isLean ? lean : all, queue[0]]);
+    const { threads } = await engine.load(model, binary);
     const conditions = RUNTIMES[backend] + (backend === 'wasm' ? `, ${threads} thread${threads > 1 ? 's' : ''}` : '');
-    running = { engine, table, watch: new Stopwatch(), baseline: there[0].name, conditions, warm: 0 };
-    part('main').textContent = main;
-    part('more').hidden = !table.hasMore;
-    progress('');
-    if (failures.length) fail(new Error(failures.join(' ')));
-    enable(true);
-    announce('Ready: choose a picture.');
-    if (picture) showPicture(picture);
+    let there = site.networks;
+    for (const network of queue) {
+      const data = network === queue[0] ? first : (await downloads.take([network]))[0];
+      const failure = await engine.add(network.name, data).then(
+        () => '',
+        (error) => error.message,
+      );
+      if (mine !== loads) return engine.close();
+      if (failure && isLean) {
+        engine.close();
+        return start(backend, { whole: true }); // which has what the lean one may lack
+      } else if (failure) {
+        failures.push(failure);
+        there = there.filter((other) => other !== network);
+      } else if (!running) {
+        running = { backend, engine, isLean, binary: (isLean ? lean : all).file, conditions, watch: new Stopwatch(), warm: 0, isComplete: false, main: network.name };
+        showTable(there);
+        enableCamera();
+        if (picture) showPicture(picture);
+        else announce('Ready: choose a picture.');
+      }
+    }
+    if (!running) throw new Error(failures.join(' '));
+    await complete(there, failures);
   } catch (error) {
-    if (mine === loads) fail(error);
+    if (running?.engine !== engine) engine.close();
+    if (mine !== loads) return;
+    tell('Not everything is loaded.');
+    fail(error, () => start(backend));
   }
 }
 
-function enable(ready) {
-  document.body.classList.toggle('ready', ready);
-  for (const control of document.querySelectorAll('.sources button, .sources input')) control.disabled = !ready;
-  part('camera').disabled ||= !Camera.isPossible();
+// Of a picture: what the lean binary lacks, the whole one has.
+function failOn(error) {
+  if (error.isTrap && running?.isLean) start(running.backend, { whole: true });
+  else fail(error);
+}
+
+// networks: those that run here, or are to come
+function showTable(networks) {
+  running.table = new Table(part('table'), described.model.labels, networks, running.main);
+  running.baseline = networks[0].name;
+  part('main').textContent = running.main;
+  part('more').hidden = !running.table.hasMore;
+}
+
+// All networks that run are there.
+async function complete(networks, failures) {
+  if (failures.length) showTable(networks);
+  running.isComplete = true;
+  document.body.classList.add('ready');
+  if (picture && described.site.networks.length > 1 && !camera.isOn) showPicture(picture);
+  if (failures.length) fail(new Error(failures.join(' ')));
+  tell('Ready.');
+  const kept = await keepOffline(described.site.version);
+  if (!kept) return;
+  await fetch(running.binary); // through the service worker, which keeps what is seldom needed once somebody needs it
+  document.body.classList.add('offline');
+  tell('Ready. From now on, this page works offline, too.');
+}
+
+function enableCamera() {
+  part('camera').disabled = !running || !Camera.isPossible();
   part('no-camera').hidden = Camera.isPossible();
 }
 
 function clear() {
+  document.body.classList.add('answered');
   part('headline').textContent = 'No answer';
   part('seen-figure').hidden = true;
   running.table.clear();
@@ -107,11 +178,14 @@ async function classify(bitmap, { live, mine }) {
   part('seen-figure').hidden = false;
   const { label, share } = running.table.update(seen.probabilities);
   part('headline').textContent = `${label} ${share}`;
+  document.body.classList.add('answered');
   announce(live ? label : `${label}, ${share}`, { live });
   running.preparing = seen.preparing;
 }
 
+// Time all networks, once they are there.
 async function timeOnce() {
+  if (!running.isComplete) return;
   const { engine, table, watch, baseline, conditions, preparing } = running;
   const start = performance.now();
   const { times } = await engine.round();
@@ -138,19 +212,25 @@ async function decode(blob) {
 async function showPicture(blob) {
   stopCamera();
   const mine = ++turn;
-  part('error').hidden = true;
+  if (part('again').hidden) forgive(); // what can be tried again stays to be seen
   try {
     const bitmap = await decode(blob);
     if (mine !== turn) return;
     picture = blob;
-    if (!running) return;
     draw(part('preview'), bitmap, bitmap.width, bitmap.height);
-    document.body.classList.add('shown', 'busy');
+    document.body.classList.add('shown');
+    if (!running) {
+      document.body.classList.remove('answered');
+      part('headline').textContent = 'The answer follows when a network is there.';
+      return bitmap.close();
+    }
+    document.body.classList.add('busy');
     await classify(bitmap, { live: false, mine });
+    if (!running.isComplete) return;
     const [end, enough] = [performance.now() + PATIENCE, running.watch.total + ROUNDS];
     while (mine === turn && performance.now() < end && running.watch.total < enough) await timeOnce();
   } catch (error) {
-    if (mine === turn) fail(error);
+    if (mine === turn) failOn(error);
   } finally {
     if (mine === turn) document.body.classList.remove('busy');
   }
@@ -158,7 +238,7 @@ async function showPicture(blob) {
 
 async function startCamera() {
   const mine = ++turn;
-  part('error').hidden = true;
+  if (part('again').hidden) forgive();
   try {
     await camera.start(stopCamera);
     if (mine !== turn) return camera.stop();
@@ -171,7 +251,7 @@ async function startCamera() {
       await timeOnce();
     }
   } catch (error) {
-    if (mine === turn) fail(error);
+    if (mine === turn) failOn(error);
     stopCamera();
   }
 }
@@ -187,19 +267,13 @@ function stopCamera() {
 
 // WebGPU needs an adapter, and a browser in which WebAssembly can wait for it.
 async function hasWebGPU() {
-  if (!site.webgpu || !navigator.gpu || !('Suspending' in WebAssembly)) return false;
+  if (!described?.site.runtime.webgpu || !navigator.gpu || !('Suspending' in WebAssembly)) return false;
   return Boolean(await navigator.gpu.requestAdapter().catch(() => null));
 }
 
 async function open() {
-  enable(false);
-  try {
-    [site, model] = await Promise.all([readJson('site.json'), readJson('model.json')]);
-  } catch (error) {
-    return fail(error);
-  }
   listen(showPicture);
-  showExamples(part('examples'), site.examples, showPicture);
+  part('file').disabled = false;
   part('camera').addEventListener('click', () => (camera.isOn ? stopCamera() : startCamera()));
   part('more').addEventListener('click', ({ target }) => {
     running.table.all = !running.table.all;

@@ -1,17 +1,27 @@
 // The page's end of the worker: one question at a time, in the order asked.
 
 export class Engine {
-  #worker = new Worker(new URL('worker.js', import.meta.url), { type: 'module' });
+  #worker;
+  #broken; // rejects when the worker itself fails
   #last = Promise.resolve();
-  #onProgress;
 
-  constructor(onProgress) {
-    this.#onProgress = onProgress;
+  // The worker begins to load the runtime's module at once.
+  constructor(backend) {
+    this.#worker = new Worker(new URL('worker.js', import.meta.url), { type: 'module', name: backend });
+    this.#broken = new Promise((_, reject) => {
+      this.#worker.onerror = (event) => reject(new Error(event.message || 'The worker could not be started: is there a network?'));
+    });
+    this.#broken.catch(() => {}); // told when something is asked
   }
 
-  // → {networks: names that run, failures: lines, threads}
-  load(site, model, backend) {
-    return this.#ask({ type: 'load', site, model, backend });
+  // binary: WebAssembly of the runtime → {threads}
+  load(model, binary) {
+    return this.#ask({ type: 'load', model, binary }, [binary]);
+  }
+
+  // data: of a network's file. Throws a line where it does not run.
+  add(name, data) {
+    return this.#ask({ type: 'add', name, data }, [data]);
   }
 
   // → {picture: as the network sees it, probabilities: {network: Float64Array}, preparing: ms}
@@ -35,14 +45,13 @@ export class Engine {
   }
 
   #send(message, transfer) {
-    return new Promise((resolve, reject) => {
+    const answered = new Promise((resolve, reject) => {
       this.#worker.onmessage = ({ data }) => {
         if (data.type === 'done') resolve(data);
-        else if (data.type === 'error') reject(new Error(data.text));
-        else this.#onProgress(data.text);
+        else reject(Object.assign(new Error(data.text), { isTrap: data.isTrap }));
       };
-      this.#worker.onerror = (event) => reject(new Error(event.message || 'the worker could not be started.'));
       this.#worker.postMessage(message, transfer);
     });
+    return Promise.race([answered, this.#broken]);
   }
 }

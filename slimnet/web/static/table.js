@@ -67,7 +67,7 @@ export class Table {
     if (this.hasMore) this.#show(this.#all ? [...main.keys()] : order.slice(0, TOP));
     for (const [label, { row, cells }] of this.#rows) {
       row.classList.toggle('top', label === order[0]);
-      this.#networks.forEach(({ name }, i) => fill(cells[i], probabilities[name][label]));
+      this.#networks.forEach(({ name }, i) => (probabilities[name] ? fill(cells[i], probabilities[name][label]) : empty(cells[i])));
     }
     return { label: this.#labels[order[0]], share: percent(main[order[0]]) };
   }

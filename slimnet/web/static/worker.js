@@ -1,6 +1,6 @@
-// Runs the networks, away from the page so that it stays responsive.
-// Asked one at a time: {type: 'load', site, model, backend}, {type: 'frame', bitmap}, and {type: 'round'}, which times the last frame.
-// Each is answered by {type: 'done', …} or {type: 'error', text}; between, {type: 'progress', text}.
+// Runs the networks, away from the page so that it stays responsive. Its name says which backend.
+// Asked one at a time: {type: 'load', model, binary}, {type: 'add', name, data} for each network, {type: 'frame', bitmap}, and
+// {type: 'round'}, which times the last frame. Each is answered by {type: 'done', …} or {type: 'error', text, isTrap}.
 
 import { readPixels } from './pixels.js';
 import { prepare } from './preprocess.js';
@@ -8,32 +8,39 @@ import { prepare } from './preprocess.js';
 const RUNTIMES = { wasm: './runtime/ort.wasm.bundle.min.js', webgpu: './runtime/ort.jspi.bundle.min.js' };
 const BLOCK = 10; // milliseconds of runs that one timing takes at least: clocks of browsers tick in up to 1 ms
 
+const backend = self.name;
+const runtime = import(RUNTIMES[backend]);
+runtime.catch(() => {}); // told when it is awaited
 let ort;
 let preprocessing;
 let networks = []; // {name, session, repeats}
 let input; // the last frame as a tensor
 
-async function load({ site, model, backend }) {
+// binary: WebAssembly of the runtime, an ArrayBuffer
+async function load({ model, binary }) {
   preprocessing = model.preprocessing;
-  ort = await import(RUNTIMES[backend]);
+  ort = await runtime;
   const threads = self.crossOriginIsolated ? Math.min(4, navigator.hardwareConcurrency || 1) : 1;
   ort.env.wasm.numThreads = threads;
+  ort.env.wasm.wasmBinary = binary;
   ort.env.logLevel = 'error';
-  const failures = [];
-  for (const { name, file } of site.networks) {
-    self.postMessage({ type: 'progress', text: `Loading ${name} …` });
-    try {
-      const session = await ort.InferenceSession.create(new URL(file, self.location.href).href, { executionProviders: [backend] });
-      networks.push({ name, session, repeats: 1 });
-    } catch (error) {
-      failures.push(`${name} does not run here: ${firstLine(error)}`);
-    }
-  }
-  if (!networks.length) throw new Error(failures.join(' '));
-  return { networks: networks.map(({ name }) => name), failures, threads };
+  return { threads };
 }
 
-const run = ({ session }) => session.run({ [session.inputNames[0]]: input });
+// data: of an ONNX file, an ArrayBuffer. It is run once on nothing, which shows whether it runs here.
+async function add({ name, data }) {
+  try {
+    const session = await ort.InferenceSession.create(new Uint8Array(data), { executionProviders: [backend] });
+    const [height, width] = preprocessing.size;
+    const nothing = new Float32Array(preprocessing.channels * height * width);
+    await run({ session }, new ort.Tensor('float32', nothing, [1, preprocessing.channels, height, width]));
+    networks.push({ name, session, repeats: 1 });
+  } catch (error) {
+    throw new Error(`${name} does not run here: ${firstLine(error)}`);
+  }
+}
+
+const run = ({ session }, values = input) => session.run({ [session.inputNames[0]]: values });
 
 async function probabilitiesOf(network) {
   const outputs = await run(network);
@@ -84,13 +91,15 @@ async function frame({ bitmap }) {
   return { picture: prepared.picture, probabilities, preparing };
 }
 
+// A lean binary lacks what most networks never call.
+const isTrap = (error) => error instanceof WebAssembly.RuntimeError || /unreachable/i.test(String(error?.message));
 const firstLine = (error) => String(error?.message ?? error).split('\n')[0];
-const actions = { load, frame, round };
+const actions = { load, add, frame, round };
 
 self.addEventListener('message', async ({ data }) => {
   try {
     self.postMessage({ type: 'done', ...(await actions[data.type](data)) });
   } catch (error) {
-    self.postMessage({ type: 'error', text: firstLine(error) });
+    self.postMessage({ type: 'error', text: firstLine(error), isTrap: isTrap(error) });
   }
 });
