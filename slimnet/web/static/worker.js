@@ -10,7 +10,7 @@ const BLOCK = 10; // milliseconds of runs that one timing takes at least: clocks
 
 let ort;
 let preprocessing;
-let networks = []; // {name, session, repeats}
+let networks = []; // {name, session, temperature, repeats}
 let input; // the last frame as a tensor
 
 async function load({ site, model, backend }) {
@@ -20,11 +20,11 @@ async function load({ site, model, backend }) {
   ort.env.wasm.numThreads = threads;
   ort.env.logLevel = 'error';
   const failures = [];
-  for (const { name, file } of site.networks) {
+  for (const { name, file, temperature = 1 } of site.networks) {
     self.postMessage({ type: 'progress', text: `Loading ${name} …` });
     try {
       const session = await ort.InferenceSession.create(new URL(file, self.location.href).href, { executionProviders: [backend] });
-      networks.push({ name, session, repeats: 1 });
+      networks.push({ name, session, temperature, repeats: 1 });
     } catch (error) {
       failures.push(`${name} does not run here: ${firstLine(error)}`);
     }
@@ -39,12 +39,12 @@ async function probabilitiesOf(network) {
   const outputs = await run(network);
   const logits = await outputs[network.session.outputNames[0]].getData();
   if (!logits.every(Number.isFinite)) throw new Error(`${network.name} gives NaN or infinity for this picture.`);
-  return softmax(logits);
+  return softmax(logits, network.temperature);
 }
 
-function softmax(logits) {
+function softmax(logits, temperature) {
   const largest = logits.reduce((a, b) => Math.max(a, b));
-  const powers = Float64Array.from(logits, (logit) => Math.exp(logit - largest));
+  const powers = Float64Array.from(logits, (logit) => Math.exp((logit - largest) / temperature));
   const sum = powers.reduce((a, b) => a + b);
   return powers.map((power) => power / sum);
 }
