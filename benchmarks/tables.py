@@ -22,7 +22,6 @@ READ = {"layers", "rooms"}
 """Parts of docs/architecture.md that a test reads; nobody writes them."""
 NOT_SHOWN = {
     "cs_subset": "settled that class statistics may come from a subset",
-    "expressions": "its figures stand on the bundle's own card",
     "surgery_cost": "limits of time and memory, held against what the script expects",
 }
 """Results without a table, and why."""

@@ -33,7 +33,8 @@ THRESHOLDS = (0.0, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 """Least probabilities of an answer, for which it is told how many images get one, and how many of these are right."""
 
 BOUNDS = (0.1, 10.0)
-"""Temperatures that are looked at. Where the best one lies at an end, the images do not tell it."""
+"""Temperatures that are looked at. Where one at an end is as good as the best one, the images do not tell it."""
+WORTH = 1e-6  # nats: less is no difference
 
 DIGITS = 4  # of a temperature: what is left out changes no probability by 1e-4
 
@@ -173,4 +174,5 @@ def fit_temperature(logits: Tensor, labels: Tensor) -> float | None:
 
     low, high = map(math.log, BOUNDS)
     best = float(minimize_scalar(loss, bounds=(low, high), method="bounded", options={"xatol": 1e-8}).x)
-    return None if min(best - low, high - best) < 1e-3 else round(math.exp(best), DIGITS)
+    told = min(loss(low), loss(high)) - loss(best) > WORTH
+    return round(math.exp(best), DIGITS) if told else None

@@ -89,9 +89,27 @@ function enable(ready) {
 }
 
 function clear() {
+  running.best = undefined;
   part('headline').textContent = 'No answer';
+  part('headline').parentElement.classList.remove('unsure');
   part('seen-figure').hidden = true;
   running.table.clear();
+}
+
+// The headline; true where the answer is unsure.
+function showAnswer() {
+  const { label, share, probability } = running.best;
+  const unsure = probability < threshold();
+  part('headline').textContent = unsure ? `Unsure: perhaps ${label} ${share}` : `${label} ${share}`;
+  part('headline').parentElement.classList.toggle('unsure', unsure);
+  return unsure;
+}
+
+const threshold = () => Number(part('unsure').value);
+
+function showThreshold() {
+  part('unsure-value').textContent = `${(100 * threshold()).toFixed(0)} %`;
+  if (running?.best) showAnswer();
 }
 
 async function classify(bitmap, { live, mine }) {
@@ -105,9 +123,10 @@ async function classify(bitmap, { live, mine }) {
   if (mine !== turn) return;
   drawSeen(part('seen'), seen.picture);
   part('seen-figure').hidden = false;
-  const { label, share } = running.table.update(seen.probabilities);
-  part('headline').textContent = `${label} ${share}`;
-  announce(live ? label : `${label}, ${share}`, { live });
+  running.best = running.table.update(seen.probabilities);
+  const { label, share } = running.best;
+  const words = showAnswer() ? `unsure, perhaps ${label}` : label;
+  announce(live ? words : `${words}, ${share}`, { live });
   running.preparing = seen.preparing;
 }
 
@@ -198,6 +217,9 @@ async function open() {
   } catch (error) {
     return fail(error);
   }
+  part('unsure').value = model.unsure_below ?? 0;
+  part('unsure').addEventListener('input', showThreshold);
+  showThreshold();
   listen(showPicture);
   showExamples(part('examples'), site.examples, showPicture);
   part('camera').addEventListener('click', () => (camera.isOn ? stopCamera() : startCamera()));
