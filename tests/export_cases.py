@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -91,6 +92,14 @@ def resealed(folder: Path, **changes: object) -> None:
     (folder / "model.json").write_bytes(sealed({**model, "files": file_entries(folder), **changes}))
 
 
+def told(temperature: float) -> dict[str, Any]:
+    """What `model.json` may say of the probabilities of a network."""
+    figures = {"count": 12, "nll": {"before": 1.5, "after": 1.25}, "ece": {"before": 0.25, "after": 0.125}}
+    answered = [{"threshold": 0.0, "share": 1.0, "accuracy": 0.5}, {"threshold": 0.9, "share": 0.0, "accuracy": None}]
+    measured = {"split": "test", **figures}
+    return {"temperature": temperature, "fitted": {"split": "val", **figures}, "measured": measured, "answered": answered}
+
+
 def bundle_arguments(**changes):
     slim = net()
     arguments = {
@@ -125,6 +134,8 @@ def full_arguments(folder: Path):
     report = {"data": {"name": "toys", "train": 100, "terms": None}, "evaluation": {"slim": EVALUATION, "dense": EVALUATION}}
     return bundle_arguments(
         precisions={"fp16": PrecisionFile(data, {}), "int8": PrecisionFile(data, {"accuracy": accuracy, "method": "minmax"})},
+        confidence=lambda name, _: told({"fp32": 1.75, "fp16": 0.5, "int8": 0.5}[name]),
+        unsure_below=0.5,
         embed_preprocessing=True,
         provenance={"recipe": "r", "seed": 3},
         extra_report=report,

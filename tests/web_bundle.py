@@ -14,11 +14,15 @@ from numpy.typing import NDArray
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 from torch import Tensor, nn
 
+from export_cases import told
 from slimnet.bundle.bundle import PrecisionFile
 from slimnet.export import export_onnx, write_bundle
 from slimnet.preprocess import describe
 
 LABELS = ("red", "green <b>", "blue & co", '"yellow"', "black")
+
+
+TEMPERATURES = {"fp32": 1.7, "int8": 0.6}
 
 
 class Net(nn.Module):
@@ -60,6 +64,7 @@ def make_bundle(path: Path, *, channels: int, size: tuple[int, int]) -> Path:
         preprocessing=describe(size=size, channels=channels, mean=[0.45, 0.5, 0.55][:channels], std=[0.2, 0.25, 0.3][:channels]),
         real_inputs=[real],
         accuracy={"split": "test", "count": 1234, "dense": 0.75, "slim": 0.5},
+        confidence=lambda name, _: told(TEMPERATURES[name]),
         precisions={"int8": PrecisionFile(_quantised(slim, real), {"agreement": 1.0})},
     )
     return path

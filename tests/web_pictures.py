@@ -13,8 +13,9 @@ from PIL import Image
 
 from browser import Page
 from slimnet.preprocess import describe, prepare
-from web_bundle import LABELS
+from web_bundle import LABELS, TEMPERATURES
 
+TEMPERATURE = {"slim": TEMPERATURES["fp32"], "slim int8": TEMPERATURES["int8"]}
 NETWORKS = {"dense": "dense.onnx", "slim": "model.onnx", "slim int8": "model.int8.onnx"}
 ORIENTATION = 0x0112
 CELLS = "#table tbody:not(.costs) data"
@@ -56,7 +57,7 @@ def computed(bundle: Path, image: Image.Image) -> dict[str, dict[str, float]]:
     for name, file in NETWORKS.items():
         session = onnxruntime.InferenceSession(str(bundle / file), providers=["CPUExecutionProvider"])
         (logits,) = session.run(None, {"input": values})[0].astype(np.float64)
-        powers = np.exp(logits - logits.max())
+        powers = np.exp((logits - logits.max()) / TEMPERATURE.get(name, 1.0))
         found[name] = dict(zip(LABELS, (powers / powers.sum()).tolist(), strict=True))
     return found
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from slimnet_cli import bench, evaluate, export, inspect, predict, prune, recipes, report, slim, train, verify, web
+from slimnet_cli import bench, calibrate, evaluate, export, inspect, predict, prune, recipes, report, slim, train, verify, web
 from slimnet_cli._clean import clean, echo, make_room
 from slimnet_cli._interrupt import STATUS, interrupts
 
@@ -49,7 +49,7 @@ def cli() -> None:
     """
 
 
-for module in (train, recipes, export, verify, bench, evaluate, predict, web, report, prune, slim, inspect):
+for module in (train, recipes, export, calibrate, verify, bench, evaluate, predict, web, report, prune, slim, inspect):
     cli.add_command(module.command)
 
 

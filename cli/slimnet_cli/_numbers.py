@@ -24,3 +24,6 @@ class Finite(click.FloatRange):
         if not math.isfinite(found):
             self.fail(f"{value} is not a finite number.", param, ctx)
         return found
+
+
+PROBABILITY = Finite(0, 1)

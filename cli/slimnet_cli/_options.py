@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from slimnet_cli._flags import Decorator, all_of, settings
-from slimnet_cli._numbers import CHANNELS, COUNT, SIDE, Finite
+from slimnet_cli._numbers import CHANNELS, COUNT, PROBABILITY, SIDE, Finite
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 force = click.option("--force", is_flag=True, help="Overwrite an existing output folder.")
@@ -18,6 +18,12 @@ trust_code = click.option(
     "--trust-code",
     is_flag=True,
     help="Run the code (package.module:function, FILE.py:function) that a config.json names to build its network.",
+)
+unsure_below = click.option(
+    "--unsure-below",
+    type=PROBABILITY,
+    metavar="P",
+    help="Store in the bundle that an answer of a lower probability counts as unsure.",
 )
 folder_out = click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder to write.")
 

@@ -55,6 +55,9 @@ def _table(result: Any, classes: tuple[str, ...]) -> None:
     views = "" if result.views == "one" else f", mean over views ({result.views})"
     figures = f"accuracy {percent(result.accuracy)}, macro-F1 {percent(result.macro_f1)}, loss {result.loss:.4f}"
     echo(f"{figures} on {result.count} images{views}")
+    echo(
+        f"probabilities: calibration error (ECE) {percent(result.ece)}, NLL {result.nll:.4f}, temperature {result.temperature:g}"
+    )
     head = ("true \\\\ found".replace("\\\\", "\\"), *classes, "accuracy", "F1")
     body = [
         (name, *(str(n) for n in row), percent(share), percent(f1))

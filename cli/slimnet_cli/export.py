@@ -10,7 +10,7 @@ import click
 from slimnet_cli._clean import echo
 from slimnet_cli._emit import emit_json, emit_table, number, percent, say
 from slimnet_cli._flags import Command, Named, section
-from slimnet_cli._options import Several, align, as_json, existing, folder_out, force, time_limit, trust_code
+from slimnet_cli._options import Several, align, as_json, existing, folder_out, force, time_limit, trust_code, unsure_below
 from slimnet_cli._precision import precision_options, show_precisions, take_precisions
 from slimnet_cli._quick import refuse_data_dir, refuse_formats, refuse_out, refuse_run
 
@@ -35,6 +35,7 @@ from slimnet_cli._quick import refuse_data_dir, refuse_formats, refuse_out, refu
         help="onnx, openvino, tflite, ncnn: what other runtimes read, each checked there (needs slimnet[openvino] and the like).",
     ),
     click.option("--embed-preprocessing", is_flag=True, help="Write model.uint8.onnx too: pictures in, probabilities out."),
+    unsure_below,
     click.option("--compact", is_flag=True, help="Keep the smallest network alone: no dense one, nothing for PyTorch."),
     force,
 )

@@ -15,7 +15,7 @@ import click
 from slimnet_cli._clean import echo, shown_json
 from slimnet_cli._emit import percent, say
 from slimnet_cli._flags import Command, Named, section
-from slimnet_cli._numbers import COUNT, THREADS, WORKERS
+from slimnet_cli._numbers import COUNT, PROBABILITY, THREADS, WORKERS
 from slimnet_cli._options import BundlePath, force, time_limit
 from slimnet_cli._quick import refuse_missing_bundle, refuse_runtimes
 
@@ -57,6 +57,12 @@ _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
 @section(
     "Results",
     click.option("--top", type=COUNT, default=3, show_default=True, help="Classes to give of each image."),
+    click.option(
+        "--unsure-below",
+        type=PROBABILITY,
+        metavar="P",
+        help="Mark answers of a lower probability as unsure.  [default: as the bundle says, or 0]",
+    ),
     click.option(
         "--annotate",
         type=click.Path(path_type=Path),
@@ -159,7 +165,7 @@ def _video(bundle: Path, emit: Emit, options: dict[str, Any]) -> None:
 def _predictor(bundle: Path, options: dict[str, Any]) -> Any:
     from slimnet.predict import Predictor
 
-    predictor = Predictor(bundle, **{name: options[name] for name in ("precision", "threads", "top", "runtime")})
+    predictor = Predictor(bundle, **{name: options[name] for name in ("precision", "threads", "top", "runtime", "unsure_below")})
     if options["precision"] == "auto":
         say(f"precision: {predictor.precision}")
     return predictor
@@ -197,11 +203,14 @@ def _emit_json(value: dict[str, Any]) -> None:
 
 
 def _emit_line(value: dict[str, Any]) -> None:
+    from slimnet.predict.results import UNSURE
+
     if value["error"] is not None:
         return
     where = [f"frame {value['frame']}"] if "frame" in value else [value["image"]]
     for prediction in value["predictions"]:
         classes = ", ".join(f"{each['label']} {percent(each['probability'])}" for each in prediction["top"])
+        classes = f"{UNSURE}: {classes}" if prediction["unsure"] else classes
         where.append(classes if prediction["box"] is None else f"{classes} at {_place(*prediction['box'])}")
     notes = [f"({note})" for note in value["notes"]]
     echo("  ".join(where + notes))

@@ -98,6 +98,15 @@ class Bundle:
         """(format, precision) → what another runtime reads, as ``("openvino", "int8")``."""
         return {key: tuple(self.path / file for file in files) for key, files in manifest.format_files(self.model).items()}
 
+    def temperature(self, precision: str) -> float:
+        """What the logits of a precision are divided by before softmax; 1 in a bundle that was not calibrated."""
+        return manifest.temperature(self.model, precision)
+
+    @property
+    def unsure_below(self) -> float:
+        """The probability below which an answer counts as unsure, unless the user says otherwise; 0 where none is stored."""
+        return float(self.model.get("unsure_below", 0.0))
+
     @property
     def is_compact(self) -> bool:
         """Whether it holds a single network, and nothing to build it from or compare it with."""

@@ -18,7 +18,7 @@ def model_card(model: Facts, report: Facts, config: Facts) -> str:
         report: contents of ``report.json``; ``data`` and ``evaluation`` where they are known.
         config: contents of ``config.json``.
     """
-    sections = (_what, _sizes, _classes, _data, _input, _checked, _limits, _use, _provenance)
+    sections = (_what, _sizes, _classes, _confidence, _data, _input, _checked, _limits, _use, _provenance)
     parts = ["\n".join(section(model, report, config)) for section in sections]
     return front_matter(model, report, config) + "\n\n".join(part for part in parts if part) + "\n"
 
@@ -31,7 +31,7 @@ def _what(model: Facts, report: Facts, config: Facts) -> Iterator[str]:
     yield f"# {network}{trained}, slimmed"
     yield ""
     yield f"Tells {len(model['labels'])} classes of pictures apart: {', '.join(model['labels'])}."
-    yield f"It takes {color} pictures of {height}×{width} pixels and gives one logit a class; softmax makes them probabilities."
+    yield f"It takes {color} pictures of {height}×{width} pixels and gives one logit a class."
     surgery = report.get("surgery") or {}
     if "removed" in surgery and "name" in (report.get("method") or {}):
         method = report["method"]["name"]
@@ -85,6 +85,42 @@ def _classes(model: Facts, report: Facts, config: Facts) -> Iterator[str]:
     yield f"## Accuracy of each class, {model['accuracy'].get('split', '')} split"
     yield ""
     yield from _table(("class", *columns), zip(model["labels"], *columns.values(), strict=True))
+
+
+def _confidence(model: Facts, report: Facts, config: Facts) -> Iterator[str]:
+    known = {name: entry["confidence"] for name, entry in model["precisions"].items() if entry.get("confidence")}
+    if not known:
+        return
+    first = next(iter(known.values()))
+    on, fitted = first["measured"], first["fitted"]
+    yield "## How far its probabilities can be believed"
+    yield ""
+    yield "Probabilities are the softmax of the logits divided by a temperature T, which changes no answer. T was fitted on the"
+    yield f"{fitted['split']} split ({fitted['count']:,} pictures; Guo et al., ICML 2017). ECE is the expected calibration error,"
+    yield "the mean distance between how sure it is and how often it is right (15 bins of the likeliest class); before is T = 1."
+    yield ""
+    head = ("network", "T", f"ECE before, {on['split']} split", "ECE after", "NLL before", "NLL after")
+    rows = []
+    for name, entry in known.items():
+        ece, nll = entry["measured"]["ece"], entry["measured"]["nll"]
+        figures = (_percent(ece["before"]), _percent(ece["after"]), _score(nll["before"]), _score(nll["after"]))
+        rows.append((name, f"{entry['temperature']:.4g}", *figures))
+    yield from _table(head, rows)
+    if on["split"] == fitted["split"]:
+        yield ""
+        yield "There is no test split: these figures are of the pictures that T was fitted on."
+    for name, entry in known.items():
+        yield ""
+        yield f"Answers that are less probable than a threshold, kept back ({name}, {entry['measured']['split']} split):"
+        yield ""
+        kept = [
+            (f"{row['threshold']:.0%}", _percent(row["share"]), _percent(row["accuracy"]) if row["share"] else "–")
+            for row in entry["answered"]
+        ]
+        yield from _table(("threshold", "pictures answered", "right, of these"), kept)
+    if "unsure_below" in model:
+        yield ""
+        yield f"Answers below {model['unsure_below']:.0%} count as unsure here; `slimnet predict --unsure-below P` changes that."
 
 
 def _data(model: Facts, report: Facts, config: Facts) -> Iterator[str]:
@@ -153,7 +189,13 @@ def _limits(model: Facts, report: Facts, config: Facts) -> Iterator[str]:
     for sentence in (report.get("data") or {}).get("limits", ()):
         yield f"- {sentence}"
     yield "- The figures hold for pictures like those of the data set; nothing else was measured."
-    yield "- It always names one of its classes, also for a picture that shows none of them; probabilities were not calibrated."
+    calibrated = all(entry.get("confidence") for entry in model["precisions"].values())
+    told = (
+        "probabilities are calibrated for pictures like those of the data set alone"
+        if calibrated
+        else "probabilities were not calibrated"
+    )
+    yield f"- It always names one of its classes, also for a picture that shows none of them; {told}."
 
 
 def _use(model: Facts, report: Facts, config: Facts) -> Iterator[str]:

@@ -46,9 +46,13 @@ def complain(what: str, error: Exception | str) -> int:
 
 
 def main(paths: list[str]) -> int:
-    """Print the three likeliest labels of each picture, the likeliest first; 1 if one cannot be read, or the network fails."""
+    """Print the three likeliest labels of each picture, the likeliest first; 1 if one cannot be read, or the network fails.
+
+    Before them stands "unsure" where the first is less probable than `unsure_below` of model.json.
+    """
     rule, failed = {key: MODEL["preprocessing"][key] for key in ("size", "channels", "mean", "std")}, 0
-    network = HERE / next(iter(MODEL["precisions"].values()))["file"]
+    entry = next(iter(MODEL["precisions"].values()))
+    network, temperature = HERE / entry["file"], entry.get("confidence", {}).get("temperature", 1.0)
     try:
         session = onnxruntime.InferenceSession(str(network), providers=["CPUExecutionProvider"])
     except Exception as error:
@@ -66,9 +70,11 @@ def main(paths: list[str]) -> int:
         if not np.isfinite(logits).all():
             failed = complain(f"{path} cannot be classified", "the network gives NaN or infinity for it")
             continue
-        share = np.exp(logits - logits.max()) / np.exp(logits - logits.max()).sum()
+        powers = np.exp((logits - logits.max()) / temperature)
+        share = powers / powers.sum()
         best = [f"{MODEL['labels'][i]} {share[i]:.4f}" for i in np.argsort(-share, kind="stable")[:3]]
-        print(*map(shown, (path, *best)), sep="\t")
+        unsure = ["unsure"] if share.max() < MODEL.get("unsure_below", 0.0) else []
+        print(*map(shown, (path, *unsure, *best)), sep="\t")
     return failed
 
 

@@ -117,6 +117,26 @@ def fp32_accuracy(accuracy: Mapping[str, Any]) -> dict[str, Any] | None:
     return {"split": accuracy["split"], "count": accuracy["count"], "value": accuracy["slim"]} if known else None
 
 
+def temperature(model: Mapping[str, Any], precision: str) -> float:
+    """What the logits of a precision are divided by before softmax; 1 where ``model.json`` says nothing of it.
+
+    A precision that there is for another runtime alone has that of fp32.
+    """
+    precisions = model["precisions"]
+    entry = precisions.get(precision) or precisions.get("fp32") or {}
+    return float((entry.get("confidence") or {}).get("temperature", 1.0))
+
+
+def check_threshold(unsure_below: float | None) -> None:
+    """Refuse a least probability of an answer that is none.
+
+    Raises:
+        ArgumentError: if it is not in [0, 1]; None is no threshold.
+    """
+    if unsure_below is not None and not 0 <= unsure_below <= 1:
+        raise ArgumentError(f"`unsure_below` must be a probability in [0, 1], got {unsure_below}.")
+
+
 def format_files(model: Mapping[str, Any]) -> dict[tuple[str, str], tuple[str, ...]]:
     """(format, precision) → the files that ``model.json`` says the network lies in for another runtime."""
     said = model.get("formats")

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     Check = Callable[[str, Run], ParityReport]
     """Name of a runtime, and what runs the network in it → how far it is from the networks that it should equal."""
 
+    Judge = Callable[[str, bytes], Mapping[str, Any] | None]
+    """Name of a precision, and its ONNX file → its ``confidence`` in ``model.json``; None where it cannot be said."""
+
 INFER = Path(__file__).with_name("infer.py")
 
 
@@ -48,6 +51,8 @@ def write_bundle(
     formats: Callable[[bytes, Check], Formats] | None = None,
     provenance: Mapping[str, Any] | None = None,
     extra_report: Mapping[str, Any] | None = None,
+    confidence: Judge | None = None,
+    unsure_below: float | None = None,
     embed_preprocessing: bool = False,
     opset: int | None = None,
     tolerance: float = DOUBLE_TOLERANCE,
@@ -76,6 +81,9 @@ def write_bundle(
             the slim and the masked network; see `slimnet.commands.formats`.
         provenance: where the network comes from: ``recipe``, ``method``, ``seed`` …; versions are added.
         extra_report: more for ``report.json``; of ``data`` and ``evaluation`` the model card tells.
+        confidence: says of each ONNX file at what temperature its probabilities are calibrated, and how well; see
+            `slimnet.commands.confidence`. Default: nothing is said, and the temperature is 1.
+        unsure_below: an answer that is less probable counts as unsure, unless the user says otherwise; default: none does.
         embed_preprocessing: write ``model.uint8.onnx`` too: pictures in, probabilities out.
         opset: of the ONNX files.
         tolerance: of the slim against the masked network, see :func:`slimnet.export_onnx`.
@@ -96,6 +104,7 @@ def write_bundle(
 
     out = Path(out)
     check_preprocessing(preprocessing)
+    manifest.check_threshold(unsure_below)
     if precisions is not None and not callable(precisions):
         _interfaces(precisions)
     if not real_inputs:
@@ -122,8 +131,11 @@ def write_bundle(
         "cost": manifest.cost_summary(costs["dense"], costs["slim"]),
         **measured,
     }
+    if unsure_below is not None:
+        model["unsure_below"] = unsure_below
     origin = {"provenance": {**(provenance or {}), "versions": manifest.versions()}}
-    files, said = _networks(slim_onnx, built_dense.data, further, model | origin, examples if embed_preprocessing else None)
+    example = examples if embed_preprocessing else None
+    files, said = _networks(slim_onnx, built_dense.data, further, model | origin, example, confidence)
     model |= said
     if others is not None and others.made:
         model["formats"] = {name: {key: _format_entry(one) for key, one in each.items()} for name, each in others.made.items()}
@@ -186,28 +198,48 @@ def _interfaces(precisions: Mapping[str, PrecisionFile]) -> dict[str, dict[str, 
 
 
 def _networks(
-    slim: bytes, dense: bytes, precisions: Mapping[str, PrecisionFile], model: Mapping[str, Any], examples: Examples | None
+    slim: bytes,
+    dense: bytes,
+    precisions: Mapping[str, PrecisionFile],
+    model: Mapping[str, Any],
+    examples: Examples | None,
+    judge: Judge | None,
 ) -> tuple[dict[str, bytes], dict[str, Any]]:
     """All ONNX files, with what it takes to use them in each; and what ``model.json`` says of them."""
     others = {manifest.PRECISIONS[name]: file.data for name, file in precisions.items()}
     plain = {"model.onnx": slim, "dense.onnx": dense, **others}
     files = {name: metadata.stamped(data, metadata.described(model)) for name, data in plain.items()}
-    about = {"fp32": {"accuracy": manifest.fp32_accuracy(model["accuracy"]), "agreement": 1.0}}
+    about: dict[str, dict[str, Any]] = {"fp32": {"accuracy": manifest.fp32_accuracy(model["accuracy"]), "agreement": 1.0}}
     about |= {name: dict(file.about) for name, file in precisions.items()}
+    for name, told in about.items():
+        found = judge(name, plain[manifest.PRECISIONS[name]]) if judge is not None else None
+        if found is not None:
+            told["confidence"] = dict(found)
     entries = {name: manifest.precision_entry(name, files[manifest.PRECISIONS[name]], told) for name, told in about.items()}
     said: dict[str, Any] = {"precisions": entries}
     if examples is not None:
-        files["model.uint8.onnx"], said["embedded"] = _embedded(files["model.onnx"], model, examples)
+        files["model.uint8.onnx"], said["embedded"] = embedded(files["model.onnx"], {**model, **said}, examples)
     return files, said
 
 
-def _embedded(plain: bytes, model: Mapping[str, Any], examples: Examples) -> tuple[bytes, dict[str, Any]]:
-    """The network with its preprocessing inside, and what ``model.json`` says of it."""
+def embedded(plain: bytes, model: Mapping[str, Any], examples: Examples | None) -> tuple[bytes, dict[str, Any]]:
+    """The network with its preprocessing inside, and what ``model.json`` says of it.
+
+    Args:
+        plain: contents of ``model.onnx``.
+        model: contents of ``model.json``: its preprocessing, and the temperature of fp32.
+        examples: real input to compare on; None: random input alone.
+
+    Raises:
+        ParityError: if it computes something else.
+    """
     from slimnet.export.embed import check_embedded
     from slimnet.onnx.embed import embed
 
-    data = embed(plain, model["preprocessing"])
-    parity = check_embedded(plain, data, model["preprocessing"], examples.real[0] if examples.real else None)
+    temperature = manifest.temperature(model, "fp32")
+    data = embed(plain, model["preprocessing"], temperature=temperature)
+    real = examples.real[0] if examples is not None and examples.real else None
+    parity = check_embedded(plain, data, model["preprocessing"], real, temperature=temperature)
     parity.require()
     found = metadata.interface(metadata.parse(data, "model.uint8.onnx"))
     entry = {"file": "model.uint8.onnx", "of": "fp32", "bytes": len(data)}

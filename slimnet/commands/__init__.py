@@ -12,6 +12,7 @@ from slimnet._lazy import lazy
 if TYPE_CHECKING:
     from slimnet.commands.bench import BenchReport, bench_bundle, bench_files
     from slimnet.commands.bench_plot import check_plot, plot_bench
+    from slimnet.commands.calibrate import calibrate_bundle
     from slimnet.commands.compact import export_compact
     from slimnet.commands.evaluate import evaluate_any
     from slimnet.commands.export import export_run
@@ -33,6 +34,7 @@ __all__ = [
     "VerifyReport",
     "bench_bundle",
     "bench_files",
+    "calibrate_bundle",
     "check_plot",
     "evaluate_any",
     "export_compact",
@@ -55,6 +57,7 @@ _HOME = {
     "bench_files": "bench",
     "check_plot": "bench_plot",
     "plot_bench": "bench_plot",
+    "calibrate_bundle": "calibrate",
     "export_compact": "compact",
     "evaluate_any": "evaluate",
     "export_run": "export",

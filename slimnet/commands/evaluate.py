@@ -71,7 +71,8 @@ def evaluate_any(
     if subject.classes is not None:
         match = match_classes(subject.classes, loaded.classes, who=str(what), whose=loaded.name)
         chosen, classes, note = match.split(chosen), match.classes, match.note
-    result = evaluate(subject.network, chosen, mean=mean, std=std, batch_size=batch_size, views=views)
+    how: dict[str, Any] = {"batch_size": batch_size, "views": views, "temperature": subject.temperature}
+    result = evaluate(subject.network, chosen, mean=mean, std=std, **how)
     if subject.classes is None:
         note = match_count(len(result.per_class), classes, who=str(what), whose=loaded.name)
     elif len(result.per_class) != len(classes):
@@ -95,6 +96,7 @@ class _Subject:
         settings: of the data that it was trained on.
         statistics: the mean and deviation that it was trained with.
         folder: of the run.
+        temperature: what its logits are divided by for probabilities.
     """
 
     network: nn.Module | Path
@@ -102,6 +104,7 @@ class _Subject:
     settings: Mapping[str, Any] = field(default_factory=dict)
     statistics: Statistics | None = None
     folder: Path | None = None
+    temperature: float = 1.0
 
 
 def _subject(path: Path, data: str | None, trust_code: Trust) -> _Subject:
@@ -126,7 +129,8 @@ def _subject(path: Path, data: str | None, trust_code: Trust) -> _Subject:
         config = read_json(file, "network")
         network = bundle.onnx if bundle is not None and bundle.is_compact else load_slim(path, trust_code=trust_code)
         names = recorded_classes(file) if bundle is None else tuple(map(str, bundle.model["labels"]))
-        return _Subject(network, names, config, _statistics(config))
+        temperature = 1.0 if bundle is None else bundle.temperature(next(iter(bundle.precision_files)))
+        return _Subject(network, names, config, _statistics(config), temperature=temperature)
     if not holds(path, "config.json"):
         raise FileFormatError(f"{path} is neither a run nor a bundle: it holds no config.json.")
     run = Run.open(path, trust_code=trust_code)

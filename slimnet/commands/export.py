@@ -44,6 +44,7 @@ def export_run(
     align: int | Literal["auto"] | None = None,
     opset: int | None = None,
     embed_preprocessing: bool = False,
+    unsure_below: float | None = None,
     precisions: PrecisionSettings | None = None,
     formats: Sequence[str] = (),
     optimise: Mode = "safe",
@@ -63,6 +64,7 @@ def export_run(
             predicted to run faster here with them.
         opset: of the ONNX files, from 11.
         embed_preprocessing: write ``model.uint8.onnx`` too: pictures in, probabilities out.
+        unsure_below: an answer that is less probable counts as unsure, unless the user says otherwise.
         precisions: what the bundle is to hold beside fp32; default: nothing.
         formats: of `slimnet.names.FORMATS`: what other runtimes read, each in fp32 and in these precisions, checked in its
             runtime, or not written, with the reason in the report. ``onnx`` is always there.
@@ -83,6 +85,8 @@ def export_run(
         ParityError: if ONNX Runtime does.
     """
     from slimnet.allocation import slim_aligned
+    from slimnet.bundle.manifest import check_threshold
+    from slimnet.commands.confidence import ConfidenceStep
     from slimnet.commands.formats import FormatStep, check_formats
     from slimnet.commands.precisions import PrecisionStep
     from slimnet.data import real_batch
@@ -90,6 +94,7 @@ def export_run(
     from slimnet.onnx.opset import check_int8, chosen_opset
     from slimnet.training import Run
 
+    check_threshold(unsure_below)
     written = chosen_opset(opset)
     if precisions and "int8" in precisions.further:
         check_int8(written)
@@ -126,6 +131,8 @@ def export_run(
         extra_report=_extra_report(
             run, result, source, found, tested_on=data.tested_on, paper=paper_accounting(masked, real[:2])
         ),
+        confidence=ConfidenceStep(data, say),
+        unsure_below=unsure_below,
         embed_preprocessing=embed_preprocessing,
         opset=opset,
         tolerance=_tolerance(result.plan),

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from slimnet.bundle import manifest
 from slimnet.bundle.manifest import format_files, is_compact
 from slimnet.errors import FileFormatError, SlimnetError, whole_text
 from slimnet.files.untrusted import member
@@ -177,7 +178,8 @@ def _precision_faults(folder: Path, model: Mapping[str, Any], figures: dict[str,
                 yield f"{folder / file} is unlike model.onnx: correlation {alike:.2f} on random input, at least {ALIKE} expected."
     if "embedded" in model:
         embedded = member(folder, model["embedded"]["file"])
-        report = check_embedded(member(folder, "model.onnx").read_bytes(), embedded.read_bytes(), model["preprocessing"], None)
+        plain, temperature = member(folder, "model.onnx").read_bytes(), manifest.temperature(model, "fp32")
+        report = check_embedded(plain, embedded.read_bytes(), model["preprocessing"], None, temperature=temperature)
         figures["parity of embedded"] = report.worst.relative
         if not report.passed:
             yield f"{embedded} computes something else than model.onnx: {report.worst}."

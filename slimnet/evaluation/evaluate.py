@@ -15,6 +15,7 @@ from slimnet._foreign import no_exit
 from slimnet._modes import in_eval_mode, on_device, widened
 from slimnet.data import Batches, Split
 from slimnet.errors import DataError, MeasureError, TimeLimitError, whole_text
+from slimnet.evaluation.confidence import Confidence
 from slimnet.evaluation.f1 import f1_scores, macro_f1
 from slimnet.evaluation.views import averaged
 from slimnet.names import Views
@@ -29,12 +30,16 @@ class Evaluation:
 
     Attributes:
         accuracy: share of images classified right, in [0, 1].
-        loss: mean cross-entropy, in nats.
+        loss: mean cross-entropy of the logits as they are, in nats.
         per_class: accuracy of each class; NaN-free: None where the split has no image of the class.
         confusion: rows are true classes, columns predicted ones; numbers of images.
         count: number of images.
         views: which views of each image the answer is the mean of: ``"one"``, ``"flip"`` or ``"ten-crop"``.
         split: ``"train"``, ``"val"`` or ``"test"``, where that is known.
+        temperature: what the logits are divided by for probabilities.
+        nll: mean negative log-likelihood of these probabilities, in nats: the loss, where the temperature is 1. None where
+            probabilities were not looked at.
+        ece: expected calibration error of the likeliest class's, 15 bins (see `slimnet.evaluation.confidence`); likewise.
     """
 
     accuracy: float
@@ -44,6 +49,9 @@ class Evaluation:
     count: int
     views: Views = "one"
     split: str = field(default="", compare=False)
+    temperature: float = 1.0
+    nll: float | None = None
+    ece: float | None = None
 
     @property
     def f1(self) -> tuple[float | None, ...]:
@@ -66,6 +74,9 @@ class Evaluation:
             "macro_f1": self.macro_f1,
             "count": self.count,
             "views": self.views,
+            "temperature": self.temperature,
+            "nll": self.nll,
+            "ece": self.ece,
         }
 
 
@@ -78,6 +89,7 @@ def evaluate(
     batch_size: int = 256,
     device: torch.device | str = "cpu",
     views: Views = "one",
+    temperature: float = 1.0,
 ) -> Evaluation:
     """Evaluate a network, or an ONNX file, on a split.
 
@@ -91,31 +103,36 @@ def evaluate(
         device: where a module computes; ONNX files run on the CPU.
         views: average the answers over views of each image (test-time augmentation, see `slimnet.evaluation.views`); the result
             says so.
+        temperature: what the logits are divided by for probabilities; of several views, their logarithms of mean probabilities.
 
     Raises:
-        ArgumentError: if ``views`` is unknown.
+        ArgumentError: if ``views`` is unknown, or ``temperature`` not positive.
         FileFormatError: if the ONNX file is missing or corrupt.
         DataError: if the split has no images, images that the network does not take, or labels that it has no
             output for; or if the network gives logits that are NaN or infinite.
     """
+    sure = Confidence(temperature)
     where = device if isinstance(model, nn.Module) else "cpu"
     batches = Batches(split, batch_size, mean=mean, std=std, device=where)
     shown = each(batches.epoch(0), "evaluating", len(batches))
     if isinstance(model, nn.Module):
         predict = averaged(_finite(_guarded(model)), views)
         with no_exit(type(model).__name__), on_device(model, device), in_eval_mode(model):
-            confusion, loss = tally(predict, shown)
+            confusion, loss = tally(predict, shown, told=sure.add)
     else:
-        confusion, loss = tally(averaged(_finite(onnx_predictor(Path(model))), views), shown)
-    return replace(summarise(confusion, loss), views=views)
+        confusion, loss = tally(averaged(_finite(onnx_predictor(Path(model))), views), shown, told=sure.add)
+    return replace(summarise(confusion, loss), views=views, temperature=temperature, nll=sure.nll, ece=sure.ece)
 
 
-def tally(predict: Predict, batches: Iterable[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+def tally(
+    predict: Predict, batches: Iterable[tuple[Tensor, Tensor]], *, told: Callable[[Tensor, Tensor], None] | None = None
+) -> tuple[Tensor, Tensor]:
     """Run over batches.
 
     Args:
         predict: (N, C, H, W) images in, (N, classes) logits out.
         batches: images and labels.
+        told: given the logits and labels of each batch.
 
     Returns:
         The confusion, (classes, classes) int64, and the sum of the cross-entropies, () float64.
@@ -131,6 +148,8 @@ def tally(predict: Predict, batches: Iterable[tuple[Tensor, Tensor]]) -> tuple[T
             classes = logits.shape[1]
             confusion, loss = confusion.new_zeros(classes, classes).to(logits.device), loss.to(logits.device)
         _check_labels(labels, logits)
+        if told is not None:
+            told(logits, labels)
         loss += F.cross_entropy(logits, labels, reduction="sum").double()
         pair = labels * confusion.shape[0] + logits.argmax(1)
         confusion += torch.bincount(pair, minlength=confusion.numel()).view_as(confusion)

@@ -13,16 +13,20 @@ if TYPE_CHECKING:
 EMBEDDED_PLAIN = "embedded vs onnx"
 
 
-def check_embedded(plain: bytes, embedded: bytes, preprocessing: Mapping[str, Any], real: Tensor | None) -> ParityReport:
+def check_embedded(
+    plain: bytes, embedded: bytes, preprocessing: Mapping[str, Any], real: Tensor | None, *, temperature: float = 1.0
+) -> ParityReport:
     """Compare the probabilities of both files, on random and on real pictures.
 
-    Softmax makes no difference larger, so that 1e-5 of the largest logit may lie between two probabilities too.
+    Softmax makes no difference larger, so that 1e-5 of the largest logit, divided by the temperature, may lie between two
+    probabilities too.
 
     Args:
         plain: the ONNX file that was given to :func:`slimnet.onnx.embed.embed`.
         embedded: what it gave back.
         preprocessing: between the two.
         real: normalised pictures (n, C, H, W), or None.
+        temperature: what the logits are divided by.
     """
     import torch
 
@@ -38,7 +42,7 @@ def check_embedded(plain: bytes, embedded: bytes, preprocessing: Mapping[str, An
         batches.append(("real", (pictures,)))
 
     def plainly(inputs: tuple[Tensor, ...]) -> Tensor:
-        return logits((((inputs[0] / 255 - mean) / std).permute(0, 3, 1, 2).contiguous(),))
+        return logits((((inputs[0] / 255 - mean) / std).permute(0, 3, 1, 2).contiguous(),)) / temperature
 
     scale = max(1.0, *(float(plainly(inputs).abs().max()) for _, inputs in batches))
     tolerance = SINGLE_TOLERANCE * scale

@@ -17,7 +17,7 @@ INPUT, OUTPUT = "image", "probabilities"
 _NAMES = "preprocessing/"
 
 
-def embed(data: bytes, preprocessing: Mapping[str, Any]) -> bytes:
+def embed(data: bytes, preprocessing: Mapping[str, Any], *, temperature: float = 1.0) -> bytes:
     """Put normalisation in front of a classifier, and softmax behind it.
 
     Resizing stays outside. 255·mean is subtracted before the first convolution, since folded into its bias it would be wrong
@@ -27,6 +27,7 @@ def embed(data: bytes, preprocessing: Mapping[str, Any]) -> bytes:
     Args:
         data: an ONNX classifier with one input (N, C, H, W) float32 and one output of logits (N, classes).
         preprocessing: as :func:`slimnet.preprocess.describe` gives it.
+        temperature: what the logits are divided by before softmax.
 
     Returns:
         An ONNX file with the input ``image``, uint8 (N, H, W, C), and the output ``probabilities``, float32 (N, classes).
@@ -47,8 +48,8 @@ def embed(data: bytes, preprocessing: Mapping[str, Any]) -> bytes:
     folded = _fold(graph, entry.name, scale)
     steps = [("Sub", "mean", mean)] if folded else [("Sub", "mean", mean), ("Mul", "scale", scale)]
     before = _before(graph, steps, entry.name)
-    after = helper.make_node("Softmax", [logits.name], [OUTPUT], name="softmax", axis=1)
-    nodes = [*before, *graph.node, after]
+    after = _after(graph, logits.name, temperature)
+    nodes = [*before, *graph.node, *after]
     del graph.node[:]
     graph.node.extend(nodes)
     graph.value_info.extend([entry, logits])
@@ -56,6 +57,18 @@ def embed(data: bytes, preprocessing: Mapping[str, Any]) -> bytes:
     graph.input[0].CopyFrom(helper.make_tensor_value_info(INPUT, TensorProto.UINT8, size))
     graph.output[0].CopyFrom(helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, shape))
     return checked(proto, "the network with its preprocessing")
+
+
+def _after(graph: onnx.GraphProto, logits: str, temperature: float) -> list[onnx.NodeProto]:
+    """Nodes from the logits to the probabilities."""
+    if temperature == 1:
+        return [helper.make_node("Softmax", [logits], [OUTPUT], name="softmax", axis=1)]
+    divisor, cooled = "temperature/value", "temperature"
+    graph.initializer.append(_tensor(np.array([temperature], np.float64), divisor))
+    return [
+        helper.make_node("Div", [logits, divisor], [cooled], name="temperature"),
+        helper.make_node("Softmax", [cooled], [OUTPUT], name="softmax", axis=1),
+    ]
 
 
 def _before(graph: onnx.GraphProto, steps: list[tuple[str, str, NDArray[np.float64]]], result: str) -> list[onnx.NodeProto]:

@@ -33,9 +33,20 @@ class Canvas:
             self.picture = self.picture.resize(size, Image.Resampling.NEAREST)
         self.size, self._draw = self.picture.size, ImageDraw.Draw(self.picture)
 
-    def frame(self, box: tuple[int, int, int, int], colour: Colour, width: int) -> None:
-        """The outline of a box (left, top, right, bottom)."""
-        self._draw.rectangle(box, outline=colour, width=width)
+    def frame(self, box: tuple[int, int, int, int], colour: Colour, width: int, *, dashed: bool = False) -> None:
+        """The outline of a box (left, top, right, bottom), whole or in dashes of four times its width."""
+        if not dashed:
+            self._draw.rectangle(box, outline=colour, width=width)
+            return
+        left, top, right, bottom = box
+        for start in range(left, right + 1, 8 * width):
+            end = min(start + 4 * width - 1, right)
+            self._draw.rectangle((start, top, end, top + width - 1), fill=colour)
+            self._draw.rectangle((start, bottom - width + 1, end, bottom), fill=colour)
+        for start in range(top, bottom + 1, 8 * width):
+            end = min(start + 4 * width - 1, bottom)
+            self._draw.rectangle((left, start, left + width - 1, end), fill=colour)
+            self._draw.rectangle((right - width + 1, start, right, end), fill=colour)
 
     def write(self, words: str, where: tuple[int, int], *, ink: Colour, ground: Colour) -> None:
         """Words on a ground of their own, whatever lies beneath."""

@@ -17,6 +17,7 @@ from slimnet.predict.results import Candidate
 from slimnet.runtimes.files import RuntimeClassifier, classifier
 
 Array = NDArray[np.float32]
+Shares = NDArray[np.float64]
 
 
 class Network:
@@ -28,6 +29,7 @@ class Network:
         threads: of the runtime.
         top: how many classes to give.
         runtime: what runs it.
+        temperature: what the logits are divided by for probabilities.
 
     Attributes:
         labels: name of each class.
@@ -38,10 +40,17 @@ class Network:
     """
 
     def __init__(
-        self, bundle: Bundle, file: Path | tuple[Path, ...], *, threads: int, top: int, runtime: str = "onnxruntime"
+        self,
+        bundle: Bundle,
+        file: Path | tuple[Path, ...],
+        *,
+        threads: int,
+        top: int,
+        runtime: str = "onnxruntime",
+        temperature: float = 1.0,
     ) -> None:
         self.labels, self.rule = _described(bundle)
-        self._top = min(top, len(self.labels))
+        self._top, self._temperature = min(top, len(self.labels)), temperature
         self._network: Classifier | RuntimeClassifier
         if isinstance(file, tuple):
             self._network = classifier(runtime, file, (self.rule["channels"], *self.rule["size"]), threads=threads)
@@ -68,15 +77,17 @@ class Network:
             raise MeasureError(f"{self._network.name} gives {logits.shape[1]} classes, there are {len(self.labels)} labels.")
         return np.asarray(logits, np.float32)
 
-    def best(self, logits: Array) -> list[tuple[Candidate, ...]]:
-        """The most probable classes of each, best first; none where a logit is NaN or infinite."""
+    def probabilities(self, logits: Array) -> tuple[Shares, NDArray[np.bool_]]:
+        """Probabilities (N, classes) of logits, and of which of the N they are: elsewhere a logit is NaN or infinite."""
         finite: NDArray[np.bool_] = np.asarray(np.isfinite(logits).all(axis=1))
-        shares = _softmax(np.where(finite[:, None], logits, 0))
+        return _softmax(np.where(finite[:, None], logits, 0), self._temperature), finite
+
+    def best(self, shares: Shares) -> list[tuple[Candidate, ...]]:
+        """The most probable classes of each of probabilities (N, classes), best first."""
         order = np.argsort(-shares, axis=1, kind="stable")[:, : self._top]
         best = np.take_along_axis(shares, order, axis=1)
         rows = zip(order.tolist(), best.tolist(), strict=True)
-        found = [tuple(Candidate(self.labels[i], i, share) for i, share in zip(*row, strict=True)) for row in rows]
-        return [top if is_finite else () for top, is_finite in zip(found, finite.tolist(), strict=True)]
+        return [tuple(Candidate(self.labels[i], i, share) for i, share in zip(*row, strict=True)) for row in rows]
 
 
 def _described(bundle: Bundle) -> tuple[tuple[str, ...], dict[str, Any]]:
@@ -91,6 +102,6 @@ def _described(bundle: Bundle) -> tuple[tuple[str, ...], dict[str, Any]]:
     return tuple(map(str, labels)), rule
 
 
-def _softmax(logits: NDArray[Any]) -> NDArray[np.float64]:
-    powers = np.exp(logits - logits.max(axis=1, keepdims=True), dtype=np.float64)
+def _softmax(logits: NDArray[Any], temperature: float) -> Shares:
+    powers = np.exp((logits - logits.max(axis=1, keepdims=True)).astype(np.float64) / temperature)
     return np.asarray(powers / powers.sum(axis=1, keepdims=True), np.float64)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from slimnet.bundle.manifest import check_threshold
 from slimnet.errors import ArgumentError, FileFormatError
 from slimnet.export import read_bundle
 from slimnet.measure.machine import processors
@@ -52,10 +53,13 @@ class Predictor:
         threads: of the runtime; None is one a processor.
         top: how many classes to give of each picture, best first.
         runtime: ``"onnxruntime"``, or another that the bundle holds files for: ``"openvino"``, ``"litert"``, ``"ncnn"``.
+        unsure_below: an answer that is less probable is marked as unsure; None is what the bundle says, 0 marks none.
 
     Attributes:
         labels: name of each class.
         precision: the one that was chosen.
+        temperature: what the network's logits are divided by for probabilities, as the bundle says.
+        unsure_below: the threshold.
 
     Raises:
         ArgumentError: if a number is out of its range.
@@ -71,18 +75,24 @@ class Predictor:
         threads: int | None = None,
         top: int = 3,
         runtime: str = "onnxruntime",
+        unsure_below: float | None = None,
     ) -> None:
         for name, value in (("threads", threads), ("top", top)):
             if value is not None and value < 1:
                 raise ArgumentError(f"`{name}` must be at least 1, got {value}.")
+        check_threshold(unsure_below)
         read = read_bundle(bundle)
+        self.unsure_below = read.unsure_below if unsure_below is None else unsure_below
         threads = processors() if threads is None else threads
         if runtime == "onnxruntime":
             self.precision, file = chosen_file(read, precision, threads=threads)
-            self._network = Network(read, file, threads=threads, top=top)
+            self.temperature = read.temperature(self.precision)
+            self._network = Network(read, file, threads=threads, top=top, temperature=self.temperature)
         else:
             self.precision, files = chosen_format(read, runtime, precision)
-            self._network = Network(read, files, threads=threads, top=top, runtime=runtime)
+            self.temperature = read.temperature(self.precision)
+            how: dict[str, Any] = {"runtime": runtime, "temperature": self.temperature}
+            self._network = Network(read, files, threads=threads, top=top, **how)
         self.labels = self._network.labels
         self._size: tuple[int, int] = tuple(self._network.rule["size"])
         self._channels: int = self._network.rule["channels"]
@@ -176,15 +186,31 @@ class Predictor:
         return group, [self._network.run(each) for each in batches]
 
     def _finished(self, group: Sequence[_Prepared], logits: Sequence[Array]) -> list[Result]:
-        tops = iter([top for part in logits for top in self._network.best(part)])
+        answers = iter([answer for part in logits for answer in self._answers(part)])
         results = []
         for each in group:
-            predictions = tuple(Prediction(next(tops), box) for box in each.boxes)
+            found = [(next(answers), box) for box in each.boxes]
+            predictions = tuple(replace(answer, box=box) for answer, box in found if answer is not None)
             error = each.error
-            if not all(prediction.top for prediction in predictions):
+            if len(predictions) < len(found):
                 predictions, error = (), f"{each.name} cannot be classified: the network gives NaN or infinity for it."
             results.append(Result(each.name, each.size[0], each.size[1], predictions, each.notes, error))
         return results
+
+    def _answers(self, logits: Array) -> list[Prediction | None]:
+        """What the network says of each input, without boxes; None where a logit is NaN or infinite."""
+        shares, finite = self._network.probabilities(logits)
+        return [self.answered(row) if known else None for row, known in zip(shares, finite.tolist(), strict=True)]
+
+    def answered(self, probabilities: NDArray[np.float64], box: Box | None = None) -> Prediction:
+        """What is said of a picture with these probabilities.
+
+        Args:
+            probabilities: (classes,), which sum to 1.
+            box: where the face is.
+        """
+        (top,) = self._network.best(probabilities[None])
+        return Prediction(top, box, top[0].probability < self.unsure_below, probabilities)
 
 
 def _grouped(prepared: Iterable[_Prepared], batch: int) -> Iterator[list[_Prepared]]:

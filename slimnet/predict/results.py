@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
 DIGITS = 6  # of a probability in JSON
+UNSURE = "unsure"
+"""What is answered where the most probable class is not probable enough."""
 
 
 class Box(NamedTuple):
@@ -43,10 +48,19 @@ class Prediction:
     Attributes:
         top: the most probable classes, best first; at least one.
         box: where the face is; None where the whole picture was looked at.
+        unsure: whether the most probable class is less probable than an answer must be.
+        probabilities: (classes,) of all classes, in the order of the network's outputs.
     """
 
     top: tuple[Candidate, ...]
     box: Box | None = None
+    unsure: bool = False
+    probabilities: NDArray[np.float64] | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def answer(self) -> str:
+        """Name of the most probable class, or `UNSURE`."""
+        return UNSURE if self.unsure else self.label
 
     @property
     def label(self) -> str:
@@ -66,7 +80,7 @@ class Prediction:
     def as_dict(self) -> dict[str, Any]:
         """JSON values; ``box`` is ``[x, y, width, height]``."""
         top = [candidate.as_dict() for candidate in self.top]
-        return {**top[0], "box": None if self.box is None else list(self.box), "top": top}
+        return {**top[0], "unsure": self.unsure, "box": None if self.box is None else list(self.box), "top": top}
 
 
 @dataclass(frozen=True)

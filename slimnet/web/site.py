@@ -47,7 +47,8 @@ class Site:
     Attributes:
         path: its folder.
         title: heading of the page.
-        networks: ``name``, ``file``, ``bytes`` and ``accuracy`` of each network, the baseline first.
+        networks: ``name``, ``file``, ``bytes`` and ``accuracy`` of each network, the baseline first; ``temperature`` of those
+            that were calibrated.
         files: every file, relative to the folder.
         bytes: of all files.
     """
@@ -137,7 +138,8 @@ def _networks(bundle: Bundle) -> list[dict[str, Any]]:
     networks = [_network("dense", bundle.dense_onnx, dense)] if bundle.dense_onnx is not None else []
     for precision, path in bundle.precision_files.items():
         if precision in NAMES:
-            networks.append(_network(NAMES[precision], path, bundle.model["precisions"][precision].get("accuracy")))
+            accuracy = bundle.model["precisions"][precision].get("accuracy")
+            networks.append(_network(NAMES[precision], path, accuracy, bundle.temperature(precision)))
     if not networks:
         raise FileFormatError(f"{bundle.path} holds no network that browsers run: they need fp32 or int8.")
     return networks
@@ -149,8 +151,9 @@ def _main(networks: Sequence[dict[str, Any]]) -> str:
     return NAMES["fp32"] if NAMES["fp32"] in names else names[-1]
 
 
-def _network(name: str, path: Path, accuracy: Any) -> dict[str, Any]:
-    return {"name": name, "file": path.name, "bytes": path.stat().st_size, "accuracy": accuracy}
+def _network(name: str, path: Path, accuracy: Any, temperature: float = 1.0) -> dict[str, Any]:
+    about = {"name": name, "file": path.name, "bytes": path.stat().st_size, "accuracy": accuracy}
+    return about if temperature == 1 else {**about, "temperature": temperature}
 
 
 def _static(name: str) -> bytes:

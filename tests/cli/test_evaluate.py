@@ -35,8 +35,15 @@ def test_evaluate_agrees_on_run_bundle_and_onnx(made: Made) -> None:
     of_run, of_bundle = (slimnet_cli("evaluate", what, "--json").json for what in (made.run, made.bundle))
     of_onnx = slimnet_cli("evaluate", made.bundle / "model.onnx", "--data", "digits", "--json").json
     keys = {"split", "classes", "accuracy", "loss", "per_class", "confusion", "f1", "macro_f1", "count", "views"}
+    keys |= {"temperature", "nll", "ece"}
     assert of_run.keys() == of_bundle.keys() == of_onnx.keys() == keys
     assert of_run["confusion"] == of_bundle["confusion"] == of_onnx["confusion"]
+    assert (of_run["temperature"], of_run["nll"]) == (1.0, of_run["loss"])
+    found = json.loads((made.bundle / "model.json").read_text())["precisions"]["fp32"]["confidence"]
+    assert of_bundle["temperature"] == found["temperature"] != 1
+    for name in ("nll", "ece"):
+        assert of_run[name] == pytest.approx(found["measured"][name]["before"], rel=1e-4)
+        assert of_bundle[name] == pytest.approx(found["measured"][name]["after"], rel=1e-4)
     assert of_run["accuracy"] == json.loads((made.run / "metrics.jsonl").read_text().splitlines()[-1])["test_accuracy"]
     table = slimnet_cli("evaluate", made.run)
     assert table.out.startswith(f"accuracy {100 * of_run['accuracy']:.2f} %, macro-F1 {100 * of_run['macro_f1']:.2f} %")

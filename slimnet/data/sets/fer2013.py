@@ -34,10 +34,14 @@ OPTIONS = {"drop_leaked": False, "skip_bad_rows": False}
 
 _FACES = (
     "It was trained on tight crops of single faces in grey: give it a face, not a scene, cropped as the data are.",
-    "The labels say what people saw in a picture, and they often disagree; they do not say what the person felt.",
-    "The pictures were gathered from the web: nothing is known of how ages, skin tones or genders are represented in them, and "
-    "accuracy was not measured for any such group.",
-    "Not for decisions about people.",
+    "The labels are seven (FER+: eight) words for what other people saw in a picture, posed or not; they do not say what the "
+    "person felt, and what lies between the words has none.",
+    "The labels are noisy: people who were given the same pictures agreed with them for about 65 % (Goodfellow et al., 2013). "
+    "A higher accuracy is agreement with these labels, not with people.",
+    "The pictures were gathered by a web search for words of feeling: who is in them is not known, and hardly like the people "
+    "of any place. They carry no labels of age, sex or skin: whether it errs more often for one group than for another was not "
+    "measured, and cannot be with these data. Measure it on your own pictures before you rely on it.",
+    "Not for decisions about people: not for hiring, policing, teaching, health or credit.",
 )
 _TERMS = "research use only (Goodfellow et al., Challenges in Representation Learning, ICONIP 2013)"
 ABOUT = {

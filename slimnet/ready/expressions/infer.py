@@ -34,21 +34,47 @@ def prepare(path: str, size: list[int], channels: int, mean: list[float], std: l
     return ((pixels.reshape(height, width, channels) / 255 - mean) / std).transpose(2, 0, 1)[None].astype(np.float32)
 
 
+def shown(text: str) -> str:
+    """On one line, with what a terminal would obey as escapes: names come from anybody."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def complain(what: str, error: Exception | str) -> int:
+    """Say on one line what went wrong; 1."""
+    print(shown(f"infer.py: {what}: {' '.join(str(error).split())}"), file=sys.stderr)
+    return 1
+
+
 def main(paths: list[str]) -> int:
-    """Print the three likeliest labels of each picture, the likeliest first; 1 if a picture cannot be read."""
+    """Print the three likeliest labels of each picture, the likeliest first; 1 if one cannot be read, or the network fails.
+
+    Before them stands "unsure" where the first is less probable than `unsure_below` of model.json.
+    """
     rule, failed = {key: MODEL["preprocessing"][key] for key in ("size", "channels", "mean", "std")}, 0
-    network = HERE / next(iter(MODEL["precisions"].values()))["file"]
-    session = onnxruntime.InferenceSession(str(network), providers=["CPUExecutionProvider"])
+    entry = next(iter(MODEL["precisions"].values()))
+    network, temperature = HERE / entry["file"], entry.get("confidence", {}).get("temperature", 1.0)
+    try:
+        session = onnxruntime.InferenceSession(str(network), providers=["CPUExecutionProvider"])
+    except Exception as error:
+        return complain(f"{network} cannot be opened", error)
     for path in paths:
         try:
-            logits = session.run(None, {MODEL["inputs"][0]["name"]: prepare(path, **rule)})[0][0]
+            picture = prepare(path, **rule)
         except Exception as error:
-            print(f"infer.py: {path} cannot be read as an image: {error}", file=sys.stderr)
-            failed = 1
+            failed = complain(f"{path} cannot be read as an image", error)
             continue
-        share = np.exp(logits - logits.max()) / np.exp(logits - logits.max()).sum()
+        try:
+            logits = session.run(None, {MODEL["inputs"][0]["name"]: picture})[0][0]
+        except Exception as error:
+            return complain(f"{network} does not run", error)
+        if not np.isfinite(logits).all():
+            failed = complain(f"{path} cannot be classified", "the network gives NaN or infinity for it")
+            continue
+        powers = np.exp((logits - logits.max()) / temperature)
+        share = powers / powers.sum()
         best = [f"{MODEL['labels'][i]} {share[i]:.4f}" for i in np.argsort(-share, kind="stable")[:3]]
-        print(path, *best, sep="\t")
+        unsure = ["unsure"] if share.max() < MODEL.get("unsure_below", 0.0) else []
+        print(*map(shown, (path, *unsure, *best)), sep="\t")
     return failed
 
 

@@ -65,6 +65,8 @@ async function describe() {
   if (described) return described;
   const [site, model] = await Promise.all([readJson('site.json'), readJson('model.json')]);
   showExamples(part('examples'), site.examples, showPicture);
+  part('unsure').value = model.unsure_below ?? 0;
+  showThreshold();
   return (described = { site, model });
 }
 
@@ -95,7 +97,7 @@ async function start(backend, { whole = false } = {}) {
     let there = site.networks;
     for (const network of queue) {
       const data = network === queue[0] ? first : (await downloads.take([network]))[0];
-      const failure = await engine.add(network.name, data).then(
+      const failure = await engine.add(network, data).then(
         () => '',
         (error) => error.message,
       );
@@ -160,9 +162,27 @@ function enableCamera() {
 
 function clear() {
   document.body.classList.add('answered');
+  running.best = undefined;
   part('headline').textContent = 'No answer';
+  part('headline').parentElement.classList.remove('unsure');
   part('seen-figure').hidden = true;
   running.table.clear();
+}
+
+// The headline; true where the answer is unsure.
+function showAnswer() {
+  const { label, share, probability } = running.best;
+  const unsure = probability < threshold();
+  part('headline').textContent = unsure ? `Unsure: perhaps ${label} ${share}` : `${label} ${share}`;
+  part('headline').parentElement.classList.toggle('unsure', unsure);
+  return unsure;
+}
+
+const threshold = () => Number(part('unsure').value);
+
+function showThreshold() {
+  part('unsure-value').textContent = `${(100 * threshold()).toFixed(0)} %`;
+  if (running?.best) showAnswer();
 }
 
 async function classify(bitmap, { live, mine }) {
@@ -176,10 +196,11 @@ async function classify(bitmap, { live, mine }) {
   if (mine !== turn) return;
   drawSeen(part('seen'), seen.picture);
   part('seen-figure').hidden = false;
-  const { label, share } = running.table.update(seen.probabilities);
-  part('headline').textContent = `${label} ${share}`;
+  running.best = running.table.update(seen.probabilities);
+  const { label, share } = running.best;
+  const words = showAnswer() ? `unsure, perhaps ${label}` : label;
   document.body.classList.add('answered');
-  announce(live ? label : `${label}, ${share}`, { live });
+  announce(live ? words : `${words}, ${share}`, { live });
   running.preparing = seen.preparing;
 }
 
@@ -221,6 +242,7 @@ async function showPicture(blob) {
     document.body.classList.add('shown');
     if (!running) {
       document.body.classList.remove('answered');
+      part('headline').parentElement.classList.remove('unsure');
       part('headline').textContent = 'The answer follows when a network is there.';
       return bitmap.close();
     }
@@ -272,6 +294,7 @@ async function hasWebGPU() {
 }
 
 async function open() {
+  part('unsure').addEventListener('input', showThreshold);
   listen(showPicture);
   part('file').disabled = false;
   part('camera').addEventListener('click', () => (camera.isOn ? stopCamera() : startCamera()));

@@ -19,9 +19,9 @@ export class Engine {
     return this.#ask({ type: 'load', model, binary }, [binary]);
   }
 
-  // data: of a network's file. Throws a line where it does not run.
-  add(name, data) {
-    return this.#ask({ type: 'add', name, data }, [data]);
+  // network: as the site lists it; data: of its file. Throws a line where it does not run.
+  add({ name, temperature = 1 }, data) {
+    return this.#ask({ type: 'add', name, temperature, data }, [data]);
   }
 
   // → {picture: as the network sees it, probabilities: {network: Float64Array}, preparing: ms}

@@ -59,7 +59,7 @@ export class Table {
     if (this.#probabilities) this.update(this.#probabilities);
   }
 
-  // → {label, share} of the main network's likeliest label.
+  // → {label, share, probability} of the main network's likeliest label.
   update(probabilities) {
     this.#probabilities = probabilities;
     const main = probabilities[this.#main];
@@ -69,7 +69,7 @@ export class Table {
       row.classList.toggle('top', label === order[0]);
       this.#networks.forEach(({ name }, i) => (probabilities[name] ? fill(cells[i], probabilities[name][label]) : empty(cells[i])));
     }
-    return { label: this.#labels[order[0]], share: percent(main[order[0]]) };
+    return { label: this.#labels[order[0]], share: percent(main[order[0]]), probability: main[order[0]] };
   }
 
   // Take the probabilities away: there are none of this picture.

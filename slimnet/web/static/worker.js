@@ -13,7 +13,7 @@ const runtime = import(RUNTIMES[backend]);
 runtime.catch(() => {}); // told when it is awaited
 let ort;
 let preprocessing;
-let networks = []; // {name, session, repeats}
+let networks = []; // {name, session, temperature, repeats}
 let input; // the last frame as a tensor
 
 // binary: WebAssembly of the runtime, an ArrayBuffer
@@ -28,13 +28,13 @@ async function load({ model, binary }) {
 }
 
 // data: of an ONNX file, an ArrayBuffer. It is run once on nothing, which shows whether it runs here.
-async function add({ name, data }) {
+async function add({ name, temperature, data }) {
   try {
     const session = await ort.InferenceSession.create(new Uint8Array(data), { executionProviders: [backend] });
     const [height, width] = preprocessing.size;
     const nothing = new Float32Array(preprocessing.channels * height * width);
     await run({ session }, new ort.Tensor('float32', nothing, [1, preprocessing.channels, height, width]));
-    networks.push({ name, session, repeats: 1 });
+    networks.push({ name, session, temperature, repeats: 1 });
   } catch (error) {
     throw new Error(`${name} does not run here: ${firstLine(error)}`);
   }
@@ -46,12 +46,12 @@ async function probabilitiesOf(network) {
   const outputs = await run(network);
   const logits = await outputs[network.session.outputNames[0]].getData();
   if (!logits.every(Number.isFinite)) throw new Error(`${network.name} gives NaN or infinity for this picture.`);
-  return softmax(logits);
+  return softmax(logits, network.temperature);
 }
 
-function softmax(logits) {
+function softmax(logits, temperature) {
   const largest = logits.reduce((a, b) => Math.max(a, b));
-  const powers = Float64Array.from(logits, (logit) => Math.exp(logit - largest));
+  const powers = Float64Array.from(logits, (logit) => Math.exp((logit - largest) / temperature));
   const sum = powers.reduce((a, b) => a + b);
   return powers.map((power) => power / sum);
 }
