@@ -110,10 +110,16 @@ def fitted(image: Picture, size: tuple[int, int]) -> Picture:
         return image
     scale = max(height / image.height, width / image.width)
     covering = (max(width, round(image.width * scale)), max(height, round(image.height * scale)))
-    for target in ((covering[0], image.height), covering):  # one pass each: Pillow 13 turns the order round for tall pictures
-        image = image.resize(target, Image.Resampling.BILINEAR)
+    image = resized(image, covering)
     left, top = (covering[0] - width) // 2, (covering[1] - height) // 2
     return image.crop((left, top, left + width, top + height))
+
+
+def resized(image: Picture, size: tuple[int, int]) -> Picture:
+    """Brought to (width, height), whatever its shape was: bilinear, antialiased, first the width and then the height."""
+    for target in ((size[0], image.height), size):  # one pass each: Pillow 13 turns the order round for tall pictures
+        image = image.resize(target, Image.Resampling.BILINEAR)
+    return image
 
 
 def orientation(image: Picture) -> int:

@@ -31,13 +31,15 @@ SHOWN = 4  # pictures a batch where they are kept to be shown: in full size they
 
 @dataclass(slots=True, eq=False)
 class _Prepared:
-    """One picture on its way: what is known of it, and for each of its boxes the pixels (H, W, C) that the network is to see."""
+    """One picture on its way: what is known of it, and for each of its boxes how sure the detector is, and the pixels
+    (H, W, C) that the network is to see."""
 
     name: str
     size: tuple[int, int] | tuple[None, None] = (None, None)
     notes: tuple[str, ...] = ()
     error: str | None = None
     boxes: tuple[Box | None, ...] = ()
+    sure: tuple[float | None, ...] = ()
     pixels: tuple[bytes, ...] = ()
     picture: Picture | None = None
 
@@ -153,12 +155,13 @@ class Predictor:
             if faces is None:
                 check_shape(source.name, upright.size, self._size)
                 return _Prepared(
-                    source.name, upright.size, notes, None, (None,), (self._pixels(upright),), upright if keep else None
+                    source.name, upright.size, notes, None, (None,), (None,), (self._pixels(upright),), upright if keep else None
                 )
-            boxes = faces.find(upright)
+            found = faces.faces(upright)
+            boxes, sure = tuple(face.box for face in found), tuple(face.confidence for face in found)
             pixels = tuple(self._pixels(faces.crop(upright, box)) for box in boxes)
             notes = notes if boxes else (*notes, "no face found")
-            return _Prepared(source.name, upright.size, notes, None, boxes, pixels, upright)
+            return _Prepared(source.name, upright.size, notes, None, boxes, sure, pixels, upright)
         except FileFormatError as error:
             return _Prepared(source.name, error=str(error))
 
@@ -179,7 +182,7 @@ class Predictor:
         tops = iter([top for part in logits for top in self._network.best(part)])
         results = []
         for each in group:
-            predictions = tuple(Prediction(next(tops), box) for box in each.boxes)
+            predictions = tuple(Prediction(next(tops), *face) for face in zip(each.boxes, each.sure, strict=True))
             error = each.error
             if not all(prediction.top for prediction in predictions):
                 predictions, error = (), f"{each.name} cannot be classified: the network gives NaN or infinity for it."

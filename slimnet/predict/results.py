@@ -43,10 +43,12 @@ class Prediction:
     Attributes:
         top: the most probable classes, best first; at least one.
         box: where the face is; None where the whole picture was looked at.
+        face_confidence: of the detector that there is a face, in [0, 1]; None where it gives none.
     """
 
     top: tuple[Candidate, ...]
     box: Box | None = None
+    face_confidence: float | None = None
 
     @property
     def label(self) -> str:
@@ -66,7 +68,9 @@ class Prediction:
     def as_dict(self) -> dict[str, Any]:
         """JSON values; ``box`` is ``[x, y, width, height]``."""
         top = [candidate.as_dict() for candidate in self.top]
-        return {**top[0], "box": None if self.box is None else list(self.box), "top": top}
+        box = None if self.box is None else list(self.box)
+        sure = None if self.face_confidence is None else round(self.face_confidence, DIGITS)
+        return {**top[0], "box": box, "face_confidence": sure, "top": top}
 
 
 @dataclass(frozen=True)
