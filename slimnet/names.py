@@ -90,8 +90,8 @@ BENCH_RUNTIMES = ("all", *RUNTIMES)
 RUN_BY = ("onnxruntime", *DEPLOYED)
 """What may run the network of a bundle on pictures."""
 
-DETECTORS = ("blazeface", "cascade")
-"""What finds faces, the better one first (`slimnet.predict.detectors`)."""
+DETECTORS = ("centerface", "blazeface", "cascade")
+"""What finds faces, the best first (`slimnet.predict.detectors`)."""
 
 CHOSEN_DETECTORS = ("auto", *DETECTORS)
 """Which of them is to be used: ``auto`` is the best that is at hand."""

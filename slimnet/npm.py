@@ -1,4 +1,4 @@
-"""A package of the npm registry, as it was published: given, kept from an earlier time, or fetched once."""
+"""A package of the npm registry, as it was published."""
 
 from __future__ import annotations
 
@@ -10,10 +10,8 @@ import tarfile
 import urllib.error
 import urllib.request
 from dataclasses import dataclass
-from pathlib import Path
 
 from slimnet.errors import ArgumentError, FileFormatError
-from slimnet.files import write_bytes
 from slimnet.progress import Say, say_from
 
 _say = say_from(__name__)
@@ -49,22 +47,11 @@ class Package:
         return base64.b64encode(hashlib.sha512(data).digest()).decode() == self.sha512
 
 
-def kept(package: Package, folder: Path | None) -> bytes | None:
-    """The archive that a folder keeps; None where it has none, or another file of that name."""
-    path = folder / package.archive if folder else None
-    try:
-        data = path.read_bytes() if path is not None and path.is_file() and path.stat().st_size == package.size else b""
-    except OSError:
-        return None
-    return data if package.is_right(data) else None
-
-
-def fetch(package: Package, folder: Path | None, *, registry: str | None = None, say: Say = _say) -> bytes:
-    """The archive that a folder keeps, or else fetched, and kept there.
+def fetch(package: Package, *, registry: str | None = None, say: Say = _say) -> bytes:
+    """The archive, from the registry.
 
     Args:
         package: which.
-        folder: the user's cache; None keeps nothing.
         registry: address of an npm registry; by default ``npm_config_registry``, or else the public one.
         say: takes a line of progress.
 
@@ -72,23 +59,8 @@ def fetch(package: Package, folder: Path | None, *, registry: str | None = None,
         FileFormatError: if it cannot be had, or is another file.
         ArgumentError: if the registry's address is none.
     """
-    if (data := kept(package, folder)) is not None:
-        return data
-    data = _download(
-        package, f"{_address(registry)}/{package.name}/-/{package.name.rpartition('/')[2]}-{package.version}.tgz", say
-    )
-    if folder is not None:
-        keep(package, folder, data, say=say)
-    return data
-
-
-def keep(package: Package, folder: Path, data: bytes, *, say: Say = _say) -> None:
-    """Write an archive into a folder, for the next time; a folder that takes none is said."""
-    path = folder / package.archive
-    try:
-        write_bytes(path, data, parents=True)
-    except OSError as error:
-        say(f"warning: {path} cannot be written ({error.strerror}): it will be fetched again next time.")
+    file = f"{package.name.rpartition('/')[2]}-{package.version}.tgz"
+    return _download(package, f"{_address(registry)}/{package.name}/-/{file}", say)
 
 
 def member(archive: bytes, name: str) -> bytes | None:

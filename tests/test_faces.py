@@ -125,7 +125,10 @@ OUT = [
     ({"min_face": math.inf}, "`min_face` must be 0 or more, got inf"),
     ({"min_confidence": 1.1}, r"`min_confidence` must be in \[0, 1\], got 1.1"),
     ({"min_confidence": math.nan}, r"`min_confidence` must be in \[0, 1\], got nan"),
-    ({"detector": "cascades"}, "unknown detector 'cascades'. Did you mean cascade[?] Known: auto, blazeface, cascade"),
+    (
+        {"detector": "cascades"},
+        "unknown detector 'cascades'. Did you mean cascade[?] Known: auto, centerface, blaze",
+    ),
     ({"detector": "cascade", "min_confidence": 0.5}, "the cascade gives no confidence: `min_confidence` needs the detector"),
 ]
 
@@ -173,6 +176,6 @@ def test_auto_is_the_cascade_where_nothing_better_is_at_hand(bundle: Bundle, her
     monkeypatch.setattr(cv_module, "Cascade", lambda: lambda grey, least: [[200, 20, 40, 40]])
     TWO.save("x.png")
     status, out, err = predict(bundle.path, "x.png", "--detect", "--top", "1")
-    assert (status, out.rstrip()) == (0, "x.png  top 96.87 % at 200,20 (40×40)")
+    assert (status, out.rstrip()) == (0, "x.png  top 99.84 % at 200,20 (40×40)")
     assert err == "faces: cascade; --detector blazeface finds tilted and half-lit ones, too (fetched once, 5 MB)\n"
     assert predict(bundle.path, "x.png", "--detect", "--detector", "cascade").err == ""

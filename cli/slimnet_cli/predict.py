@@ -34,15 +34,17 @@ _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
     click.option(
         "--detector",
         metavar="NAME|FILE",
-        help="What finds them: blazeface (its weights are fetched once, 5 MB, or are in FILE), cascade (needs slimnet[faces]), "
-        "auto: blazeface if its weights are at hand, else cascade.  [default: auto]",
+        help="What finds them: centerface or blazeface (docs/predict.md says where their weights are; those of blazeface are "
+        "fetched once, 5 MB), cascade (needs slimnet[faces]), FILE with the weights, or auto: the first of these that is at "
+        "hand.  [default: auto]",
     ),
     click.option("--min-face", type=Finite(min=0), metavar="PIXELS", help="Leave out faces whose sides are smaller."),
     click.option(
         "--min-confidence",
         type=Finite(0, 1),
         metavar="P",
-        help="Leave out faces of which the detector is less sure; the cascade does not say how sure it is.  [default: 0.6]",
+        help="Leave out faces of which the detector is less sure; the cascade does not say how sure it is.  "
+        "[default: 0.5, blazeface: 0.6]",
     ),
     click.option("--margin", type=float, default=0.0, show_default=True, help="Add this share of a face on each side of it."),
     click.option("--video", metavar="FILE|NUMBER", help="Classify the frames of a video, or of a camera (needs slimnet[faces])."),
@@ -190,12 +192,11 @@ def _faces(options: dict[str, Any]) -> Any:
 
     detector = _detector(options["detector"] or "auto")
     if detector == "cascade" and options["min_confidence"] is not None:
-        raise click.UsageError("--min-confidence needs --detector blazeface: the cascade does not say how sure it is.")
+        raise click.UsageError("--min-confidence needs another detector: the cascade does not say how sure it is.")
     finder = FaceFinder(**{**given, "detector": detector})
-    if detector == "auto" and finder.detector == "blazeface":
-        say("faces: blazeface")
-    elif detector == "auto" and finder.detector is not None:
-        say(f"faces: {finder.detector}; --detector blazeface finds tilted and half-lit ones, too (fetched once, 5 MB)")
+    if finder.detector != detector and finder.detector is not None:
+        more = "; --detector blazeface finds tilted and half-lit ones, too (fetched once, 5 MB)"
+        say(f"faces: {finder.detector}{more if finder.detector == 'cascade' else ''}")
     return finder
 
 

