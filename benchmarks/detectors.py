@@ -7,9 +7,6 @@ photographs that packages ship, with boxes drawn by hand; scenes composed of the
 are cut so tightly that a detector sees no hair and no chin; and pictures without a face. A face is found where a box overlaps
 its own by 0.4 or more (IoU), each box for one face; every other box is false.
 
-Then the frame: where FER2013's faces (validation) lie in BlazeFace's boxes, and the accuracy of the shipped classifier on what
-is cut out with this and other frames, with and without turning by the eyes; on faces of the test split with the chosen one.
-
 Times are of one thread, each divided by the cascade's on the same picture, minutes apart: on a busy machine an order, no more.
 About 15 minutes. Writes results/detectors.json.
 """
@@ -19,7 +16,7 @@ from __future__ import annotations
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +25,7 @@ from _detectors import DETECTORS, Find
 from _face_scenes import Scene, Truth, composed, empty, photographs, portraits, tight
 from _results import write_result
 from _runs import data_dir
+from _tables import Result, measured, of_runs, percent, table
 
 from slimnet.detect import Face
 from slimnet.detect.boxes import overlap
@@ -110,7 +108,59 @@ def main() -> None:
     write_result("detectors", {"overlap": LEAST, "scenes": SCENES, "detectors": compare(folder, sets)})
 
 
-TABLES: dict[str, Callable[[], str]] = {}
+def _share(found: int, total: int) -> str:
+    return f"{found} of {total}"
+
+
+def _part(each: dict[str, Any], key: str, values: Iterable[str]) -> str:
+    """Found among the faces of some values."""
+    counts = [each["parts"][key].get(value, [0, 0]) for value in values]
+    return _share(sum(found for found, _ in counts), sum(total for _, total in counts))
+
+
+@of_runs("detectors")
+def detectors_table(runs: list[Result]) -> str:
+    """What each finds and invents."""
+    r, rows = runs[0], []
+    for each in r["detectors"]:
+        sets = each["sets"]
+        found, false = (sum(sets[name][key] for name in sets) for key in ("found", "false"))
+        rows.append((
+            each["name"],
+            f"{each['package']}, {each['licence']}, {each['bytes'] / 1e6:.2f} MB",
+            *(_share(sets[name]["found"], sets[name]["faces"]) for name in ("photographs", "portraits", "fer2013")),
+            " / ".join(str(sets[name]["false"]) for name in ("photographs", "portraits", "fer2013", "empty")),
+            percent(found / (found + false), 1) if found else "–",
+            f"{sets['portraits']['time_ratio']:.2f}",
+        ))  # fmt: skip
+    head = ("detector, longer side in pixels", "weights", "photographs", "composed of portraits", "composed of FER2013's faces",
+            "false: photographs / portraits / FER2013 / no face in it", "precision of all", "time ÷ the cascade's")  # fmt: skip
+    sets = r["detectors"][0]["sets"]
+    pictures = ", ".join(f"{sets[name]['pictures']} {what}" for name, what in (
+        ("photographs", "photographs"), ("portraits", "scenes of portraits"), ("fer2013", "of FER2013's faces"),
+        ("empty", "pictures without a face")))  # fmt: skip
+    return table(head, rows) + f"\n\nFound: overlap (IoU) ≥ {r['overlap']}. {pictures}; 1 thread, busy machine; {measured(r)}."
+
+
+@of_runs("detectors")
+def parts_table(runs: list[Result]) -> str:
+    """Recall on the scenes of portraits, by what is hard about a face."""
+    rows = []
+    for each in runs[0]["detectors"]:
+        scenes, real = each["sets"]["portraits"], each["sets"]["photographs"]
+        rows.append((
+            each["name"],
+            *(_part(scenes, "side", values) for values in (("24", "32"), ("48", "64"), ("96", "128"), ("192", "256", "400"))),
+            *(_part(scenes, "tilt", (value,)) for value in ("0", "15", "30", "45")),
+            *(_part(scenes, "light", (value,)) for value in ("even", "half")),
+            _part(real, "profile", ("True",)),
+        ))  # fmt: skip
+    head = ("detector", "24–32 pixels", "48–64", "96–128", "192–400", "upright", "15°", "30°", "45°", "evenly lit", "half-lit",
+            "in profile (photographs)")  # fmt: skip
+    return table(head, rows)
+
+
+TABLES = {"detectors": detectors_table, "detectors-parts": parts_table}
 
 
 if __name__ == "__main__":

@@ -179,3 +179,26 @@ def test_auto_is_the_cascade_where_nothing_better_is_at_hand(bundle: Bundle, her
     assert (status, out.rstrip()) == (0, "x.png  top 99.84 % at 200,20 (40×40)")
     assert err == "faces: cascade; --detector blazeface finds tilted and half-lit ones, too (fetched once, 5 MB)\n"
     assert predict(bundle.path, "x.png", "--detect", "--detector", "cascade").err == ""
+
+
+def test_tilted_faces_are_turned_upright() -> None:
+    """A picture that was turned about the face's centre, and what is cut out of it: the face as it stood before."""
+    rng = np.random.default_rng(0)
+    upright = Image.fromarray(rng.integers(0, 256, (9, 12, 3), np.uint8)).resize((240, 180), Image.Resampling.BICUBIC)
+    box = Box(100, 60, 40, 50)
+    tilted = upright.rotate(-30, Image.Resampling.BICUBIC, center=(120, 85))  # clockwise
+    finder = FaceFinder(detector=Squares)
+
+    def apart(tilt: float) -> float:
+        crop = np.asarray(finder.crop(tilted, box, tilt), np.float64)
+        return float(np.abs(crop - np.asarray(finder.crop(upright, box), np.float64)).mean())
+
+    assert apart(30) < 2
+    assert min(apart(0), apart(-30), apart(7)) > 8
+    assert apart(7) == apart(0)  # too little to be turned
+
+
+def test_tilt_is_told_by_the_eyes() -> None:
+    face = Face(0, 0, 40, 40, 0.9, ((10, 10), (30, 30)))
+    finder = FaceFinder(detector=lambda: Given(face, Face(50, 0, 40, 40)))
+    assert [each.tilt for each in finder.faces(Image.new("RGB", (100, 100)))] == [45, 0]

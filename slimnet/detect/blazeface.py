@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from slimnet.detect.boxes import Face, suppressed
+from slimnet.detect.boxes import Face, Frame, framed, suppressed
 from slimnet.detect.look import pixels_of
 from slimnet.detect.tflite import INPUT, to_onnx
 from slimnet.detect.weights import Weights
@@ -45,6 +45,8 @@ SIZES = (192, 384, 960)
 """Longer side of the picture at each look, in pixels; the first is what the network was trained at. (`docs/faces.md`)"""
 CONFIDENCE = 0.6
 """The least that MediaPipe takes for a face (face_detection_full_range_common.pbtxt)."""
+FRAME = Frame(1.12, 0.03)
+"""Its boxes are squares from the brows to the chin. Measured by benchmarks/face_frames.py, as the others."""
 STRIDE = 4  # pixels of a cell of the map
 OVERLAP, INSIDE = 0.3, 0.7  # more is one face
 ENOUGH = 24.0  # pixels of a look: a face of this size is found in it
@@ -71,8 +73,8 @@ def decoded(scores: Array, boxes: Array, *, scale: float, confidence: float) -> 
         if not (np.isfinite(values).all() and width > 0 and height > 0):
             continue
         (left, right) = (tuple(((values[k : k + 2] + offset) / scale).tolist()) for k in (4, 6))
-        corner = (x - width / 2) / scale, (y - height / 2) / scale
-        found.append(Face(*map(float, corner), float(width / scale), float(height / scale), float(sure[i, j]), (left, right)))
+        x, y, width, height = (float(value / scale) for value in (x - width / 2, y - height / 2, width, height))
+        found.append(Face(x, y, width, height, float(sure[i, j]), (left, right)))
     return found
 
 
@@ -83,6 +85,7 @@ class BlazeFace:
         data: its weights, as `WEIGHTS` has them.
         confidence: the least that counts as a face, in [0, 1].
         sizes: longer side of the picture at each look, in pixels; the first look is a square one.
+        frame: what its boxes are brought to; None leaves them as they are.
         threads: of ONNX Runtime.
 
     Raises:
@@ -96,12 +99,13 @@ class BlazeFace:
         *,
         confidence: float = CONFIDENCE,
         sizes: Sequence[int] = SIZES,
+        frame: Frame | None = FRAME,
         threads: int = 1,
     ) -> None:
         if not 0 <= confidence <= 1:
             raise ArgumentError(f"`confidence` must be in [0, 1], got {confidence}.")
         self._session = open_session(to_onnx(data), name="the face detector", threads=threads)
-        self._confidence, self._sizes = confidence, tuple(sizes)
+        self._confidence, self._sizes, self._frame = confidence, tuple(sizes), frame
 
     def find(self, picture: Picture, /, *, least: float = 0.0) -> list[Face]:
         """The faces in an RGB picture, the most confident first; boxes may reach over its edges.
@@ -117,7 +121,8 @@ class BlazeFace:
             pixels, scale = pixels_of(picture, size, square=number == 0)
             scores, boxes = self._session.run({INPUT: pixels / np.float32(127.5) - 1})
             found += decoded(scores[0], boxes[0], scale=scale, confidence=self._confidence)
-        return suppressed(found, most=OVERLAP, most_inside=INSIDE)
+        hits = suppressed(found, most=OVERLAP, most_inside=INSIDE)
+        return hits if self._frame is None else [framed(face, self._frame) for face in hits]
 
     def _helps(self, picture: Picture, before: int, least: float) -> bool:
         """Whether a look at a larger size sees more: there are such pixels, and such faces are asked for."""

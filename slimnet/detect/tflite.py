@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slimnet.errors import FileFormatError
-from slimnet.onnx.build import network, node
+from slimnet.onnx.build import Shape, network, node
 from slimnet.onnx.write import checked
 
 OPSET, IR_VERSION = 17, 8
@@ -84,7 +84,7 @@ class _Network:
     Attributes:
         values: number of a tensor of the file → name of the map that stands for it.
         known: … → its content, of constants that are stored in another type.
-        ends: maps (N, C, H, W) that the file brings into rows at its end, in their order: name → channels.
+        ends: maps (N, C, H, W) that the file gives, or brings into rows at its end, in their order: name → channels.
     """
 
     tensors: list[_Table]
@@ -142,7 +142,7 @@ def to_onnx(data: bytes) -> bytes:
         made = _read(data)
     except (struct.error, ValueError, IndexError, KeyError) as error:
         raise FileFormatError(f"the detector's file is not one that can be read ({error}).") from None
-    outputs = {name: ["n", channels, f"h{i}", f"w{i}"] for i, (name, channels) in enumerate(made.ends.items())}
+    outputs: dict[str, Shape] = {name: ["n", channels, f"h{i}", f"w{i}"] for i, (name, channels) in enumerate(made.ends.items())}
     proto = network(
         made.nodes,
         inputs={INPUT: ["n", 3, "h", "w"]},
@@ -166,6 +166,9 @@ def _read(data: bytes) -> _Network:
             raise FileFormatError(f"the detector's file has operator {code}, which has no rule.")
         inputs, (output,) = operator.array(1, np.int32).tolist(), operator.array(2, np.int32).tolist()
         _RULES[code](made, operator, inputs, output)
+    for index in graph.array(2, np.int32).tolist():
+        if index in made.values:  # a map of its own, no rows
+            made.ends[made.values[index]] = made.shape(index)[3]
     return made
 
 

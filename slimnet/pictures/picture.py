@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import re
 from functools import cache
 from typing import Any, BinaryIO
@@ -120,6 +121,19 @@ def resized(image: Picture, size: tuple[int, int]) -> Picture:
     for target in ((size[0], image.height), size):  # one pass each: Pillow 13 turns the order round for tall pictures
         image = image.resize(target, Image.Resampling.BILINEAR)
     return image
+
+
+def turned(image: Picture, box: tuple[int, int, int, int], degrees: float) -> Picture:
+    """What a box (left, top, right, bottom) shows once the picture is turned counterclockwise about its centre: bilinear.
+
+    What lies outside of the picture is black. Not more of the picture is turned than is needed.
+    """
+    left, top, right, bottom = box
+    reach = int(math.hypot(right - left, bottom - top) / 2) + 2
+    x, y = (left + right) / 2, (top + bottom) / 2
+    edges = (int(x) - reach, int(y) - reach, int(x) + reach + 1, int(y) + reach + 1)
+    around = image.crop(edges).rotate(degrees, Image.Resampling.BILINEAR, center=(x - edges[0], y - edges[1]))
+    return around.crop((left - edges[0], top - edges[1], right - edges[0], bottom - edges[1]))
 
 
 def orientation(image: Picture) -> int:

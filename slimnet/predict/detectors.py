@@ -46,7 +46,7 @@ class Cascade:
         if scale > 1:
             grey = grey.resize((max(1, round(grey.width / scale)), max(1, round(grey.height / scale))))
         found = self._cascade(np.asarray(grey), max(_LEAST, round(least / scale)))
-        return [Face(*(float(value * scale) for value in values)) for values in found]
+        return [Face(x * scale, y * scale, width * scale, height * scale) for x, y, width, height in found]
 
 
 def maker(detector: str | Path, confidence: float | None) -> tuple[str, Callable[[], Detector]]:

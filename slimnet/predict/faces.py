@@ -9,12 +9,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from slimnet.errors import ArgumentError
+from slimnet.pictures.picture import turned
 from slimnet.predict import detectors
 from slimnet.predict.results import Box
 
 if TYPE_CHECKING:
     from slimnet.pictures.picture import Picture
     from slimnet.predict.detectors import Detector
+
+LEVEL = 8.0  # degrees: a face that is turned less is left as it is; the eyes are not found more exactly
 
 
 @dataclass(frozen=True)
@@ -24,10 +27,12 @@ class FoundFace:
     Attributes:
         box: where it is.
         confidence: of the detector that it is one, in [0, 1]; None where it gives none.
+        tilt: how far it is turned clockwise, in degrees, by its eyes; 0 where the detector gives none.
     """
 
     box: Box
     confidence: float | None = None
+    tilt: float = 0.0
 
 
 class FaceFinder:
@@ -86,7 +91,7 @@ class FaceFinder:
             box = _clipped(Box(left, top, right - left, bottom - top), picture.size)
             sure = face.confidence is None or face.confidence >= self._sure
             if min(box.width, box.height) >= max(1, self._least) and sure:
-                found.append(FoundFace(box, face.confidence))
+                found.append(FoundFace(box, face.confidence, face.tilt))
         return tuple(sorted(found, key=lambda each: each.box))
 
     def find(self, picture: Picture) -> tuple[Box, ...]:
@@ -97,11 +102,18 @@ class FaceFinder:
         """
         return tuple(face.box for face in self.faces(picture))
 
-    def crop(self, picture: Picture, box: Box) -> Picture:
-        """A face with its margin: moved inwards where it would leave the picture, smaller where the picture is."""
+    def crop(self, picture: Picture, box: Box, tilt: float = 0.0) -> Picture:
+        """A face with its margin: moved inwards where it would leave the picture, smaller where the picture is.
+
+        Args:
+            picture: upright.
+            box: of the face.
+            tilt: of the face, in degrees: it is turned upright where that is more than a little.
+        """
         x, width = _widened(box.x, box.width, self.margin, picture.width)
         y, height = _widened(box.y, box.height, self.margin, picture.height)
-        return picture.crop((x, y, x + width, y + height))
+        edges = (x, y, x + width, y + height)
+        return picture.crop(edges) if abs(tilt) < LEVEL else turned(picture, edges, tilt)
 
     def _detector(self) -> Detector:
         if not hasattr(self._local, "detector"):

@@ -159,7 +159,7 @@ class Predictor:
                 )
             found = faces.faces(upright)
             boxes, sure = tuple(face.box for face in found), tuple(face.confidence for face in found)
-            pixels = tuple(self._pixels(faces.crop(upright, box)) for box in boxes)
+            pixels = tuple(self._pixels(faces.crop(upright, face.box, face.tilt)) for face in found)
             notes = notes if boxes else (*notes, "no face found")
             return _Prepared(source.name, upright.size, notes, None, boxes, sure, pixels, upright)
         except FileFormatError as error:

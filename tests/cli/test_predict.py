@@ -81,7 +81,7 @@ USAGE = [
     ("x.png --detect --min-face -1", 2, "-1.0 is not in the range"),
     ("x.png --detect --min-confidence 1.5", 2, "1.5 is not in the range"),
     ("x.png --detect --min-confidence nan", 2, "nan is not"),
-    ("x.png --detect --detector no", 2, "--detector 'no' is not one of auto, blazeface, cascade, and no file"),
+    ("x.png --detect --detector no", 2, "--detector 'no' is not one of auto, centerface, blazeface, cascade, and no file"),
     (
         "x.png --detect --detector x.png",
         1,
