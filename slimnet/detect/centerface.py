@@ -15,6 +15,7 @@ from slimnet.detect.weights import Weights
 from slimnet.errors import ArgumentError
 from slimnet.onnx.build import Shape, reshaped
 from slimnet.onnx.session import open_session
+from slimnet.onnx.write import serialised
 from slimnet.pictures.picture import Picture
 
 Array = NDArray[np.float32]
@@ -93,7 +94,7 @@ class CenterFace:
             raise ArgumentError(f"`confidence` must be in [0, 1], got {confidence}.")
         inputs: dict[str, Shape] = {_INPUT: ["n", 3, "h", "w"]}
         outputs: dict[str, Shape] = {name: ["n", channels, "rows", "columns"] for name, channels in _CHANNELS.items()}
-        network = reshaped(data, inputs=inputs, outputs=outputs).SerializeToString()
+        network = serialised(reshaped(data, inputs=inputs, outputs=outputs))
         self._session = open_session(network, name="the face detector", threads=threads)
         self._confidence, self._longest, self._frame = confidence, longest, frame
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from slimnet.pictures.picture import Picture
     from slimnet.predict.detectors import Detector
 
-LEVEL = 8.0  # degrees: a face that is turned less is left as it is; the eyes are not found more exactly
+LEVEL = 8.0  # degrees: a face that is tilted less is left as it is
 
 
 @dataclass(frozen=True)
