@@ -90,5 +90,11 @@ BENCH_RUNTIMES = ("all", *RUNTIMES)
 RUN_BY = ("onnxruntime", *DEPLOYED)
 """What may run the network of a bundle on pictures."""
 
+DETECTORS = ("centerface", "blazeface", "cascade")
+"""What finds faces, the best first (`slimnet.predict.detectors`)."""
+
+CHOSEN_DETECTORS = ("auto", *DETECTORS)
+"""Which of them is to be used: ``auto`` is the best that is at hand."""
+
 PROVIDERS = ("cpu", "cuda", "tensorrt", "openvino")
 """Execution providers of ONNX Runtime."""

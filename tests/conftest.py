@@ -64,10 +64,20 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 @pytest.fixture
 def detector(monkeypatch: pytest.MonkeyPatch) -> None:
     """Faces are painted ones, found without OpenCV."""
-    from crowds import squares
-    from slimnet.predict import faces
+    from crowds import Squares
+    from slimnet.predict import detectors
 
-    monkeypatch.setattr(faces, "_cascade", lambda: squares)
+    monkeypatch.setattr(detectors, "maker", lambda detector, confidence: (None, Squares))
+
+
+@pytest.fixture
+def nothing_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """An empty cache folder, and no package with a detector's weights."""
+    from slimnet.detect import weights
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(weights.Weights, "_installed", lambda self: None)
+    return tmp_path / "cache" / "slimnet"
 
 
 @pytest.fixture

@@ -3,21 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from slimnet.detect import Face
+
 SIDE = 40
 
 
-def squares(grey: np.ndarray[Any, Any]) -> list[list[int]]:
-    """A detector whose faces are mid-grey frames: 40×40, their insides black and white."""
-    found = []
-    for y, x in zip(*np.nonzero(grey == 128), strict=True):
-        if (grey[y, x : x + SIDE] == 128).all() and (grey[y : y + SIDE, x] == 128).all() and grey[y, x : x + SIDE].size == SIDE:
-            found.append([int(x), int(y), SIDE, SIDE])
-    return found[::-1]
+class Squares:
+    """A detector whose faces are mid-grey frames: 40×40, their insides black and white.
+
+    Attributes:
+        confidence: that it gives of each.
+    """
+
+    def __init__(self, confidence: float | None = None) -> None:
+        self.confidence = confidence
+
+    def find(self, picture: Image.Image, /, *, least: float) -> list[Face]:
+        grey = np.asarray(picture.convert("L"))
+        found = []
+        for y, x in zip(*np.nonzero(grey == 128), strict=True):
+            row, column = grey[y, x : x + SIDE], grey[y : y + SIDE, x]
+            if (row == 128).all() and (column == 128).all() and row.size == SIDE:
+                found.append(Face(float(x), float(y), SIDE, SIDE, self.confidence))
+        return found[::-1]
 
 
 def face(half: str) -> Image.Image:

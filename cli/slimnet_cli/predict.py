@@ -15,7 +15,7 @@ import click
 from slimnet_cli._clean import echo, shown_json
 from slimnet_cli._emit import percent, say
 from slimnet_cli._flags import Command, Named, section
-from slimnet_cli._numbers import COUNT, PROBABILITY, THREADS, WORKERS
+from slimnet_cli._numbers import COUNT, PROBABILITY, THREADS, WORKERS, Finite
 from slimnet_cli._options import BundlePath, force, time_limit
 from slimnet_cli._quick import refuse_missing_bundle, refuse_runtimes
 
@@ -30,7 +30,22 @@ _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
 @section(
     "What to look at",
     click.option("--files-from", metavar="FILE", help="Names of more images, one a line; - reads them from standard input."),
-    click.option("--detect", is_flag=True, help="Find faces and classify each of them (needs slimnet[faces])."),
+    click.option("--detect", is_flag=True, help="Find faces and classify each of them."),
+    click.option(
+        "--detector",
+        metavar="NAME|FILE",
+        help="What finds them: centerface or blazeface (docs/predict.md says where their weights are; those of blazeface are "
+        "fetched once, 5 MB), cascade (needs slimnet[faces]), FILE with the weights, or auto: the first of these that is at "
+        "hand.  [default: auto]",
+    ),
+    click.option("--min-face", type=Finite(min=0), metavar="PIXELS", help="Leave out faces whose sides are smaller."),
+    click.option(
+        "--min-confidence",
+        type=Finite(0, 1),
+        metavar="P",
+        help="Leave out faces of which the detector is less sure; the cascade does not say how sure it is.  "
+        "[default: 0.5, blazeface: 0.6]",
+    ),
     click.option("--margin", type=float, default=0.0, show_default=True, help="Add this share of a face on each side of it."),
     click.option("--video", metavar="FILE|NUMBER", help="Classify the frames of a video, or of a camera (needs slimnet[faces])."),
     click.option("--every", type=COUNT, default=1, show_default=True, help="Look at each n-th frame."),
@@ -82,7 +97,7 @@ def command(bundle: Path, images: tuple[str, ...], as_json: bool, **options: Any
     slimnet predict build/faces photo.jpg
     slimnet predict build/faces photos --json > found.jsonl
     slimnet predict build/faces party.jpg --detect --annotate seen.png
-    slimnet predict build/faces --video 0 --detect
+    slimnet predict build/faces --video 0 --detect --detector blazeface
     """
     if (options["video"] is not None) == bool(images or options["files_from"]):
         raise click.UsageError("give images, folders, - or --files-from; or --video alone.")
@@ -172,11 +187,34 @@ def _predictor(bundle: Path, options: dict[str, Any]) -> Any:
 
 
 def _faces(options: dict[str, Any]) -> Any:
+    """The finder of faces, if faces are to be found; which detector it has is said where it was not named."""
+    names = ("margin", "detector", "min_face", "min_confidence")
+    given = {name: options[name] for name in names if options[name] is not None and (name != "margin" or options[name])}
+    if not options["detect"]:
+        for name in given:
+            raise click.UsageError(f"--{name.replace('_', '-')} needs --detect.")
+        return None
     from slimnet.predict import FaceFinder
 
-    if options["margin"] and not options["detect"]:
-        raise click.UsageError("--margin needs --detect.")
-    return FaceFinder(margin=options["margin"]) if options["detect"] else None
+    detector = _detector(options["detector"] or "auto")
+    if detector == "cascade" and options["min_confidence"] is not None:
+        raise click.UsageError("--min-confidence needs another detector: the cascade does not say how sure it is.")
+    finder = FaceFinder(**{**given, "detector": detector})
+    if finder.detector != detector and finder.detector is not None:
+        more = "; --detector blazeface finds tilted and half-lit ones, too (fetched once, 5 MB)"
+        say(f"faces: {finder.detector}{more if finder.detector == 'cascade' else ''}")
+    return finder
+
+
+def _detector(given: str) -> Any:
+    """A name, or the file that is given in its place."""
+    from slimnet.names import CHOSEN_DETECTORS
+
+    if given in CHOSEN_DETECTORS:
+        return given
+    if not Path(given).is_file():
+        raise click.UsageError(f"--detector {given!r} is not one of {', '.join(CHOSEN_DETECTORS)}, and no file.")
+    return Path(given)
 
 
 def _names(images: tuple[str, ...], listed: str | None) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import re
 from functools import cache
 from typing import Any, BinaryIO
@@ -110,10 +111,29 @@ def fitted(image: Picture, size: tuple[int, int]) -> Picture:
         return image
     scale = max(height / image.height, width / image.width)
     covering = (max(width, round(image.width * scale)), max(height, round(image.height * scale)))
-    for target in ((covering[0], image.height), covering):  # one pass each: Pillow 13 turns the order round for tall pictures
-        image = image.resize(target, Image.Resampling.BILINEAR)
+    image = resized(image, covering)
     left, top = (covering[0] - width) // 2, (covering[1] - height) // 2
     return image.crop((left, top, left + width, top + height))
+
+
+def resized(image: Picture, size: tuple[int, int]) -> Picture:
+    """Brought to (width, height), whatever its shape was: bilinear, antialiased, first the width and then the height."""
+    for target in ((size[0], image.height), size):  # one pass each: Pillow 13 turns the order round for tall pictures
+        image = image.resize(target, Image.Resampling.BILINEAR)
+    return image
+
+
+def turned(image: Picture, box: tuple[int, int, int, int], degrees: float) -> Picture:
+    """What a box (left, top, right, bottom) shows once the picture is turned counterclockwise about its centre: bilinear.
+
+    What lies outside of the picture is black. Not more of the picture is turned than is needed.
+    """
+    left, top, right, bottom = box
+    reach = int(math.hypot(right - left, bottom - top) / 2) + 2
+    x, y = (left + right) / 2, (top + bottom) / 2
+    edges = (int(x) - reach, int(y) - reach, int(x) + reach + 1, int(y) + reach + 1)
+    around = image.crop(edges).rotate(degrees, Image.Resampling.BILINEAR, center=(x - edges[0], y - edges[1]))
+    return around.crop((left - edges[0], top - edges[1], right - edges[0], bottom - edges[1]))
 
 
 def orientation(image: Picture) -> int:

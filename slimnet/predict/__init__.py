@@ -11,7 +11,7 @@ from slimnet._lazy import lazy
 
 if TYPE_CHECKING:
     from slimnet.predict.annotate import annotated
-    from slimnet.predict.faces import FaceFinder
+    from slimnet.predict.faces import FaceFinder, FoundFace
     from slimnet.predict.outputs import Annotations
     from slimnet.predict.predictor import Predictor
     from slimnet.predict.results import Box, Candidate, Prediction, Result
@@ -23,6 +23,7 @@ _HOME = {
     "Box": "results",
     "Candidate": "results",
     "FaceFinder": "faces",
+    "FoundFace": "faces",
     "FrameResult": "video",
     "Prediction": "results",
     "Predictor": "predictor",
@@ -39,6 +40,7 @@ __all__ = [
     "Box",
     "Candidate",
     "FaceFinder",
+    "FoundFace",
     "FrameResult",
     "Prediction",
     "Predictor",

@@ -43,17 +43,17 @@ class Cascade:
 
     Args:
         neighbours: how many overlapping hits make a face: fewer find more faces, and more that are none.
-        least: side of the smallest face, in pixels.
     """
 
-    def __init__(self, *, neighbours: int = 5, least: int = 24) -> None:
+    def __init__(self, *, neighbours: int = 5) -> None:
         cv2 = opencv()
         self._classifier = cv2.CascadeClassifier(str(Path(cv2.data.haarcascades) / CASCADE))
-        self._settings = {"scaleFactor": 1.1, "minNeighbors": neighbours, "minSize": (least, least)}
+        self._settings = {"scaleFactor": 1.1, "minNeighbors": neighbours}
 
-    def __call__(self, grey: Pixels) -> Sequence[Sequence[int]]:
-        """Find the faces in a picture (H, W): ``x, y, width, height`` of each."""
-        return [[int(value) for value in box] for box in self._classifier.detectMultiScale(grey, **self._settings)]
+    def __call__(self, grey: Pixels, least: int = 24) -> Sequence[Sequence[int]]:
+        """Find the faces in a picture (H, W) whose sides are ``least`` pixels or more: ``x, y, width, height`` of each."""
+        found = self._classifier.detectMultiScale(grey, minSize=(least, least), **self._settings)
+        return [[int(value) for value in box] for box in found]
 
 
 class VideoReader:

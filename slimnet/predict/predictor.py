@@ -32,13 +32,15 @@ SHOWN = 4  # pictures a batch where they are kept to be shown: in full size they
 
 @dataclass(slots=True, eq=False)
 class _Prepared:
-    """One picture on its way: what is known of it, and for each of its boxes the pixels (H, W, C) that the network is to see."""
+    """One picture on its way: what is known of it, and for each of its boxes how sure the detector is, and the pixels
+    (H, W, C) that the network is to see."""
 
     name: str
     size: tuple[int, int] | tuple[None, None] = (None, None)
     notes: tuple[str, ...] = ()
     error: str | None = None
     boxes: tuple[Box | None, ...] = ()
+    sure: tuple[float | None, ...] = ()
     pixels: tuple[bytes, ...] = ()
     picture: Picture | None = None
 
@@ -163,12 +165,13 @@ class Predictor:
             if faces is None:
                 check_shape(source.name, upright.size, self._size)
                 return _Prepared(
-                    source.name, upright.size, notes, None, (None,), (self._pixels(upright),), upright if keep else None
+                    source.name, upright.size, notes, None, (None,), (None,), (self._pixels(upright),), upright if keep else None
                 )
-            boxes = faces.find(upright)
-            pixels = tuple(self._pixels(faces.crop(upright, box)) for box in boxes)
+            found = faces.faces(upright)
+            boxes, sure = tuple(face.box for face in found), tuple(face.confidence for face in found)
+            pixels = tuple(self._pixels(faces.crop(upright, face.box, face.tilt)) for face in found)
             notes = notes if boxes else (*notes, "no face found")
-            return _Prepared(source.name, upright.size, notes, None, boxes, pixels, upright)
+            return _Prepared(source.name, upright.size, notes, None, boxes, sure, pixels, upright)
         except FileFormatError as error:
             return _Prepared(source.name, error=str(error))
 
@@ -189,8 +192,10 @@ class Predictor:
         answers = iter([answer for part in logits for answer in self._answers(part)])
         results = []
         for each in group:
-            found = [(next(answers), box) for box in each.boxes]
-            predictions = tuple(replace(answer, box=box) for answer, box in found if answer is not None)
+            found = [(next(answers), box, sure) for box, sure in zip(each.boxes, each.sure, strict=True)]
+            predictions = tuple(
+                replace(answer, box=box, face_confidence=sure) for answer, box, sure in found if answer is not None
+            )
             error = each.error
             if len(predictions) < len(found):
                 predictions, error = (), f"{each.name} cannot be classified: the network gives NaN or infinity for it."

@@ -50,12 +50,14 @@ class Prediction:
         box: where the face is; None where the whole picture was looked at.
         unsure: whether the most probable class is less probable than an answer must be.
         probabilities: (classes,) of all classes, in the order of the network's outputs.
+        face_confidence: of the detector that there is a face, in [0, 1]; None where it gives none.
     """
 
     top: tuple[Candidate, ...]
     box: Box | None = None
     unsure: bool = False
     probabilities: NDArray[np.float64] | None = field(default=None, repr=False, compare=False)
+    face_confidence: float | None = None
 
     @property
     def answer(self) -> str:
@@ -80,7 +82,9 @@ class Prediction:
     def as_dict(self) -> dict[str, Any]:
         """JSON values; ``box`` is ``[x, y, width, height]``."""
         top = [candidate.as_dict() for candidate in self.top]
-        return {**top[0], "unsure": self.unsure, "box": None if self.box is None else list(self.box), "top": top}
+        box = None if self.box is None else list(self.box)
+        sure = None if self.face_confidence is None else round(self.face_confidence, DIGITS)
+        return {**top[0], "unsure": self.unsure, "box": box, "face_confidence": sure, "top": top}
 
 
 @dataclass(frozen=True)
