@@ -205,7 +205,7 @@ def test_predict_marks_unsure_answers(doubtful: Path, here: Path) -> None:
     done = predict(doubtful, "even.png", "top.png", "--json")
     (even,), (top,) = (line["predictions"] for line in done.lines)
     assert (even["unsure"], even["probability"], top["unsure"], top["label"]) == (True, 0.25, False, "top")
-    assert list(even) == ["label", "index", "probability", "unsure", "box", "top"]
+    assert list(even) == ["label", "index", "probability", "unsure", "box", "face_confidence", "top"]
     assert predict(doubtful, "even.png", "--top", "1").out == "even.png  unsure: top 25.00 %\n"
     assert predict(doubtful, "even.png", "--top", "1", "--unsure-below", "0.25").out == "even.png  top 25.00 %\n"
     assert predict(doubtful, "top.png", "--unsure-below", "1", "--json").lines[0]["predictions"][0]["unsure"]
