@@ -87,8 +87,10 @@ def compare(folder: Path, sets: dict[str, list[Scene]]) -> list[dict[str, Any]]:
             ratio = np.asarray(each["seconds"]) / np.asarray(base[key]["seconds"])
             each["time_ratio"] = float(np.median(ratio))
     for row in rows:
-        for each in row["sets"].values():
+        for key, each in row["sets"].items():
             del each["seconds"]
+            if key != "photographs":  # hundreds
+                del each["missed"]
     return rows
 
 

@@ -85,6 +85,37 @@ def test_what_centerfaces_maps_say() -> None:
     assert face.confidence == 0.75
 
 
+LOOKS = [
+    ((1280, 960), 0, [(192, 192), (288, 384), (736, 960)]),
+    ((1280, 960), 100, [(192, 192), (288, 384)]),  # 15 pixels of the first look, 30 of the second
+    ((1280, 960), 160, [(192, 192)]),
+    ((150, 100), 0, [(192, 192)]),
+    ((300, 200), 0, [(192, 192), (256, 384)]),
+]
+
+
+@pytest.mark.parametrize(("size", "least", "looks"), LOOKS)
+def test_how_often_blazeface_looks(
+    size: tuple[int, int], least: int, looks: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once, and again where there are more pixels and smaller faces are asked for."""
+    seen = []
+
+    class Seeing:
+        def run(self, feed: dict[str, np.ndarray]) -> list[np.ndarray]:
+            *_, height, width = feed["input"].shape
+            assert -1 <= feed["input"].min() <= feed["input"].max() <= 1
+            seen.append((height, width))
+            scores, boxes = np.full((1, 1, height // 4, width // 4), -9, "f"), np.zeros((1, 16, height // 4, width // 4), "f")
+            scores[..., height // 8, width // 8], boxes[0, 2:4] = 5, max(height, width) / 4
+            return [scores, boxes]
+
+    monkeypatch.setattr(blazeface, "open_session", lambda *_, **__: Seeing())
+    monkeypatch.setattr(blazeface, "to_onnx", lambda data: data)
+    BlazeFace(b"").find(Image.new("RGB", size, (255, 255, 255)), least=least)
+    assert seen == looks
+
+
 @pytest.mark.parametrize("kind", [BlazeFace, CenterFace])
 @pytest.mark.parametrize("confidence", [-0.1, 1.1, math.nan])
 def test_confidence_out_of_range(kind: type[BlazeFace | CenterFace], confidence: float) -> None:

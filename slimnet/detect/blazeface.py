@@ -2,7 +2,7 @@
 
 V. Bazarevsky et al., *BlazeFace: Sub-millisecond Neural Face Detection on Mobile GPUs*, CVPR workshop 2019 (arXiv:1907.05047);
 weights by Google, Apache-2.0. The network looks at 192×192 pixels and finds faces of about a twentieth of that and more. It is a
-convolution from end to end, so that it runs on a larger picture, too: a second look finds the small ones.
+convolution from end to end, so that it runs on a larger picture, too: further looks find the small ones.
 """
 
 from __future__ import annotations
