@@ -58,6 +58,8 @@ FACES: dict[str, Any] = {
 """What all rows on FER2013 share, those of dense networks too."""
 FACES_SLIM: dict[str, Any] = {"lr": 0.05, "distill_weight": 0.7}
 ORDER_IMAGES, ORDER_BATCH = 512, 256
+KEPT = Path(__file__).parent / "runs"
+"""Weights of finished rows, to train on from."""
 
 
 @dataclass(frozen=True)
@@ -124,8 +126,10 @@ def faces() -> tuple[Row, ...]:
 def expressions() -> tuple[Row, ...]:
     """The classifiers that slimnet ships, by what their int8 file may weigh: the base is the teacher of what is cut out of it."""
     base = Row("expressions-base", None, 30, None, {"weight_decay": 5e-4}, model="resnet12_face")
+    on = {"init": str(KEPT / "expressions-base.safetensors"), "lr": 0.05, "mixup": 0.2}
     return (
         base,
+        Row("expressions-base-on", None, 60, None, base.settings | on, model=base.model),
         *(
             Row(
                 f"expressions-{name}",
