@@ -57,15 +57,16 @@ def made(size: str) -> dict[str, Any]:
         say=print,
         **how,
     )
-    file = whole.precision_files["int8"]
-    if file.stat().st_size > MOST_BYTES[size]:
-        sys.exit(f"{file} has {file.stat().st_size:,} bytes, at most {MOST_BYTES[size]:,} are allowed.")
+    fits = whole.precision_files["int8"].stat().st_size <= MOST_BYTES[size]
     with tempfile.TemporaryDirectory() as folder:
         compact = compact_bundle(whole.path, Path(folder) / SHIPPED[size])
         found = judged(compact)
         needed = max(shipped_validation(size), shipped_validation("small") + WORTH[size])
-        is_shipped = found["validation"] > needed
-        print(f"{size}: {found['validation']:.2%} on the validation split, {needed:.2%} needed to be shipped")
+        is_shipped = fits and found["validation"] > needed
+        told = "shipped" if is_shipped else "not shipped"
+        print(
+            f"{size}: {found['bytes']:,} of {MOST_BYTES[size]:,} bytes; validation {found['validation']:.2%}, {needed:.2%}: {told}"
+        )
         if is_shipped:
             shutil.rmtree(READY / SHIPPED[size], ignore_errors=True)
             shutil.copytree(compact.path, READY / SHIPPED[size])
