@@ -76,6 +76,7 @@ async function start(backend, { whole = false } = {}) {
   running?.engine.close();
   running = undefined;
   document.body.classList.remove('ready', 'busy');
+  part('conditions').textContent = ''; // of another backend
   enableCamera();
   forgive();
   tell('Loading the networks …');
