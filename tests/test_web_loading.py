@@ -19,7 +19,7 @@ from web_bundle import make_bundle
 from web_pictures import CELLS, computed, largest_difference, noise, shown
 from web_runtime import published_runtime
 
-BINARY = "runtime/ort-wasm-simd-threaded.wasm.gz"
+BINARY = "runtime/ort-wasm-simd-threaded.lean.wasm.gz"
 
 
 @pytest.fixture(scope="module")
@@ -84,8 +84,8 @@ def test_first_network_answers_while_others_are_on_their_way(browser: Browser, s
         assert page.evaluate("document.getElementById('preview').width") == 50
         page.wait("document.getElementById('bar').max > 1e6")
         assert progress_bars(page) == ["Loading the networks"]
-        assert page.evaluate("document.getElementById('bar').getAttribute('aria-valuetext')").startswith("0.0 of 3.")
-        assert "Loading the networks: 0.0 of 3." in text(page, "state")
+        assert page.evaluate("document.getElementById('bar').getAttribute('aria-valuetext')").startswith("0.0 of 1.")
+        assert "Loading the networks: 0.0 of 1." in text(page, "state")
         server.held[BINARY].set()
         page.wait("document.body.classList.contains('answered')")
         top = max(expected["slim"], key=expected["slim"].__getitem__)

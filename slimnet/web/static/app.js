@@ -78,6 +78,7 @@ async function start(backend, { whole = false } = {}) {
   running?.engine.close();
   running = undefined;
   document.body.classList.remove('ready', 'busy');
+  part('conditions').textContent = ''; // of another backend
   enableCamera();
   forgive();
   tell('Loading the networks …');
