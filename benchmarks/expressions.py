@@ -64,9 +64,7 @@ def made(size: str) -> dict[str, Any]:
         needed = max(shipped_validation(size), shipped_validation("small") + WORTH[size])
         is_shipped = fits and found["validation"] > needed
         told = "shipped" if is_shipped else "not shipped"
-        print(
-            f"{size}: {found['bytes']:,} of {MOST_BYTES[size]:,} bytes; validation {found['validation']:.2%}, {needed:.2%}: {told}"
-        )
+        print(f"{size}: {found['bytes']:,} of {MOST_BYTES[size]:,} bytes; {found['validation']:.2%}, {needed:.2%}: {told}")
         if is_shipped:
             shutil.rmtree(READY / SHIPPED[size], ignore_errors=True)
             shutil.copytree(compact.path, READY / SHIPPED[size])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,9 +13,11 @@ import pytest
 
 from command import predict
 from crowds import TWO, crowd
+from slimnet.errors import ArgumentError
 from slimnet.export import Bundle
-from slimnet.predict import Predictor
+from slimnet.predict import Box, Candidate, Prediction, Predictor
 from slimnet.predict import _cv as cv_module
+from slimnet.predict.follow import Smoother, overlap
 from slimnet.predict.network import Network
 
 
@@ -174,3 +177,75 @@ def test_bad_video(arguments: str, changes: dict[str, Any], message: str, bundle
     status, _, err = predict(bundle.path, *arguments.split())
     assert (status, err) == (1, f"slimnet: error: {message}\n")
     assert [path.name for path in Path().iterdir()] == ["x.mp4"]
+
+
+# --- the mean of the last frames --------------------------------------------------------------------------------------------
+
+
+def said(shares: list[float], box: Box | None = None) -> Prediction:
+    return Predictor.answered(_TWO_CLASSES, np.array(shares), box)
+
+
+class _TwoClasses:
+    """What `Predictor.answered` needs of one."""
+
+    unsure_below = 0.6
+    _network = SimpleNamespace(
+        best=lambda shares: [tuple(Candidate("ab"[i], int(i), shares[0, i]) for i in np.argsort(-shares[0]))]
+    )
+
+
+_TWO_CLASSES: Any = _TwoClasses()
+
+
+def means(smoother: Smoother, *predictions: Prediction) -> list[tuple[float, int]]:
+    found = smoother.smoothed(predictions)
+    return [(round(float(p.smoothed.probabilities[0]), 6), p.frames) for p in found if p.smoothed is not None]
+
+
+def test_the_mean_is_of_the_last_frames() -> None:
+    smoother = Smoother(3, lambda shares, box: said(list(shares), box))
+    shares = [0.9, 0.6, 0.3, 0.0]
+    found = [means(smoother, said([share, 1 - share]))[0] for share in shares]
+    assert found == [(0.9, 1), (0.75, 2), (0.6, 3), (0.3, 3)]
+    (last,) = smoother.smoothed([said([0.75, 0.25])])
+    assert last.smoothed is not None
+    assert (last.label, last.smoothed.label, last.unsure) == ("a", "b", False)
+    assert last.told is last.smoothed and last.as_dict()["smoothed"]["frames"] == 3
+
+
+def test_faces_are_followed_by_the_overlap_of_their_boxes() -> None:
+    smoother = Smoother(4, lambda shares, box: said(list(shares), box))
+    left, right = Box(0, 0, 40, 40), Box(100, 0, 40, 40)
+    assert means(smoother, said([1, 0], left), said([0, 1], right)) == [(1, 1), (0, 1)]
+    moved = [Box(box.x + 15, 5, 40, 40) for box in (right, left)]  # the detector names them in another order
+    assert means(smoother, said([0, 1], moved[0]), said([0, 1], moved[1])) == [(0, 2), (0.5, 2)]
+    assert means(smoother) == []  # nobody is found in a frame
+    assert means(smoother, said([1, 0], moved[1]), said([1, 0], Box(200, 100, 40, 40))) == [(round(2 / 3, 6), 3), (1, 1)]
+    for _ in range(4):
+        assert means(smoother) == []
+    assert means(smoother, said([1, 0], moved[1])) == [(1, 1)], "it was gone for longer than the mean goes back"
+
+
+def test_overlap() -> None:
+    assert overlap(Box(0, 0, 10, 10), Box(0, 0, 10, 10)) == overlap(None, None) == 1
+    assert overlap(Box(0, 0, 10, 10), Box(10, 0, 10, 10)) == overlap(None, Box(0, 0, 1, 1)) == 0
+    assert overlap(Box(0, 0, 10, 10), Box(5, 5, 10, 10)) == pytest.approx(25 / 175)
+
+
+def test_json_says_both(bundle: Bundle, film: type[Film]) -> None:
+    done = predict(bundle.path, "--video", "x.mp4", "--detect", "--smooth", "4", "--json", "--annotate", "out.mp4")
+    faces = [line["predictions"][0] for line in done.lines]
+    assert [face["smoothed"]["frames"] for face in faces] == [1, 2, 3, 4, 4, 4, 4, 4, 4, 4]
+    assert list(faces[0]["smoothed"]) == ["label", "index", "probability", "unsure", "top", "frames"]
+    for at, face in enumerate(faces):
+        own = [earlier["probability"] for earlier in faces[max(0, at - 3) : at + 1]]
+        assert face["smoothed"]["probability"] == pytest.approx(sum(own) / len(own), abs=2e-6)
+    assert "smoothed" not in predict(bundle.path, "--video", "x.mp4", "--detect", "--json").lines[0]["predictions"][0]
+    assert predict(bundle.path, "--video", "x.mp4", "--detect", "--smooth", "4", "--top", "1").out.startswith("frame 0  top ")
+
+
+def test_smoothing_is_of_videos(bundle: Bundle, here: Path) -> None:
+    assert predict(bundle.path, "x.png", "--smooth", "3")[0] == 2
+    with pytest.raises(ArgumentError, match="`smooth` must be at least 1, got 0"):
+        Smoother(0, lambda shares, box: said(list(shares), box))

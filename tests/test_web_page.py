@@ -301,11 +301,11 @@ def test_camera_runs_from_a_click_to_a_click(page: Page) -> None:
 def test_keyboard_reaches_everything(page: Page) -> None:
     page.evaluate("document.activeElement.blur()")
     reached = []
-    for _ in range(4):
+    for _ in range(5):
         for kind in ("keyDown", "keyUp"):
             page.send("Input.dispatchKeyEvent", type=kind, key="Tab", code="Tab", windowsVirtualKeyCode=9)
         reached.append(page.evaluate("document.activeElement.id || document.activeElement.tagName"))
-    assert reached == ["file", "camera", "BUTTON", "A"]
+    assert reached == ["file", "camera", "BUTTON", "unsure", "A"]
 
 
 def test_phone_needs_no_scrolling_to_the_side(page: Page) -> None:
@@ -369,7 +369,17 @@ def test_shipped_classifier_says_in_the_browser_what_it_says_in_python(browser: 
             assert list(got) == ["slim int8"]
             probabilities = {candidate.label: candidate.probability for candidate in expected.top}
             assert largest_difference(got["slim int8"], probabilities) <= 1e-3
-            assert page.evaluate("document.getElementById('headline').textContent").startswith(expected.label)
+            headline = page.evaluate("document.getElementById('headline').textContent")
+            assert headline.startswith(f"Unsure: perhaps {expected.label} " if expected.unsure else f"{expected.label} ")
+            slid = page.evaluate(
+                f"""[{expected.probability} - 0.05, {expected.probability} + 0.05, 0.5].map((value) => {{
+                  const [slider, headline] = ['unsure', 'headline'].map((id) => document.getElementById(id));
+                  slider.value = value;
+                  slider.dispatchEvent(new Event('input'));
+                  return [headline.textContent.split(':')[0], headline.parentElement.className];
+                }})"""
+            )
+            assert [(text == "Unsure", name) for text, name in slid[:2]] == [(False, "answer"), (True, "answer unsure")]
         page.wait("document.getElementById('conditions').textContent")
         costs = page.evaluate("[...document.querySelectorAll('.costs tr')].map((row) => row.cells[0].textContent)")
         assert costs == ["Accuracy", "Size", "Time per frame"]

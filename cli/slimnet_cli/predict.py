@@ -49,6 +49,14 @@ _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
     click.option("--margin", type=float, default=0.0, show_default=True, help="Add this share of a face on each side of it."),
     click.option("--video", metavar="FILE|NUMBER", help="Classify the frames of a video, or of a camera (needs slimnet[faces])."),
     click.option("--every", type=COUNT, default=1, show_default=True, help="Look at each n-th frame."),
+    click.option(
+        "--smooth",
+        type=COUNT,
+        default=1,
+        show_default=True,
+        metavar="N",
+        help="Answer with the mean of the probabilities of the last N frames, each face by itself.",
+    ),
 )
 @section(
     "Network",
@@ -101,6 +109,8 @@ def command(bundle: Path, images: tuple[str, ...], as_json: bool, **options: Any
     """
     if (options["video"] is not None) == bool(images or options["files_from"]):
         raise click.UsageError("give images, folders, - or --files-from; or --video alone.")
+    if options["smooth"] > 1 and options["video"] is None:
+        raise click.UsageError("--smooth needs --video.")
     refuse_missing_bundle(bundle)
     refuse_runtimes((options["runtime"],))
     warnings.filterwarnings("ignore", module="PIL")  # what matters is an error, or a note
@@ -164,7 +174,7 @@ def _video(bundle: Path, emit: Emit, options: dict[str, Any]) -> None:
         check_new(out, force=options["force"])
     faces, predictor = _faces(options), _predictor(bundle, options)
     camera = int(video) if video.isdigit() else video
-    frames = predict_video(predictor, camera, every=options["every"], faces=faces, annotate=out)
+    frames = predict_video(predictor, camera, every=options["every"], smooth=options["smooth"], faces=faces, annotate=out)
     count = failed = 0
     with closing(frames):
         for frame in frames:
@@ -247,8 +257,9 @@ def _emit_line(value: dict[str, Any]) -> None:
         return
     where = [f"frame {value['frame']}"] if "frame" in value else [value["image"]]
     for prediction in value["predictions"]:
-        classes = ", ".join(f"{each['label']} {percent(each['probability'])}" for each in prediction["top"])
-        classes = f"{UNSURE}: {classes}" if prediction["unsure"] else classes
+        told = prediction.get("smoothed", prediction)
+        classes = ", ".join(f"{each['label']} {percent(each['probability'])}" for each in told["top"])
+        classes = f"{UNSURE}: {classes}" if told["unsure"] else classes
         where.append(classes if prediction["box"] is None else f"{classes} at {_place(*prediction['box'])}")
     notes = [f"({note})" for note in value["notes"]]
     echo("  ".join(where + notes))

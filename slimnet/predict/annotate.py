@@ -31,12 +31,13 @@ def annotated(picture: Picture, result: Result) -> Picture:
     """
     factor = min(MOST, max(-(-LONG // max(picture.size)), -(-SHORT // min(picture.size))))
     canvas = Canvas(picture, factor)
-    boxed = [prediction for prediction in result.predictions if prediction.box is not None]
+    told = [prediction.told for prediction in result.predictions]
+    boxed = [prediction for prediction in told if prediction.box is not None]
     for prediction in boxed:
         _draw_face(canvas, prediction, factor)
     if not boxed:
-        words = [line for p in result.predictions for line in _lines(p)] or list(result.notes[-1:])
-        unsure = any(p.unsure for p in result.predictions)
+        words = [line for p in told for line in _lines(p)] or list(result.notes[-1:])
+        unsure = any(p.unsure for p in told)
         canvas.write("\n".join(words), (0, 0), ink=DARK, ground=GREY if unsure else PALE)
     return canvas.picture
 

@@ -51,6 +51,9 @@ class Prediction:
         unsure: whether the most probable class is less probable than an answer must be.
         probabilities: (classes,) of all classes, in the order of the network's outputs.
         face_confidence: of the detector that there is a face, in [0, 1]; None where it gives none.
+        smoothed: of a video, what the mean of the probabilities of this subject's last frames says; None where that was not
+            asked for.
+        frames: how many frames that is the mean of.
     """
 
     top: tuple[Candidate, ...]
@@ -58,6 +61,13 @@ class Prediction:
     unsure: bool = False
     probabilities: NDArray[np.float64] | None = field(default=None, repr=False, compare=False)
     face_confidence: float | None = None
+    smoothed: Prediction | None = None
+    frames: int = 1
+
+    @property
+    def told(self) -> Prediction:
+        """What people are told: the mean of the last frames, where there is one."""
+        return self if self.smoothed is None else self.smoothed
 
     @property
     def answer(self) -> str:
@@ -80,11 +90,15 @@ class Prediction:
         return self.top[0].probability
 
     def as_dict(self) -> dict[str, Any]:
-        """JSON values; ``box`` is ``[x, y, width, height]``."""
+        """JSON values; ``box`` is ``[x, y, width, height]``; ``smoothed`` stands there where it was asked for."""
         top = [candidate.as_dict() for candidate in self.top]
         box = None if self.box is None else list(self.box)
         sure = None if self.face_confidence is None else round(self.face_confidence, DIGITS)
-        return {**top[0], "unsure": self.unsure, "box": box, "face_confidence": sure, "top": top}
+        values = {**top[0], "unsure": self.unsure, "box": box, "face_confidence": sure, "top": top}
+        if self.smoothed is None:
+            return values
+        mean = {name: value for name, value in self.smoothed.as_dict().items() if name not in ("box", "face_confidence")}
+        return {**values, "smoothed": {**mean, "frames": self.frames}}
 
 
 @dataclass(frozen=True)

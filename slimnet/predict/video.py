@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Generator, Iterator
 from contextlib import AbstractContextManager, ExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,7 @@ from slimnet.errors import ArgumentError, FileFormatError, SlimnetError
 from slimnet.files import atomic_path
 from slimnet.predict.annotate import annotated
 from slimnet.predict.decode import as_picture
+from slimnet.predict.follow import Smoother
 from slimnet.predict.predictor import Predictor
 from slimnet.predict.results import Result
 from slimnet.predict.sources import Source
@@ -55,6 +56,7 @@ def predict_video(
     video: Path | str | int,
     *,
     every: int = 1,
+    smooth: int = 1,
     faces: FaceFinder | None = None,
     annotate: Path | None = None,
 ) -> Generator[FrameResult, None, None]:
@@ -64,6 +66,8 @@ def predict_video(
         predictor: what to classify with.
         video: a file, or the number of a camera; a camera goes on until it is stopped.
         every: look at each n-th frame.
+        smooth: also give the mean of the probabilities of the last so many frames that were looked at, each face by itself (see
+            `slimnet.predict.follow`); 1 gives none. What is drawn is the mean.
         faces: finds the faces to be classified; None classifies whole frames.
         annotate: a video to write, of the frames that were looked at. It appears when all is done, or when the caller stops
             early (closes the generator, presses Ctrl-C); not if something fails.
@@ -72,7 +76,7 @@ def predict_video(
         A result a frame.
 
     Raises:
-        ArgumentError: if ``every`` is less than 1, or ``annotate`` has an unknown ending.
+        ArgumentError: if ``every`` or ``smooth`` is less than 1, or ``annotate`` has an unknown ending.
         FileFormatError: if the video cannot be opened; at its end, if it was cut short.
         SlimnetError: if OpenCV is not installed, or cannot write the video.
     """
@@ -80,6 +84,7 @@ def predict_video(
 
     if every < 1:
         raise ArgumentError(f"`every` must be at least 1, got {every}.")
+    smoother = Smoother(smooth, predictor.answered)
     name = f"camera {video}" if isinstance(video, int) else str(video)
     if annotate is not None:
         _check_ending(annotate)
@@ -98,6 +103,8 @@ def predict_video(
             start = time.monotonic() if start is None else start
             seconds = time.monotonic() - start if isinstance(video, int) else frame / reader.rate if reader.rate else None
             (result,) = predictor.stream([Source(name, image=picture)], batch=1, workers=0, faces=faces)
+            if smooth > 1:
+                result = replace(result, predictions=smoother.smoothed(result.predictions))
             if recorder is not None:
                 recorder.add(annotated(picture, result))
             yield FrameResult(frame, seconds, result)
