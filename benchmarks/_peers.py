@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from pathlib import Path
 from typing import IO, Any
@@ -103,8 +103,8 @@ class Process:
         about: what it said at its start: ``versions``, ``ways``.
     """
 
-    def __init__(self, process: subprocess.Popen[bytes], log: Path) -> None:
-        self._process, self._log = process, log
+    def __init__(self, process: subprocess.Popen[bytes], answers: IO[bytes], log: Path) -> None:
+        self._process, self._answers, self._log = process, answers, log
         self.about: dict[str, Any] = self._answer("starting")["ready"]
 
     def ask(self, **order: Any) -> dict[str, Any]:
@@ -130,11 +130,10 @@ class Process:
             late.set()
             self._process.kill()
 
-        assert self._process.stdout is not None
         timer = threading.Timer(LIMIT, end)
         timer.start()
         try:
-            line = self._process.stdout.readline(MOST_LINE)
+            line = self._answers.readline(MOST_LINE)
         finally:
             timer.cancel()
         if late.is_set():
@@ -156,32 +155,32 @@ class Process:
 
 @contextmanager
 def running(command: Sequence[str], log: Path, **variables: str) -> Iterator[Process]:
-    """A process in a clean environment, with one thread and without a network; what it prints besides goes to ``log``."""
+    """A process in a clean environment, with one thread and without a network.
+
+    It answers through a pipe of its own, whose number it finds in ``PEER_ANSWERS``; what it prints goes to ``log``.
+    """
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "NODE_", "SLIMNET_"))}
-    with log.open("wb") as errors:
-        process = subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=errors,
-            env=clean | ONE_THREAD | NO_NETWORK | {"TF_CPP_MIN_LOG_LEVEL": "2"} | variables,
-            cwd=log.parent,
-        )
+    read, write = os.pipe()
+    given = {"PEER_ANSWERS": str(write), "TF_CPP_MIN_LOG_LEVEL": "2"} | variables
+    with os.fdopen(read, "rb") as answers, log.open("wb") as printed:
         try:
-            yield Process(process, log)
+            process = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=printed,
+                stderr=printed,
+                pass_fds=(write,),
+                env=clean | ONE_THREAD | NO_NETWORK | given,
+                cwd=log.parent,
+            )
+        finally:
+            os.close(write)
+        try:
+            yield Process(process, answers, log)
         finally:
             process.kill()
-            process.wait()
-            for pipe in (process.stdin, process.stdout):
-                _close(pipe)
-
-
-def _close(pipe: IO[bytes] | None) -> None:
-    try:
-        if pipe is not None:
-            pipe.close()
-    except BrokenPipeError:
-        pass
+            with suppress(BrokenPipeError):
+                process.communicate()
 
 
 def read_answers(path: Path, count: int, words: Mapping[str, str | None], classes: Sequence[str]) -> NDArray[np.int64]:

@@ -8,7 +8,7 @@ Each script runs in the environment of its package. It reads orders from stdin, 
 - ``{"do": "time", "faces": FILE.npy, "seconds": S}`` names one face after the other in the first way;
   ``{"ns": […], "busy": share}``: nanoseconds of each, and processor time over time.
 
-Faces are uint8 (N, 48, 48), grey. What the package prints goes to stderr.
+Faces are uint8 (N, 48, 48), grey. Answers go to the file whose number ``PEER_ANSWERS`` is: packages print to stdout.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ LEAST = 3
 
 def serve(ways: Mapping[str, Way], packages: tuple[str, ...]) -> None:
     """Do as told until stdin ends."""
-    answers = _own_stdout()
+    answers = os.fdopen(int(os.environ["PEER_ANSWERS"]), "w", encoding="utf-8")
     versions = {"python": sys.version.split()[0], **{package: version(package) for package in packages}}
     _tell(answers, {"ready": {"versions": versions, "ways": list(ways)}})
     first = next(iter(ways.values()))
@@ -66,13 +66,6 @@ def _around(faces: Any) -> Iterator[Face]:
     """All faces, again and again."""
     while True:
         yield from faces
-
-
-def _own_stdout() -> TextIO:
-    """stdout for answers alone: what else is printed, also by libraries in C, goes to stderr."""
-    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)
-    return answers
 
 
 def _tell(answers: TextIO, value: Mapping[str, Any]) -> None:
