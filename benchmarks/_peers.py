@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -30,6 +31,8 @@ ONE_THREAD = dict.fromkeys(
 NO_NETWORK = dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), "http://127.0.0.1:9")
 """Nobody listens there: what is downloaded at run time is an error."""
 MOST_LINE = 1 << 22
+COMPLETE = "complete"
+"""The file in an environment that says what was installed in it."""
 
 
 def pip_environment(folder: Path, packages: str) -> tuple[list[str], Path]:
@@ -38,26 +41,37 @@ def pip_environment(folder: Path, packages: str) -> tuple[list[str], Path]:
     Raises:
         MeasureError: if it does not install.
     """
+    _forget(folder, packages)
     try:
         python = environment(folder, folder.name, packages, sys.executable)
     except subprocess.CalledProcessError as error:
         raise MeasureError(f"{packages} does not install (status {error.returncode})") from None
+    (folder / COMPLETE).write_text(packages, encoding="utf-8")
     (installed,) = folder.glob("lib/python*/site-packages")
     return [str(python)], installed
 
 
 def npm_environment(folder: Path, packages: str) -> tuple[list[str], Path]:
     """The same for packages of npm; none of their scripts is run."""
-    if not (folder / "complete").exists():
-        folder.mkdir(parents=True, exist_ok=True)
+    _forget(folder, packages)
+    if not (folder / COMPLETE).exists():
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
         (folder / "package.json").write_text('{"private": true}', encoding="utf-8")
         command = ["npm", "install", "--ignore-scripts", "--no-audit", "--no-fund", "--silent", *packages.split()]
         try:
             subprocess.run(command, cwd=folder, check=True)
         except (subprocess.CalledProcessError, FileNotFoundError) as error:
             raise MeasureError(f"{packages} does not install ({error})") from None
-        (folder / "complete").touch()
+        (folder / COMPLETE).write_text(packages, encoding="utf-8")
     return ["node"], folder / "node_modules"
+
+
+def _forget(folder: Path, packages: str) -> None:
+    """An environment of other packages is made anew."""
+    marker = folder / COMPLETE
+    if marker.exists() and marker.read_text(encoding="utf-8") != packages:
+        marker.unlink()
 
 
 def installed_bytes(folder: Path) -> int:

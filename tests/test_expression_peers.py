@@ -169,6 +169,23 @@ def test_a_process_that_hangs_is_ended(peers: ModuleType, tmp_path: Path, monkey
         pass
 
 
+@pytest.mark.parametrize("make", ["pip_environment", "npm_environment"])
+def test_an_environment_is_kept_until_its_packages_change(
+    peers: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make: str
+) -> None:
+    folder, made = tmp_path / "some", []
+
+    def install(command: list[Any], **_: Any) -> None:
+        made.append(command)
+        (folder / "lib" / "python3" / "site-packages").mkdir(parents=True, exist_ok=True)
+
+    monkeypatch.setattr(peers.subprocess, "run", install)
+    for packages, times in (("a==1", 1), ("a==1", 1), ("a==2", 2), ("a==2", 2)):
+        getattr(peers, make)(folder, packages)
+        assert len([command for command in made if "install" in command]) == times
+        assert packages in made[-1]
+
+
 def test_what_a_package_takes_is_its_files_and_those_of_what_it_needs(peers: ModuleType) -> None:
     alone, both = peers.closure_bytes("mdurl"), peers.closure_bytes("markdown-it-py")
     assert 0 < alone < both
