@@ -74,6 +74,11 @@ class Faces:
         self.again = leaked(data.test, (data.train,)).numpy()
 
 
+def file_name(peer: Peer) -> str:
+    """A row's name as that of a file."""
+    return peer.name.replace("/", "-").lstrip("@")
+
+
 def start(peer: Peer, work: Path, stack: ExitStack) -> tuple[Process, Path]:
     """The peer's process, and the folder of what is installed for it. The environment is made where it is missing.
 
@@ -87,7 +92,7 @@ def start(peer: Peer, work: Path, stack: ExitStack) -> tuple[Process, Path]:
     if own:  # in this environment: the other is what its bundle needs, without slimnet
         command, variables = [sys.executable], {"PYTHONPATH": str(ROOT)}
     script, *arguments = peer.script
-    log = work / f"{peer.name.replace('/', '-')}.log"
+    log = work / f"{file_name(peer)}.log"
     return stack.enter_context(running([*command, str(SCRIPTS / script), *arguments], log, **variables)), installed
 
 
@@ -104,7 +109,7 @@ def answered(peer: Peer, faces: Faces, work: Path) -> dict[str, Any]:
             disk += sum(path.stat().st_size for path in bundle.iterdir() if path.is_file())
 
         def said(path: Path, way: str) -> Any:
-            out = work / "answers.json"
+            out = work / f"{file_name(peer)}.json"
             out.unlink(missing_ok=True)
             process.ask(do="answer", way=way, faces=str(path), out=str(out))
             return read_answers(out, len(faces.labels[path]), peer.words, CLASSES)
@@ -222,6 +227,15 @@ ABOVE = 0.77
 """Nothing published reaches it: the best ensemble of networks has 76.8 % (Pham et al., ICPR 2020)."""
 
 
+MOST_BUSY = 1.2
+"""Processors: what keeps more of them busy has more than one thread, whatever it was told."""
+
+
+def busy(row: Result) -> float:
+    """How many processors a row kept busy while it was timed."""
+    return float((row.get("time") or {}).get("busy", 0.0))
+
+
 def seen(row: Result) -> str:
     """Whether these faces may have trained it."""
     said = all_peers()[row["name"]].seen
@@ -240,9 +254,10 @@ def notes(run: Result) -> str:
         for other in row["others"]
     ]
     lines += [f"{row['name']}: {row['no_class']:,} faces without an answer" for row in rows if row["no_class"]]
+    lines += [f"{row['name']}: {busy(row):.1f} processors busy" for row in rows if busy(row) > MOST_BUSY]
     lines += [f"{row['name']} has no {', '.join(row['lacks'])}" for row in rows if row["lacks"]]
     apart = "; ".join(f"{why}: {names}" for why, names in ELSEWHERE.items())
-    return f"Other ways: {'; '.join(lines)}.\n\nWithout a row: {apart}."
+    return "\n\n".join([*(["To note: " + "; ".join(lines) + "."] if lines else []), f"Without a row: {apart}."])
 
 
 def answers_table(run: Result) -> str:
@@ -257,7 +272,7 @@ def answers_table(run: Result) -> str:
         package = peer.packages.split()[0].replace("==", "@").rpartition("@")[0] or "slimnet"
         rows.append(
             (
-                f"{row['name']} {versions[package]}" if package in versions else row["name"],
+                row["name"].replace(package, f"{package} {versions.get(package, '')}".strip(), 1),
                 percent(row["accuracy"], 1),
                 f"{row['macro_f1']:.3f}",
                 percent(row["accuracy_without_duplicates"], 1),
@@ -290,11 +305,12 @@ def times_table(runs: Sequence[Result]) -> str:
 def peers_table(runs: list[Result]) -> str:
     """Both tables, and what they do not show."""
     run = runs[0]
-    busy = "; ".join(f"{measured(r)}{', busy machine' if 'contended' in r['time']['flags'] else ''}" for r in runs if "time" in r)
+    flags = [(measured(r), r["time"]["flags"]) for r in runs if "time" in r]
+    where = "; ".join(f"{when}{', busy machine' if 'contended' in flag else ''}" for when, flag in flags)
     shared = (
         f"Pixels to a label, one face at a time, one thread; {PAIRS} pairs of blocks. The row of {BASELINE} is the control, a "
         f"second process of it. Installed: all packages of the environment; slimnet's bundles need {', '.join(BUNDLE_ALONE)} "
-        f"alone (with infer.py), slimnet itself takes {run['slimnet_bytes'] / 1e6:,.0f} MB. {busy}."
+        f"alone (with infer.py), slimnet itself takes {run['slimnet_bytes'] / 1e6:,.0f} MB. {where}."
     )
     return "\n\n".join((answers_table(run), times_table(runs), shared, notes(run)))
 
