@@ -34,7 +34,7 @@ import slimnet
 from slimnet.commands import export_run
 from slimnet.files import read_tensors
 from slimnet.methods import Method
-from slimnet.models import build_model
+from slimnet.models import build_model, load_weights
 from slimnet.recipes import load_recipe
 from slimnet.training import Interrupted
 from slimnet.training.loop import Loop
@@ -133,17 +133,16 @@ def interrupted_run(folder: Path, out: str) -> slimnet.Run:
 def held(folder: Path, whole: slimnet.Run, resumed: slimnet.Run) -> dict[str, Any]:
     """How many tensors of the two results differ, and how many frozen ones from what they began with."""
     one, other = (read_tensors(run.path / "model.safetensors") for run in (whole, resumed))
-    began = torch.load(folder / "vggface.pth", weights_only=True, mmap=True)
+    start = build_model("vggface", num_classes=2622, in_channels=1)
+    load_weights(start, folder / "vggface.pth")  # as a run does it: the first kernel is summed over its colours
+    began = start.state_dict()
     frozen = [name for name in one if name.startswith("conv_")]
-    grey = [name for name in frozen if one[name].shape != began[name].shape]  # the first kernel, summed over its colours
-    kept = [name for name in frozen if name not in grey]
     different = [name for name in one if not torch.equal(one[name], other[name])]
     return {
         "tensors": len(one),
         "differ_when_resumed": different,
         "frozen": len(frozen),
-        "frozen_changed": [name for name in kept if not torch.equal(one[name], began[name])]
-        + [name for name in grey if not torch.equal(one[name], began[name].sum(1, keepdim=True))],
+        "frozen_changed": [name for name in frozen if not torch.equal(one[name], began[name])],
         "trained_unchanged": [name for name in ("fc6.weight", "fc7.weight") if torch.equal(one[name], began[name])],
     }
 
