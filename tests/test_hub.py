@@ -60,7 +60,11 @@ def test_a_bundle_goes_there_and_comes_back(server: Hub, tmp_path: Path) -> None
     assert entry["results"][0]["dataset"] == {"name": "fer2013", "type": "fer2013", "split": "test"}
     accuracy = bundle.model["precisions"]["int8"]["accuracy"]["value"]
     assert entry["results"][0]["metrics"][0] == {"type": "accuracy", "name": "accuracy, int8", "value": round(accuracy, 4)}
-    assert held["README.md"].decode().endswith((bundle.path / "MODEL_CARD.md").read_text(encoding="utf-8"))
+    own, there = (
+        text.split("\n---\n", 1)[1]
+        for text in (bundle.path.joinpath("MODEL_CARD.md").read_text("utf-8"), held["README.md"].decode())
+    )
+    assert own == there and "## Limits" in own
 
     held["evil.py"], held["README.md"] = b"1 / 0", b"another page"
     got = pulled(server, tmp_path / "cache")
