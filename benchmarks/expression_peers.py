@@ -4,7 +4,7 @@
     SLIMNET_DATA=DATA python benchmarks/expression_peers.py --times                  # the times alone, of all rows that are there
 
 The faces are the 3,589 of FER2013's test split. A package gets an environment of its own in FOLDER (default: slimnet-peers in the
-folder for temporary files; kept between runs; 14 GB, from the package registries), its own preprocessing, and its labels are
+folder for temporary files; kept between runs; 20 GB, from the package registries), its own preprocessing, and its labels are
 mapped to FER2013's classes. Where its interface looks for a face first, its classifier gets the face as it is all the same. A
 script of ``expression_peers/`` does that, in a process of its own that cannot reach a network.
 
@@ -287,6 +287,15 @@ def answers_table(run: Result) -> str:
     return table(("classifier", "accuracy", "macro-F1", again, trained, "weights", "licence", "did these faces train it?"), rows)
 
 
+STEADY = 0.1
+"""How far from 1 the ends of the control's interval may be: else no time is shown."""
+
+
+def is_steady(run: Result) -> bool:
+    """Whether a run's times say anything."""
+    return all(abs(end - 1) <= STEADY for end in run["time"]["control_interval"])
+
+
 def times_table(runs: Sequence[Result]) -> str:
     """How fast each is, on each kind of processor, and what it takes to have it."""
     rows = []
@@ -294,8 +303,11 @@ def times_table(runs: Sequence[Result]) -> str:
         for row in run["networks"]:
             peer, time = all_peers().get(row["name"]), row.get("time")
             if peer is not None and "error" not in row:
-                ms = ranged(time["ms"], time["interval"]) if time else "not timed"
-                ratio = ranged(time["ratio"], time["ratio_interval"], "×") if time else ""
+                ms, ratio = "not timed", ""
+                if time:
+                    ms, ratio = "the machine was too busy", ""
+                if time and is_steady(run):
+                    ms, ratio = ranged(time["ms"], time["interval"]), ranged(time["ratio"], time["ratio_interval"], "×")
                 rows.append((row["name"], peer.runtime, ms, ratio, f"{row['installed_bytes'] / 1e6:,.0f} MB", processor(run)))
     head = ("classifier", "runtime", "ms a face", f"over {BASELINE}, in turns", "installed", "processor, instruction set")
     return table(head, rows)
@@ -309,8 +321,8 @@ def peers_table(runs: list[Result]) -> str:
     where = "; ".join(f"{when}{', busy machine' if 'contended' in flag else ''}" for when, flag in flags)
     shared = (
         f"Pixels to a label, one face at a time, one thread; {PAIRS} pairs of blocks. The row of {BASELINE} is the control, a "
-        f"second process of it. Installed: all packages of the environment; slimnet's bundles need {', '.join(BUNDLE_ALONE)} "
-        f"alone (with infer.py), slimnet itself takes {run['slimnet_bytes'] / 1e6:,.0f} MB. {where}."
+        "second process of it. Installed: all that pip or npm takes along on Linux, CUDA too; slimnet's bundles need "
+        f"{', '.join(BUNDLE_ALONE)} alone (with infer.py), slimnet itself takes {run['slimnet_bytes'] / 1e6:,.0f} MB. {where}."
     )
     return "\n\n".join((answers_table(run), times_table(runs), shared, notes(run)))
 

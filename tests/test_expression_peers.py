@@ -209,3 +209,20 @@ def test_a_table_says_what_cannot_be_and_what_is_missing(script: ModuleType) -> 
     said = script.notes({"networks": [lacking]})
     assert "facex by its detector: 30.0 %, 1,500 faces without an answer" in said
     assert "facex: 4 faces without an answer" in said and "facex has no fear" in said
+
+
+def test_times_are_shown_where_the_control_is_steady(script: ModuleType) -> None:
+    time = {"ms": 2.0, "interval": [1.9, 2.1], "ratio": 4.0, "ratio_interval": [3.9, 4.1], "busy": 1.0}
+    steady: dict[str, Any] = {
+        "device": "A",
+        "instructions": "avx2",
+        "time": {"control_interval": [0.95, 1.05]},
+        "networks": [row("facex", time=time)],
+    }
+    shaky = steady | {"device": "B", "time": {"control_interval": [0.95, 1.2]}}
+    never = steady | {"device": "C", "networks": [row("facex"), {"name": "facemood", "error": "does not install"}]}
+    cells = [line.split(" | ")[2:4] for line in script.times_table([steady, shaky, never]).splitlines()[2:]]
+    assert cells == [["2.00 (1.90–2.10)", "4.00× (3.90–4.10)"], ["the machine was too busy", ""], ["not timed", ""]]
+    assert script.notes({"networks": [row("facex", time=time | {"busy": 1.9})]}).startswith(
+        "To note: facex: 1.9 processors busy."
+    )
