@@ -60,7 +60,8 @@ def test_a_bundle_goes_there_and_comes_back(server: Hub, tmp_path: Path) -> None
     assert entry["results"][0]["dataset"] == {"name": "fer2013", "type": "fer2013", "split": "test"}
     accuracy = bundle.model["precisions"]["int8"]["accuracy"]["value"]
     assert entry["results"][0]["metrics"][0] == {"type": "accuracy", "name": "accuracy, int8", "value": round(accuracy, 4)}
-    assert held["README.md"].decode().endswith((bundle.path / "MODEL_CARD.md").read_text(encoding="utf-8"))
+    _, _, card = (bundle.path / "MODEL_CARD.md").read_text(encoding="utf-8").partition("\n---\n\n")
+    assert card.startswith("# ") and held["README.md"].decode().endswith(f"\n---\n\n{card}")
 
     held["evil.py"], held["README.md"] = b"1 / 0", b"another page"
     got = pulled(server, tmp_path / "cache")
