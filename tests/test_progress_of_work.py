@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 from listeners import Heard
 from slimnet import compare_latency, evaluate, export_onnx, slim
+from slimnet.commands.confidence import ConfidenceStep
 from slimnet.commands.rate import rate_for
-from slimnet.data import Split
+from slimnet.data import Dataset, Split
 from slimnet.export.precision import to_int8
 from slimnet.progress import listening
 
@@ -43,11 +44,19 @@ def evaluated(file: Path) -> object:
     return evaluate(file, split, mean=(0.5,) * 3, std=(1.0,) * 3, batch_size=8)
 
 
+def judged(file: Path) -> object:
+    split = Split(images(20), torch.arange(20) % 4)
+    statistics = {"mean": (0.5,) * 3, "std": (1.0,) * 3}
+    data = Dataset("toys", tuple("abcd"), split, split, split, **statistics)
+    return ConfidenceStep(data, lambda _: None)("fp32", file.read_bytes())
+
+
 OPTIONS = {"criterion": "l2", "ranking": "group", "couple": "stream", "mask_norm": True, "ignore": (), "statistics": None}
 STEPS: dict[str, tuple[Callable[[Path], object], int]] = {
     "cutting": (lambda _: slim(network(), EXAMPLE), 2),
     "exporting": (lambda file: export_onnx(network(), EXAMPLE, file.with_name("y.onnx")), 2),
     "evaluating": (evaluated, 3),
+    "calibrating": (judged, 2),
     "timing": (lambda file: compare_latency({"x": file}, rounds=3, seconds=0.0, warmup=0.0), 1),
     "calibrating int8 (minmax)": (lambda file: to_int8(file.read_bytes(), np.zeros((70, 3, 8, 8), np.float32)), 3),
     "looking for the rate": (lambda _: rate_for(network(), EXAMPLE, 0.6, OPTIONS), 12),
