@@ -17,15 +17,20 @@ ROOT = Path(__file__).parents[1]
 BENCHMARKS = ROOT / "benchmarks"
 
 
+def taken_out() -> dict[str, ModuleType]:
+    """The scripts that are imported, which then are no longer."""
+    names = [name for name, module in sys.modules.items() if str(getattr(module, "__file__", "")).startswith(str(BENCHMARKS))]
+    return {name: sys.modules.pop(name) for name in names}
+
+
 @pytest.fixture(scope="module")
 def generator() -> Iterator[ModuleType]:
-    """benchmarks/tables.py. What importing the scripts changes is put back: one of them is called coverage."""
-    modules, path, environment = set(sys.modules), list(sys.path), dict(os.environ)
+    """benchmarks/tables.py, imported afresh. What importing the scripts changes is put back: one of them is called coverage."""
+    path, environment, before = list(sys.path), dict(os.environ), taken_out()
     sys.path.insert(0, str(BENCHMARKS))
     yield importlib.import_module("tables")
-    for name in set(sys.modules) - modules:
-        if str(getattr(sys.modules[name], "__file__", "")).startswith(str(BENCHMARKS)):
-            del sys.modules[name]
+    taken_out()
+    sys.modules.update(before)
     sys.path[:] = path
     os.environ.clear()
     os.environ.update(environment)
