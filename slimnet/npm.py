@@ -29,6 +29,7 @@ class Package:
         size: of its archive, in bytes.
         sha512: of its archive, in base64, as npm writes it.
         flag: the flag that takes the archive, where it was fetched elsewhere.
+        hint: what to do without a network; default: to give it with the flag.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Package:
     size: int
     sha512: str
     flag: str
+    hint: str = ""
 
     @property
     def archive(self) -> str:
@@ -47,20 +49,23 @@ class Package:
         return base64.b64encode(hashlib.sha512(data).digest()).decode() == self.sha512
 
 
-def fetch(package: Package, *, registry: str | None = None, say: Say = _say) -> bytes:
+def fetch(package: Package, *, registry: str | None = None, say: Say = _say, told: str = "") -> bytes:
     """The archive, from the registry.
 
     Args:
         package: which.
         registry: address of an npm registry; by default ``npm_config_registry``, or else the public one.
         say: takes a line of progress.
+        told: this line, with the registry's address in the place of ``{registry}``.
 
     Raises:
         FileFormatError: if it cannot be had, or is another file.
         ArgumentError: if the registry's address is none.
     """
-    file = f"{package.name.rpartition('/')[2]}-{package.version}.tgz"
-    return _download(package, f"{_address(registry)}/{package.name}/-/{file}", say)
+    address = _address(registry)
+    line = told or f"fetching {package.archive} ({package.size / 1e6:.0f} MB), once"
+    say(line.replace("{registry}", _without_secrets(address)))
+    return _download(package, f"{address}/{package.name}/-/{package.name.rpartition('/')[2]}-{package.version}.tgz")
 
 
 def member(archive: bytes, name: str) -> bytes | None:
@@ -75,20 +80,25 @@ def member(archive: bytes, name: str) -> bytes | None:
     return None
 
 
-def _download(package: Package, url: str, say: Say) -> bytes:
-    say(f"fetching {package.archive} ({package.size / 1e6:.0f} MB), once")
+def _download(package: Package, url: str) -> bytes:
+    shown = _without_secrets(url)
     try:
         with urllib.request.urlopen(url, timeout=_SECONDS) as response:
             data: bytes = response.read(package.size + 1)
     except (urllib.error.URLError, OSError, ValueError) as error:
         reason = getattr(error, "reason", None) or error
-        raise FileFormatError(
-            f"{url} cannot be fetched ({reason}): without a network, fetch it elsewhere and give it with "
-            f"{package.flag} {package.archive}."
-        ) from None
+        hint = package.hint or f"without a network, fetch it elsewhere and give it with {package.flag} {package.archive}"
+        raise FileFormatError(f"{shown} cannot be fetched ({reason}): {hint}.") from None
     if not package.is_right(data):
-        raise FileFormatError(f"{url} is not the file that was published: its SHA-512 differs.")
+        raise FileFormatError(f"{shown} is not the file that was published: its SHA-512 differs.")
     return data
+
+
+def _without_secrets(address: str) -> str:
+    """An address without a name and password that may stand in it, nor what follows a question mark."""
+    scheme, _, rest = address.partition("://")
+    host, slash, path = rest.partition("?")[0].partition("/")
+    return f"{scheme}://{host.rpartition('@')[2]}{slash}{path}"
 
 
 def _address(given: str | None) -> str:

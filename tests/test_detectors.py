@@ -120,6 +120,12 @@ def test_what_a_registry_may_not_serve(registry: dict[str, bytes], served: bytes
         WEIGHTS.fetched(say=lambda line: None)
 
 
+def test_a_password_in_an_address_is_not_shown() -> None:
+    with pytest.raises(FileFormatError, match=r"http://127.0.0.1:9/npm/.* cannot be fetched") as error:
+        npm.fetch(PACKAGE, registry="http://me:hunter2@127.0.0.1:9/npm", say=lambda line: None)
+    assert "hunter2" not in str(error.value)
+
+
 def test_no_address_of_a_registry() -> None:
     with pytest.raises(ArgumentError, match="`registry` must be an address that begins with https://, got 'file:///etc'"):
         npm.fetch(PACKAGE, registry="file:///etc", say=lambda line: None)

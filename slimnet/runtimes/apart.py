@@ -26,7 +26,7 @@ import_module(setup["module"]).main()
 """
 _MARK = "slimnet: "
 _LONGEST = 300  # letters of an error
-_ANSWER = 1 << 20  # bytes
+_ANSWER, _SAID = 1 << 20, 1 << 16  # bytes
 Job = Mapping[str, Any]
 
 
@@ -123,7 +123,7 @@ class Worker:
         code = self._child.wait()
         if code < 0:
             return f"it was ended by {_signal(-code)}"
-        self._errors.seek(0)
+        self._errors.seek(max(0, self._errors.seek(0, os.SEEK_END) - _SAID))
         lines = [line.strip() for line in self._errors.read().decode(errors="replace").splitlines() if line.strip()]
         return lines[-1] if lines else f"it ended with status {code}"
 

@@ -91,7 +91,10 @@ class ApartTimer:
         return NodeTimes((Node("layers", "Conv", (), max(whole - beside, probing.LEAST)),)), beside
 
     def _asked(self, what: str, job: dict[str, Any]) -> Any:
-        if self._worker is None or not self._worker.is_alive():
+        if self._worker is not None and not self._worker.is_alive():
+            self._worker.close()
+            self._worker = None
+        if self._worker is None:
             self._worker = Worker(probing.__name__)
         how = {"runtime": self._target.runtime, "threads": self._target.threads, "batch": self._target.batch}
         try:

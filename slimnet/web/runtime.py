@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import base64
 import gzip
-import hashlib
 import io
-import os
 import shutil
 import tarfile
-import urllib.error
-import urllib.request
 from importlib.metadata import PackageNotFoundError, distribution
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from slimnet.errors import ArgumentError, FileFormatError
+from slimnet import npm
+from slimnet.errors import FileFormatError
 from slimnet.files import write_bytes
 from slimnet.measure.costs import default_folder
 from slimnet.progress import Say, say_from
@@ -30,8 +26,6 @@ ARCHIVE = f"onnxruntime-web-{VERSION}.tgz"
 """Its file name."""
 _SHA512 = "q0y+JrrtukXSzsBWEMccVfqX25LRmosXHF+CaRJmg8pZClzcV7svNc4rKY3jL02Vb7QmRMDs1SigqR4CXAfKYQ=="
 _BYTES = 33_106_585
-_REGISTRY = "https://registry.npmjs.org"
-_SECONDS = 60  # without a byte
 
 _DIST = "package/dist/"
 _PARTS = {
@@ -62,12 +56,11 @@ def fetch_runtime(file: Path | None = None, *, registry: str | None = None, say:
         return _read(file)
     folder = default_folder()
     kept = folder / ARCHIVE if folder else None
-    if kept is not None and kept.is_file() and _is_right(data := kept.read_bytes()):
+    if kept is not None and kept.is_file() and _package().is_right(data := kept.read_bytes()):
         return data
-    address = _registry(registry)
     where = f"and keeps it in {folder}" if folder else "and cannot keep it: there is no cache folder"
-    say(f"fetches {ARCHIVE} ({_BYTES / 1e6:.0f} MB) from {_without_secrets(address)}, once, {where}")
-    data = _download(f"{address}/onnxruntime-web/-/{ARCHIVE}")
+    told = f"fetches {ARCHIVE} ({_BYTES / 1e6:.0f} MB) from {{registry}}, once, {where}"
+    data = npm.fetch(_package(), registry=registry, say=say, told=told)
     if kept is not None:
         _keep(kept, data, say)
     return data
@@ -141,32 +134,17 @@ def _read(file: Path) -> bytes:
         data = file.read_bytes()
     except OSError as error:
         raise FileFormatError(f"{file} cannot be read ({error.strerror}): give {ARCHIVE}.") from None
-    if not _is_right(data):
+    if not _package().is_right(data):
         raise FileFormatError(f"{file} is not {ARCHIVE} as it was published: its SHA-512 differs.")
     return data
 
 
-def _download(url: str) -> bytes:
-    try:
-        with urllib.request.urlopen(url, timeout=_SECONDS) as response:
-            data: bytes = response.read(_BYTES + 1)
-    except (urllib.error.URLError, OSError, ValueError) as error:
-        reason = getattr(error, "reason", None) or error
-        raise FileFormatError(
-            f"{_without_secrets(url)} cannot be fetched ({reason}): fetch it where there is a network "
-            f"(`npm pack onnxruntime-web@{VERSION}`, or a browser) and give it with `--runtime {ARCHIVE}`, "
-            "or name a registry that answers with `--registry`."
-        ) from None
-    if not _is_right(data):
-        raise FileFormatError(f"{_without_secrets(url)} is not the file that was published: its SHA-512 differs.")
-    return data
-
-
-def _without_secrets(address: str) -> str:
-    """An address without a name and password that may stand in it, nor what follows a question mark."""
-    scheme, _, rest = address.partition("://")
-    host, slash, path = rest.partition("?")[0].partition("/")
-    return f"{scheme}://{host.rpartition('@')[2]}{slash}{path}"
+def _package() -> npm.Package:
+    hint = (
+        f"fetch it where there is a network (`npm pack onnxruntime-web@{VERSION}`, or a browser) and give it with "
+        f"`--runtime {ARCHIVE}`, or name a registry that answers with `--registry`"
+    )
+    return npm.Package("onnxruntime-web", VERSION, _BYTES, _SHA512, "--runtime", hint)
 
 
 def _keep(path: Path, data: bytes, say: Say) -> None:
@@ -174,15 +152,3 @@ def _keep(path: Path, data: bytes, say: Say) -> None:
         write_bytes(path, data, parents=True)
     except OSError as error:
         say(f"warning: {path} cannot be written ({error.strerror}): it will be fetched again next time.")
-
-
-def _is_right(data: bytes) -> bool:
-    return base64.b64encode(hashlib.sha512(data).digest()).decode() == _SHA512
-
-
-def _registry(given: str | None) -> str:
-    configured = (value for name, value in os.environ.items() if name.lower() == "npm_config_registry")
-    address = given or next(configured, "") or _REGISTRY
-    if not address.startswith(("https://", "http://")):
-        raise ArgumentError(f"`registry` must be an address that begins with https://, got {address!r}.")
-    return address.rstrip("/")
