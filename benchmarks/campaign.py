@@ -129,7 +129,7 @@ def expressions() -> tuple[Row, ...]:
     on = {"init": str(KEPT / "expressions-base.safetensors"), "lr": 0.05, "mixup": 0.2}
     return (
         base,
-        Row("expressions-base-on", None, 60, None, base.settings | on, model=base.model),
+        Row("expressions-base-on", None, 45, None, base.settings | on, model=base.model),
         *(
             Row(
                 f"expressions-{name}",
