@@ -16,7 +16,7 @@ METHOD = "fsdp"
 """The one that the command line takes where none is named."""
 
 MODELS = ("resnet8", "resnet20", "resnet32", "resnet44", "resnet56", "resnet110", "vgg16_bn_cifar", "vgg9_face", "vgg13_face",
-          "resnet12_face", "resnet18_face", "vggface", "vggface_gap")  # fmt: skip
+          "xception_face", "resnet12_face", "resnet18_face", "vggface", "vggface_gap")  # fmt: skip
 """Networks of slimnet's own (`slimnet.models`)."""
 
 NO_MODEL = f"`model` is missing: name {', '.join(MODELS)}, one of torchvision's, timm:NAME, or package.module:function."

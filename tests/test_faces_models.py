@@ -53,6 +53,7 @@ SIZES = [
     ("vgg16_bn_cifar", 3, 32, 10, 14.98e6, 313.7e6),
     ("vgg9_face", 1, 48, 7, 1.174e6, 117.5e6),
     ("vgg13_face", 1, 48, 7, 9.41e6, 510.9e6),
+    ("xception_face", 1, 48, 7, 0.0893e6, 15.47e6),
     ("resnet12_face", 1, 48, 7, 1.580e6, 184.2e6),
     ("resnet18_face", 1, 48, 7, 11.17e6, 1247e6),
     ("vggface_gap", 1, 64, 7, 14.72e6, 1248e6),
@@ -225,7 +226,7 @@ def test_vggface_loses_the_columns_and_units(small: None) -> None:
 
 @pytest.mark.parametrize(
     ("name", "side"),
-    [("vgg16_bn_cifar", 32), ("vgg9_face", 48), ("vgg13_face", 48), ("resnet12_face", 48), ("resnet18_face", 16)],
+    [("vgg16_bn_cifar", 32), ("vgg9_face", 48), ("vgg13_face", 48), ("xception_face", 48), ("resnet12_face", 48), ("resnet18_face", 16)],
 )
 def test_slim_networks_have_half_the_filters(name: str, side: int) -> None:
     torch.manual_seed(0)

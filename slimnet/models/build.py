@@ -19,6 +19,7 @@ from slimnet.models.resnet import CifarResNet, FaceResNet
 from slimnet.models.trust import HUB, TIMM, TORCHVISION, check_arguments, is_factory, source_of
 from slimnet.models.vgg import CifarVGG16, FaceVGG9, FaceVGG13
 from slimnet.models.vgg_face import VGGFace, VGGFaceGap
+from slimnet.models.xception import FaceXception
 from slimnet.models.weights import load_weights
 
 OWN: dict[str, Callable[..., nn.Module]] = {
@@ -26,6 +27,7 @@ OWN: dict[str, Callable[..., nn.Module]] = {
     "vgg16_bn_cifar": CifarVGG16,
     "vgg9_face": FaceVGG9,
     "vgg13_face": FaceVGG13,
+    "xception_face": FaceXception,
     "resnet12_face": FaceResNet,
     "resnet18_face": _classifiers.resnet18_face,
     "vggface": VGGFace,
