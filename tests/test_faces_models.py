@@ -225,15 +225,22 @@ def test_vggface_loses_the_columns_and_units(small: None) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "side"),
-    [("vgg16_bn_cifar", 32), ("vgg9_face", 48), ("vgg13_face", 48), ("xception_face", 48), ("resnet12_face", 48), ("resnet18_face", 16)],
+    ("name", "side", "share"),
+    [
+        ("vgg16_bn_cifar", 32, 0.27),
+        ("vgg9_face", 48, 0.27),
+        ("vgg13_face", 48, 0.27),
+        ("xception_face", 48, 0.29),  # depthwise layers have half of their multiply-adds, not a quarter
+        ("resnet12_face", 48, 0.27),
+        ("resnet18_face", 16, 0.27),
+    ],
 )
-def test_slim_networks_have_half_the_filters(name: str, side: int) -> None:
+def test_slim_networks_have_half_the_filters(name: str, side: int, share: float) -> None:
     torch.manual_seed(0)
     model = build_model(name, num_classes=7, in_channels=1)
     x = torch.randn(2, 1, side, side)
     small = cut(model, x)
-    assert count(small, x[:1]).flops < 0.27 * count(model, x[:1]).flops
+    assert count(small, x[:1]).flops < share * count(model, x[:1]).flops
     last = [module for module in small.modules() if isinstance(module, nn.Linear)][-1]
     before = [module for module in model.modules() if isinstance(module, nn.Linear)][-1]
     assert (last.in_features, last.out_features) == (before.in_features // 2, 7)

@@ -19,8 +19,8 @@ from slimnet.models.resnet import CifarResNet, FaceResNet
 from slimnet.models.trust import HUB, TIMM, TORCHVISION, check_arguments, is_factory, source_of
 from slimnet.models.vgg import CifarVGG16, FaceVGG9, FaceVGG13
 from slimnet.models.vgg_face import VGGFace, VGGFaceGap
-from slimnet.models.xception import FaceXception
 from slimnet.models.weights import load_weights
+from slimnet.models.xception import FaceXception
 
 OWN: dict[str, Callable[..., nn.Module]] = {
     **{f"resnet{depth}": partial(CifarResNet, depth) for depth in (8, 20, 32, 44, 56, 110)},
