@@ -10,8 +10,10 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from click.testing import CliRunner
+from onnx import TensorProto, helper
 from PIL import Image
 
 import slimnet
@@ -22,6 +24,8 @@ from slimnet.commands.precisions import per_class
 from slimnet.errors import ArgumentError, FileFormatError
 from slimnet.export import Bundle, compact_bundle, read_bundle
 from slimnet.files import read_json
+from slimnet.onnx.session import open_session
+from slimnet.onnx.short import shortened
 from slimnet.predict import Predictor
 from slimnet.ready import ready_bundle, ready_names
 from slimnet_cli import cli
@@ -58,10 +62,38 @@ def test_one_network_and_what_describes_it(small: Bundle, whole: Path) -> None:
     assert small.is_compact
     assert small.dense_onnx is None
     assert list(small.model["precisions"]) == ["int8"]
-    assert small.onnx.read_bytes() == (whole / "model.int8.onnx").read_bytes()
+    entry = small.model["precisions"]["int8"]
+    assert entry["bytes"] == small.onnx.stat().st_size < (whole / "model.int8.onnx").stat().st_size
     card = (small.path / "MODEL_CARD.md").read_text(encoding="utf-8")
     assert "model.int8.onnx" in card
     assert "`model.onnx`" not in card
+
+
+def test_short_names_change_no_bit(small: Bundle, whole: Path) -> None:
+    x = {"input": np.random.default_rng(0).normal(size=(3, 1, 12, 12)).astype(np.float32)}
+    before, after = (open_session(path).run(x) for path in (whole / "model.int8.onnx", small.onnx))
+    assert np.array_equal(before[0], after[0])
+    assert [value.name for value in onnx.load(small.onnx).graph.output] == ["logits"]
+
+
+def test_a_file_with_subgraphs_keeps_its_names() -> None:
+    branch = helper.make_graph(
+        [helper.make_node("Identity", ["input"], ["out"])],
+        "one",
+        [],
+        [helper.make_tensor_value_info("out", TensorProto.FLOAT, [2])],
+    )
+    graph = helper.make_graph(
+        [helper.make_node("If", ["which"], ["logits"], then_branch=branch, else_branch=branch)],
+        "net",
+        [
+            helper.make_tensor_value_info("which", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("input", TensorProto.FLOAT, [2]),
+        ],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, [2])],
+    )
+    data = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9).SerializeToString()
+    assert shortened(data, "net") == data
 
 
 def test_verify_runs_what_there_is(small: Bundle) -> None:

@@ -11,6 +11,7 @@ from slimnet.errors import ArgumentError
 from slimnet.files import atomic_folder, claims_folder, read_json
 from slimnet.files.untrusted import member
 from slimnet.onnx import metadata
+from slimnet.onnx.short import shortened
 
 KEPT = (*manifest.DESCRIBED, "infer.py")
 
@@ -20,7 +21,7 @@ def compact_bundle(bundle: Path | str, out: Path | str, *, precision: str | None
     """Write a bundle again with one of its networks alone: without the dense one, and without what PyTorch needs.
 
     It is described, verified and used like any other, but nothing is left to compare it with: `slimnet verify` cannot rebuild it,
-    `slimnet bench` has no baseline.
+    `slimnet bench` has no baseline. The network computes the same bits; tensors within it get short names.
 
     Args:
         bundle: folder of a bundle.
@@ -39,14 +40,18 @@ def compact_bundle(bundle: Path | str, out: Path | str, *, precision: str | None
     chosen = precision if precision is not None else min(files, key=lambda name: files[name].stat().st_size)
     if chosen not in files:
         raise ArgumentError(f"{whole.path} holds no {chosen} network: it has {', '.join(files)}.")
-    opset = metadata.interface(metadata.parse(files[chosen].read_bytes(), str(files[chosen])))["opset"]
+    name = files[chosen].name
+    network = shortened(seal.verified(whole.path, name, whole.model), name)
+    opset = metadata.interface(metadata.parse(network, name))["opset"]
+    entry = {**whole.model["precisions"][chosen], "bytes": len(network)}
     told = {key: value for key, value in whole.model.items() if key not in ("embedded", "formats")}
-    model = told | {"compact": True, "opset": opset, "precisions": {chosen: whole.model["precisions"][chosen]}}
+    model = told | {"compact": True, "opset": opset, "precisions": {chosen: entry}}
     card = model_card(model, whole.report, read_json(member(whole.path, "config.json")))
     with atomic_folder(out, force=force, ours=manifest.KNOWN_FILES) as folder:
-        for name in (files[chosen].name, *KEPT):
-            if seal.lists(name, whole.model):
-                (folder / name).write_bytes(seal.verified(whole.path, name, whole.model))
+        (folder / name).write_bytes(network)
+        for kept in KEPT:
+            if seal.lists(kept, whole.model):
+                (folder / kept).write_bytes(seal.verified(whole.path, kept, whole.model))
         (folder / "MODEL_CARD.md").write_bytes(card.encode())
         (folder / "model.json").write_bytes(seal.sealed({**model, "files": seal.file_entries(folder)}))
     return read_bundle(out)
