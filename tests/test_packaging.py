@@ -43,7 +43,7 @@ FACADES = {
     for name, words in {
         "onnx": "onnx/build.py onnx/convert.py onnx/embed.py onnx/file.py onnx/flops.py onnx/graph.py onnx/metadata.py "
         "onnx/lower/changes.py onnx/lower/context.py onnx/lower/driver.py onnx/lower/parts.py onnx/lower/schemas.py "
-        "onnx/naming.py onnx/opset.py onnx/program.py onnx/rewrite.py onnx/save.py onnx/write.py",
+        "onnx/naming.py onnx/opset.py onnx/program.py onnx/rewrite.py onnx/save.py onnx/short.py onnx/write.py",
         "onnxruntime": "bundle/infer.py onnx/convert.py onnx/providers.py onnx/session.py",
         "PIL": "bundle/infer.py pictures/canvas.py pictures/picture.py",
         "torchvision": "_torchvision.py",

@@ -54,11 +54,6 @@ def sized(model: Any) -> bytes:
     return serialised(onnx.shape_inference.infer_shapes(proto, strict_mode=True))
 
 
-def merge_constants(model: Any) -> None:
-    """Keep one of equal constants of at most 1,024 elements, in place."""
-    common.DeduplicateInitializersPass()(model)
-
-
 def fold(model: Any) -> int:
     """Fold constants and norms, drop nodes that do nothing, and keep one of equal nodes and constants, in place.
 

@@ -7,7 +7,6 @@ from itertools import count
 
 import onnx
 
-from slimnet.onnx import graph
 from slimnet.onnx.write import checked
 
 _DIGITS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -26,16 +25,23 @@ def shortened(data: bytes, name: str) -> bytes:
     Raises:
         ExportError: if the result is not valid ONNX.
     """
-    model = graph.read(data)
-    graph.merge_constants(model)
-    proto = onnx.load_from_string(graph.written(model))
+    proto = onnx.load_from_string(data)
     net = proto.graph
     if any(attribute.HasField("g") or attribute.graphs for node in net.node for attribute in node.attribute):
         return data
     short = {value.name: value.name for value in (*net.input, *net.output)} | {"": ""}
     names = _names(set(short))
-    for tensor in net.initializer:
-        tensor.name = _given(short, tensor.name, names)
+    held, first = list(net.initializer), dict[bytes, str]()
+    net.ClearField("initializer")
+    for tensor in held:
+        value, tensor.name = tensor.name, ""
+        same = tensor.SerializeToString(deterministic=True)
+        if value not in short and same in first:
+            short[value] = first[same]
+            continue
+        tensor.name = _given(short, value, names)
+        net.initializer.append(tensor)
+        first.setdefault(same, tensor.name)
     for node in net.node:
         node.name = ""
         for field in (node.output, node.input):
