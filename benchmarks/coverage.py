@@ -95,7 +95,7 @@ def _peer(found: Mapping[str, Any]) -> str:
 
 def merged(new: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     """The new rows and what was there of the others from this machine, in the order of the table."""
-    old = own_run(NAME).get("rows", [])
+    old = [row for row in own_run(NAME).get("rows", []) if "family" in row]
     rows = {(row["network"], row["mode"]): row for row in (*old, *new)}
     return [rows[case.name, mode] for case in zoo.CASES for mode in zoo.MODES if (case.name, mode) in rows]
 
@@ -121,6 +121,9 @@ def _peers(rows: Sequence[Mapping[str, Any]]) -> str:
 
 def mode_table(mode: zoo.Mode, runs: list[Result]) -> str:
     """The networks with one kind of mask."""
+    runs = [run for run in runs if all("family" in row for row in run["rows"])]
+    if not runs:
+        return "(Not measured yet.)"
     run = max(runs, key=lambda run: len(run["rows"]))  # of those, the newest
     rows = [row for row in run["rows"] if row["mode"] == mode]
     versions = ", ".join(f"{name} {version}" for name, version in run["versions"].items())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -9,6 +11,9 @@ from torch import Tensor, nn
 
 from slimnet.errors import ArgumentError, GraphError
 from slimnet.graph import ChannelGroup, channel_groups, prunable
+from slimnet.graph.capture import capture
+from slimnet.graph.interpreter import Interpreter
+from slimnet.graph.rules import rule_for
 from slimnet.models import build_model
 
 
@@ -172,3 +177,28 @@ def test_the_model_is_left_as_it_was() -> None:
     channel_groups(model, torch.randn(2, 3, 32, 32))
     assert model.training and not model.layer1.training and model.layer2.training
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+
+
+def steps_of_analysis(blocks: int) -> int:
+    """How many calls of functions the analysis of a network takes, torch.export not counted: the same on any machine."""
+    torch.manual_seed(0)
+    layers = [nn.Sequential(nn.Conv2d(4, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(inplace=True)) for _ in range(blocks)]
+    model, x = nn.Sequential(*layers).eval(), torch.randn(2, 4, 8, 8)
+    program = capture(model, x)
+    count = 0
+
+    def called(_frame: object, event: str, _value: object) -> None:
+        nonlocal count
+        count += event == "call"
+
+    sys.setprofile(called)
+    try:
+        Interpreter(model, program, rule_for).walk()
+    finally:
+        sys.setprofile(None)
+    return count
+
+
+def test_the_work_grows_with_the_network_and_not_faster() -> None:
+    steps_of_analysis(1)  # what is made on first use
+    assert steps_of_analysis(64) < 4.4 * steps_of_analysis(16)

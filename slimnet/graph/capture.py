@@ -125,18 +125,13 @@ def _program(model: nn.Module, exported: Any) -> Program:
     by_name: dict[str, Tensor] = {**dict(model.named_parameters(remove_duplicate=False))}
     by_name.update(dict(model.named_buffers(remove_duplicate=False)))
     names = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
-    tensors = {node: (_canonical(by_name, name), by_name[name]) for node, name in names.items() if name in by_name}
+    first = {id(tensor): name for name, tensor in reversed(by_name.items())}  # the first name of a shared tensor
+    tensors = {node: (first[id(by_name[name])], by_name[name]) for node, name in names.items() if name in by_name}
     nodes = tuple(exported.graph.nodes)
     placeholders = [node.name for node in nodes if node.op == "placeholder"]
     inputs = frozenset(signature.user_inputs) & frozenset(placeholders)
     lifted = frozenset(name for name in placeholders if name not in tensors and name not in inputs)
     return Program(nodes, tensors, inputs, lifted)
-
-
-def _canonical(by_name: Mapping[str, Tensor], name: str) -> str:
-    """The first name under which a shared tensor is known."""
-    wanted = by_name[name]
-    return next(other for other, tensor in by_name.items() if tensor is wanted)
 
 
 def module_path(node: Node) -> str:

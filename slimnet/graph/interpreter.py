@@ -37,6 +37,10 @@ class Interpreter:
         self.sources: dict[str, frozenset[str]] = {}
         self.whole: set[int] = set()  # labels that stand for tensors of which the channels are not known
         self._modules = dict(model.named_modules())
+        self._at = {node: number for number, node in enumerate(program.nodes)}
+        self._shared: dict[Node, list[Node]] = {}  # what made some memory → the tensors in it, in the order of the program
+        for node in program.nodes:
+            self._shared.setdefault(_base(node), []).append(node)
 
     def walk(self) -> Analysis:
         """Visit every node once."""
@@ -151,11 +155,9 @@ class Interpreter:
     def _overwrite_others(self, node: Node, target: Node) -> None:
         """Where somebody still reads the changed memory under another name, nothing is known of it any more."""
         reason = f"changed in place through a view ({node.name})"
-        seen = list(self.program.nodes).index(node)
-        later = set(self.program.nodes[seen + 1 :])
-        base = [target, *_bases(target)][-1]
-        for other in self.program.nodes[:seen]:
-            if other is target or base not in (other, *_bases(other)) or later.isdisjoint(other.users):
+        seen = self._at[node]
+        for other in self._shared[_base(target)]:
+            if other is target or self._at[other] >= seen or all(self._at[user] <= seen for user in other.users):
                 continue
             self.pin([self.env[other.name], self.env[node.name]], reason)
             self.env[other.name] = _forgotten(self.env[other.name])
@@ -187,13 +189,11 @@ def _shares_memory(node: Node) -> bool:
     )
 
 
-def _bases(node: Node) -> list[Node]:
-    """What a tensor shares its memory with, one after the other, to the one that made the memory."""
-    bases: list[Node] = []
+def _base(node: Node) -> Node:
+    """What made the memory in which a tensor lies."""
     while _shares_memory(node) and node.args and isinstance(node.args[0], Node):
         node = node.args[0]
-        bases.append(node)
-    return bases
+    return node
 
 
 def _forgotten(value: Any) -> Any:
