@@ -3,8 +3,8 @@
     python benchmarks/analysis_time.py
 
 torch.export comes first and is timed apart. Processor seconds, the least of three; the first run loads what is loaded on first
-use. Expected: the same time an operator in small and in large networks (linear), more where layers have more channels. About 3 minutes on one processor core. Writes
-results/analysis_time.json.
+use. Expected: the same time an operator in small and in large networks (linear), more where layers have more channels. About two
+minutes on one processor core. Writes results/analysis_time.json.
 """
 
 from __future__ import annotations
