@@ -141,8 +141,8 @@ def expressions() -> tuple[Row, ...]:
         base,
         longer,
         wide,
-        Row("expressions-small", longer.run, 20, None, decay | {"target": {"params": 0.29}}, model=base.model),
-        Row("expressions-tiny", wide.run, 30, None, less | {"target": {"params": 0.64}}, model=wide.model, teacher=longer.run),
+        Row("expressions-small", longer.run, 14, None, decay | {"target": {"params": 0.29}}, model=base.model),
+        Row("expressions-tiny", wide.run, 20, None, less | {"target": {"params": 0.64}}, model=wide.model, teacher=longer.run),
     )
 
 
