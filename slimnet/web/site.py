@@ -130,7 +130,7 @@ def build_site(
         for name in PAGE:
             (folder / name).write_bytes(_static(name))
         (folder / "runtime").mkdir()
-        backends = unpack_runtime(archive, folder / "runtime", webgpu=webgpu)
+        backends = unpack_runtime(archive, folder / "runtime", webgpu=webgpu, detector=weights is not None)
         shown = copy_examples(example_files, folder)
         found = None if weights is None else put_detector(weights, folder)
         settings = {"main": _main(networks), "networks": networks, "examples": shown, "runtime": {"version": VERSION, **backends}}

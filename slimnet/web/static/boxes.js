@@ -111,7 +111,8 @@ export class Boxes {
         place = placed();
       }
       taken.push(place);
-      [words.style.left, words.style.top] = [place.left - left, place.top - top].map((value) => `${value}px`);
+      const [line, { style }] = [this.#layer.children[i].clientLeft, words]; // they are placed from within the box's line
+      [style.left, style.top] = [place.left - left, place.top - top].map((value) => `${value - line}px`);
     }
   }
 }
