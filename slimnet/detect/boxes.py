@@ -6,7 +6,6 @@ import math
 from collections.abc import Iterable
 from typing import NamedTuple
 
-
 LEVEL = 8.0
 """Degrees: a face that is tilted less is classified as it is, without being turned upright."""
 

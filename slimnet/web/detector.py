@@ -1,4 +1,4 @@
-"""What finds faces on a page: BlazeFace, as a file for ONNX Runtime Web, and the numbers by which its script does as Python does."""
+"""What finds faces on a page: BlazeFace as a file for ONNX Runtime Web, and the numbers by which the page does as Python does."""
 
 from __future__ import annotations
 
@@ -21,8 +21,7 @@ FOLDER = "detector"
 """Of the site: the network and its licence."""
 _DATA = ("fer2013",)  # sets of faces that slimnet has
 _EXPRESSIONS = frozenset(
-    ("anger", "angry", "contempt", "disgust", "disgusted", "fear", "fearful", "happiness", "happy", "neutral", "sad", "sadness")
-    + ("surprise", "surprised")
+    "anger angry contempt disgust disgusted fear fearful happiness happy neutral sad sadness surprise surprised".split()
 )
 
 

@@ -133,8 +133,13 @@ def build_site(
         backends = unpack_runtime(archive, folder / "runtime", webgpu=webgpu, detector=weights is not None)
         shown = copy_examples(example_files, folder)
         found = None if weights is None else put_detector(weights, folder)
-        settings = {"main": _main(networks), "networks": networks, "examples": shown, "runtime": {"version": VERSION, **backends}}
-        settings["faces"] = {"detector": found} if faces or found else None
+        settings = {
+            "main": _main(networks),
+            "networks": networks,
+            "examples": shown,
+            "faces": {"detector": found} if faces or found else None,
+            "runtime": {"version": VERSION, **backends},
+        }
         words = {
             "title": escape(title),
             "card": f' <a href="{CARD}">About the networks</a>.' if card else "",
@@ -142,7 +147,7 @@ def build_site(
         }
         held = _fill(folder, settings, words)
     size = sum((out / name).stat().st_size for name in held)
-    return Site(out, title, tuple(networks), tuple(held), size, found and found["name"])
+    return Site(out, title, tuple(networks), tuple(held), size, None if found is None else str(found["name"]))
 
 
 def _networks(bundle: Bundle) -> list[dict[str, Any]]:

@@ -86,8 +86,7 @@ export class Boxes {
     return item;
   }
 
-  // Words stand above their box, or below it at the upper edge, and within the picture; where they would cover others, the number
-  // alone stays.
+  // Words stand above their box, or below it, within the picture; where they would cover others, the number alone stays.
   #placeWords() {
     const { clientWidth: wide, clientHeight: high } = this.#layer;
     const [across, down] = [wide / this.#size[0], high / this.#size[1]];
@@ -96,19 +95,18 @@ export class Boxes {
     for (const i of order) {
       const [box, { firstChild: words }] = [this.#boxes[i], this.#layer.children[i]];
       const [left, top] = [box.x * across, box.y * down];
-      const placed = () => {
+      const places = () => {
         const { offsetWidth: width, offsetHeight: height } = words;
         const x = Math.max(0, Math.min(left, wide - width));
-        const above = top - height;
-        const below = top + box.height * down;
-        const y = above >= 0 ? above : below + height <= high ? below : top;
-        return { left: x, top: y, right: x + width, bottom: y + height };
+        const within = [top - height, top + box.height * down].filter((y) => y >= 0 && y + height <= high);
+        return [...within, top].map((y) => ({ left: x, top: y, right: x + width, bottom: y + height }));
       };
+      const free = (place) => !taken.some((other) => crosses(place, other));
       words.classList.remove('short');
-      let place = placed();
-      if (taken.some((other) => crosses(place, other))) {
+      let place = places().find(free);
+      if (!place) {
         words.classList.add('short');
-        place = placed();
+        place = places().find(free) ?? places()[0];
       }
       taken.push(place);
       const [line, { style }] = [this.#layer.children[i].clientLeft, words]; // they are placed from within the box's line
