@@ -117,7 +117,8 @@ def test_page_and_predict_agree_on_every_face_of_a_scene(page: Page, tmp_path: P
     for number, (shown, prediction) in enumerate(zip(listed, expected, strict=True), start=1):
         words, share, sign = shown.rsplit(" ", 2)
         assert words == f"{number} {'unsure: ' if prediction.unsure else ''}{prediction.label}"
-        assert (float(share), sign) == (pytest.approx(100 * prediction.probability, abs=1.1), "%")
+        assert sign == "%"
+        assert float(share) == pytest.approx(100 * prediction.probability, abs=1.1)
 
 
 def test_scenes_hold_what_could_differ(tmp_path: Path, nothing_kept: Path) -> None:
@@ -149,6 +150,28 @@ def test_the_largest_face_is_shown_first_and_any_can_be_chosen(page: Page, tmp_p
     shown = page.evaluate("document.querySelectorAll('#faces button')[1].textContent")
     assert shown.endswith(text(page, "headline").removeprefix("Unsure: perhaps "))
     assert "5 faces: " in text(page, "announcement")
+
+
+def test_keyboard_reaches_the_faces_and_what_is_looked_at(page: Page, tmp_path: Path) -> None:
+    """Tab goes there, the space bar chooses; a face that is chosen keeps the focus."""
+    scene(900, 600, 2).save(tmp_path / "a.png")
+    answered(page, tmp_path / "a.png")
+    other = 1 - page.evaluate("[...document.querySelectorAll('#faces button')].findIndex((each) => each.ariaPressed === 'true')")
+
+    def press(key: str, code: int) -> None:
+        for kind in ("keyDown", "keyUp"):
+            text = {"text": key} if key == " " else {}
+            page.send("Input.dispatchKeyEvent", type=kind, key=key, windowsVirtualKeyCode=code, **text)
+
+    page.evaluate("document.getElementById('camera').focus()")
+    reached = []
+    for _ in range(4):
+        press("Tab", 9)
+        reached.append(page.evaluate("document.activeElement.id || document.activeElement.textContent.slice(0, 2)"))
+        if reached[-1] == f"{other + 1} ":
+            press(" ", 32)
+            page.wait(f"document.getElementById('which').textContent === ' of face {other + 1} of 2'")
+    assert reached == ["find", "1 ", "2 ", "unsure"]
 
 
 def test_boxes_lie_on_the_picture_and_words_within_it(page: Page, tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 
 const CHANNELS = 4;
 
-// Throws nothing: a box {x, y, width, height} lies within the picture. What is tilted by `level` degrees or more is turned upright.
+// The box {x, y, width, height} lies within the picture. What is tilted by `level` degrees or more is turned upright.
 export function cut(picture, { x, y, width, height }, tilt, level) {
   return Math.abs(tilt) < level ? cropped(picture, x, y, width, height) : turned(picture, x, y, width, height, tilt);
 }

@@ -3,7 +3,6 @@
 // data}, {type: 'frame', bitmap, faces}, and {type: 'round'}, which times what was classified last.
 // Each is answered by {type: 'done', …} or {type: 'error', text, isTrap}.
 
-import { cut } from './cut.js';
 import { readPixels } from './pixels.js';
 import { prepare } from './preprocess.js';
 
@@ -17,7 +16,7 @@ let ort;
 let preprocessing;
 let networks = []; // {name, session, temperature, repeats}
 let input; // what was classified last, as a tensor
-let detector; // {finder, level}
+let detector; // {finder, cut(picture, face)}
 
 // binary: WebAssembly of the runtime, an ArrayBuffer
 async function load({ model, binary }) {
@@ -45,7 +44,7 @@ async function add({ name, temperature, data }) {
 
 // It runs on WebAssembly whatever the backend is, as in Python on the processor: both find the same faces.
 async function addDetector({ settings, data }) {
-  const { FaceFinder } = await import('./faces.js'); // nobody waits for it before
+  const [{ FaceFinder }, { cut }] = await Promise.all([import('./faces.js'), import('./cut.js')]); // nobody waits for them before
   const session = await ort.InferenceSession.create(new Uint8Array(data), { executionProviders: ['wasm'] });
   const look = async (values, height, width) => {
     const outputs = await run({ session }, new ort.Tensor('float32', values, [1, 3, height, width]));
@@ -55,7 +54,7 @@ async function addDetector({ settings, data }) {
   };
   const [side] = settings.sizes;
   await look(new Float32Array(3 * side * side), side, side);
-  detector = { finder: new FaceFinder(look, settings), level: settings.level };
+  detector = { finder: new FaceFinder(look, settings), cut: (picture, { box, tilt }) => cut(picture, box, tilt, settings.level) };
 }
 
 const run = ({ session }, values = input) => session.run({ [session.inputNames[0]]: values });
@@ -108,7 +107,7 @@ async function frame({ bitmap, faces }) {
   const answers = [];
   for (const face of asked && (found.length || !faces.orWhole) ? found : [undefined]) {
     start = performance.now();
-    const prepared = prepare(face ? cut(pixels, face.box, face.tilt, detector.level) : pixels, preprocessing);
+    const prepared = prepare(face ? detector.cut(pixels, face) : pixels, preprocessing);
     preparing += performance.now() - start;
     answers.push({ face, picture: prepared.picture, probabilities: await classified(prepared.values) });
   }
