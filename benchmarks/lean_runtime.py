@@ -2,10 +2,12 @@
 
 A copy of the binary gets a flag for each function, which the function sets when it is called. Chromium loads the networks with
 it, and runs each on two pictures. On the list come the functions whose flag is set: for the bundles that slimnet ships, for those
-given, and for small networks of the usual layers in fp32 and int8. A network that calls another function makes the page load the
-whole binary; so the list may lack something, and nothing breaks.
+given, and for small networks of the usual layers in fp32 and int8. A second list has what the page's face detector calls, too: it
+is for pages that have one. A network that calls another function makes the page load the whole binary; so a list may lack
+something, and nothing breaks.
 
-Needs Chromium, and onnxruntime-web's npm package (kept, or SLIMNET_ORT_WEB). A minute.
+Needs Chromium, onnxruntime-web's npm package (kept, or SLIMNET_ORT_WEB), and the weights of the detector (kept, or its archive in
+SLIMNET_DETECTORS). A minute.
 
     python benchmarks/lean_runtime.py [BUNDLE ...]
 """
@@ -22,18 +24,25 @@ import tempfile
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from slimnet.bundle import read_bundle
+from slimnet.detect.tflite import to_onnx
 from slimnet.ready import ready_bundle, ready_names
 from slimnet.web import VERSION, fetch_runtime
+from slimnet.web.detector import detector_weights
 from slimnet.web.lean import coded, number_at, sections, with_bodies
 from slimnet.web.runtime import unpack_runtime
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+from web_images import detector
+
 from browser import Page, chromium, served
 from web_bundle import make_bundle
 
 TARGET = Path("slimnet/web/lean-functions.json")
+LOOKS = ((192, 192), (96, 128), (160, 96))
+"""Heights and widths that the detector is run at."""
 IMPORT, GLOBAL, EXPORT = 2, 6, 7
 FLAG = b"\x7f\x01\x41\x00\x0b"  # a global: i32, mutable, at first 0
 RUN = """
@@ -48,17 +57,21 @@ RUN = """
   const ort = await import('./runtime/ort.wasm.bundle.min.js');
   ort.env.wasm.numThreads = 1;
   ort.env.wasm.wasmBinary = await (await fetch('flagged.wasm')).arrayBuffer();
-  for (const [file, dims] of NETWORKS) {
+  const called = () => Object.keys(exported).filter((name) => name.startsWith('flag ') && exported[name].value)
+    .map((name) => Number(name.slice(5)));
+  const run = async ([file, dims]) => {
     const data = new Uint8Array(await (await fetch(file)).arrayBuffer());
     const session = await ort.InferenceSession.create(data, { executionProviders: ['wasm'] });
     for (const level of [0, 1]) {
       const values = Float32Array.from({ length: dims.reduce((a, b) => a * b) }, (_, i) => level * Math.sin(i));
       const outputs = await session.run({ [session.inputNames[0]]: new ort.Tensor('float32', values, dims) });
-      await outputs[session.outputNames[0]].getData();
+      for (const name of session.outputNames) await outputs[name].getData();
     }
-  }
-  const called = Object.keys(exported).filter((name) => name.startsWith('flag ') && exported[name].value);
-  return called.map((name) => Number(name.slice(5)));
+  };
+  for (const network of NETWORKS) await run(network);
+  const networks = called();
+  for (const look of LOOKS) await run(['detector.onnx', look]);
+  return [networks, called()];
 })()
 """
 
@@ -120,6 +133,13 @@ def imported_globals(section: bytes) -> int:
     return found
 
 
+def detector_file() -> bytes:
+    """The page's face detector, as a page runs it."""
+    data = detector_weights(detector(), faces=True, registry=None, say=print)
+    assert data is not None
+    return to_onnx(data, half=True)
+
+
 def main(bundles: Sequence[str]) -> None:
     runtime = os.environ.get("SLIMNET_ORT_WEB")
     archive = fetch_runtime(Path(runtime) if runtime else None, say=print)
@@ -140,23 +160,30 @@ def main(bundles: Sequence[str]) -> None:
             for file in sorted(file for file in files if file is not None):
                 shutil.copyfile(file, work / f"{number}-{file.name}")
                 networks.append((f"{number}-{file.name}", shape))
+        (work / "detector.onnx").write_bytes(detector_file())
         with served(work) as url, chromium() as browser:
             page: Page = browser.page()
             page.open(url)
-            called = page.evaluate(RUN.replace("NETWORKS", json.dumps(networks)))
+            looks = [[1, 3, *look] for look in LOOKS]
+            called = page.evaluate(RUN.replace("NETWORKS", json.dumps(networks)).replace("LOOKS", json.dumps(looks)))
     count, _ = number_at(dict(sections(binary))[10], 0)
-    bits = bytearray(-(-count // 8))
-    for number in called:
-        bits[number >> 3] |= 1 << (number & 7)
     values = {
         "package": f"onnxruntime-web {VERSION}",
         "sha256": hashlib.sha256(binary).hexdigest(),
-        "called": len(called),
         "of": count,
-        "functions": base64.b64encode(zlib.compress(bytes(bits), 9)).decode(),
+        **{key: listed(numbers, count) for key, numbers in zip(("networks", "with_detector"), called, strict=True)},
     }
     TARGET.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
-    print(f"{len(called)} of {count} functions, by {len(networks)} networks")
+    few, more = map(len, called)
+    print(f"{few} of {count} functions, by {len(networks)} networks; {more} with the detector")
+
+
+def listed(numbers: Sequence[int], count: int) -> dict[str, Any]:
+    """A list of functions, a bit each."""
+    bits = bytearray(-(-count // 8))
+    for number in numbers:
+        bits[number >> 3] |= 1 << (number & 7)
+    return {"called": len(numbers), "functions": base64.b64encode(zlib.compress(bytes(bits), 9)).decode()}
 
 
 if __name__ == "__main__":

@@ -4,12 +4,14 @@ Chromium with an empty profile opens the page from slimnet's own server, which c
 throttled by the DevTools protocol (two profiles that it has long had: 4G and Slow 4G). DevTools throttles the processor for the
 page alone, not for its worker, where the networks run: so all processes of the page are stopped for 15 of every 20 ms instead,
 which leaves them a quarter of the time. A drawn picture is pasted in as soon as the page takes one. Then the page is opened again
-in the same browser, once it says that it works offline.
+in the same browser, once it says that it works offline. The page has no face detector; one that has differs by the bytes below.
 
-Needs Chromium, and onnxruntime-web's npm package (kept, or SLIMNET_ORT_WEB). Five rounds, about eight minutes. Expected: usable
-in a second with 4G; the answer later. Writes results/web_page.json; `--site FOLDER` measures a site that is there, and prints.
+Needs Chromium, onnxruntime-web's npm package (kept, or SLIMNET_ORT_WEB), and the weights of blazeface (kept, or its archive in
+SLIMNET_DETECTORS). Five rounds, about eight minutes. Expected: usable in a second with 4G; the answer later. Writes
+results/web_page.json, and the bytes of its parts into results/web_weights.json; --weights writes these alone, in seconds;
+`--site FOLDER` measures a site that is there, and prints.
 
-    python benchmarks/web_page.py [--site FOLDER] [--rounds N]
+    python benchmarks/web_page.py [--site FOLDER] [--rounds N] [--weights]
 """
 
 from __future__ import annotations
@@ -38,7 +40,7 @@ from slimnet.ready import ready_bundle
 from slimnet.web import SiteServer, build_site
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-from web_images import draw_face
+from web_images import detector, draw_face
 
 from browser import Browser, Page, chromium
 
@@ -146,14 +148,29 @@ def served(folder: Path, names: tuple[str, ...]) -> Iterator[str]:
 
 def weights(folder: Path) -> dict[str, int]:
     """Bytes of what a visit needs, as it lies in the site."""
-    runtime = json.loads((folder / "site.json").read_text())["runtime"]["wasm"]
-    if "lean" not in runtime:
-        return {}
-    names = {"module": runtime["module"], "lean binary": runtime["lean"]["file"], "whole binary": runtime["file"]}
-    whole = gzip.decompress((folder / runtime["file"]).read_bytes())
-    few = gzip.decompress((folder / runtime["lean"]["file"]).read_bytes())
-    unpacked = {"lean binary, unpacked": len(few), "whole binary, unpacked": len(whole)}
-    return {**{key: (folder / name).stat().st_size for key, name in names.items()}, **unpacked, "network": network_bytes(folder)}
+    site = json.loads((folder / "site.json").read_text())
+    runtime, found = site["runtime"]["wasm"], (site["faces"] or {}).get("detector")
+    packed = {
+        "lean binary": runtime["lean"]["file"],
+        "whole binary": runtime["file"],
+        **({"detector": found["file"]} if found else {}),
+    }
+    sizes = {key: (folder / name).stat().st_size for key, name in (*packed.items(), ("module", runtime["module"]))}
+    unpacked = {f"{key}, unpacked": len(gzip.decompress((folder / name).read_bytes())) for key, name in packed.items()}
+    return {**sizes, **unpacked, "network": network_bytes(folder)}
+
+
+def all_weights(work: Path) -> dict[str, int]:
+    """Of a page without a face detector, and what one with it has beside or instead."""
+    plain, finding = (weights(build(work / name, found)) for name, found in (("plain", "none"), ("finding", detector())))
+    lean = {key.replace("lean binary", "lean binary with detector"): value for key, value in finding.items() if "lean" in key}
+    return {**finding, **plain, **lean}
+
+
+def build(out: Path, found: Path | str) -> Path:
+    """The site that is measured."""
+    runtime = os.environ.get("SLIMNET_ORT_WEB")
+    return build_site(ready_bundle("expressions"), out, detector=found, runtime=Path(runtime) if runtime else None).path
 
 
 def network_bytes(folder: Path) -> int:
@@ -188,14 +205,16 @@ def make_table(runs: list[Result]) -> str:
     return table(head, rows)
 
 
-@of_runs("web_page")
+@of_runs("web_weights")
 def make_weights(runs: list[Result]) -> str:
     """What the newest run found in the site."""
     sizes = runs[0]["sizes"]
     rows = [
-        ("WebAssembly of the runtime, lean", *both(sizes, "lean binary"), "every page"),
+        ("WebAssembly of the runtime, lean", *both(sizes, "lean binary"), "every page without a face detector"),
+        ("the same, for a face detector", *both(sizes, "lean binary with detector"), "every page with one"),
         ("the same, whole", *both(sizes, "whole binary"), "a page whose network needs more, or that may use threads"),
         ("network", f"{sizes['network'] / 1e6:.2f} MB", "the same", "every page"),
+        ("face detector", *both(sizes, "detector"), "a page that has one, once it has answered"),
         ("module of the runtime", f"{sizes['module'] / 1e6:.2f} MB; a third where the host compresses", "the same", "every page"),
     ]
     return table(("part", "to be loaded", "unpacked", "needed by"), rows)
@@ -213,22 +232,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--site", type=Path)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--weights", action="store_true")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         work = Path(temporary)
+        if given.site is None:
+            write_result("web_weights", {"sizes": all_weights(work)})
+        if given.weights:
+            return
         draw_face(work / "face.png")
-        runtime = os.environ.get("SLIMNET_ORT_WEB")
-        folder = (
-            given.site or build_site(ready_bundle("expressions"), work / "site", runtime=Path(runtime) if runtime else None).path
-        )
+        folder = given.site or work / "plain"
         names = tuple(json.loads((folder / "site.json").read_text())["files"])
-        before, sizes = load(), weights(folder)
+        before = load()
         with served(folder, names) as url:
             found = {name: rounds(url, name, work / "face.png", given.rounds, again=given.site is None) for name in PROFILES}
     if given.site is None:
-        write_result(
-            "web_page", {"rounds": given.rounds, "slower": SLOWER, "load": [before, load()], "sizes": sizes, "profiles": found}
-        )
+        write_result("web_page", {"rounds": given.rounds, "slower": SLOWER, "load": [before, load()], "profiles": found})
 
 
 if __name__ == "__main__":

@@ -96,5 +96,8 @@ DETECTORS = ("centerface", "blazeface", "cascade")
 CHOSEN_DETECTORS = ("auto", *DETECTORS)
 """Which of them is to be used: ``auto`` is the best that is at hand."""
 
+CHOSEN_PAGE_DETECTORS = ("auto", "blazeface", "none")
+"""Which of them finds faces on a web page."""
+
 PROVIDERS = ("cpu", "cuda", "tensorrt", "openvino")
 """Execution providers of ONNX Runtime."""

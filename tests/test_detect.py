@@ -159,6 +159,14 @@ def test_a_tflite_file_becomes_the_network_that_it_was_made_of(half: bool) -> No
 
 
 @pytest.mark.skipif(importlib.util.find_spec("ai_edge_litert") is None, reason=reason("litert"))
+def test_only_what_16_bits_hold_exactly_is_stored_in_them() -> None:
+    """Weights of 32 bits stay as they are."""
+    single, short = (to_tflite(serialised(small_network()), half=half) for half in (False, True))
+    assert to_onnx(single, half=True) == to_onnx(single)
+    assert len(to_onnx(short, half=True)) < len(to_onnx(short))
+
+
+@pytest.mark.skipif(importlib.util.find_spec("ai_edge_litert") is None, reason=reason("litert"))
 def test_an_operator_without_a_rule() -> None:
     ends = {"inputs": {"input": ["n", 3, 8, 8]}, "outputs": {"output": ["n", 3, 8, 8]}}
     proto = network([node("Sigmoid", ["input"], "output")], constants={}, opset=17, ir_version=8, **ends)

@@ -135,7 +135,7 @@ def test_site_holds_what_it_says(tmp_path: Path, bundle: Path, runtime: Path) ->
     found = {path.relative_to(site.path).as_posix() for path in site.path.rglob("*") if path.is_file()}
     assert found == set(site.files)
     assert site.bytes == sum((site.path / name).stat().st_size for name in found)
-    assert {path.name for path in STATIC.iterdir()} - {"runtime-licence.txt"} <= found
+    assert {path.name for path in STATIC.iterdir()} - {"runtime-licence.txt", "detector-licence.txt"} <= found
     assert (site.path / "model.json").read_bytes() == (bundle / "model.json").read_bytes()
     described = json.loads((site.path / "site.json").read_text())
     assert [network["name"] for network in described["networks"]] == ["dense", "slim", "slim int8"]

@@ -68,23 +68,20 @@ def test_list_is_of_the_binary_that_is_fetched() -> None:
     binary = slimnet.web.runtime._members(archive, {"package/dist/ort-wasm-simd-threaded.wasm"}).popitem()[1]
     listed = json.loads(files("slimnet.web").joinpath("lean-functions.json").read_text(encoding="utf-8"))
     assert hashlib.sha256(binary).hexdigest() == listed["sha256"]
-    few = lean(binary)
-    assert few is not None and len(few) < len(binary) / 2
-    kept = [0, 0]
-
-    def count(_: int, body: bytes) -> bytes:
-        kept[0] += body != TRAP
-        kept[1] += 1
-        return body
-
-    assert with_bodies(few, count) == few
-    assert kept[1] == listed["of"] and listed["called"] - 5 <= kept[0] <= listed["called"]  # some bodies trap of themselves
+    for detector, key in ((False, "networks"), (True, "with_detector")):
+        few = lean(binary, detector=detector)
+        assert few is not None and len(few) < len(binary) / 2
+        bodies: list[bytes] = []
+        assert with_bodies(few, lambda _, body, bodies=bodies: bodies.append(body) or body) == few  # type: ignore[misc]
+        kept, called = sum(body != TRAP for body in bodies), listed[key]["called"]
+        assert len(bodies) == listed["of"] and called - 5 <= kept <= called  # some bodies trap of themselves
+    assert listed["networks"]["called"] < listed["with_detector"]["called"]
 
 
 @pytest.mark.parametrize("name", ready_names())
 def test_shipped_bundles_need_the_lean_one_alone(browser: Browser, tmp_path: Path, name: str) -> None:
     """A bundle that calls other functions: run benchmarks/lean_runtime.py."""
-    folder = build_site(ready_bundle(name), tmp_path / "site", runtime=published_runtime(), webgpu=False).path
+    folder = build_site(ready_bundle(name), tmp_path / "site", runtime=published_runtime(), detector="none", webgpu=False).path
     Image.fromarray(noise(64, 64, 3)).save(tmp_path / "a.png")
     with served(folder) as url:
         page = browser.page()
@@ -98,7 +95,7 @@ def test_shipped_bundles_need_the_lean_one_alone(browser: Browser, tmp_path: Pat
 
 def test_page_that_needs_more_loads_the_whole(browser: Browser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With a lean binary in which nothing is left: the answers are those of the whole one."""
-    monkeypatch.setattr(slimnet.web.runtime, "lean", lambda binary: with_bodies(binary, lambda *_: TRAP))
+    monkeypatch.setattr(slimnet.web.runtime, "lean", lambda binary, **_: with_bodies(binary, lambda *_: TRAP))
     bundle = make_bundle(tmp_path / "bundle", channels=3, size=(20, 28))
     folder = build_site(bundle, tmp_path / "site", runtime=published_runtime(), webgpu=False).path
     Image.fromarray(noise(40, 50, 3)).save(tmp_path / "a.png")

@@ -355,7 +355,7 @@ def test_page_on_webgpu(site: Path, bundle: Path, tmp_path: Path) -> None:
 
 def test_shipped_classifier_says_in_the_browser_what_it_says_in_python(browser: Browser, runtime: Path, tmp_path: Path) -> None:
     """One network, in int8: WebAssembly rounds sums of products as the processor does, to a level of 255 here and there."""
-    folder = build_site(ready_bundle("expressions"), tmp_path / "site", runtime=runtime, webgpu=False).path
+    folder = build_site(ready_bundle("expressions"), tmp_path / "site", runtime=runtime, detector="none", webgpu=False).path
     predictor = Predictor(ready_bundle("expressions"), top=7)
     with served(folder) as url:
         page = browser.page()

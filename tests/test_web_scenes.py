@@ -30,7 +30,8 @@ TOLERANCE = {"street.png": 1e-3, "tall.png": 1e-3, "wide.webp": 1e-3, "phone.jpg
 def page(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
     """Of the classifier that slimnet ships."""
     out = tmp_path_factory.mktemp("scenes") / "site"
-    with served(build_site(ready_bundle("expressions"), out, runtime=published_runtime(), webgpu=False).path) as url:
+    how: dict[str, Any] = {"runtime": published_runtime(), "detector": "none", "webgpu": False}
+    with served(build_site(ready_bundle("expressions"), out, **how).path) as url:
         page = browser.page()
         page.open(url)
         page.wait("document.body.classList.contains('ready')")

@@ -48,6 +48,19 @@ class Alignment(ParamType):
         return value if value == "auto" else int(COUNT.convert(value, param, ctx))
 
 
+def detector_given(given: str, names: tuple[str, ...]) -> str | Path:
+    """A detector's name, or the file that is given in its place.
+
+    Raises:
+        click.UsageError: if it is neither.
+    """
+    if given in names:
+        return given
+    if not Path(given).is_file():
+        raise click.UsageError(f"--detector {given!r} is not one of {', '.join(names)}, and no file.")
+    return Path(given)
+
+
 class Several(ParamType):
     """Values with commas between them, as a tuple without repetitions."""
 

@@ -16,7 +16,7 @@ from slimnet_cli._clean import echo, shown_json
 from slimnet_cli._emit import percent, say
 from slimnet_cli._flags import Command, Named, section
 from slimnet_cli._numbers import COUNT, PROBABILITY, THREADS, WORKERS, Finite
-from slimnet_cli._options import BundlePath, force, time_limit
+from slimnet_cli._options import BundlePath, detector_given, force, time_limit
 from slimnet_cli._quick import refuse_missing_bundle, refuse_runtimes
 
 Emit = Callable[[dict[str, Any]], None]
@@ -204,9 +204,10 @@ def _faces(options: dict[str, Any]) -> Any:
         for name in given:
             raise click.UsageError(f"--{name.replace('_', '-')} needs --detect.")
         return None
+    from slimnet.names import CHOSEN_DETECTORS
     from slimnet.predict import FaceFinder
 
-    detector = _detector(options["detector"] or "auto")
+    detector = detector_given(options["detector"] or "auto", CHOSEN_DETECTORS)
     if detector == "cascade" and options["min_confidence"] is not None:
         raise click.UsageError("--min-confidence needs another detector: the cascade does not say how sure it is.")
     finder = FaceFinder(**{**given, "detector": detector})
@@ -214,17 +215,6 @@ def _faces(options: dict[str, Any]) -> Any:
         more = "; --detector blazeface finds tilted and half-lit ones, too (fetched once, 5 MB)"
         say(f"faces: {finder.detector}{more if finder.detector == 'cascade' else ''}")
     return finder
-
-
-def _detector(given: str) -> Any:
-    """A name, or the file that is given in its place."""
-    from slimnet.names import CHOSEN_DETECTORS
-
-    if given in CHOSEN_DETECTORS:
-        return given
-    if not Path(given).is_file():
-        raise click.UsageError(f"--detector {given!r} is not one of {', '.join(CHOSEN_DETECTORS)}, and no file.")
-    return Path(given)
 
 
 def _names(images: tuple[str, ...], listed: str | None) -> list[str]:

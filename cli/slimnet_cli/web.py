@@ -9,7 +9,7 @@ import click
 
 from slimnet_cli._clean import echo
 from slimnet_cli._emit import emit_json, emit_table, number, percent, say
-from slimnet_cli._options import BundlePath, as_json, existing, folder_out, force
+from slimnet_cli._options import BundlePath, as_json, detector_given, existing, folder_out, force
 from slimnet_cli._quick import refuse_missing_bundle, refuse_out
 
 
@@ -19,8 +19,16 @@ from slimnet_cli._quick import refuse_missing_bundle, refuse_out
 @click.option("--title", help="Heading of the page (default: the name of the bundle's folder).")
 @click.option("--example", "examples", type=existing, multiple=True, metavar="IMAGE", help="A picture to offer; may be repeated.")
 @click.option("--webgpu/--no-webgpu", default=True, show_default=True, help="With what WebGPU needs (4 MB more).")
+@click.option(
+    "--detector",
+    default="auto",
+    show_default=True,
+    metavar="NAME|FILE",
+    help="What finds faces on the page: blazeface (fetched once, 5 MB), FILE with its weights, none, or auto: for a classifier "
+    "of faces blazeface, if it is at hand.",
+)
 @click.option("--runtime", type=existing, metavar="FILE", help="onnxruntime-web's npm package (default: kept, or fetched once).")
-@click.option("--registry", metavar="URL", help="npm registry to fetch it from (default: npm_config_registry, or npm's own).")
+@click.option("--registry", metavar="URL", help="npm registry to fetch from (default: npm_config_registry, or npm's own).")
 @click.option(
     "--serve",
     type=click.IntRange(0, 65535),
@@ -31,21 +39,25 @@ from slimnet_cli._quick import refuse_missing_bundle, refuse_out
 )
 @force
 @as_json
-def command(bundle: Path, out: Path, serve: int | None, as_json: bool, **options: Any) -> None:
+def command(bundle: Path, out: Path, serve: int | None, as_json: bool, detector: str, **options: Any) -> None:
     """Write a static web page that runs the networks of BUNDLE in the browser.
 
     BUNDLE is a folder, or the name of a bundle that slimnet ships.
 
     \b
     slimnet web expressions --out site --serve
+    slimnet web expressions --out site --detector blazeface
     slimnet web build/r56 --out site
     python -m http.server -d site          # or any other static host
     """
+    from slimnet.names import CHOSEN_PAGE_DETECTORS
+
+    found = detector_given(detector, CHOSEN_PAGE_DETECTORS)
     refuse_missing_bundle(bundle)
     refuse_out(out, force=options["force"])
     from slimnet.web import build_site
 
-    site = build_site(bundle, out, **options)
+    site = build_site(bundle, out, detector=found, **options)
     if as_json:
         emit_json(site.as_dict())
     else:

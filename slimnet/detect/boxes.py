@@ -6,6 +6,9 @@ import math
 from collections.abc import Iterable
 from typing import NamedTuple
 
+LEVEL = 8.0
+"""Degrees: a face that is tilted less is classified as it is, without being turned upright."""
+
 
 class Face(NamedTuple):
     """A face that was found: a rectangle in a picture, in pixels from its upper left corner.

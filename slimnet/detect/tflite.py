@@ -32,6 +32,8 @@ _ADD, _CONCATENATION, _CONV, _DEPTHWISE, _DEQUANTIZE, _MAX_POOL, _RELU, _RESHAPE
     23,
     34,
 )
+_FLOAT = 1  # of ONNX's `TensorProto.DataType`
+_WORTH = 64  # numbers: a smaller constant is not worth a cast
 _SAME = 0  # of `Padding`
 _PLAIN, _WITH_RELU = 0, 1  # of `ActivationFunctionType`
 
@@ -122,7 +124,7 @@ class _Network:
         self.values[index] = name
 
 
-def to_onnx(data: bytes) -> bytes:
+def to_onnx(data: bytes, *, half: bool = False) -> bytes:
     """Write a .tflite file of a convolutional detector as ONNX.
 
     Convolutions, additions, pools, paddings and resizings are kept as they are; the reshapings at the end are left out, so
@@ -130,6 +132,7 @@ def to_onnx(data: bytes) -> bytes:
 
     Args:
         data: one input (1, H, W, C); weights in 32 or 16 bits.
+        half: store weights that 16 bits hold exactly in 16 bits; the network casts them, and computes the same. Half as large.
 
     Returns:
         The file: ``input`` (N, C, H, W) in; out come the maps (N, channels, h, w) that the given file has before they are made
@@ -142,6 +145,8 @@ def to_onnx(data: bytes) -> bytes:
         made = _read(data)
     except (struct.error, ValueError, IndexError, KeyError) as error:
         raise FileFormatError(f"the detector's file is not one that can be read ({error}).") from None
+    if half:
+        _halve(made)
     outputs: dict[str, Shape] = {name: ["n", channels, f"h{i}", f"w{i}"] for i, (name, channels) in enumerate(made.ends.items())}
     proto = network(
         made.nodes,
@@ -153,6 +158,18 @@ def to_onnx(data: bytes) -> bytes:
         name="detector",
     )
     return checked(proto, "the detector")
+
+
+def _halve(made: _Network) -> None:
+    """Store in 16 bits what they hold exactly, in place."""
+    casts = []
+    for name, array in list(made.constants.items()):
+        with np.errstate(over="ignore"):
+            short = array.astype(np.float16)
+        if array.dtype == np.float32 and array.size >= _WORTH and np.array_equal(short.astype(np.float32), array):
+            del made.constants[name]
+            casts.append(node("Cast", [made.constant(f"{name}.half", short)], name, to=_FLOAT))
+    made.nodes[:0] = casts
 
 
 def _read(data: bytes) -> _Network:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from slimnet.detect.boxes import LEVEL
 from slimnet.errors import ArgumentError
 from slimnet.pictures.picture import turned
 from slimnet.predict import detectors
@@ -16,8 +17,6 @@ from slimnet.predict.results import Box
 if TYPE_CHECKING:
     from slimnet.pictures.picture import Picture
     from slimnet.predict.detectors import Detector
-
-LEVEL = 8.0  # degrees: a face that is tilted less is left as it is
 
 
 @dataclass(frozen=True)

@@ -20,16 +20,17 @@ _CODE = 10  # number of the section that holds the bodies of functions
 _TRAP = b"\x03\x00\x00\x0b"  # 3 bytes long; no locals; unreachable; end
 
 
-def lean(binary: bytes) -> bytes | None:
+def lean(binary: bytes, *, detector: bool = False) -> bytes | None:
     """The binary with the bodies of listed functions alone; None for a binary that the list is not of.
 
     Args:
         binary: a WebAssembly module.
+        detector: also with what a page's face detector calls.
     """
     listed = json.loads(files("slimnet.web").joinpath("lean-functions.json").read_text(encoding="utf-8"))
     if hashlib.sha256(binary).hexdigest() != listed["sha256"]:
         return None
-    bits = zlib.decompress(base64.b64decode(listed["functions"]))
+    bits = zlib.decompress(base64.b64decode(listed["with_detector" if detector else "networks"]["functions"]))
     return with_bodies(binary, lambda number, body: body if bits[number >> 3] >> (number & 7) & 1 else _TRAP)
 
 

@@ -66,7 +66,7 @@ def fetch_runtime(file: Path | None = None, *, registry: str | None = None, say:
     return data
 
 
-def unpack_runtime(archive: bytes, folder: Path, *, webgpu: bool) -> dict[str, dict[str, Any]]:
+def unpack_runtime(archive: bytes, folder: Path, *, webgpu: bool, detector: bool = False) -> dict[str, dict[str, Any]]:
     """Write what a page needs, and the licences, into a folder.
 
     Only the members named here are read, each into a file named here. Modules end in ``.js``: there are hosts that do not serve
@@ -76,6 +76,7 @@ def unpack_runtime(archive: bytes, folder: Path, *, webgpu: bool) -> dict[str, d
         archive: as :func:`fetch_runtime` gives it.
         folder: an existing folder.
         webgpu: with what WebGPU needs.
+        detector: the lean binary is to run a face detector, too.
 
     Returns:
         Of each backend ``module``, ``file`` of its binary, and the ``bytes`` of that; and ``lean``, ``file`` and ``bytes`` of the
@@ -93,7 +94,7 @@ def unpack_runtime(archive: bytes, folder: Path, *, webgpu: bool) -> dict[str, d
         (folder / f"{module}.js").write_bytes(content[f"{_DIST}{module}.mjs"])
         whole = content[f"{_DIST}{binary}.wasm"]
         found[backend] = {"module": f"{folder.name}/{module}.js", **_pack(folder, f"{binary}.wasm.gz", whole)}
-        few = lean(whole)
+        few = lean(whole, detector=detector)
         if few is not None:
             found[backend]["lean"] = _pack(folder, f"{binary}.lean.wasm.gz", few)
     licence = files("slimnet.web").joinpath("static", "runtime-licence.txt")

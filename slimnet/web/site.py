@@ -19,6 +19,8 @@ from slimnet.errors import ArgumentError, FileFormatError
 from slimnet.export import Bundle, read_bundle
 from slimnet.files import atomic_folder, check_output, claims_folder, read_json, write_json
 from slimnet.progress import Say, say_from
+from slimnet.web.detector import FOLDER as DETECTOR
+from slimnet.web.detector import detector_weights, is_of_faces, put_detector
 from slimnet.web.examples import copy_examples, example_names
 from slimnet.web.runtime import NOTICES, VERSION, fetch_runtime, unpack_runtime
 from slimnet.web.serve import POLICY
@@ -27,8 +29,8 @@ _say = say_from(__name__)
 
 FORMAT = "slimnet-site"
 PAGE = (
-    *("app.js", "camera.js", "download.js", "draw.js", "engine.js", "offline.js", "pixels.js", "preprocess.js", "sources.js"),
-    *("stopwatch.js", "table.js", "worker.js", "style.css", "icon.svg"),
+    *("app.js", "boxes.js", "camera.js", "cut.js", "download.js", "draw.js", "engine.js", "faces.js", "offline.js", "pixels.js"),
+    *("preprocess.js", "sources.js", "stopwatch.js", "table.js", "worker.js", "style.css", "icon.svg"),
 )
 """What is copied as it is."""
 FILLED = ("index.html", "sw.js")
@@ -51,6 +53,7 @@ class Site:
             that were calibrated.
         files: every file, relative to the folder.
         bytes: of all files.
+        detector: what finds faces on the page; None where nothing does.
     """
 
     path: Path
@@ -58,6 +61,7 @@ class Site:
     networks: tuple[dict[str, Any], ...]
     files: tuple[str, ...]
     bytes: int
+    detector: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -67,6 +71,7 @@ class Site:
             "networks": list(self.networks),
             "files": list(self.files),
             "bytes": self.bytes,
+            "detector": self.detector,
         }
 
 
@@ -78,6 +83,7 @@ def build_site(
     title: str | None = None,
     examples: Sequence[Path] = (),
     webgpu: bool = True,
+    detector: str | Path = "auto",
     runtime: Path | None = None,
     registry: str | None = None,
     force: bool = False,
@@ -93,21 +99,25 @@ def build_site(
         title: heading of the page; by default the name of the bundle's folder.
         examples: pictures to offer on the page.
         webgpu: with what WebGPU needs (4 MB more), offered to browsers that have it.
+        detector: what finds faces on the page: ``"blazeface"``, ``"none"``, ``"auto"`` (for a classifier of faces, if it is at
+            hand), or a file with its weights; see :func:`slimnet.web.detector.detector_weights`.
         runtime: the npm package ``onnxruntime-web``, fetched elsewhere; see :func:`slimnet.web.fetch_runtime`.
-        registry: npm registry to fetch it from.
+        registry: npm registry to fetch them from.
         force: replace an existing site.
         say: takes a line of progress.
 
     Raises:
-        FileFormatError: if the bundle is none, was changed or cut short; or the runtime cannot be had.
+        FileFormatError: if the bundle is none, was changed or cut short; or the runtime or the detector cannot be had.
         ArgumentError: if ``out`` holds something and ``force`` is not set, or anything but a site; if an example is no picture
-            that browsers read; or the bundle asks for other preprocessing than the page does.
+            that browsers read; or the bundle asks for other preprocessing than the page does; or there is no such detector.
     """
     out = Path(out)
     source = read_bundle(bundle)
     preprocess.check(source.model["preprocessing"])
     _check_old_site(out, force=force)
     example_files = example_names(examples)
+    faces = is_of_faces(source)
+    weights = detector_weights(detector, faces=faces, registry=registry, say=say)
     archive = fetch_runtime(runtime, registry=registry, say=say)
     title = title or source.path.resolve().name
     networks = _networks(source)
@@ -120,14 +130,24 @@ def build_site(
         for name in PAGE:
             (folder / name).write_bytes(_static(name))
         (folder / "runtime").mkdir()
-        backends = unpack_runtime(archive, folder / "runtime", webgpu=webgpu)
+        backends = unpack_runtime(archive, folder / "runtime", webgpu=webgpu, detector=weights is not None)
         shown = copy_examples(example_files, folder)
-        settings = {"main": _main(networks), "networks": networks, "examples": shown, "runtime": {"version": VERSION, **backends}}
-        held = _fill(
-            folder, settings, {"title": escape(title), "card": f' <a href="{CARD}">About the networks</a>.' if card else ""}
-        )
+        found = None if weights is None else put_detector(weights, folder)
+        settings = {
+            "main": _main(networks),
+            "networks": networks,
+            "examples": shown,
+            "faces": {"detector": found} if faces or found else None,
+            "runtime": {"version": VERSION, **backends},
+        }
+        words = {
+            "title": escape(title),
+            "card": f' <a href="{CARD}">About the networks</a>.' if card else "",
+            "detector": f' Faces are found by <a href="{DETECTOR}/LICENSE.txt">BlazeFace</a>.' if found else "",
+        }
+        held = _fill(folder, settings, words)
     size = sum((out / name).stat().st_size for name in held)
-    return Site(out, title, tuple(networks), tuple(held), size)
+    return Site(out, title, tuple(networks), tuple(held), size, None if found is None else str(found["name"]))
 
 
 def _networks(bundle: Bundle) -> list[dict[str, Any]]:

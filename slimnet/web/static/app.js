@@ -1,5 +1,6 @@
 // The page: a picture in, the table out.
 
+import { Boxes } from './boxes.js';
 import { Camera } from './camera.js';
 import { Downloads, readJson } from './download.js';
 import { draw, drawSeen } from './draw.js';
@@ -15,15 +16,18 @@ const WARM_UP = 2000; // milliseconds of rounds that are not counted: browsers c
 const PATIENCE = 10000; // milliseconds that a still picture is timed for
 const FEWEST_ROUNDS = 5; // before a time is shown
 const PAUSE = 3000; // milliseconds between two announcements of what the camera shows
+const CAMERA_LEAST = 40; // pixels: side of the smallest face that is looked for in what the camera shows; it spares the largest look
 const RUNTIMES = { wasm: 'WebAssembly', webgpu: 'WebGPU' };
 
 const part = (id) => document.getElementById(id);
+const boxes = new Boxes(part('boxes'), part('faces'), showFace);
 const camera = new Camera(part('video'));
 const downloads = new Downloads((state) => isLoading && showProgress(state));
 const announced = { text: '', at: 0 };
 let isLoading = false;
 let described; // {site, model}
-let running; // what is there for one backend: {backend, engine, isLean, binary, table, watch, baseline, conditions, warm, isComplete}
+let running; // what is there for one backend: {backend, engine, isLean, binary, table, watch, baseline, conditions, warm, isComplete,
+// detector: '' (none), 'coming', 'there'; seen: what the last picture gave}
 let picture; // the last one, as a Blob
 let turn = 0; // of pictures: a later one ends what an earlier one still does
 let loads = 0; // of backends, likewise
@@ -66,6 +70,8 @@ async function describe() {
   const [site, model] = await Promise.all([readJson('site.json'), readJson('model.json')]);
   showExamples(part('examples'), site.examples, showPicture);
   part('unsure').value = model.unsure_below ?? 0;
+  part('looking').hidden = !site.faces?.detector;
+  part('no-detector').hidden = !site.faces || Boolean(site.faces.detector);
   showThreshold();
   return (described = { site, model });
 }
@@ -77,7 +83,7 @@ async function start(backend, { whole = false } = {}) {
   const mine = ++loads;
   running?.engine.close();
   running = undefined;
-  document.body.classList.remove('ready', 'busy');
+  document.body.classList.remove('ready', 'busy', 'finding');
   part('conditions').textContent = ''; // of another backend
   enableCamera();
   forgive();
@@ -110,7 +116,7 @@ async function start(backend, { whole = false } = {}) {
         failures.push(failure);
         there = there.filter((other) => other !== network);
       } else if (!running) {
-        running = { backend, engine, isLean, binary: (isLean ? lean : all).file, conditions, watch: new Stopwatch(), warm: 0, isComplete: false, main: network.name };
+        running = { backend, engine, isLean, binary: (isLean ? lean : all).file, conditions, watch: new Stopwatch(), warm: 0, isComplete: false, main: network.name, detector: site.faces?.detector ? 'coming' : '' };
         showTable(there);
         enableCamera();
         if (picture) showPicture(picture);
@@ -149,6 +155,9 @@ async function complete(networks, failures) {
   if (picture && described.site.networks.length > 1 && !camera.isOn) showPicture(picture);
   if (failures.length) fail(new Error(failures.join(' ')));
   tell('Ready.');
+  const there = running;
+  await addDetector();
+  if (there !== running) return;
   const kept = await keepOffline(described.site.version);
   if (!kept) return;
   await fetch(running.binary); // through the service worker, which keeps what is seldom needed once somebody needs it
@@ -156,59 +165,133 @@ async function complete(networks, failures) {
   tell('Ready. From now on, this page works offline, too.');
 }
 
+// What finds faces comes when everything else is there. The last picture is then looked at again.
+async function addDetector() {
+  const there = running;
+  const { detector } = described.site.faces ?? {};
+  if (!detector) return;
+  try {
+    const [data] = await downloads.take([detector]);
+    if (there !== running) return;
+    await there.engine.addDetector(detector, data);
+    if (there !== running) return;
+    there.detector = 'there';
+    document.body.classList.add('finding');
+    if (picture && isFinding() && !camera.isOn) showPicture(picture);
+  } catch (error) {
+    if (there !== running) return;
+    if (error.isTrap && there.isLean) return start(there.backend, { whole: true });
+    there.detector = '';
+    fail(new Error(`Faces cannot be found: ${error.message}`), () => {
+      forgive();
+      there.detector = 'coming';
+      addDetector();
+    });
+    showLooked();
+  }
+}
+
+const isFinding = () => !part('looking').hidden && part('find').checked;
+
 function enableCamera() {
   part('camera').disabled = !running || !Camera.isPossible();
   part('no-camera').hidden = Camera.isPossible();
 }
 
-function clear() {
+// Take the answer away.
+function clear(words = 'No answer') {
   document.body.classList.add('answered');
   running.best = undefined;
-  part('headline').textContent = 'No answer';
+  running.seen = undefined;
+  boxes.show([], [1, 1]);
+  showLooked();
+  part('headline').textContent = words;
   part('headline').parentElement.classList.remove('unsure');
   part('seen-figure').hidden = true;
   running.table.clear();
 }
 
-// The headline; true where the answer is unsure.
+// The headline and the boxes; true where the answer is unsure.
 function showAnswer() {
   const { label, share, probability } = running.best;
   const unsure = probability < threshold();
   part('headline').textContent = unsure ? `Unsure: perhaps ${label} ${share}` : `${label} ${share}`;
   part('headline').parentElement.classList.toggle('unsure', unsure);
+  boxes.tell(running.seen.answers.filter(({ face }) => face).map(({ probabilities }) => told(running.table.best(probabilities))));
   return unsure;
+}
+
+// What is said of a face beside others.
+function told({ label, share, probability }) {
+  const unsure = probability < threshold();
+  const words = (text) => (unsure ? `unsure: ${text}` : text);
+  return { words: words(`${label} ${(100 * probability).toFixed(0)} %`), full: words(`${label} ${share}`), label, unsure };
+}
+
+// One of the faces that were found, or the whole picture: what the network sees of it, the table and the headline.
+function showFace(number) {
+  if (!running?.seen) return undefined;
+  const answer = running.seen.answers[number];
+  drawSeen(part('seen'), answer.picture);
+  part('seen-figure').hidden = false;
+  running.best = running.table.update(answer.probabilities);
+  showLooked();
+  return showAnswer();
+}
+
+// What the answer is of.
+function showLooked() {
+  const { seen, detector } = running;
+  const count = seen?.answers.filter(({ face }) => face).length ?? 0;
+  const isWhole = seen?.answers.length && !count;
+  part('which').textContent = count > 1 ? ` of face ${boxes.chosen + 1} of ${count}` : '';
+  part('looked').textContent = !isWhole || !isFinding() ? ''
+    : seen.finding !== undefined ? 'No face was found: this is of the whole picture.'
+    : detector === 'coming' ? 'Of the whole picture, until what finds faces is loaded.'
+    : 'Of the whole picture.';
 }
 
 const threshold = () => Number(part('unsure').value);
 
 function showThreshold() {
   part('unsure-value').textContent = `${(100 * threshold()).toFixed(0)} %`;
-  if (running?.best) showAnswer();
+  if (running?.seen && running.best) showAnswer();
 }
 
 async function classify(bitmap, { live, mine }) {
+  const size = [bitmap.width, bitmap.height];
+  const faces = live ? { least: CAMERA_LEAST, orWhole: false } : { least: 0, orWhole: true };
   let seen;
   try {
-    seen = await running.engine.frame(bitmap);
+    seen = await running.engine.frame(bitmap, isFinding() ? faces : undefined);
   } catch (error) {
     if (mine === turn) clear(); // what is there is of another picture
     throw error;
   }
   if (mine !== turn) return;
-  drawSeen(part('seen'), seen.picture);
-  part('seen-figure').hidden = false;
-  running.best = running.table.update(seen.probabilities);
-  const { label, share } = running.best;
-  const words = showAnswer() ? `unsure, perhaps ${label}` : label;
+  running.seen = seen;
+  boxes.show(seen.answers.flatMap(({ face }) => (face ? [face.box] : [])), size, { live });
+  if (!seen.answers.length) {
+    clear('No face found');
+    return announce('No face found', { live });
+  }
+  const unsure = showFace(seen.answers.length > 1 ? boxes.chosen : 0);
   document.body.classList.add('answered');
-  announce(live ? words : `${words}, ${share}`, { live });
-  running.preparing = seen.preparing;
+  announce(spoken(seen.answers, unsure, live), { live });
 }
 
-// Time all networks, once they are there.
+// For those who do not see the page; of what the camera shows, only what does not change with every frame.
+function spoken(answers, unsure, live) {
+  const { label, share } = running.best;
+  if (answers.length === 1) return `${unsure ? `unsure, perhaps ${label}` : label}${live ? '' : `, ${share}`}`;
+  const words = answers.map(({ probabilities }) => told(running.table.best(probabilities)));
+  return `${answers.length} faces: ${words.map(({ label: one, unsure: is }) => (is ? `unsure, perhaps ${one}` : one)).join('; ')}`;
+}
+
+// Time all networks, once they are there, on what was classified last.
 async function timeOnce() {
-  if (!running.isComplete) return;
-  const { engine, table, watch, baseline, conditions, preparing } = running;
+  if (!running.isComplete || !running.seen) return;
+  const { engine, table, watch, baseline, conditions, seen } = running;
   const start = performance.now();
   const { times } = await engine.round();
   running.warm += performance.now() - start;
@@ -218,7 +301,8 @@ async function timeOnce() {
   table.time(watch.times(), watch.speeds(baseline));
   part('conditions').textContent =
     `Times are of one run: medians of the last ${watch.count} rounds in this browser, after a warm-up (${conditions}). ` +
-    `Preparing the picture took ${preparing.toFixed(1)} ms more.`;
+    `Preparing the picture took ${seen.preparing.toFixed(1)} ms more` +
+    (seen.finding === undefined ? '.' : `, finding faces ${seen.finding.toFixed(0)} ms.`);
 }
 
 async function decode(blob) {
@@ -239,8 +323,8 @@ async function showPicture(blob) {
     const bitmap = await decode(blob);
     if (mine !== turn) return;
     picture = blob;
-    draw(part('preview'), bitmap, bitmap.width, bitmap.height);
-    document.body.classList.add('shown');
+    show(bitmap, bitmap.width, bitmap.height);
+    boxes.show([], [1, 1]);
     if (!running) {
       document.body.classList.remove('answered');
       part('headline').parentElement.classList.remove('unsure');
@@ -259,17 +343,30 @@ async function showPicture(blob) {
   }
 }
 
+function show(source, width, height) {
+  draw(part('preview'), source, width, height);
+  setShape(width, height);
+  document.body.classList.add('shown');
+}
+
+// The frame has the shape of what is in it, so that boxes lie where they belong.
+function setShape(width, height) {
+  part('frame').style.setProperty('--ratio', width / height);
+}
+
 async function startCamera() {
   const mine = ++turn;
   if (part('again').hidden) forgive();
   try {
     await camera.start(stopCamera);
     if (mine !== turn) return camera.stop();
+    boxes.show([], [1, 1]);
     document.body.classList.add('shown', 'filming');
     part('camera').textContent = 'Stop the camera';
     while (camera.isOn && mine === turn) {
       const bitmap = await camera.next();
       if (!bitmap) continue;
+      setShape(bitmap.width, bitmap.height);
       await classify(bitmap, { live: true, mine });
       await timeOnce();
     }
@@ -282,7 +379,7 @@ async function startCamera() {
 function stopCamera() {
   if (!camera.isOn) return;
   const { videoWidth, videoHeight } = part('video');
-  if (videoWidth) draw(part('preview'), part('video'), videoWidth, videoHeight);
+  if (videoWidth) show(part('video'), videoWidth, videoHeight);
   camera.stop();
   document.body.classList.remove('filming');
   part('camera').textContent = 'Use the camera';
@@ -302,6 +399,9 @@ async function open() {
   part('more').addEventListener('click', ({ target }) => {
     running.table.all = !running.table.all;
     target.textContent = running.table.all ? 'Show the likeliest labels' : 'Show every label';
+  });
+  part('looking').addEventListener('change', () => {
+    if (running && picture && !camera.isOn) showPicture(picture);
   });
   part('backends').addEventListener('change', ({ target }) => start(target.value));
   await start('wasm');

@@ -24,9 +24,17 @@ export class Engine {
     return this.#ask({ type: 'add', name, temperature, data }, [data]);
   }
 
-  // → {picture: as the network sees it, probabilities: {network: Float64Array}, preparing: ms}
-  frame(bitmap) {
-    return this.#ask({ type: 'frame', bitmap }, [bitmap]);
+  // settings: of what finds faces, as the site has them; data: of its file. Throws a line where it does not run.
+  addDetector(settings, data) {
+    return this.#ask({ type: 'addDetector', settings, data }, [data]);
+  }
+
+  // faces: {least: side of the smallest one in pixels, orWhole: whether the whole picture is classified where there is none};
+  // without it, and without a detector, the whole picture is.
+  // → {answers: [{face: {box, confidence, tilt} or undefined, picture: as the network sees it, probabilities:
+  // {network: Float64Array}}], finding: ms or undefined, preparing: ms}
+  frame(bitmap, faces) {
+    return this.#ask({ type: 'frame', bitmap, faces }, [bitmap]);
   }
 
   // → {times: {network: ms}}

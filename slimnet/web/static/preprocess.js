@@ -75,7 +75,8 @@ function crop({ data, width: stride, channels }, left, top, width, height) {
   return { data: pixels, width, height, channels };
 }
 
-function roundHalfEven(x) {
+// As Python rounds.
+export function roundHalfEven(x) {
   const low = Math.floor(x);
   return x - low === 0.5 ? low + (low % 2) : Math.round(x);
 }

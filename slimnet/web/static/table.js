@@ -63,13 +63,20 @@ export class Table {
   update(probabilities) {
     this.#probabilities = probabilities;
     const main = probabilities[this.#main];
-    const order = [...main.keys()].sort((a, b) => main[b] - main[a]);
+    const order = likeliest(main);
     if (this.hasMore) this.#show(this.#all ? [...main.keys()] : order.slice(0, TOP));
     for (const [label, { row, cells }] of this.#rows) {
       row.classList.toggle('top', label === order[0]);
       this.#networks.forEach(({ name }, i) => (probabilities[name] ? fill(cells[i], probabilities[name][label]) : empty(cells[i])));
     }
-    return { label: this.#labels[order[0]], share: percent(main[order[0]]), probability: main[order[0]] };
+    return this.best(probabilities);
+  }
+
+  // The same, without showing it.
+  best(probabilities) {
+    const main = probabilities[this.#main];
+    const [first] = likeliest(main);
+    return { label: this.#labels[first], share: percent(main[first]), probability: main[first] };
   }
 
   // Take the probabilities away: there are none of this picture.
@@ -105,6 +112,11 @@ export class Table {
     const cells = this.#networks.map(() => element('td', {}, [element('data', { textContent: '–' }), bar()]));
     return { row: element('tr', {}, [head(this.#labels[label], 'row'), ...cells]), cells };
   }
+}
+
+// Numbers of the labels, the most probable first.
+function likeliest(probabilities) {
+  return [...probabilities.keys()].sort((a, b) => probabilities[b] - probabilities[a]);
 }
 
 function bar() {

@@ -1,6 +1,7 @@
 // Runs the networks, away from the page so that it stays responsive. Its name says which backend.
-// Asked one at a time: {type: 'load', model, binary}, {type: 'add', name, data} for each network, {type: 'frame', bitmap}, and
-// {type: 'round'}, which times the last frame. Each is answered by {type: 'done', …} or {type: 'error', text, isTrap}.
+// Asked one at a time: {type: 'load', model, binary}, {type: 'add', name, data} for each network, {type: 'addDetector', settings,
+// data}, {type: 'frame', bitmap, faces}, and {type: 'round'}, which times what was classified last.
+// Each is answered by {type: 'done', …} or {type: 'error', text, isTrap}.
 
 import { readPixels } from './pixels.js';
 import { prepare } from './preprocess.js';
@@ -14,7 +15,8 @@ runtime.catch(() => {}); // told when it is awaited
 let ort;
 let preprocessing;
 let networks = []; // {name, session, temperature, repeats}
-let input; // the last frame as a tensor
+let input; // what was classified last, as a tensor
+let detector; // {finder, cut(picture, face)}
 
 // binary: WebAssembly of the runtime, an ArrayBuffer
 async function load({ model, binary }) {
@@ -38,6 +40,21 @@ async function add({ name, temperature, data }) {
   } catch (error) {
     throw new Error(`${name} does not run here: ${firstLine(error)}`);
   }
+}
+
+// It runs on WebAssembly whatever the backend is, as in Python on the processor: both find the same faces.
+async function addDetector({ settings, data }) {
+  const [{ FaceFinder }, { cut }] = await Promise.all([import('./faces.js'), import('./cut.js')]); // nobody waits for them before
+  const session = await ort.InferenceSession.create(new Uint8Array(data), { executionProviders: ['wasm'] });
+  const look = async (values, height, width) => {
+    const outputs = await run({ session }, new ort.Tensor('float32', values, [1, 3, height, width]));
+    const [scores, boxes] = session.outputNames.map((name) => outputs[name]);
+    const [, , rows, columns] = scores.dims;
+    return { scores: scores.data, boxes: boxes.data, rows, columns };
+  };
+  const [side] = settings.sizes;
+  await look(new Float32Array(3 * side * side), side, side);
+  detector = { finder: new FaceFinder(look, settings), cut: (picture, { box, tilt }) => cut(picture, box, tilt, settings.level) };
 }
 
 const run = ({ session }, values = input) => session.run({ [session.inputNames[0]]: values });
@@ -78,23 +95,38 @@ function shuffled(items) {
   return keyed.sort(([a], [b]) => a - b).map(([, item]) => item);
 }
 
-async function frame({ bitmap }) {
-  const start = performance.now();
+async function frame({ bitmap, faces }) {
+  let start = performance.now();
   const pixels = readPixels(bitmap);
   bitmap.close();
-  const prepared = prepare(pixels, preprocessing);
-  const preparing = performance.now() - start;
+  let preparing = performance.now() - start;
+  start = performance.now();
+  const asked = faces && detector;
+  const found = asked ? await detector.finder.find(pixels, faces.least) : [];
+  const finding = asked ? performance.now() - start : undefined;
+  const answers = [];
+  for (const face of asked && (found.length || !faces.orWhole) ? found : [undefined]) {
+    start = performance.now();
+    const prepared = prepare(face ? detector.cut(pixels, face) : pixels, preprocessing);
+    preparing += performance.now() - start;
+    answers.push({ face, picture: prepared.picture, probabilities: await classified(prepared.values) });
+  }
+  return { answers, finding, preparing };
+}
+
+// values: (C, H, W) → {network: probabilities}
+async function classified(values) {
   const [height, width] = preprocessing.size;
-  input = new ort.Tensor('float32', prepared.values, [1, preprocessing.channels, height, width]);
+  input = new ort.Tensor('float32', values, [1, preprocessing.channels, height, width]);
   const probabilities = {};
   for (const network of networks) probabilities[network.name] = await probabilitiesOf(network);
-  return { picture: prepared.picture, probabilities, preparing };
+  return probabilities;
 }
 
 // A lean binary lacks what most networks never call.
 const isTrap = (error) => error instanceof WebAssembly.RuntimeError || /unreachable/i.test(String(error?.message));
 const firstLine = (error) => String(error?.message ?? error).split('\n')[0];
-const actions = { load, add, frame, round };
+const actions = { load, add, addDetector, frame, round };
 
 self.addEventListener('message', async ({ data }) => {
   try {
