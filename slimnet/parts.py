@@ -1,8 +1,8 @@
 """A part of a network as a network of its own: submodules by name, wired as the whole network wires them.
 
-What a whole network does is not always to be followed (boxes that are decoded, images that are resized); its backbone and its head
-are. A part has the very modules of the network under the names that they have there, so that what is found of the part, or done to
-it, holds for the network.
+What a whole network does is not always to be followed (boxes that are decoded, images that are resized); its backbone and its
+head are. A part has the very modules of the network under the names that they have there, so that what is found of the part, or
+done to it, holds for the network.
 """
 
 from __future__ import annotations
@@ -98,7 +98,9 @@ def check_part(model: nn.Module, part: str) -> tuple[str, ...]:
                                 + did_you_mean(name, known, f"; there are: {', '.join(direct)}."))  # fmt: skip
         inside = [other for other in names if name.startswith(f"{other}.")]
         if names.count(name) > 1 or inside:
-            raise ArgumentError(f"`part` {part!r} names {name!r} twice." if not inside else f"{name!r} is in {inside[0]!r} already.")
+            raise ArgumentError(
+                f"`part` {part!r} names {name!r} twice." if not inside else f"{name!r} is in {inside[0]!r} already."
+            )
     return names
 
 
@@ -141,20 +143,18 @@ class _Call:
     names: list[str] = field(default_factory=list)
 
 
-class _Watch(TorchDispatchMode):
+class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Notes the calls of submodules, and who else reads what they give or their weights."""
 
     def __init__(self, network: nn.Module, names: Sequence[str]) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.network, self.names = network, names
         self.calls: list[_Call] = []
         self.depth = 0  # in how many of the submodules the program is
         self.made: set[int] = set()  # memory of what the submodules gave; held in `calls`, so that none is used again
         self.read: set[int] = set()  # those of it that others read
         self.owned = {
-            _memory(tensor): f"{name}.{own}"
-            for name in names
-            for own, tensor in _tensors_of(network.get_submodule(name))
+            _memory(tensor): f"{name}.{own}" for name in names for own, tensor in _tensors_of(network.get_submodule(name))
         }
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -284,4 +284,4 @@ def _tensors_of(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
 
 
 def _memory(tensor: Tensor) -> int:
-    return tensor.untyped_storage()._cdata
+    return int(tensor.untyped_storage()._cdata)

@@ -229,12 +229,11 @@ def _as_taken(model: nn.Module, shapes: list[Any]) -> tuple[Any, ...]:
 
 
 def _refusal(model: nn.Module, error: Exception) -> ExportError:
-    return ExportError(f"{type(model).__name__} cannot be exported to ONNX: {first_line(error)}")
+    text = first_line(error).partition(" (unhinted")[0]  # torch's longer form of an expression
+    return ExportError(f"{type(model).__name__} cannot be exported to ONNX: {text}")
 
 
-def _opened(
-    model: nn.Module, examples: Examples, reference: nn.Module | None
-) -> tuple[nn.Module, Examples, nn.Module | None]:
+def _opened(model: nn.Module, examples: Examples, reference: nn.Module | None) -> tuple[nn.Module, Examples, nn.Module | None]:
     """The networks inside their wrappers; in float32 where the model is stored in bfloat16."""
     model, reference = unwrapped(model), None if reference is None else unwrapped(reference)
     if all(parameter.dtype != torch.bfloat16 for parameter in model.parameters()):
@@ -274,7 +273,13 @@ def _output_names(names: Sequence[str] | None, model: nn.Module, examples: Examp
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """No warnings, no log lines and nothing on stdout from the exporter; its errors still rise."""
-    with no_logs(*_NOISY), warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+    """No warnings, no log lines, nothing on stdout and no graphs on stderr from the exporter; its errors still rise."""
+    nowhere = io.StringIO()
+    with (
+        no_logs(*_NOISY),
+        warnings.catch_warnings(),
+        contextlib.redirect_stdout(nowhere),
+        contextlib.redirect_stderr(nowhere),
+    ):
         warnings.simplefilter("ignore")
         yield

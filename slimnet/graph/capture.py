@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import linecache
+import os
 import traceback
 import warnings
 from collections.abc import Callable, Mapping
@@ -20,7 +21,7 @@ from slimnet._foreign import no_exit, no_logs
 from slimnet._modes import in_eval_mode, with_flat_outputs
 from slimnet.errors import ArgumentError, GraphError, one_line
 
-_TORCH, _OURS = str(Path(torch.__file__).parent), str(Path(__file__).parents[1])
+_TORCH, _OURS = f"{Path(torch.__file__).parent}{os.sep}", f"{Path(__file__).parents[1]}{os.sep}"
 _NOISY = ("torch.export", "torch.fx.experimental.symbolic_shapes")
 ExampleInputs = Tensor | tuple[Tensor, ...]
 
@@ -90,11 +91,25 @@ def capture(model: nn.Module, example_inputs: ExampleInputs) -> Program:
             with no_exit(type(model).__name__), redirect_stderr(io.StringIO()):  # it prints graphs
                 exported = _exported(model, inputs)
         except Exception as error:
+            text = one_line(error).partition(" (unhinted")[0]  # torch's longer form of an expression
             raise GraphError(
                 f"{type(model).__name__} cannot be analysed with inputs of shape "
-                f"{[tuple(value.shape) for value in inputs]}: {one_line(error)}{_stopped_at(error)}"
+                f"{[tuple(value.shape) for value in inputs]}: {text}{_stopped_at(error, model)}{_parts_of(model)}"
             ) from error
+    for node in exported.graph.nodes:
+        if _depends_on_data(node):
+            raise GraphError(
+                f"{type(model).__name__} cannot be analysed: the size of a tensor depends on the data ({operator_in(node)})"
+                f"{_parts_of(model)}"
+            )
     return _program(model, exported)
+
+
+def _depends_on_data(node: Node) -> bool:
+    """Whether the size of what a node makes is known only once it has run."""
+    value = node.meta.get("val")
+    made = value if isinstance(value, list | tuple) else [value]
+    return any(isinstance(size, torch.SymInt) for each in made if isinstance(each, Tensor) for size in each.shape)
 
 
 def _exported(model: nn.Module, inputs: tuple[Tensor, ...]) -> Any:
@@ -106,18 +121,29 @@ def _exported(model: nn.Module, inputs: tuple[Tensor, ...]) -> Any:
             return torch.export.export(model, inputs)
 
 
-def _stopped_at(error: BaseException) -> str:
-    """The operator and the line of the network's own code at which torch stopped, as far as its error tells: `` (aten.nonzero,
-    at net.py:12: x[x > 0])``."""
-    operator, place = "", ""
+def _stopped_at(error: BaseException, model: nn.Module) -> str:
+    """The operator, the module and the line of the network's own code at which torch stopped, as far as its error tells:
+    `` (aten.nonzero, in roi_heads, at net.py:12: x[x > 0])``."""
+    operator, place, module = "", "", ""
+    names = {id(each): name for name, each in model.named_modules()}
     for frame, line in traceback.walk_tb(error.__traceback__):
         path = frame.f_code.co_filename
+        module = names.get(id(frame.f_locals.get("self"))) or module
         if isinstance(frame.f_locals.get("func"), torch._ops.OpOverload):
             operator = str(frame.f_locals["func"]).removesuffix(".default")
         elif not path.startswith((_TORCH, _OURS)) and Path(path).is_file() and Path(path).suffix == ".py":
             place = f"{Path(path).name}:{line}: {linecache.getline(path, line).strip()[:100]}"
-    found = ", at ".join(part for part in (operator, place) if part)
-    return f" ({'at ' if not operator else ''}{found})" if place else ""
+    found = [operator, f"in {module}" if module else "", f"at {place}"]
+    return f" ({', '.join(filter(None, found))})" if place else ""
+
+
+def _parts_of(model: nn.Module) -> str:
+    """What could be cut in the place of the whole: the children that have weights."""
+    names = [name for name, child in model.named_children() if any(True for _ in child.parameters())]
+    if len(names) < 2:
+        return ""
+    shown = ", ".join(names[:8]) + (" …" if len(names) > 8 else "")
+    return f"; a part can be cut by itself: --part {names[0]} (`part` in Python), of {shown}"
 
 
 def _program(model: nn.Module, exported: Any) -> Program:

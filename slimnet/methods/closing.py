@@ -16,7 +16,6 @@ from slimnet.names import Couple, Ranking
 from slimnet.parts import catch_part
 
 
-
 def prune(
     model: nn.Module,
     example_inputs: Tensor | tuple[Tensor, ...],

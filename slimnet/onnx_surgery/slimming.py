@@ -80,6 +80,7 @@ def slim(
     optimizer: torch.optim.Optimizer | None = None,
     expand: bool = False,
     tolerance: float = 0.0,
+    part: str | None = None,
 ) -> SlimResult: ...
 
 

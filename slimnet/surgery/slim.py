@@ -82,9 +82,9 @@ def slim(
             constants in between (concatenate and gather).
         tolerance: filters whose norm is at most this share of the largest in their layer count as zero: they are zeroed first,
             and the result is exact with respect to that.
-        part: submodules by name, joined by ``+`` (``"backbone+head"``), where the whole network cannot be followed: they alone are
-            cut and verified, on what they are given in a run of the network, and put back. Their outputs stay as they are, but
-            for those that only submodules of the part read. See :func:`slimnet.parts.catch_part`.
+        part: submodules by name, joined by ``+`` (``"backbone+head"``), where the whole network cannot be followed: they alone
+            are cut and verified, on what they are given in a run of the network, and put back. Their outputs stay as they are,
+            but for those that only submodules of the part read. See :func:`slimnet.parts.catch_part`.
 
     Returns:
         The slim model (a plain module of the same classes, without masks and hooks), the plan, and the report.
@@ -105,8 +105,10 @@ def slim(
     with Task("cutting", 3) as task:  # plan, cut, verify
         masked = baked_copy(model)
         zeroed = zero_small_filters(masked, tolerance) if tolerance else 0
-        done = _cut_part(masked, example_inputs, part, align, expand, task) if part else _cut(masked, example_inputs, align, expand, task)
-        plan, small, verification, cut_done = done
+        if part is None:
+            plan, small, verification, cut_done = _cut(masked, example_inputs, align, expand, task)
+        else:
+            plan, small, verification, cut_done = _cut_part(masked, example_inputs, part, align, expand, task)
     unshare(small, model)
     done = time.perf_counter()
     if optimizer is not None:
@@ -145,9 +147,7 @@ def _cut(masked: nn.Module, example_inputs: ExampleInputs, align: Align, expand:
     return plan, small, verification, cut_done
 
 
-def _cut_part(
-    masked: nn.Module, example_inputs: ExampleInputs, part: str, align: Align, expand: bool, task: Task
-) -> _Done:
+def _cut_part(masked: nn.Module, example_inputs: ExampleInputs, part: str, align: Align, expand: bool, task: Task) -> _Done:
     """The same of a part, put back into the network; where this then gives something else, every output of a submodule stays."""
     caught = catch_part(masked, example_inputs, part)
     plan, _, verification, cut_done = _cut(caught.module, caught.inputs, align, expand, task)

@@ -195,9 +195,7 @@ def _compare(
     for want, got, output in zip(expected, found, names, strict=True):
         there = f" in output {output}" if len(names) > 1 else ""
         if want.shape != got.shape:
-            raise VerificationError(
-                f"the slim model gives {tuple(got.shape)}{there} for {name} input, not {tuple(want.shape)}."
-            )
+            raise VerificationError(f"the slim model gives {tuple(got.shape)}{there} for {name} input, not {tuple(want.shape)}.")
         difference = _difference(want, got)
         if difference > worst:
             worst, where = difference, there
