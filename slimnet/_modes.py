@@ -122,7 +122,7 @@ def stored_tolerance(model: nn.Module, least: float = STORED_TOLERANCE) -> float
 def with_flat_outputs(model: nn.Module) -> Iterator[None]:
     """Let ``model`` give a tensor, or a tuple of them in place of whatever holds them: tracers take nothing else.
 
-    On leaving, its forward pass is the one that it was.
+    On leaving, its forward pass is the one that it was. Inside, modules that ``module.compile()`` compiled run as written.
     """
     had, forward = vars(model).get("forward"), model.forward
 
@@ -133,10 +133,14 @@ def with_flat_outputs(model: nn.Module) -> Iterator[None]:
         output = forward(*inputs, **keywords)
         return output if isinstance(output, torch.Tensor) else tuple(flatten_outputs(output))
 
+    compiled = {module: vars(module).pop("_compiled_call_impl", None) for module in model.modules()}
     vars(model)["forward"] = flat
     try:
         yield
     finally:
+        for module, call in compiled.items():
+            if call is not None:
+                vars(module)["_compiled_call_impl"] = call
         del vars(model)["forward"]
         if had is not None:
             vars(model)["forward"] = had

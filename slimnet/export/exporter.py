@@ -20,7 +20,7 @@ from slimnet._foreign import no_exit, no_logs
 from slimnet._modes import output_names as names_of_outputs
 from slimnet._modes import unwrapped, with_flat_outputs
 from slimnet.errors import ArgumentError, ExportError, SlimnetWarning
-from slimnet.export.gate import Examples, check_onnx, check_reference
+from slimnet.export.gate import Examples, check_onnx, check_reference, reference_tolerance
 from slimnet.export.parity import ONNX_MODEL, ONNX_REFERENCE, ParityReport
 from slimnet.export.steps import Pace, StepReport, check_mode, optimise_graph
 from slimnet.files import write_bytes
@@ -167,6 +167,7 @@ def build(
     check_mode(optimise)
     opset = chosen_opset(opset)
     names = _input_names(input_names, len(examples.example))
+    tolerance = reference_tolerance(model) if tolerance is None else tolerance
     model, examples, reference = _opened(model, examples, reference)
     outputs = _output_names(output_names, model, examples)
     before, networks = ParityReport(()), {ONNX_MODEL: model}

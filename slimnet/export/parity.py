@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from slimnet._clean import clean
 from slimnet.errors import ExportError, ParityError
 
 if TYPE_CHECKING:
@@ -72,7 +71,7 @@ class ParityCheck:
         return {**said, "relative": self.relative, "passed": self.passed}
 
     def __str__(self) -> str:
-        output = f", output {clean(self.output)}," if self.output else ""
+        output = f", output {self.output}," if self.output else ""
         return (
             f"{self.pair}{output} on {self.input} input at batch {self.batch} ({self.dtype}): "
             f"max |Δ| {self.max_abs:.3g} at scale {self.scale:.3g}, "
@@ -175,7 +174,7 @@ def compare(
         if len(expected) != len(got):
             raise ParityError(f"{where}: {len(got)} outputs instead of {len(expected)}.")
         for want, have, name in zip(expected, got, _named(names, len(expected)), strict=True):
-            there = f"{where}, output {clean(name)}" if name else where
+            there = f"{where}, output {name}" if name else where
             if want.shape != have.shape:
                 raise ParityError(f"{there}: shape {tuple(have.shape)} instead of {tuple(want.shape)}.")
             checks.append(_compared(_finite(want, there), _finite(have, there), (pair, kind, len(inputs[0]), name), tolerance))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import linecache
 import os
+import re
 import traceback
 import warnings
 from collections.abc import Callable, Mapping
@@ -17,11 +19,13 @@ import torch
 from torch import Tensor, nn
 from torch.fx import Node
 
+from slimnet._clean import clean
 from slimnet._foreign import no_exit, no_logs
 from slimnet._modes import in_eval_mode, with_flat_outputs
 from slimnet.errors import ArgumentError, GraphError, one_line
 
 _TORCH, _OURS = f"{Path(torch.__file__).parent}{os.sep}", f"{Path(__file__).parents[1]}{os.sep}"
+_FRAME = re.compile(r'^\s*File "([^"\n]+)", line (\d+), in', re.MULTILINE)
 _NOISY = ("torch.export", "torch.fx.experimental.symbolic_shapes")
 ExampleInputs = Tensor | tuple[Tensor, ...]
 
@@ -99,8 +103,11 @@ def capture(model: nn.Module, example_inputs: ExampleInputs) -> Program:
     for node in exported.graph.nodes:
         if _depends_on_data(node):
             raise GraphError(
-                f"{type(model).__name__} cannot be analysed: the size of a tensor depends on the data ({operator_in(node)})"
-                f"{_parts_of(model)}"
+                placed(
+                    node,
+                    f"{type(model).__name__} cannot be analysed: the size of what {operator_in(node)} gives depends on the data",
+                )
+                + _parts_of(model)
             )
     return _program(model, exported)
 
@@ -181,7 +188,44 @@ Rule = Callable[..., Any]
 
 
 def operator_in(node: Node) -> str:
-    """The operator of a node and the module where it stands, as messages name them."""
+    """The operator of a node, as messages name it: with what it runs over where that are channels."""
     name = str(node.target).removesuffix(".default")
-    where = module_path(node)
-    return f"operator {name}" + (f" in {where}" if where else "")
+    schema = getattr(node.target, "_schema", None)
+    names = [argument.name for argument in schema.arguments] if schema is not None else []
+    given = [value for label, value in zip(names, node.args, strict=False) if label == "dim"] or [node.kwargs.get("dim")]
+    over = given[0] if isinstance(given[0], list | tuple) else [given[0]]
+    size = len(shape_of(node.args[0])) if node.args and isinstance(node.args[0], Node) else 0
+    channels = size > 2 and any(isinstance(dim, int) and dim % size == 1 for dim in over)
+    return f"operator {name}" + (" over channels" if channels else "")
+
+
+def placed(node: Node, reason: str) -> str:
+    """A reason with the module of the operator that gives it, and the line of the network's code: ``… (cbam.spatial, at
+    net.py:42)``, in the place of the node's own name."""
+    module = module_path(node)
+    for name in filter(None, (node.name, module)):
+        reason = reason.removesuffix(f" ({name})")
+    line = line_of(node)
+    place = ", ".join(filter(None, (clean(module), f"at {line}" if line else "")))
+    return f"{reason} ({place})" if place else reason
+
+
+def line_of(node: Node) -> str:
+    """File and line of the network's own code that an operator comes from, "" where nothing tells: ``net.py:42``.
+
+    The file is named from the package that it lies in, and not by its whole path.
+    """
+    frames = _FRAME.findall(node.meta.get("stack_trace") or "")
+    own = [(path, line) for path, line in frames if not path.startswith((_TORCH, _OURS)) and not path.startswith("<")]
+    return f"{clean(_within_package(own[-1][0]))}:{own[-1][1]}" if own else ""
+
+
+@functools.cache
+def _within_package(path: str) -> str:
+    file = Path(path)
+    parts = [file.name]
+    for folder in file.parents:
+        if not (folder / "__init__.py").is_file():
+            break
+        parts.insert(0, folder.name)
+    return "/".join(parts)
