@@ -1,12 +1,16 @@
-"""Leave a model as it was: every module in its own mode, every tensor on its own device; outputs flat; half precision widened."""
+"""Leave a model as it was: every module in its own mode, every tensor on its own device; outputs flat and named; wrappers taken
+off; half precision widened."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Mapping
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
 from typing import TYPE_CHECKING, Any
+
+from slimnet._clean import clean
 
 if TYPE_CHECKING:
     import torch
@@ -35,24 +39,90 @@ def in_eval_mode(*models: nn.Module) -> Iterator[None]:
 
 def flatten_outputs(value: Any) -> list[Tensor]:
     """All tensors in a model's output, in order: of a tensor, a tuple, list or mapping of such, or a dataclass."""
+    return [tensor for _, tensor in _leaves(value, ())]
+
+
+def output_names(value: Any) -> list[str]:
+    """A name for each tensor of :func:`flatten_outputs`, all of them different.
+
+    What holds a tensor names it: the key of a mapping, the field of a dataclass or a named tuple, the number in a list, with dots
+    between them (``boxes``, ``features.0``). A number that stands first is ``output_0``, ``output_1`` …; a tensor that nothing
+    holds is ``logits``.
+    """
+    found: list[str] = []
+    for path, _ in _leaves(value, ()):
+        first, *rest = path or ("logits",)
+        name = ".".join([f"output_{first}" if isinstance(first, int) else clean(first), *map(clean, rest)])
+        found.append(name if name not in found else f"{name}_{len(found)}")
+    return found
+
+
+def _leaves(value: Any, path: tuple[Any, ...]) -> Iterator[tuple[tuple[Any, ...], Tensor]]:
+    """The tensors, each with the names and numbers that lead to it."""
     import torch
 
     if isinstance(value, torch.Tensor):
-        return [value]
+        yield path, value
+    for name, item in _items(value):
+        yield from _leaves(item, (*path, name))
+
+
+def _items(value: Any) -> list[tuple[Any, Any]]:
+    """What a mapping, a tuple, a list or a dataclass holds, with the name or number of each; nothing of anything else."""
     if isinstance(value, Mapping):
-        return [tensor for item in value.values() for tensor in flatten_outputs(item)]
+        return [(str(name), item) for name, item in value.items()]
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return list(zip(value._fields, value, strict=True))
     if isinstance(value, list | tuple):
-        return [tensor for item in value for tensor in flatten_outputs(item)]
+        return list(enumerate(value))
     if is_dataclass(value):
-        return flatten_outputs([getattr(value, item.name) for item in fields(value)])
+        return [(item.name, getattr(value, item.name)) for item in fields(value)]
     return []
+
+
+def mapped(value: Any, function: Callable[[Any], Any]) -> Any:
+    """The same lists, tuples and mappings with what ``function`` makes of each thing in them that is none of these."""
+    if isinstance(value, Mapping):
+        made = {name: mapped(item, function) for name, item in value.items()}
+        return made if type(value) is dict else OrderedDict(made)
+    if isinstance(value, list | tuple):
+        items = [mapped(item, function) for item in value]
+        return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
+    return function(value)
+
+
+def unwrapped(model: nn.Module) -> nn.Module:
+    """The network inside what ``torch.compile`` or the data-parallel modules made of it."""
+    from torch.nn.parallel import DataParallel, DistributedDataParallel
+
+    while True:
+        inner = model.module if isinstance(model, DataParallel | DistributedDataParallel) else getattr(model, "_orig_mod", model)
+        if inner is model:
+            return model
+        model = inner
+
+
+STORED_TOLERANCE = 1e-5
+
+
+def stored_tolerance(model: nn.Module, least: float = STORED_TOLERANCE) -> float:
+    """What a model may differ by, relative, from one whose constants it has in its biases: these are rounded once.
+
+    Args:
+        model: as it is stored.
+        least: for float32; 16 · ε for coarser numbers.
+    """
+    import torch
+
+    kinds = {parameter.dtype for parameter in model.parameters() if parameter.is_floating_point()}
+    return max([least, *(16 * torch.finfo(kind).eps for kind in kinds if kind not in (torch.float32, torch.float64))])
 
 
 @contextmanager
 def with_flat_outputs(model: nn.Module) -> Iterator[None]:
     """Let ``model`` give a tensor, or a tuple of them in place of whatever holds them: tracers take nothing else.
 
-    On leaving, its forward pass is the one that it was.
+    On leaving, its forward pass is the one that it was. Inside, modules that ``module.compile()`` compiled run as written.
     """
     had, forward = vars(model).get("forward"), model.forward
 
@@ -63,10 +133,14 @@ def with_flat_outputs(model: nn.Module) -> Iterator[None]:
         output = forward(*inputs, **keywords)
         return output if isinstance(output, torch.Tensor) else tuple(flatten_outputs(output))
 
+    compiled = {module: vars(module).pop("_compiled_call_impl", None) for module in model.modules()}
     vars(model)["forward"] = flat
     try:
         yield
     finally:
+        for module, call in compiled.items():
+            if call is not None:
+                vars(module)["_compiled_call_impl"] = call
         del vars(model)["forward"]
         if had is not None:
             vars(model)["forward"] = had

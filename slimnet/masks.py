@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from slimnet._modes import unwrapped
 from slimnet.errors import ArgumentError
 from slimnet.graph.groups import ChannelGroup, Rows
 
@@ -81,7 +82,7 @@ class SoftMask:
         self.mask_norm = mask_norm
         self.scale = {name: torch.ones(group.size) for name, group in self.groups.items()}
         self._factor = {name: torch.ones(group.size) for name, group in self.groups.items()}
-        self._weights = self._resolve(model)
+        self._weights = self._resolve(unwrapped(model))
         self.hooked: Collection[int] = ()
         self._soft: tuple[list[Tensor], list[Tensor]] | None = None
         self._by_id: dict[int, Tensor] | None = None

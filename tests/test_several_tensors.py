@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,10 +14,10 @@ from torch import Tensor, nn
 
 import slimnet
 from command import slimnet_cli
-from slimnet._modes import flatten_outputs, with_flat_outputs
+from slimnet._modes import flatten_outputs, output_names, with_flat_outputs
 from slimnet.errors import ArgumentError, GraphError, ParityError
 from slimnet.export.gate import BATCHES
-from slimnet.export.parity import compare
+from slimnet.export.parity import ParityReport, compare
 from slimnet.onnx.session import open_session
 from slimnet.surgery import slim
 
@@ -71,23 +73,30 @@ def cut(model: nn.Module, inputs: Any, file: Path) -> nn.Module:
     result = slim(model, inputs)
     assert result.report.removed > 0
     assert slimnet.count(result.model, inputs).flops < slimnet.count(model, inputs).flops
-    report = slimnet.export_onnx(result.model, inputs, file, reference=model, tolerance=1e-6)
+    report = slimnet.export_onnx(result.model, inputs, file, reference=model)
     assert {check.batch for check in report.checks} == set(BATCHES)
+    assert {check.output for check in report.checks} == {spec.name for spec in open_session(file).outputs}
     return result.model
 
 
-KINDS = ("tuple", "nested", "mapping", "dataclass", "output of transformers")
+KINDS = {
+    "tuple": ["output_0", "output_1"],
+    "nested": ["output_0", "output_1.side.0"],
+    "mapping": ["logits", "side"],
+    "dataclass": ["logits", "features"],
+    "output of transformers": ["logits", "hidden_states.0"],
+}
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of transformers, on import
-@pytest.mark.parametrize("kind", KINDS)
-def test_outputs(kind: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("kind", "names"), KINDS.items(), ids=KINDS)
+def test_outputs(kind: str, names: list[str], tmp_path: Path) -> None:
     torch.manual_seed(0)
     model, x = Net(kind), torch.randn(2, 3, 12, 12)
     small = cut(model, x, tmp_path / "net.onnx")
     assert type(small(x)) is type(model(x))
     session = open_session(tmp_path / "net.onnx")
-    assert [spec.name for spec in session.outputs] == ["logits", "output_1"]
+    assert [spec.name for spec in session.outputs] == names
     found, expected = session.run({"input": x.numpy()}), flatten_outputs(model(x))
     for got, want in zip(found, expected, strict=True):
         torch.testing.assert_close(torch.from_numpy(got), want.detach(), rtol=1e-4, atol=1e-5)
@@ -110,11 +119,46 @@ def test_every_output_is_compared() -> None:
     logits = torch.randn(2, 3)
     with pytest.raises(ParityError, match="1 outputs instead of 2"):
         compare(lambda _: [logits, logits], lambda _: [logits], [("random", (logits,))], pair="p", tolerance=1e-5)
-    (check,) = compare(
-        lambda _: [logits, logits], lambda _: [logits, logits + 1], [("random", (logits,))], pair="p", tolerance=1e-5
-    )
-    assert not check.passed
-    assert check.relative > 0.1
+    pair: dict[str, Any] = {"pair": "p", "tolerance": 1e-5, "names": ("a", "b")}
+    first, second = compare(lambda _: [logits, logits], lambda _: [logits, logits + 1], [("random", (logits,))], **pair)
+    assert first.passed
+    assert not second.passed
+    assert second.relative > 0.1
+    report = ParityReport((first, second))
+    with pytest.raises(ParityError, match=r"^p, output b, on random input"):
+        report.require()
+    assert [check["output"] for check in report.as_dict()["checks"]] == ["a", "b"]
+    assert ParityReport.from_dict(report.as_dict()) == report
+    with pytest.raises(ParityError, match=r"output b: shape \(2, 1\) instead of \(2, 3\)"):
+        compare(lambda _: [logits, logits], lambda _: [logits, logits[:, :1]], [("random", (logits,))], **pair)
+
+
+def test_names_of_what_holds_the_outputs() -> None:
+    x = torch.zeros(1)
+    assert output_names(x) == ["logits"]
+    assert output_names([x, (x, {"a\n": x, 3: [x]})]) == ["output_0", "output_1.0", "output_1.1.a\\n", "output_1.1.3.0"]
+    assert output_names({"a": {"b": x}, "a.b": x}) == ["a.b", "a.b_1"]
+    assert output_names({"logits": x, "nothing": None}) == ["logits"]
+
+
+def test_outputs_that_are_numbers_constants_and_the_same_twice(tmp_path: Path) -> None:
+    """What gives more than logits: a truth value, a constant, the input, one tensor under two names, no entries at all."""
+
+    class Odd(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(3, 4, 3)
+            self.register_buffer("anchors", torch.arange(6.0).reshape(2, 3))
+
+        def forward(self, x: Tensor) -> dict[str, Any]:
+            y = self.conv(x).relu()
+            return {"y": y, "again": y, "sure": y.mean((1, 2, 3)) > 0.1, "anchors": self.anchors * 2, "sum": y.sum((1, 2, 3))}
+
+    torch.manual_seed(0)
+    model, x = Odd().eval(), torch.randn(2, 3, 8, 8)
+    report = slimnet.export_onnx(model, x, tmp_path / "odd.onnx")
+    assert report.passed
+    assert [spec.name for spec in open_session(tmp_path / "odd.onnx").outputs] == ["y", "again", "sure", "anchors", "sum"]
 
 
 def test_names_of_outputs(tmp_path: Path) -> None:
@@ -154,7 +198,36 @@ class Depends(Twice):
         if x.sum() > 0:
             x = x + 1
         return self.head(x.mean((2, 3)))
+class Refused(Twice):  # ONNX has no such operator
+    def forward(self, x):
+        features = self.body(self.conv(x).relu()).relu().mean((2, 3))
+        return {"logits": self.head(features), "waves": torch.special.bessel_j0(features)}
 """
+
+
+def test_what_is_not_exported_is_written_for_pytorch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Everything but the ONNX file, status 1 and one line."""
+    (tmp_path / "nets.py").write_text(MODULE)
+    monkeypatch.chdir(tmp_path)
+    torch.save(slimnet.build_model("nets.py:Refused", num_classes=5).state_dict(), "weights.pth")
+    network = ("--model", "nets.py:Refused", "--num-classes", 5, "--in-channels", 3, "--image-size", 12)
+    done = slimnet_cli(*map(str, ("prune", "weights.pth", *network, "--rate", 0.5, "--out", "pruned")))
+    assert done.status == 0, done.err
+    done = slimnet_cli(*map(str, ("slim", "pruned/model.safetensors", *network, "--out", "small")))
+    assert done.status == 1
+    assert done.out == ""
+    said = r"slimnet: error: small holds the cut .* but no model\.onnx: Refused cannot be exported to ONNX: .*\n"
+    assert re.fullmatch(said, done.err)
+    assert {path.name for path in (tmp_path / "small").iterdir()} == {
+        "slim.safetensors", "plan.json", "config.json", "report.json"}  # fmt: skip
+    report = json.loads((tmp_path / "small" / "report.json").read_text())
+    assert report["parity"] is None
+    assert report["surgery"]["removed"] > 0
+    small = slimnet.load_slim("small", trust_code=True)
+    assert small(torch.randn(2, 3, 12, 12))["logits"].shape == (2, 5)
+    done = slimnet_cli("verify", "small", "--trust-code")
+    assert done.status == 1
+    assert "small holds no model.onnx to be verified" in done.err
 
 
 def test_through_the_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -176,6 +176,11 @@ def _literal(text: str) -> Any:
     return value if is_plain(value) else text
 
 
+part = click.option(
+    "--part",
+    metavar="NAME[+NAME…]",
+    help="Submodules to take by themselves, where the whole network cannot be followed, e.g. backbone+head.",
+)
 SOURCES = "timm:NAME, torchvision:NAME, hf-hub:NAME, package.module:function, FILE.py:function"
 model_arg = click.option(
     "--model-arg",

@@ -8,13 +8,14 @@ from typing import Any
 import click
 
 from slimnet_cli._emit import emit_json, emit_table, percent
-from slimnet_cli._options import as_json, existing, network
+from slimnet_cli._options import as_json, existing, network, part
 from slimnet_cli._quick import refuse_missing, refuse_names
 
 
 @click.command("inspect")
 @click.argument("checkpoint", type=existing)
 @network
+@part
 @click.option(
     "--plot", type=click.Path(path_type=Path), metavar="FILE", help="Draw kept width against original (.png, .svg, .pdf)."
 )

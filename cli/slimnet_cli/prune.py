@@ -11,7 +11,7 @@ from slimnet_cli._clean import echo
 from slimnet_cli._emit import emit_json, emit_table, number, percent
 from slimnet_cli._flags import Command, Named, section, settings
 from slimnet_cli._numbers import COUNT
-from slimnet_cli._options import as_json, existing, folder_out, force, network, take_target, target_options, together
+from slimnet_cli._options import as_json, existing, folder_out, force, network, part, take_target, target_options, together
 from slimnet_cli._quick import refuse_data_dir, refuse_missing, refuse_names, refuse_out, refuse_runtimes
 from slimnet_cli._settings import read_sets, set_option
 from slimnet_cli.train import show_run
@@ -67,7 +67,7 @@ finetuning = together(
 
 @click.command("prune", cls=Command)
 @click.argument("checkpoint", type=existing)
-@section("Network", network)
+@section("Network", network, part)
 @section("What is closed", selection, target_options, target_runtime)
 @section("Fine-tuning", finetuning)
 @section(
@@ -121,7 +121,10 @@ def command(
     refuse_missing(checkpoint)
     refuse_data_dir(options | asked)
     refuse_out(out, force=force)
+    if finetune is not None and options["part"] is not None:
+        raise click.UsageError("--part is for prune alone: leave it or --finetune out.")
     if finetune is not None:
+        del options["part"]
         _finetune(checkpoint, out, options | given | asked, epochs=finetune, force=force, quiet=quiet, as_json=as_json)
         return
     options |= given | ({"runtime": given_runtime} if given_runtime else {})

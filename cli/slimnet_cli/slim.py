@@ -9,13 +9,14 @@ import click
 
 from slimnet_cli._clean import echo
 from slimnet_cli._emit import emit_json, emit_table, number
-from slimnet_cli._options import align, as_json, existing, folder_out, force, network, time_limit
+from slimnet_cli._options import align, as_json, existing, folder_out, force, network, part, time_limit
 from slimnet_cli._quick import refuse_missing, refuse_names, refuse_out
 
 
 @click.command("slim")
 @click.argument("checkpoint", type=existing)
 @network
+@part
 @align
 @click.option("--expand", is_flag=True, help="Compute only live rows of layers that add to a stream (concatenate and gather).")
 @click.option("--tolerance", type=float, default=0.0, help="Filters of at most this share of the largest norm count as zero.")
@@ -27,10 +28,11 @@ def command(checkpoint: Path, out: Path, force: bool, as_json: bool, **options: 
     """Remove what is zero from any checkpoint, whoever made the zeros: exactly, or not at all.
 
     Writes slim.safetensors, plan.json, config.json, model.onnx and report.json; of an ONNX file, which needs no --model,
-    model.onnx, plan.json and report.json.
+    model.onnx, plan.json and report.json. Where a network cannot be exported, all but model.onnx is written, and the status is 1.
 
     \b
     slimnet slim fpgm_resnet56.pth --model resnet56 --out build/slim
+    slimnet slim detector.pth --model FILE.py:detector --part backbone+head --image-size 320 --out build/slim
     slimnet slim model.onnx --out build/slim
     """
     refuse_names(options)

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from slimnet.graph import ChannelGroup, in_eval_mode, prunable
+from slimnet.graph import ChannelGroup, ExampleInputs, as_inputs, in_eval_mode, prunable
 from slimnet.graph.groups import Rows
 from slimnet.measure.costs import Site
 
@@ -76,12 +76,12 @@ def _width(size: int, parts: Iterable[Part], kept: Mapping[str, int]) -> int:
     return size - sum((whole - kept.get(group, whole)) * entries for group, whole, entries in parts)
 
 
-def network_layers(model: nn.Module, example: Tensor, groups: Iterable[ChannelGroup]) -> tuple[Layer, ...]:
+def network_layers(model: nn.Module, example: ExampleInputs, groups: Iterable[ChannelGroup]) -> tuple[Layer, ...]:
     """The convolutions and linear layers of a network, in the order in which they first run.
 
     Args:
         model: the network; left as it was.
-        example: images (N, C, H, W).
+        example: images (N, C, H, W), or a tensor for each of several inputs.
         groups: its channel groups.
     """
     seen: dict[str, _Seen] = {}
@@ -96,7 +96,7 @@ def network_layers(model: nn.Module, example: Tensor, groups: Iterable[ChannelGr
     handles = [module.register_forward_hook(note(name), with_kwargs=True) for name, module in modules.items()]
     try:
         with torch.no_grad(), in_eval_mode(model):
-            model(example[:1])
+            model(*(x[:1] for x in as_inputs(example)))
     finally:
         for handle in handles:
             handle.remove()
@@ -173,7 +173,7 @@ class LiveFlops:
     This is what training shows while it runs. The figure to report is what :func:`slimnet.count` finds in the slim model.
     """
 
-    def __init__(self, model: nn.Module, groups: Iterable[ChannelGroup], example: Tensor) -> None:
+    def __init__(self, model: nn.Module, groups: Iterable[ChannelGroup], example: ExampleInputs) -> None:
         self._groups = {group.name: group for group in groups}
         layers = network_layers(model, example, self._groups.values())
         self._dense = {f"{layer.name}.weight": float(layer.flops({})) for layer in layers}

@@ -6,9 +6,9 @@ import copy
 from collections.abc import Sequence
 
 from torch import Tensor, nn
-from torch.nn.parallel import DataParallel, DistributedDataParallel
 from torch.optim import Optimizer
 
+from slimnet._modes import unwrapped
 from slimnet.allocation import Budget
 from slimnet.attached.attached import Attached
 from slimnet.attached.hooks import check_kind
@@ -82,15 +82,6 @@ def attach(
     attached = Attached(network, pruner, epochs=epochs, statistics=statistics, optimizers=optimizers)
     attached.remember(method, groups, example, has_target=target is not None)
     return attached
-
-
-def unwrapped(model: nn.Module) -> nn.Module:
-    """The network inside what ``torch.compile`` or the data-parallel modules made of it."""
-    while True:
-        inner = model.module if isinstance(model, DataParallel | DistributedDataParallel) else getattr(model, "_orig_mod", model)
-        if inner is model:
-            return model
-        model = inner
 
 
 def _checked_optimizers(given: Optimizer | Sequence[Optimizer] | None, network: nn.Module) -> tuple[Optimizer, ...]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from slimnet.commands.opening import open_checkpoint
+from slimnet.commands.opening import is_onnx, no_part, open_checkpoint, open_part
 from slimnet.graph import ChannelGroup, channel_groups
 from slimnet.measure import count
 from slimnet.surgery import make_plan
@@ -16,18 +16,22 @@ if TYPE_CHECKING:
     from torch import nn
 
 
-def inspect_checkpoint(checkpoint: Path | str, **network: Any) -> dict[str, Any]:
+def inspect_checkpoint(checkpoint: Path | str, *, part: str | None = None, **network: Any) -> dict[str, Any]:
     """The channel groups of a checkpoint: what is zero, what can go, and if not, why. Nothing is changed or verified.
 
     Args:
         checkpoint: the weights.
+        part: submodules that alone are looked at, see :func:`slimnet.slim`.
         **network: see :func:`open_checkpoint`.
 
     Returns:
         ``groups``: name, size, members, closed, partly, kept, reasons, flops_share (of making the channels);
         ``flops``: of the whole network.
     """
-    model, example, _ = open_checkpoint(checkpoint, **network)
+    if is_onnx(checkpoint):
+        no_part(part, str(checkpoint))
+    whole, images, _ = open_checkpoint(checkpoint, **network)
+    model, example = open_part(whole, images, part)
     plan = make_plan(model, example)
     cost = count(model, example)
     shares = {g.name: _making(g, model, cost.by_module) / max(cost.flops, 1) for g in channel_groups(model, example)}

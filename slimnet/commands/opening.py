@@ -105,6 +105,31 @@ def open_checkpoint(
     return network.eval(), example, config | _pictures(known, name, shape, say)
 
 
+def open_part(model: nn.Module, example: Tensor, part: str | None) -> tuple[nn.Module, Tensor | tuple[Tensor, ...]]:
+    """The submodules that ``part`` names as a network, and what they are given in a run of the whole; the whole for None.
+
+    Raises:
+        ArgumentError: if there is no such submodule.
+        GraphError: if they make no part that can be cut.
+    """
+    if part is None:
+        return model, example
+    from slimnet.parts import catch_part
+
+    caught = catch_part(model, example, part)
+    return caught.module, caught.inputs[0] if len(caught.inputs) == 1 else caught.inputs
+
+
+def no_part(part: str | None, name: str) -> None:
+    """An ONNX file is one piece.
+
+    Raises:
+        ArgumentError: if a part of it is asked for.
+    """
+    if part is not None:
+        raise ArgumentError(f"`part` is for modules: leave it out for {name}, an ONNX file.")
+
+
 def is_onnx(path: Path | str) -> bool:
     """Whether a file is an ONNX file, by its name."""
     return Path(path).suffix.lower() == ".onnx"

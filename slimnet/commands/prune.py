@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from slimnet.allocation import Allocation, Budget, fit_widths
 from slimnet.commands.calibration import calibrate, load_images_for
-from slimnet.commands.opening import example_of, is_onnx, open_checkpoint, open_onnx
+from slimnet.commands.opening import example_of, is_onnx, no_part, open_checkpoint, open_onnx, open_part
 from slimnet.commands.rate import flops_once_cut, rate_for
 from slimnet.criteria import LOSS_IMAGES, ClosedLoss, get_criterion, group_scores
 from slimnet.errors import ArgumentError
 from slimnet.fields import one_of
 from slimnet.files import atomic_folder, claims_folder, write_json, write_tensors
-from slimnet.graph import channel_groups, not_ignored, prunable
+from slimnet.graph import ExampleInputs, channel_groups, not_ignored, prunable
 from slimnet.measure import count
 from slimnet.methods.closing import prune
 from slimnet.names import ALLOCATE_BY, RUN_BY, AllocateBy, Couple, Ranking
@@ -50,6 +50,7 @@ def prune_checkpoint(
     ignore: Sequence[str] = (),
     data: str | None = None,
     data_dir: str | None = None,
+    part: str | None = None,
     force: bool = False,
     say: Say = _say,
     **network: Any,
@@ -70,6 +71,7 @@ def prune_checkpoint(
             group is narrowed; ``"energy"``, the scores; ``"auto"``, the loss where ``data`` is given.
         criterion, ranking, couple, mask_norm, ignore: see :func:`slimnet.prune`.
         data, data_dir: training data for ``"cs"``, ``"taylor"`` and ``allocate_by="loss"``.
+        part: submodules that alone are pruned, see :func:`slimnet.slim`; FLOPs are those of the part. Not for a target.
         force: replace an existing folder.
         say: told what takes a while.
         **network: see :func:`open_checkpoint`.
@@ -89,23 +91,28 @@ def prune_checkpoint(
     }
     budget = check_choice(rate, flops, target, data=data, allocate_by=allocate_by, shut_branches=shut_branches, **options)
     _check_runtime(runtime, budget)
+    if part is not None and budget is not None:
+        raise ArgumentError("a target is for whole networks: give `rate` or `flops` with `part`.")
     source = get_criterion(criterion).source
+    if is_onnx(checkpoint):
+        no_part(part, str(checkpoint))
     reading = open_onnx(checkpoint, **network) if is_onnx(checkpoint) else None
     if reading is None:
-        model, example, config = open_checkpoint(checkpoint, say=say, **network)
+        whole, images, config = open_checkpoint(checkpoint, say=say, **network)
     else:
-        model, example, config = copy.deepcopy(reading.model), example_of(reading), {}
+        whole, images, config = copy.deepcopy(reading.model), example_of(reading), {}
+    model, example = open_part(whole, images, part)
     statistics, names = None, config.get("classes")
     if source in ("statistics", "gradients"):
-        statistics = calibrate(model, example, source, couple, data, data_dir, classes=names, say=say)
+        statistics = calibrate(whole, images, source, couple, data, data_dir, classes=names, say=say)
     found: dict[str, Any] = {}
     left: int | None = None
     if budget is not None:
         machine: dict[str, Any] = {"threads": threads, "batch": batch}
         machine |= {"runtime": runtime} if runtime != RUN_BY[0] else {}
         scored = {"criterion": criterion, "statistics": statistics}
-        loss = None if data is None or allocate_by == "energy" else _loss(model, example, data, data_dir)
-        fitted = _fitted(model, example, budget, scored, ignore, shut_branches=shut_branches, loss=loss, **machine)
+        loss = None if data is None or allocate_by == "energy" else _loss(whole, images, data, data_dir)
+        fitted = _fitted(whole, images, budget, scored, ignore, shut_branches=shut_branches, loss=loss, **machine)
         found = {**fitted.as_dict(), **machine}
         how: dict[str, Any] = {"widths": found["kept"]}
     else:
@@ -115,6 +122,7 @@ def prune_checkpoint(
     mask = prune(model, example, statistics=statistics, **how, **options)
     report = {
         "rate": how.get("rate"),
+        **({} if part is None else {"part": part}),
         **({"allocation": found} if found else {}),
         **options,
         **_outcome(model, example, mask.closed(), left),
@@ -123,8 +131,8 @@ def prune_checkpoint(
         if reading is not None:
             from slimnet.commands.onnx_files import write_pruned
 
-            return write_pruned(reading, model, folder, report, say)
-        write_tensors(folder / "model.safetensors", model.state_dict())
+            return write_pruned(reading, whole, folder, report, say)
+        write_tensors(folder / "model.safetensors", whole.state_dict())
         write_json(folder / "config.json", config)
         write_json(folder / "report.json", report)
     return report
@@ -223,7 +231,7 @@ def _fitted(
     return fit_widths(model, example, groups, scores, budget, **how)
 
 
-def _outcome(model: nn.Module, example: Tensor, closed: Mapping[str, Tensor], left: int | None) -> dict[str, Any]:
+def _outcome(model: nn.Module, example: ExampleInputs, closed: Mapping[str, Tensor], left: int | None) -> dict[str, Any]:
     """What is closed, and what that comes to: ``left`` multiply-adds, where that is known."""
     realisable = flops_once_cut(model, example) if left is None else left
     return {

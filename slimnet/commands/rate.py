@@ -12,20 +12,20 @@ import torch
 from slimnet.allocation import LiveFlops
 from slimnet.criteria import group_scores, select
 from slimnet.errors import ArgumentError
-from slimnet.graph import channel_groups, not_ignored, prunable
+from slimnet.graph import ExampleInputs, channel_groups, not_ignored, prunable
 from slimnet.measure import count
 from slimnet.methods.closing import prune
 from slimnet.progress import Task
 from slimnet.surgery import runnable_plan
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import nn
 
 HIGHEST_RATE, RATE_STEP = 0.999, 1e-3
 TRIALS = 1 + math.ceil(math.log2(HIGHEST_RATE / RATE_STEP))
 
 
-def rate_for(model: nn.Module, example: Tensor, flops: float, options: Mapping[str, Any]) -> tuple[float, int]:
+def rate_for(model: nn.Module, example: ExampleInputs, flops: float, options: Mapping[str, Any]) -> tuple[float, int]:
     """The least rate (to a thousandth) at which the network, once cut, has this share of its FLOPs, by bisection; and these.
 
     The trials count the channels that are left. What they find is held against the network that is really cut at this rate; where
@@ -33,7 +33,7 @@ def rate_for(model: nn.Module, example: Tensor, flops: float, options: Mapping[s
 
     Args:
         model: the network; left as it was.
-        example: (N, C, H, W).
+        example: (N, C, H, W), or a tensor for each of several inputs.
         flops: the share, in (0, 1).
         options: of `slimnet.prune`, without a rate.
 
@@ -59,7 +59,7 @@ def rate_for(model: nn.Module, example: Tensor, flops: float, options: Mapping[s
     return rate, _once_cut(model, example, rate, options)
 
 
-def flops_once_cut(model: nn.Module, example: Tensor) -> int:
+def flops_once_cut(model: nn.Module, example: ExampleInputs) -> int:
     """Multiply-adds of a network without its closed channels, for one image."""
     small = copy.deepcopy(model)
     return count(runnable_plan(small, example).apply(small), example).flops
@@ -78,7 +78,7 @@ def _bisected(left: Callable[[float], float], most: float, task: Task) -> float 
     return high
 
 
-def _live(model: nn.Module, example: Tensor, options: Mapping[str, Any]) -> Callable[[float], float] | None:
+def _live(model: nn.Module, example: ExampleInputs, options: Mapping[str, Any]) -> Callable[[float], float] | None:
     """Rate → FLOPs by live channels; None where layers alone do not tell: every layer for itself, nothing to prune."""
     if options["couple"] != "stream":
         return None
@@ -98,7 +98,7 @@ def _live(model: nn.Module, example: Tensor, options: Mapping[str, Any]) -> Call
     return left
 
 
-def _once_cut(model: nn.Module, example: Tensor, rate: float, options: Mapping[str, Any]) -> int:
+def _once_cut(model: nn.Module, example: ExampleInputs, rate: float, options: Mapping[str, Any]) -> int:
     """FLOPs of the network, pruned at a rate and cut."""
     trial = copy.deepcopy(model)
     for old, new in zip(model.parameters(), trial.parameters(), strict=True):

@@ -7,13 +7,17 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from slimnet.allocation import slim_aligned
 from slimnet.commands.inspect import group_row
-from slimnet.commands.opening import is_onnx, open_checkpoint
+from slimnet.commands.opening import is_onnx, no_part, open_checkpoint, open_part
+from slimnet.errors import ArgumentError, ExportError
 from slimnet.files import atomic_folder, claims_folder, write_json, write_tensors
 from slimnet.measure import count
 from slimnet.progress import Say, say_from
+from slimnet.surgery import slim
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+
+    from slimnet.export.parity import ParityReport
 
 _say = say_from(__name__)
 
@@ -28,11 +32,13 @@ def slim_checkpoint(
     align: int | Literal["auto"] | None = None,
     expand: bool = False,
     tolerance: float = 0.0,
+    part: str | None = None,
     force: bool = False,
     say: Say = _say,
     **network: Any,
 ) -> dict[str, Any]:
-    """Remove what is zero from a checkpoint, verify it, export it, and write a folder: all or nothing.
+    """Remove what is zero from a checkpoint, verify it, export it, and write a folder: all or nothing, but ``model.onnx`` is left
+    out where the network cannot be exported.
 
     Args:
         checkpoint: the weights, with zero filters; or an ONNX file, for which ``model.onnx``, ``plan.json`` and ``report.json``
@@ -40,7 +46,7 @@ def slim_checkpoint(
         out: folder for ``slim.safetensors``, ``plan.json``, ``config.json``, ``model.onnx``, ``report.json``;
             :func:`slimnet.load_slim` reads it.
         align: see :func:`slimnet.slim`; ``"auto"``: closed channels stay where the network is predicted to be faster with them.
-        expand, tolerance: see :func:`slimnet.slim`.
+        expand, tolerance, part: see :func:`slimnet.slim`. Of a part, ``model.onnx`` is the part alone, and so are the costs.
         force: replace an existing folder.
         say: told what takes a while.
         **network: see :func:`open_checkpoint`.
@@ -51,9 +57,11 @@ def slim_checkpoint(
     Raises:
         ArgumentError: if ``out`` exists and ``force`` is not set.
         VerificationError: if the slim network computes something else.
-        ParityError: if ONNX Runtime does.
+        ExportError: if the network cannot be exported, or (ParityError) ONNX Runtime computes something else. All but
+            ``model.onnx`` is written then.
     """
     if is_onnx(checkpoint):
+        no_part(part, str(checkpoint))
         from slimnet.commands.onnx_files import slim_onnx_file
 
         options: dict[str, Any] = {"align": align, "expand": expand, "tolerance": tolerance, "force": force}
@@ -61,23 +69,37 @@ def slim_checkpoint(
     from slimnet.export import export_onnx
 
     model, example, config = open_checkpoint(checkpoint, say=say, **network)
-    result = slim_aligned(model, example, align, expand=expand, tolerance=tolerance)
+    if part is None:
+        result = slim_aligned(model, example, align, expand=expand, tolerance=tolerance)
+    elif align == "auto":
+        raise ArgumentError("`align` 'auto' is for whole networks: give a number of channels with `part`, or leave it out.")
+    else:
+        result = slim(model, example, align=align, expand=expand, tolerance=tolerance, part=part)
+    refused: ExportError | None = None
     with atomic_folder(Path(out), force=force, ours=SLIM_FILES) as folder:
         reference = None if result.report.zeroed else model  # zeroing small filters changes the function on purpose
-        parity = export_onnx(result.model, example, folder / "model.onnx", reference=reference, tolerance=1e-6)
+        parity: ParityReport | None = None
+        try:
+            parity = export_onnx(result.model, example, folder / "model.onnx", reference=reference, part=part)
+        except ExportError as error:
+            refused = error
         report = {
-            "cost": {"before": _cost(model, example), "after": _cost(result.model, example)},
+            **({} if part is None else {"part": part}),
+            "cost": {"before": _cost(model, example, part), "after": _cost(result.model, example, part)},
             "surgery": result.report.as_dict(),
             "groups": [group_row(group) for group in result.plan.as_dict()["groups"]],
-            "parity": parity.as_dict(),
+            "parity": None if parity is None else parity.as_dict(),
         }
         write_tensors(folder / "slim.safetensors", result.model.state_dict())
         write_json(folder / "plan.json", result.plan.as_dict())
-        write_json(folder / "config.json", config)
+        write_json(folder / "config.json", config if part is None else {**config, "part": part})
         write_json(folder / "report.json", report)
+    if refused is not None:
+        text = str(refused).replace(", nothing was written", "")
+        raise ExportError(f"{out} holds the cut and verified network for PyTorch (slimnet.load_slim), but no model.onnx: {text}")
     return report
 
 
-def _cost(model: nn.Module, example: Tensor) -> dict[str, Any]:
-    cost = count(model, example)
+def _cost(model: nn.Module, example: Tensor, part: str | None) -> dict[str, Any]:
+    cost = count(*open_part(model, example, part))
     return {"flops": cost.flops, "params": cost.params, "bytes": cost.bytes, "unknown_operators": cost.unknown}

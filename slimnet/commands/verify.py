@@ -99,8 +99,11 @@ def verify_bundle(path: Path | str, *, parity: bool = True, trust_code: Trust = 
         model = check.read_manifest(folder)
     except FileFormatError as error:
         if not (folder / "model.json").is_file():  # no bundle at all
-            if not all((folder / name).is_file() for name in ("plan.json", "slim.safetensors", "model.onnx")):
+            if not all((folder / name).is_file() for name in ("plan.json", "slim.safetensors")):
                 raise
+            if not (folder / "model.onnx").is_file():
+                missing_file = f"{folder} holds no model.onnx to be verified: the network was not exported (report.json)."
+                raise FileFormatError(missing_file) from None
             found = tuple(_collected(_slim_faults(folder, figures, trust_code))) if parity else ()
             return VerifyReport(folder, {"parity": found} if parity else {}, figures)
         return VerifyReport(folder, {"model.json": (str(error),)}, figures)
@@ -143,17 +146,20 @@ def _slim_faults(folder: Path, figures: dict[str, float], trust_code: Trust) -> 
     if shape is None or math.prod(shape) > _MOST_VALUES:
         yield f"{file} does not say what images the network takes: `image_shape` is {shape}."
     else:
-        yield from _onnx_faults(folder, tuple(shape), figures, trust_code)
+        yield from _onnx_faults(folder, tuple(shape), figures, trust_code, read_json(file, "network").get("part"))
 
 
-def _onnx_faults(folder: Path, shape: tuple[int, ...], figures: dict[str, float], trust_code: Trust) -> Iterator[str]:
+def _onnx_faults(
+    folder: Path, shape: tuple[int, ...], figures: dict[str, float], trust_code: Trust, part: str | None = None
+) -> Iterator[str]:
+    from slimnet.commands.opening import open_part
     from slimnet.commands.rebuild import load_slim
     from slimnet.export.gate import Examples, check_onnx
     from slimnet.export.parity import ONNX_MODEL
 
     file = member(folder, "model.onnx")
-    small = load_slim(folder, trust_code=trust_code)
-    report = check_onnx(file.read_bytes(), {ONNX_MODEL: small}, Examples.of(_random(shape, 1)), name=str(file))
+    small, example = open_part(load_slim(folder, trust_code=trust_code), _random(shape, 1), part)
+    report = check_onnx(file.read_bytes(), {ONNX_MODEL: small}, Examples.of(example), name=str(file))
     figures["parity"] = report.worst.relative
     if not report.passed:
         yield f"{file} computes something else than slim.safetensors: {report.worst}."

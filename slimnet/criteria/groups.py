@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterator
 import torch
 from torch import Tensor, nn
 
+from slimnet._modes import unwrapped
 from slimnet.criteria.scores import Source, get_criterion
 from slimnet.criteria.statistics import ClassStatistics
 from slimnet.errors import ArgumentError
@@ -81,7 +82,7 @@ def _members(
             yield name, _gather(statistics.means(name), 1, rows)
         return
     for rows in group.weights if source != "norms" else _norm_weights(group):
-        parameter = model.get_parameter(rows.name)
+        parameter = unwrapped(model).get_parameter(rows.name)
         tensor = parameter.detach()
         if source == "gradients":
             if parameter.grad is None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from slimnet._modes import in_eval_mode
+from slimnet._modes import in_eval_mode, unwrapped
 from slimnet.errors import ArgumentError
 
 Reduce = Callable[[Tensor], object]
@@ -70,6 +70,7 @@ def collect_class_statistics(
     Raises:
         ArgumentError: if a module is unknown or never ran, a label is out of range, or there is no image.
     """
+    model = unwrapped(model)
     known = dict(model.named_modules())
     for name in modules:
         if name not in known:

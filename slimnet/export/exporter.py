@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import inspect
 import io
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,16 +17,18 @@ import torch
 from torch import Tensor, nn
 
 from slimnet._foreign import no_exit, no_logs
-from slimnet._modes import flatten_outputs, with_flat_outputs
-from slimnet.errors import ArgumentError, ExportError
-from slimnet.export.gate import Examples, check_onnx, check_reference
-from slimnet.export.parity import DOUBLE_TOLERANCE, ONNX_MODEL, ONNX_REFERENCE, ParityReport
+from slimnet._modes import output_names as names_of_outputs
+from slimnet._modes import unwrapped, with_flat_outputs
+from slimnet.errors import ArgumentError, ExportError, SlimnetWarning
+from slimnet.export.gate import Examples, check_onnx, check_reference, reference_tolerance
+from slimnet.export.parity import ONNX_MODEL, ONNX_REFERENCE, ParityReport
 from slimnet.export.steps import Pace, StepReport, check_mode, optimise_graph
 from slimnet.files import write_bytes
 from slimnet.names import Mode
 from slimnet.onnx.naming import name_by_module
 from slimnet.onnx.opset import OLDEST_NATIVE, chosen_opset, first_line, with_opset
 from slimnet.onnx.write import in_opset, write
+from slimnet.parts import catch_part
 from slimnet.progress import Task
 
 
@@ -58,31 +61,36 @@ def export_onnx(
     input_names: Sequence[str] | None = None,
     output_names: Sequence[str] | None = None,
     metadata: Mapping[str, str] | None = None,
-    tolerance: float = DOUBLE_TOLERANCE,
+    tolerance: float | None = None,
     optimise: Mode = "safe",
+    part: str | None = None,
 ) -> ParityReport:
     """Export a network as one ONNX file, and write it only if it computes the same.
 
-    The gate compares ONNX Runtime with the model (float32, 1e-5 of the largest logit) and, where
-    ``reference`` is another network, the model with it (float64, 1e-9) and ONNX Runtime with it: on random
-    and on the given real input, at batch 1, 2 and 7. Neither network is changed: copies are exported and run,
-    in evaluation mode, on the CPU.
+    The gate compares ONNX Runtime with the model (in float32, to 1e-5 of the largest number of each output; a float16 network to
+    16 · ε) and, where ``reference`` is another network, the model with it (in float64) and ONNX Runtime with it: on random
+    and on the given real input, at batch 1, 2 and 7, each output by itself. Neither network is changed: copies are exported and
+    run, in evaluation mode, on the CPU. ONNX Runtime's CPU kernels know no bfloat16: such a network is exported in float32, which
+    holds the same weights, and a warning says so.
 
     Args:
-        model: gives a tensor of logits, (N, C), or several tensors in a tuple, a mapping or a dataclass, the first of them
-            logits.
+        model: gives a tensor, or several in a tuple, a list, a mapping, a dataclass, or these in one another. What
+            ``torch.compile``, DataParallel or DistributedDataParallel wrap is taken out.
         example_inputs: (N, …) tensor, or one for each input; dimension 0 becomes the dynamic batch.
         path: of the file; its folder is created.
         opset: of the file, from 11. Default: 20. Below 18 it is written from that, behind the steps; the gate sees the result.
         reference: what the model must agree with, e.g. the masked network that it was cut from.
         inputs: real batches, each like ``example_inputs``; the more samples, the better.
         input_names: default ``input``, or ``input_0``, ``input_1`` … where there are several.
-        output_names: default ``logits``, and ``output_1`` … where there are several.
+        output_names: default ``logits``; where there are several, what holds them names them: keys of a mapping, fields of a
+            dataclass (``boxes``, ``features.0``), or ``output_0``, ``output_1`` … in a list.
         metadata: key → value, stored in the file. Not readable in onnxruntime-web.
-        tolerance: of the model against the reference, relative. Where surgery folded constants into float32 biases, these are
-            rounded once, and 1e-6 is what can be had; the plan itself is verified to 1e-9.
+        tolerance: of the model against the reference, relative. Default: by the type in which the model is stored, 1e-9 in
+            float64, 1e-6 in float32, where constants that surgery folded into biases are rounded once, 16 · ε in float16 and
+            bfloat16. The plan itself is verified to 1e-9.
         optimise: the steps that make the graph faster, see :func:`slimnet.export.steps.optimise_graph`: ``none``; ``safe``,
             those that only take work away; ``measured``, all, each timed and kept only if it pays on this machine.
+        part: submodules by name, joined by ``+``, that alone are exported, with all that leaves them: see :func:`slimnet.slim`.
 
     Returns:
         What was compared, and how far apart it was.
@@ -92,6 +100,8 @@ def export_onnx(
         ExportError: if the network cannot be exported, or not with this opset.
         ParityError: if a comparison fails. Nothing is written.
     """
+    if part is not None:
+        model, reference, example_inputs, inputs = _of_part(part, model, reference, example_inputs, inputs)
     data, report = build_onnx(
         model,
         Examples.of(example_inputs, inputs),
@@ -105,6 +115,19 @@ def export_onnx(
     )
     write_bytes(Path(path), data, parents=True)
     return report
+
+
+def _of_part(
+    part: str,
+    model: nn.Module,
+    reference: nn.Module | None,
+    example_inputs: Tensor | tuple[Tensor, ...],
+    inputs: Sequence[Tensor | tuple[Tensor, ...]],
+) -> tuple[nn.Module, nn.Module | None, tuple[Tensor, ...], list[tuple[Tensor, ...]]]:
+    """The part of each network, and what it is given where the whole is given the inputs."""
+    caught = catch_part(model, example_inputs, part)
+    right = None if reference is None else catch_part(reference, example_inputs, part).module
+    return caught.module, right, caught.inputs, [catch_part(model, batch, part).inputs for batch in inputs]
 
 
 def build_onnx(model: nn.Module, examples: Examples, **options: Any) -> tuple[bytes, ParityReport]:
@@ -130,7 +153,7 @@ def build(
     input_names: Sequence[str] | None = None,
     output_names: Sequence[str] | None = None,
     metadata: Mapping[str, str] | None = None,
-    tolerance: float = DOUBLE_TOLERANCE,
+    tolerance: float | None = None,
     optimise: Mode = "safe",
     pace: Pace | None = None,
 ) -> Exported:
@@ -144,14 +167,18 @@ def build(
     check_mode(optimise)
     opset = chosen_opset(opset)
     names = _input_names(input_names, len(examples.example))
+    tolerance = reference_tolerance(model) if tolerance is None else tolerance
+    model, examples, reference = _opened(model, examples, reference)
+    outputs = _output_names(output_names, model, examples)
     before, networks = ParityReport(()), {ONNX_MODEL: model}
     with Task("exporting", 3) as task:  # compare, export, make faster and compare
         if reference is not None and reference is not model:
-            before, networks[ONNX_REFERENCE] = check_reference(model, reference, examples, tolerance=tolerance), reference
+            before = check_reference(model, reference, examples, tolerance=tolerance, names=outputs)
+            networks[ONNX_REFERENCE] = reference
         before.require()
         task.advance()
         native = max(opset, OLDEST_NATIVE)
-        proto = with_opset(_export(model, examples, native, names, output_names), native)
+        proto = with_opset(_export(model, examples, native, names, outputs), native)
         written = write(proto, metadata=metadata or {}, name="the exported network")
         task.advance()
 
@@ -168,19 +195,18 @@ def build(
     return Exported(data, report, steps)
 
 
-def _export(model: nn.Module, examples: Examples, opset: int, names: list[str], asked: Sequence[str] | None) -> Any:
+def _export(model: nn.Module, examples: Examples, opset: int, names: list[str], outputs: list[str]) -> Any:
     """What torch's exporter makes of a copy, with a dynamic batch: a ``ModelProto``."""
     batch, copy = torch.export.Dim("batch"), deepcopy(model).cpu().eval()
     try:
         with _quiet(), torch.no_grad(), no_exit(type(model).__name__), with_flat_outputs(copy):
-            outputs = _output_names(asked, len(flatten_outputs(copy(*examples.rows(2)))))
             program = torch.onnx.export(
                 copy,
                 examples.rows(2),
                 dynamo=True,
                 external_data=False,
                 opset_version=opset,
-                dynamic_shapes=tuple({0: batch} for _ in names),
+                dynamic_shapes=_as_taken(copy, [{0: batch} for _ in names]),
                 input_names=names,
                 output_names=outputs,
                 verbose=False,
@@ -190,10 +216,36 @@ def _export(model: nn.Module, examples: Examples, opset: int, names: list[str], 
             proto = program.model_proto
             name_by_module(proto)
             return proto
-    except ArgumentError:
-        raise
     except Exception as error:  # the exporter's errors share no base class
-        raise ExportError(f"{type(model).__name__} cannot be exported to ONNX: {first_line(error)}") from error
+        raise _refusal(model, error) from error
+
+
+def _as_taken(model: nn.Module, shapes: list[Any]) -> tuple[Any, ...]:
+    """One for each argument of the forward pass: those that ``*inputs`` takes are one tuple."""
+    kinds = [parameter.kind for parameter in inspect.signature(model.forward).parameters.values()]
+    if inspect.Parameter.VAR_POSITIONAL not in kinds:
+        return tuple(shapes)
+    first = kinds.index(inspect.Parameter.VAR_POSITIONAL)
+    return (*shapes[:first], tuple(shapes[first:])) if len(shapes) > first else tuple(shapes)
+
+
+def _refusal(model: nn.Module, error: Exception) -> ExportError:
+    text = first_line(error).partition(" (unhinted")[0]  # torch's longer form of an expression
+    return ExportError(f"{type(model).__name__} cannot be exported to ONNX: {text}")
+
+
+def _opened(model: nn.Module, examples: Examples, reference: nn.Module | None) -> tuple[nn.Module, Examples, nn.Module | None]:
+    """The networks inside their wrappers; in float32 where the model is stored in bfloat16."""
+    model, reference = unwrapped(model), None if reference is None else unwrapped(reference)
+    if all(parameter.dtype != torch.bfloat16 for parameter in model.parameters()):
+        return model, examples, reference
+    warnings.warn(
+        f"{type(model).__name__} is stored in bfloat16, which ONNX Runtime's CPU kernels do not know: it is exported in float32, "
+        "with the same weights.",
+        SlimnetWarning,
+        stacklevel=4,
+    )
+    return deepcopy(model).float(), examples.widened(), reference
 
 
 def _input_names(names: Sequence[str] | None, count: int) -> list[str]:
@@ -204,16 +256,31 @@ def _input_names(names: Sequence[str] | None, count: int) -> list[str]:
     return chosen
 
 
-def _output_names(names: Sequence[str] | None, count: int) -> list[str]:
-    chosen = ["logits", *(f"output_{i}" for i in range(1, count))] if names is None else list(names)
-    if len(chosen) != count or len(set(chosen)) != count:
-        raise ArgumentError(f"`output_names` must be {count} different names, got {chosen}.")
+def _output_names(names: Sequence[str] | None, model: nn.Module, examples: Examples) -> list[str]:
+    """As they were asked for, or after what holds the outputs."""
+    copy = deepcopy(model).cpu().eval()
+    try:
+        with _quiet(), torch.no_grad(), no_exit(type(model).__name__):
+            own = names_of_outputs(copy(*examples.rows(2)))
+    except Exception as error:
+        raise _refusal(model, error) from error
+    if not own:
+        raise ExportError(f"{type(model).__name__} cannot be exported to ONNX: it gives no tensors.")
+    chosen = own if names is None else list(names)
+    if len(chosen) != len(own) or len(set(chosen)) != len(own):
+        raise ArgumentError(f"`output_names` must be {len(own)} different names, got {chosen}.")
     return chosen
 
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """No warnings, no log lines and nothing on stdout from the exporter; its errors still rise."""
-    with no_logs(*_NOISY), warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+    """No warnings, no log lines, nothing on stdout and no graphs on stderr from the exporter; its errors still rise."""
+    nowhere = io.StringIO()
+    with (
+        no_logs(*_NOISY),
+        warnings.catch_warnings(),
+        contextlib.redirect_stdout(nowhere),
+        contextlib.redirect_stderr(nowhere),
+    ):
         warnings.simplefilter("ignore")
         yield

@@ -12,12 +12,13 @@ import torch
 from torch import Tensor, nn
 
 from slimnet._foreign import no_exit
-from slimnet._modes import flatten_outputs
+from slimnet._modes import flatten_outputs, stored_tolerance, unwrapped, widened
 from slimnet.errors import ArgumentError, ExportError, MeasureError, TimeLimitError, one_line
 from slimnet.export.parity import (
     DOUBLE_TOLERANCE,
     MODEL_REFERENCE,
     SINGLE_TOLERANCE,
+    STORED_LEAST,
     ParityReport,
     compare,
 )
@@ -57,6 +58,10 @@ class Examples:
         real = tuple(torch.cat(column) for column in zip(*batches, strict=True)) if batches else None
         return cls(example, real)
 
+    def widened(self) -> Examples:
+        """The same in float32 where they are of half precision."""
+        return Examples(_widened(self.example), None if self.real is None else _widened(self.real))
+
     def rows(self, batch: int) -> Inputs:
         """The first rows of the example, starting over where there are fewer."""
         return tuple(x[torch.arange(batch) % len(x)] for x in self.example)
@@ -76,10 +81,20 @@ class Examples:
                 start += batch
 
 
+def _widened(inputs: Inputs) -> Inputs:
+    return tuple(widened(x) if x.is_floating_point() else x for x in inputs)
+
+
 def check_reference(
-    model: nn.Module, reference: nn.Module, examples: Examples, *, tolerance: float = DOUBLE_TOLERANCE
+    model: nn.Module, reference: nn.Module, examples: Examples, *, tolerance: float | None = None, names: Sequence[str] = ()
 ) -> ParityReport:
     """Compare the model with the network that it should equal, in float64: before anything is exported.
+
+    Args:
+        model, reference: the two.
+        examples: what to run.
+        tolerance: relative; default: :func:`reference_tolerance`.
+        names: of the outputs.
 
     Raises:
         ParityError: if an output is not finite or has another shape.
@@ -87,13 +102,21 @@ def check_reference(
     """
     right, candidate = (_torch(network, torch.float64) for network in (reference, model))
     pair, batches = MODEL_REFERENCE, examples.batches()
-    return ParityReport(compare(right, candidate, batches, pair=pair, tolerance=tolerance))
+    allowed = reference_tolerance(model) if tolerance is None else tolerance
+    return ParityReport(compare(right, candidate, batches, pair=pair, tolerance=allowed, names=names))
+
+
+def reference_tolerance(model: nn.Module) -> float:
+    """What a model may differ by from its reference, by the type in which its parameters are stored: 1e-9 in float64, 1e-6 in
+    float32, 16 · ε in coarser numbers."""
+    kinds = {parameter.dtype for parameter in model.parameters() if parameter.is_floating_point()}
+    return DOUBLE_TOLERANCE if kinds <= {torch.float64} else stored_tolerance(model, STORED_LEAST)
 
 
 def check_onnx(
     data: bytes, networks: Mapping[str, nn.Module], examples: Examples, *, name: str = "the exported network"
 ) -> ParityReport:
-    """Compare ONNX Runtime with PyTorch, in float32.
+    """Compare ONNX Runtime with PyTorch in float32: to 1e-5, or 16 · ε of coarser numbers that a network is stored in.
 
     Args:
         data: bytes of the ONNX file.
@@ -108,11 +131,18 @@ def check_onnx(
         ParityError: if an output is not finite or has another shape.
         ExportError: if a network or the file does not run.
     """
-    return check_run(_onnx(data, name), networks, examples)
+    run, names = _onnx(data, name)
+    tolerance = max(stored_tolerance(network, SINGLE_TOLERANCE) for network in networks.values())
+    return check_run(run, networks, examples, tolerance=tolerance, names=names)
 
 
 def check_run(
-    run: Run, networks: Mapping[str, nn.Module], examples: Examples, *, tolerance: float = SINGLE_TOLERANCE
+    run: Run,
+    networks: Mapping[str, nn.Module],
+    examples: Examples,
+    *,
+    tolerance: float = SINGLE_TOLERANCE,
+    names: Sequence[str] = (),
 ) -> ParityReport:
     """The same of anything that runs: inputs in, outputs out.
 
@@ -122,7 +152,7 @@ def check_run(
     """
     batches = list(examples.batches())
     checks = [
-        compare(_torch(network, torch.float32), run, batches, pair=pair, tolerance=tolerance)
+        compare(_torch(network, torch.float32), run, batches, pair=pair, tolerance=tolerance, names=names)
         for pair, network in networks.items()
     ]
     return ParityReport(tuple(chain.from_iterable(checks)))
@@ -130,7 +160,7 @@ def check_run(
 
 def _torch(model: nn.Module, dtype: torch.dtype) -> Run:
     """A copy of the model on the CPU, in evaluation mode and of that precision."""
-    network = deepcopy(model).cpu().eval().to(dtype)
+    network = deepcopy(unwrapped(model)).cpu().eval().to(dtype)
 
     def run(inputs: Inputs) -> list[Tensor]:
         cast = tuple(x.to(dtype) if x.is_floating_point() else x for x in inputs)
@@ -153,12 +183,12 @@ def onnx_run(data: bytes, name: str = "the exported network") -> Callable[[Input
     Raises:
         FileFormatError: if it cannot be opened; the function that is returned raises ExportError where the network does not run.
     """
-    run = _onnx(data, name)
+    run, _ = _onnx(data, name)
     return lambda inputs: run(inputs)[0]
 
 
-def _onnx(data: bytes, name: str) -> Run:
-    """The same with all outputs.
+def _onnx(data: bytes, name: str) -> tuple[Callable[[Inputs], list[Tensor]], list[str]]:
+    """The same with all outputs, and their names.
 
     Args:
         data: bytes of the ONNX file.
@@ -184,7 +214,7 @@ def _onnx(data: bytes, name: str) -> Run:
         except (MeasureError, TypeError) as error:  # TypeError: what it gives is no tensor, or one of text
             raise ExportError(f"{name} does not run on batch {len(inputs[0])}: {one_line(error)}") from None
 
-    return run
+    return run, [spec.name for spec in session.outputs]
 
 
 def _as_tuple(inputs: Tensor | Inputs) -> Inputs:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -20,13 +20,15 @@ ONNX_REFERENCE = "onnx vs reference"
 
 DOUBLE_TOLERANCE = 1e-9
 SINGLE_TOLERANCE = 1e-5
+STORED_LEAST = 1e-6
+"""Of a float32 network against its reference: constants that were folded into its biases are rounded once."""
 RUNTIME_TOLERANCE = 1e-4
 """In float32 by other runtimes than ONNX Runtime, which multiply and add in another order (Winograd's convolutions)."""
 
 
 @dataclass(frozen=True)
 class ParityCheck:
-    """One comparison on one batch.
+    """One comparison of one output on one batch.
 
     Attributes:
         pair: which two networks, candidate first.
@@ -39,6 +41,7 @@ class ParityCheck:
         agreement: share of the decided samples whose largest logit is the same, in [0, 1].
         undecided: samples whose two largest reference logits are closer than 2 · tolerance · scale: rounding
             may swap these, so they do not count.
+        output: name of the output, "" where there is only one.
     """
 
     pair: str
@@ -50,6 +53,7 @@ class ParityCheck:
     tolerance: float
     agreement: float
     undecided: int
+    output: str = ""
 
     @property
     def relative(self) -> float:
@@ -62,12 +66,14 @@ class ParityCheck:
         return self.relative <= self.tolerance and self.agreement == 1.0
 
     def as_dict(self) -> dict[str, Any]:
-        """The same as plain JSON values, with ``relative`` and ``passed``."""
-        return {**asdict(self), "relative": self.relative, "passed": self.passed}
+        """The same as plain JSON values, with ``relative`` and ``passed``; without ``output`` where there is only one."""
+        said = {name: value for name, value in asdict(self).items() if name != "output" or value}
+        return {**said, "relative": self.relative, "passed": self.passed}
 
     def __str__(self) -> str:
+        output = f", output {self.output}," if self.output else ""
         return (
-            f"{self.pair} on {self.input} input at batch {self.batch} ({self.dtype}): "
+            f"{self.pair}{output} on {self.input} input at batch {self.batch} ({self.dtype}): "
             f"max |Δ| {self.max_abs:.3g} at scale {self.scale:.3g}, "
             f"relative {self.relative:.3g} (at most {self.tolerance:g}), "
             f"argmax agreement {self.agreement:.2%}"
@@ -108,7 +114,9 @@ class ParityReport:
         """
         failed = sum(not check.passed for check in self.checks)
         if failed:
-            raise ParityError(f"{self.worst}; {failed} of {len(self.checks)} checks failed, nothing was written.")
+            worst = self.worst
+            hint = "; `tolerance` allows more" if worst.pair == MODEL_REFERENCE else ""
+            raise ParityError(f"{worst}; {failed} of {len(self.checks)} checks failed, nothing was written{hint}.")
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON values: the verdict, the worst check of each pair, and all checks."""
@@ -125,8 +133,12 @@ class ParityReport:
         Raises:
             KeyError: if a field is missing.
         """
-        names = ParityCheck.__dataclass_fields__
-        return cls(tuple(ParityCheck(**{name: check[name] for name in names}) for check in value["checks"]))
+        names = ParityCheck.__dataclass_fields__.keys() - {"output"}
+        return cls(
+            tuple(
+                ParityCheck(**{name: check[name] for name in names}, output=check.get("output", "")) for check in value["checks"]
+            )
+        )
 
 
 def compare(
@@ -136,8 +148,9 @@ def compare(
     *,
     pair: str,
     tolerance: float,
+    names: Sequence[str] = (),
 ) -> tuple[ParityCheck, ...]:
-    """Run both networks on every batch and compare their outputs: the first are the logits; of several, the worst counts.
+    """Run both networks on every batch and compare their outputs, each by itself.
 
     Args:
         reference: (N, …) inputs → (N, C, …) logits, or a list of outputs; what is right.
@@ -145,61 +158,78 @@ def compare(
         batches: name of the kind of input, and the inputs.
         pair: name of the comparison.
         tolerance: largest |Δ| relative to the largest reference logit of the batch.
+        names: of the outputs, where there are several; default ``output_0``, ``output_1`` …
 
     Returns:
-        One check a batch. A failed check is returned, not raised.
+        One check a batch and output. A failed check is returned, not raised.
 
     Raises:
         ParityError: if an output is not finite, or numbers or shapes differ: there is no distance to report.
-        ExportError: if there is no output, or the first is no tensor of logits.
+        ExportError: if there is no output, or one is no tensor.
     """
     checks = []
     for kind, inputs in batches:
         where = f"{pair} on {kind} input at batch {len(inputs[0])}"
-        expected, got = _outputs(reference(inputs), where), _outputs(candidate(inputs), where)
+        expected, got = (_tensors(run(inputs), where) for run in (reference, candidate))
         if len(expected) != len(got):
             raise ParityError(f"{where}: {len(got)} outputs instead of {len(expected)}.")
-        found = []
-        for want, have in zip(expected, got, strict=True):
+        for want, have, name in zip(expected, got, _named(names, len(expected)), strict=True):
+            there = f"{where}, output {name}" if name else where
             if want.shape != have.shape:
-                raise ParityError(f"{where}: shape {tuple(have.shape)} instead of {tuple(want.shape)}.")
-            found.append(_compared(want, have, (pair, kind, len(inputs[0])), tolerance))
-        checks.append(max(found, key=lambda check: (not check.passed, check.relative)))
+                raise ParityError(f"{there}: shape {tuple(have.shape)} instead of {tuple(want.shape)}.")
+            checks.append(_compared(_finite(want, there), _finite(have, there), (pair, kind, len(inputs[0]), name), tolerance))
     return tuple(checks)
 
 
-def _compared(expected: Tensor, got: Tensor, what: tuple[str, str, int], tolerance: float) -> ParityCheck:
+def _named(names: Sequence[str], count: int) -> Sequence[str]:
+    """A name for each of several outputs; "" for one that is alone."""
+    if count == 1:
+        return ("",)
+    return names if len(names) == count else [f"output_{number}" for number in range(count)]
+
+
+def _compared(expected: Tensor, got: Tensor, what: tuple[str, str, int, str], tolerance: float) -> ParityCheck:
     """Compare finite (N, C, …) logits of one shape."""
-    scale = float(expected.abs().max()) or 1.0
-    top = expected.topk(min(2, expected.shape[1]), dim=1).values
+    pair, kind, batch, output = what
+    scale = (float(expected.abs().max()) if expected.numel() else 0.0) or 1.0
+    top = expected.topk(min(2, expected.shape[1]), dim=1).values if expected.numel() else expected.new_zeros(0, 1)
     decided = (top[:, 0] - top[:, -1]) > 2 * tolerance * scale
-    same = (expected.argmax(1) == got.argmax(1))[decided]
-    pair, kind, batch = what
+    same = (expected.argmax(1) == got.argmax(1))[decided] if expected.numel() else decided
     return ParityCheck(
         pair=pair,
         input=kind,
         batch=batch,
         dtype=str(expected.dtype).removeprefix("torch."),
-        max_abs=float((expected - got).abs().max()),
+        max_abs=float((expected - got).abs().max()) if expected.numel() else 0.0,
         scale=scale,
         tolerance=tolerance,
         agreement=float(same.double().mean()) if same.numel() else 1.0,
         undecided=int((~decided).sum()),
+        output=output,
     )
 
 
-def _outputs(output: Any, where: str) -> list[Tensor]:
-    """Finite tensors: of the logits at least (N, C), of others as many dimensions."""
+def _tensors(output: Any, where: str) -> list[Tensor]:
+    """What a network gives, as a list.
+
+    Raises:
+        ExportError: if that is nothing, or no tensor.
+    """
     outputs = output if isinstance(output, list) else [output]
-    if not outputs or not hasattr(outputs[0], "isfinite") or outputs[0].dim() == 0:
+    if not outputs or not all(hasattr(each, "isfinite") for each in outputs):
         got = type(outputs[0]).__name__ if outputs else "no tensor"
-        raise ExportError(f"{where}: the (first) output must be a tensor of logits, got {got}.")
-    if not all(bool(each.isfinite().all()) for each in outputs):
+        raise ExportError(f"{where}: the outputs must be tensors, got {got}.")
+    return outputs
+
+
+def _finite(output: Tensor, where: str) -> Tensor:
+    """Numbers that can be told apart, on the CPU, (N, C, …) at least.
+
+    Raises:
+        ParityError: if one is not finite.
+    """
+    if not bool(output.isfinite().all()):
         raise ParityError(f"{where}: an output is NaN or infinite.")
-    return [_wide(each.detach().cpu()) for each in outputs]
-
-
-def _wide(output: Tensor) -> Tensor:
-    """Numbers that can be told apart, (N, C, …) at least."""
+    output = output.detach().cpu()
     numbers = output if output.is_floating_point() else output.double()
     return numbers if numbers.dim() > 1 else numbers.reshape(-1, 1)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from torch import nn
 
+from slimnet._modes import unwrapped
 from slimnet.graph.capture import ExampleInputs, capture
 from slimnet.graph.findings import Analysis
 from slimnet.graph.interpreter import Interpreter
@@ -21,12 +22,13 @@ def analyse(model: nn.Module, example_inputs: ExampleInputs) -> Analysis:
     """Find the channels of ``model`` and what ties them together; the model is left as it was.
 
     Args:
-        model: any module that ``torch.export`` can follow.
+        model: any module that ``torch.export`` can follow; what data-parallel modules or ``torch.compile`` wrap is looked at.
         example_inputs: a tensor or tuple of tensors, batch first.
 
     Raises:
         GraphError: if the model cannot be exported with these inputs.
     """
+    model = unwrapped(model)
     run = Interpreter(model, capture(model, example_inputs), rule_for)
     found = run.walk()
     found.summands = find_summands(run)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
+from slimnet._modes import unwrapped
 from slimnet.graph.analysis import analyse
 from slimnet.graph.capture import ExampleInputs
 from slimnet.graph.findings import Summand
@@ -32,6 +33,7 @@ def residual_branches(model: nn.Module, example_inputs: ExampleInputs) -> tuple[
     Raises:
         GraphError: if the model cannot be analysed.
     """
+    model = unwrapped(model)
     modules = dict(model.named_modules(remove_duplicate=False))
     found = (summand for summand in analyse(model, example_inputs).summands if _is_branch(summand, modules[summand.module]))
     return tuple(_as_group(summand, modules[summand.module]) for summand in found)

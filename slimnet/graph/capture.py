@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import linecache
+import os
+import re
 import traceback
 import warnings
 from collections.abc import Callable, Mapping
@@ -16,11 +19,13 @@ import torch
 from torch import Tensor, nn
 from torch.fx import Node
 
+from slimnet._clean import clean
 from slimnet._foreign import no_exit, no_logs
 from slimnet._modes import in_eval_mode, with_flat_outputs
 from slimnet.errors import ArgumentError, GraphError, one_line
 
-_TORCH, _OURS = str(Path(torch.__file__).parent), str(Path(__file__).parents[1])
+_TORCH, _OURS = f"{Path(torch.__file__).parent}{os.sep}", f"{Path(__file__).parents[1]}{os.sep}"
+_FRAME = re.compile(r'^\s*File "([^"\n]+)", line (\d+), in', re.MULTILINE)
 _NOISY = ("torch.export", "torch.fx.experimental.symbolic_shapes")
 ExampleInputs = Tensor | tuple[Tensor, ...]
 
@@ -90,11 +95,28 @@ def capture(model: nn.Module, example_inputs: ExampleInputs) -> Program:
             with no_exit(type(model).__name__), redirect_stderr(io.StringIO()):  # it prints graphs
                 exported = _exported(model, inputs)
         except Exception as error:
+            text = one_line(error).partition(" (unhinted")[0]  # torch's longer form of an expression
             raise GraphError(
                 f"{type(model).__name__} cannot be analysed with inputs of shape "
-                f"{[tuple(value.shape) for value in inputs]}: {one_line(error)}{_stopped_at(error)}"
+                f"{[tuple(value.shape) for value in inputs]}: {text}{_stopped_at(error, model)}{_parts_of(model)}"
             ) from error
+    for node in exported.graph.nodes:
+        if _depends_on_data(node):
+            raise GraphError(
+                placed(
+                    node,
+                    f"{type(model).__name__} cannot be analysed: the size of what {operator_in(node)} gives depends on the data",
+                )
+                + _parts_of(model)
+            )
     return _program(model, exported)
+
+
+def _depends_on_data(node: Node) -> bool:
+    """Whether the size of what a node makes is known only once it has run."""
+    value = node.meta.get("val")
+    made = value if isinstance(value, list | tuple) else [value]
+    return any(isinstance(size, torch.SymInt) for each in made if isinstance(each, Tensor) for size in each.shape)
 
 
 def _exported(model: nn.Module, inputs: tuple[Tensor, ...]) -> Any:
@@ -106,18 +128,29 @@ def _exported(model: nn.Module, inputs: tuple[Tensor, ...]) -> Any:
             return torch.export.export(model, inputs)
 
 
-def _stopped_at(error: BaseException) -> str:
-    """The operator and the line of the network's own code at which torch stopped, as far as its error tells: `` (aten.nonzero,
-    at net.py:12: x[x > 0])``."""
-    operator, place = "", ""
+def _stopped_at(error: BaseException, model: nn.Module) -> str:
+    """The operator, the module and the line of the network's own code at which torch stopped, as far as its error tells:
+    `` (aten.nonzero, in roi_heads, at net.py:12: x[x > 0])``."""
+    operator, place, module = "", "", ""
+    names = {id(each): name for name, each in model.named_modules()}
     for frame, line in traceback.walk_tb(error.__traceback__):
         path = frame.f_code.co_filename
+        module = names.get(id(frame.f_locals.get("self"))) or module
         if isinstance(frame.f_locals.get("func"), torch._ops.OpOverload):
             operator = str(frame.f_locals["func"]).removesuffix(".default")
         elif not path.startswith((_TORCH, _OURS)) and Path(path).is_file() and Path(path).suffix == ".py":
             place = f"{Path(path).name}:{line}: {linecache.getline(path, line).strip()[:100]}"
-    found = ", at ".join(part for part in (operator, place) if part)
-    return f" ({'at ' if not operator else ''}{found})" if place else ""
+    found = [operator, f"in {module}" if module else "", f"at {place}"]
+    return f" ({', '.join(filter(None, found))})" if place else ""
+
+
+def _parts_of(model: nn.Module) -> str:
+    """What could be cut in the place of the whole: the children that have weights."""
+    names = [name for name, child in model.named_children() if any(True for _ in child.parameters())]
+    if len(names) < 2:
+        return ""
+    shown = ", ".join(names[:8]) + (" …" if len(names) > 8 else "")
+    return f"; a part can be cut by itself: --part {names[0]} (`part` in Python), of {shown}"
 
 
 def _program(model: nn.Module, exported: Any) -> Program:
@@ -150,7 +183,44 @@ Rule = Callable[..., Any]
 
 
 def operator_in(node: Node) -> str:
-    """The operator of a node and the module where it stands, as messages name them."""
+    """The operator of a node, as messages name it: with what it runs over where that are channels."""
     name = str(node.target).removesuffix(".default")
-    where = module_path(node)
-    return f"operator {name}" + (f" in {where}" if where else "")
+    schema = getattr(node.target, "_schema", None)
+    names = [argument.name for argument in schema.arguments] if schema is not None else []
+    given = [value for label, value in zip(names, node.args, strict=False) if label == "dim"] or [node.kwargs.get("dim")]
+    over = given[0] if isinstance(given[0], list | tuple) else [given[0]]
+    size = len(shape_of(node.args[0])) if node.args and isinstance(node.args[0], Node) else 0
+    channels = size > 2 and any(isinstance(dim, int) and dim % size == 1 for dim in over)
+    return f"operator {name}" + (" over channels" if channels else "")
+
+
+def placed(node: Node, reason: str) -> str:
+    """A reason with the module of the operator that gives it, and the line of the network's code: ``… (cbam.spatial, at
+    net.py:42)``, in the place of the node's own name."""
+    module = module_path(node)
+    for name in filter(None, (node.name, module)):
+        reason = reason.removesuffix(f" ({name})")
+    line = line_of(node)
+    place = ", ".join(filter(None, (clean(module), f"at {line}" if line else "")))
+    return f"{reason} ({place})" if place else reason
+
+
+def line_of(node: Node) -> str:
+    """File and line of the network's own code that an operator comes from, "" where nothing tells: ``net.py:42``.
+
+    The file is named from the package that it lies in, and not by its whole path.
+    """
+    frames = _FRAME.findall(node.meta.get("stack_trace") or "")
+    own = [(path, line) for path, line in frames if not path.startswith((_TORCH, _OURS)) and not path.startswith("<")]
+    return f"{clean(_within_package(own[-1][0]))}:{own[-1][1]}" if own else ""
+
+
+@functools.cache
+def _within_package(path: str) -> str:
+    file = Path(path)
+    parts = [file.name]
+    for folder in file.parents:
+        if not (folder / "__init__.py").is_file():
+            break
+        parts.insert(0, folder.name)
+    return "/".join(parts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import operator
 from collections.abc import Callable
 from typing import Any
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.fx import Node
 
-from slimnet.graph.capture import Program, operator_in, shape_of
+from slimnet.graph.capture import Program, operator_in, placed, shape_of
 from slimnet.graph.findings import Analysis, MovesChannels, Param
 from slimnet.graph.values import Value, live
 
@@ -117,6 +118,7 @@ class Interpreter:
         arguments = self.value(list(node.args))
         before = self._first_value(arguments)
         self.analysis.noted.clear()
+        self.labels.place = functools.partial(placed, node)
         if rule is None:
             self.pin(arguments, operator_in(node))
             self.pin(list(self.value(list(node.kwargs.values()))), operator_in(node))
@@ -128,13 +130,15 @@ class Interpreter:
         self._freeze_others(node)
         self._overwrite(node, result)
         self._note_mover(node, before, result)
+        self.labels.place = None
 
     def _freeze_others(self, node: Node) -> None:
         """A parameter of which a rule has said nothing must stay as it is."""
         for argument in node.all_input_nodes:
             param = self.env[argument.name]
             if isinstance(param, Param) and param.name not in self.analysis.noted and self.env[node.name] is not param:
-                self.analysis.frozen.setdefault(param.name, f"{param.name} is also used by {operator_in(node)}")
+                reason = self.labels.placed(f"{param.name} is also used by {operator_in(node)}")
+                self.analysis.frozen.setdefault(param.name, reason)
 
     def _sources(self, node: Node) -> frozenset[str]:
         """The layers whose outputs flow into a node without another layer in between."""

@@ -92,6 +92,8 @@ class Labels:
         self._parent: list[int] = [NONE]
         self._lost: list[tuple[Tensor, str]] = []
         self.pins: dict[int, str] = {}
+        self.place: Callable[[str], str] | None = None  # adds to a reason where the operator is that gives it
+        self._placed: set[str] = set()
         self._table: Tensor | None = None
 
     def fresh(self, count: int) -> Tensor:
@@ -125,13 +127,21 @@ class Labels:
     def pin(self, labels: Tensor, reason: str) -> None:
         """Keep these channels whatever their weights are; the first reason given stays."""
         for label in torch.unique(labels).tolist():
-            if label != NONE:
-                self.pins.setdefault(self.find(label), reason)
+            if label != NONE and (root := self.find(label)) not in self.pins:
+                self.pins[root] = self.placed(reason)
+
+    def placed(self, reason: str) -> str:
+        """A reason with the place of the operator that gives it; one that has a place already is as it was."""
+        if self.place is None or reason in self._placed:
+            return reason
+        told = self.place(reason)
+        self._placed.add(told)
+        return told
 
     def lose(self, labels: Tensor, reason: str) -> None:
         """Note why channels that were constant vary from here on."""
         if len(labels):
-            self._lost.append((labels, reason))
+            self._lost.append((labels, self.placed(reason)))
 
     def losses(self) -> dict[int, str]:
         """Representative → why the channel varies although it was constant somewhere."""

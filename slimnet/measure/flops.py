@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from slimnet._foreign import no_exit
-from slimnet._modes import in_eval_mode, with_flat_outputs
+from slimnet._modes import in_eval_mode, unwrapped, with_flat_outputs
 from slimnet.errors import ArgumentError, MeasureError, one_line
 from slimnet.measure.cost import Cost
 
@@ -105,6 +105,7 @@ def count(model: nn.Module, example_inputs: Tensor | tuple[Tensor, ...]) -> Cost
         >>> count(nn.Linear(10, 3), torch.zeros(4, 10)).flops
         30
     """
+    model = unwrapped(model)
     device = next((tensor.device for tensor in (*model.parameters(), *model.buffers())), None)
     first = tuple(_first_sample(x).to(device) for x in _as_tuple(example_inputs))
     handles: dict[str, Callable[..., Any] | None] = {f"aten::{name}": None for name in FREE}

@@ -7,13 +7,13 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
+from slimnet._modes import unwrapped
 from slimnet.criteria import ClassStatistics, get_criterion, group_scores, lowest, select
 from slimnet.errors import ArgumentError
 from slimnet.graph import ChannelGroup, channel_groups, not_ignored, prunable
 from slimnet.masks import SoftMask
 from slimnet.names import Couple, Ranking
-
-NOTHING = "no channel group of this network may be pruned: `slimnet inspect` says why."
+from slimnet.parts import catch_part
 
 
 def prune(
@@ -28,6 +28,7 @@ def prune(
     ranking: Ranking = "group",
     ignore: Sequence[str] = (),
     statistics: ClassStatistics | None = None,
+    part: str | None = None,
 ) -> SoftMask:
     """Set the filters of lowest score to exactly zero, in place.
 
@@ -46,6 +47,7 @@ def prune(
             the mean of its group.
         ignore: patterns (``fnmatch``) of the names of groups that are left alone.
         statistics: class statistics, for ``"cs"`` (see :func:`slimnet.criteria.collect_class_statistics`).
+        part: submodules by name, joined by ``+``, that alone are pruned: see :func:`slimnet.slim`.
 
     Returns:
         The masks, as applied: ζ = 0 where a filter is closed, else 1.
@@ -53,14 +55,18 @@ def prune(
     Raises:
         ArgumentError: if ``rate``, ``criterion`` or ``ranking`` is out of range, a pattern matches nothing, or the criterion
             lacks what it needs.
-        GraphError: if the model cannot be analysed.
+        GraphError: if the model cannot be analysed, or the part not taken out.
     """
     if (rate is None) == (widths is None):
         raise ArgumentError("give either `rate` or `widths`.")
     if rate is not None and not 0 <= rate < 1:
         raise ArgumentError(f"`rate` must be in [0, 1), got {rate}.")
     get_criterion(criterion)
-    groups = _chosen(prunable(channel_groups(model, example_inputs, couple=couple)), ignore)
+    model = unwrapped(model)
+    if part is not None:
+        caught = catch_part(model, example_inputs, part)
+        model, example_inputs = caught.module, caught.inputs
+    groups = _chosen(channel_groups(model, example_inputs, couple=couple), ignore)
     scores = {group.name: group_scores(model, group, criterion, statistics=statistics) for group in groups}
     mask = SoftMask(model, groups, mask_norm=mask_norm)
     chosen = select(scores, rate, ranking) if rate is not None else _down_to(scores, widths or {})
@@ -83,7 +89,21 @@ def _down_to(scores: Mapping[str, Tensor], widths: Mapping[str, int]) -> dict[st
 
 
 def _chosen(groups: Sequence[ChannelGroup], ignore: Sequence[str]) -> tuple[ChannelGroup, ...]:
-    chosen = not_ignored(groups, ignore)
+    free = prunable(groups)
+    if not free:
+        raise ArgumentError(f"no channel group of this network may be pruned: {why_none(groups)}.")
+    chosen = not_ignored(free, ignore)
     if not chosen:
-        raise ArgumentError("no channel group is left to prune: `ignore` matches all of them." if ignore else NOTHING)
+        raise ArgumentError("no channel group is left to prune: `ignore` matches all of them.")
     return chosen
+
+
+def why_none(groups: Sequence[ChannelGroup], most: int = 4) -> str:
+    """Why the groups of a network may not be pruned, with the first group of each reason; the rest is counted."""
+    first: dict[str, str] = {}
+    for group in groups:
+        if group.weights and group.pinned:
+            first.setdefault(group.pinned, group.name)
+    told = [f"{name}: {reason}" for reason, name in first.items()]
+    more = f"; and {len(told) - most} reasons more, which `slimnet inspect` tells" if len(told) > most else ""
+    return "; ".join(told[:most]) + more if told else "it has no convolution or linear layer whose filters could go"

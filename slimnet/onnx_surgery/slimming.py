@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from slimnet._modes import flatten_outputs
+from slimnet._modes import STORED_TOLERANCE, flatten_outputs
 from slimnet.errors import ArgumentError, GraphError, MeasureError, VerificationError
 from slimnet.graph import as_inputs
 from slimnet.onnx.rewrite import rewritten
@@ -24,7 +24,7 @@ from slimnet.surgery import Plan
 from slimnet.surgery import slim as slim_module
 from slimnet.surgery.copies import baked_copy
 from slimnet.surgery.slim import SlimReport, SlimResult, check_tolerance, zero_small_filters
-from slimnet.surgery.verify import STORED_TOLERANCE, TOLERANCE, Check, Verification
+from slimnet.surgery.verify import TOLERANCE, Check, Verification
 
 if TYPE_CHECKING:
     from slimnet.graph import ExampleInputs
@@ -80,6 +80,7 @@ def slim(
     optimizer: torch.optim.Optimizer | None = None,
     expand: bool = False,
     tolerance: float = 0.0,
+    part: str | None = None,
 ) -> SlimResult: ...
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Collection, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -25,6 +25,7 @@ class Link:
         outputs, inputs: (C_out,), (C_in,) representatives of the labels.
         live: (C_in,) bool; columns whose value depends on the network's input.
         carried: (C_in,) bool; constant columns that cannot go into the bias.
+        repeats: whether its weight and bias are changed for an earlier reader, which sees the same constants.
         seen: (C_out,) bool; rows that are known to be needed.
         read: (C_in,) bool; columns that these rows read.
     """
@@ -36,6 +37,7 @@ class Link:
     carried: Tensor
     seen: Tensor
     read: Tensor
+    repeats: bool = False
 
     def look(self, rows: Tensor) -> Tensor:
         """Add rows, (C_out,) bool, to those needed, each of them once; ``read`` after that."""
@@ -71,7 +73,13 @@ class Search:
         self.gone = frozenset(path for summand in self.shut for path in summand.shuts)
         uses = Counter(name for reader in analysis.readers for name in (reader.weight, reader.bias))
         readers = [reader for reader in analysis.readers if reader.weight.rpartition(".")[0] not in self.gone]
-        self.links = [_link(analysis, reader, uses) for reader in readers]
+        alike: dict[str, list[Reader]] = defaultdict(list)
+        for reader in analysis.readers:
+            alike[reader.weight].append(reader)
+        self.links = [_link(analysis, reader, alike[reader.weight], uses) for reader in readers]
+        self.differing: dict[int, str] = {}
+        for link in self.links:
+            self._note_differing(link, alike[link.reader.weight])
         roots = sorted({root for group in groups for root in group.roots})
         self.needed = torch.zeros(max(roots, default=0) + 1, dtype=torch.bool)
         self.why: dict[int, str] = {}
@@ -81,6 +89,14 @@ class Search:
                 self.needed[list(group.roots)] = True
             if keep and group.name in keep:
                 self.keep(list(group.roots), keep[group.name])
+
+    def _note_differing(self, link: Link, alike: Sequence[Reader]) -> None:
+        """Why constant channels count as live: a weight is used again, where it reads other constants."""
+        known = [~reader.constants.isnan() for reader in alike]
+        held = link.live & torch.stack(known).all(0) & (link.inputs != NONE)
+        times = "twice" if len(alike) == 2 else f"{len(alike)} times"
+        for root in link.inputs[held].tolist():
+            self.differing.setdefault(root, f"constant, but {link.reader.weight} is used {times} and reads other constants there")
 
     def run(self, align: Align = None) -> None:
         """Find the largest set of channels that can go; then keep what carriers, empty layers and alignment ask for."""
@@ -124,7 +140,7 @@ class Search:
         added = False
         for index, link in enumerate(self.links):
             wanted = self.dropped_constants(link) & link.carried
-            if not bool(wanted.any()) or self.carrier(index) >= 0:
+            if link.repeats or not bool(wanted.any()) or self.carrier(index) >= 0:
                 continue
             magnitude = torch.where(link.live, 0.0, link.reader.constants.abs().nan_to_num(0.0))
             magnitude = torch.where(link.inputs == NONE, 0.0, magnitude)
@@ -168,11 +184,28 @@ def _is_constant(summand: Summand) -> bool:
     return summand.other_is_live and not bool(summand.constants.isnan().any())
 
 
-def _link(analysis: Analysis, reader: Reader, uses: Mapping[str, int]) -> Link:
-    """``uses``: of weights and biases; constants cannot be folded into one that is used more than once."""
-    shared = uses[reader.weight] > 1
-    own_bias = reader.has_bias and (not reader.bias or uses[reader.bias] == 1)
-    live = reader.constants.isnan() | (shared & (reader.constants != 0))
-    carried = ~live & (reader.constants != 0) & (not (reader.foldable and own_bias))
+def _link(analysis: Analysis, reader: Reader, alike: Sequence[Reader], uses: Mapping[str, int]) -> Link:
+    """A reader, with what becomes of the constants that it reads.
+
+    A weight that is used again (a Siamese network, a shared head) has several readers. Where each has a bias that is its own,
+    each folds its constants there. Otherwise what is changed for one is changed for all: only constants that all of them see
+    alike can go, and they are folded once.
+
+    Args:
+        analysis: of the network.
+        reader: the reader.
+        alike: all readers of its weight.
+        uses: how often each weight and bias is used.
+    """
+    apart = all(other.foldable and other.bias and uses[other.bias] == 1 for other in alike)
+    joint = [reader] if apart else alike
+    values = torch.stack([other.constants for other in joint])
+    differ = (values != values[:1]).any(0)  # also where one is NaN
+    live = reader.constants.isnan() | (differ & (reader.constants != 0))
+    own_bias = {other.bias for other in joint} == {reader.bias} and all(other.has_bias for other in joint)
+    own_bias &= not reader.bias or uses[reader.bias] == len(joint)
+    into_bias = own_bias and all(other.foldable for other in joint)
+    carried = ~live & (reader.constants != 0) & (not into_bias)
     seen, read = (torch.zeros(len(labels), dtype=torch.bool) for labels in (reader.outputs, reader.inputs))
-    return Link(reader, analysis.roots(reader.outputs), analysis.roots(reader.inputs), live, carried, seen, read)
+    repeats = joint[0] is not reader
+    return Link(reader, analysis.roots(reader.outputs), analysis.roots(reader.inputs), live, carried, seen, read, repeats)

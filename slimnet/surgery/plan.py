@@ -9,6 +9,7 @@ from typing import Any
 from torch import nn
 
 from slimnet._json import check
+from slimnet._modes import unwrapped
 from slimnet.errors import FileFormatError
 from slimnet.surgery.copies import bake
 from slimnet.surgery.operations import Cut, Expansion, Fold, Move, Operation, Shut
@@ -66,7 +67,7 @@ class Plan:
         Raises:
             SurgeryError: if the network is not the one that the plan was made for.
         """
-        network = Parts(bake(model))
+        network = Parts(bake(unwrapped(model)))
         made = {fold.bias for fold in self.folds if fold.makes_bias}
         for cut in self.cuts:
             if cut.name not in made:

@@ -138,6 +138,8 @@ def _moves(analysis: Analysis, search: Search) -> list[Move]:
 def _folds(search: Search) -> list[Fold]:
     folds = []
     for index, link in enumerate(search.links):
+        if link.repeats:
+            continue
         reader, dropped = link.reader, search.dropped_constants(link)
         for carried in (False, True):
             columns = (dropped & (link.carried == carried)).nonzero().flatten()
@@ -187,6 +189,8 @@ def _reason(search: Search, losses: Mapping[int, str], group: ChannelGroup, chan
         return group.pinned
     if root in search.why:
         return search.why[root]
+    if root in search.differing:
+        return search.differing[root]
     if root in losses:
         return losses[root]
     return "zero in only some of the layers that add to it" if partly else "still carries a value that varies"

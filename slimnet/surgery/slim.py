@@ -11,16 +11,17 @@ import torch
 from torch import nn
 
 from slimnet._foreign import no_exit
-from slimnet._modes import flatten_outputs
+from slimnet._modes import flatten_outputs, unwrapped
 from slimnet.errors import ArgumentError, SurgeryError, VerificationError, whole_text
 from slimnet.graph import ExampleInputs, as_inputs, check_model, in_eval_mode
+from slimnet.parts import catch_part
 from slimnet.progress import Task
 from slimnet.surgery.copies import baked_copy, shared_copy, unshare
 from slimnet.surgery.find import Align
 from slimnet.surgery.optimizer import check_optimizer, move_optimizer
 from slimnet.surgery.plan import Plan
 from slimnet.surgery.planning import make_plan
-from slimnet.surgery.verify import NothingToCompareError, NotRunningError, Verification, verify
+from slimnet.surgery.verify import NothingToCompareError, NotRunningError, Verification, verify, whole_checks
 
 
 @dataclass(frozen=True)
@@ -66,11 +67,13 @@ def slim(
     optimizer: torch.optim.Optimizer | None = None,
     expand: bool = False,
     tolerance: float = 0.0,
+    part: str | None = None,
 ) -> SlimResult:
     """Remove, exactly, every channel that does not matter to the output, whatever left the zeros.
 
     Args:
-        model: any module that ``torch.export`` can follow; it is left as it was.
+        model: any module that ``torch.export`` can follow; it is left as it was. What ``torch.compile``, DataParallel or
+            DistributedDataParallel wrap is cut, and comes back without the wrapper.
         example_inputs: a tensor or tuple of tensors, batch first; best real data, on which the result is verified.
         align: keep closed channels so that each group has a multiple of this many; or name of a group → so many at least, as
             `slimnet.allocation.padded_widths` finds them. None keeps none.
@@ -79,18 +82,22 @@ def slim(
             constants in between (concatenate and gather).
         tolerance: filters whose norm is at most this share of the largest in their layer count as zero: they are zeroed first,
             and the result is exact with respect to that.
+        part: submodules by name, joined by ``+`` (``"backbone+head"``), where the whole network cannot be followed: they alone
+            are cut and verified, on what they are given in a run of the network, and put back. Their outputs stay as they are,
+            but for those that only submodules of the part read. See :func:`slimnet.parts.catch_part`.
 
     Returns:
         The slim model (a plain module of the same classes, without masks and hooks), the plan, and the report.
 
     Raises:
-        ArgumentError: if ``align`` is not positive or ``tolerance`` not in [0, 1).
-        GraphError: if the model cannot be analysed.
+        ArgumentError: if ``align`` is not positive, ``tolerance`` not in [0, 1), or ``part`` no submodule.
+        GraphError: if the model cannot be analysed, or the part not taken out.
         VerificationError: if the slim model computes something else in float64; nothing is returned.
     """
     if isinstance(align, int) and align < 1:
         raise ArgumentError(f"`align` must be a positive number of channels, got {align}.")
     check_tolerance(tolerance)
+    model = unwrapped(model)
     check_model(model)
     if optimizer is not None:
         check_optimizer(optimizer, model)
@@ -98,17 +105,10 @@ def slim(
     with Task("cutting", 3) as task:  # plan, cut, verify
         masked = baked_copy(model)
         zeroed = zero_small_filters(masked, tolerance) if tolerance else 0
-        plan = make_plan(masked, example_inputs, align=align, expand=expand)
-        task.advance()
-        small = plan.apply(shared_copy(masked))
-        cut_done = time.perf_counter()
-        task.advance()
-        try:
-            verification = _verified(masked, small, example_inputs, plan)
-        except NotRunningError:
-            plan = runnable_plan(masked, example_inputs, align=align, expand=expand)
-            small = plan.apply(shared_copy(masked))
-            verification = _verified(masked, small, example_inputs, plan)
+        if part is None:
+            plan, small, verification, cut_done = _cut(masked, example_inputs, align, expand, task)
+        else:
+            plan, small, verification, cut_done = _cut_part(masked, example_inputs, part, align, expand, task)
     unshare(small, model)
     done = time.perf_counter()
     if optimizer is not None:
@@ -124,6 +124,42 @@ def slim(
         verify_seconds=done - cut_done,
     )
     return SlimResult(small, plan, report)
+
+
+_Done = tuple[Plan, nn.Module, Verification, float]
+
+
+def _cut(masked: nn.Module, example_inputs: ExampleInputs, align: Align, expand: bool, task: Task | None = None) -> _Done:
+    """The plan, the slim model, how it was verified, and when it was cut."""
+    plan = make_plan(masked, example_inputs, align=align, expand=expand)
+    if task:
+        task.advance()
+    small = plan.apply(shared_copy(masked))
+    cut_done = time.perf_counter()
+    if task:
+        task.advance()
+    try:
+        verification = _verified(masked, small, example_inputs, plan)
+    except NotRunningError:
+        plan = runnable_plan(masked, example_inputs, align=align, expand=expand)
+        small = plan.apply(shared_copy(masked))
+        verification = _verified(masked, small, example_inputs, plan)
+    return plan, small, verification, cut_done
+
+
+def _cut_part(masked: nn.Module, example_inputs: ExampleInputs, part: str, align: Align, expand: bool, task: Task) -> _Done:
+    """The same of a part, put back into the network; where this then gives something else, every output of a submodule stays."""
+    caught = catch_part(masked, example_inputs, part)
+    plan, _, verification, cut_done = _cut(caught.module, caught.inputs, align, expand, task)
+    small = plan.apply(shared_copy(masked))
+    try:
+        checks = whole_checks(masked, small, example_inputs)
+    except VerificationError:
+        caught = catch_part(masked, example_inputs, part, closed=True)
+        plan, _, verification, cut_done = _cut(caught.module, caught.inputs, align, expand)
+        small = plan.apply(shared_copy(masked))
+        checks = whole_checks(masked, small, example_inputs, only_runs=True)
+    return plan, small, Verification((*verification.checks, *checks)), cut_done
 
 
 def check_tolerance(tolerance: float) -> None:

@@ -11,14 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from slimnet._foreign import no_exit
-from slimnet._modes import flatten_outputs
+from slimnet._modes import flatten_outputs, output_names, stored_tolerance
 from slimnet.errors import VerificationError, whole_text
 from slimnet.graph import ExampleInputs, as_inputs, in_eval_mode
 from slimnet.surgery.copies import baked_copy, shared_copy
 from slimnet.surgery.plan import Plan
 
 TOLERANCE = 1e-9
-STORED_TOLERANCE = 1e-5
 
 
 @dataclass(frozen=True)
@@ -26,7 +25,8 @@ class Check:
     """One comparison in float64: ``error`` is max |Δ| ÷ max |reference|, for inputs of ``shape``.
 
     ``what`` is ``"plan"`` (the cut made in float64) or ``"stored"`` (the slim model as it is stored, in float32 as a rule, where
-    constants that were folded into a bias are rounded once). ``precision`` is ``"own"`` where a model does not run in float64.
+    constants that were folded into a bias are rounded once); ``"whole"``: the network in which a part was cut.
+    ``precision`` is ``"own"`` where a model does not run in float64.
     """
 
     what: str
@@ -96,6 +96,39 @@ def verify(
         raise VerificationError(f"the network itself does not run on the example inputs on the CPU: {_line(error)}") from error
 
 
+def whole_checks(
+    reference: nn.Module, slim: nn.Module, example_inputs: ExampleInputs, *, only_runs: bool = False
+) -> tuple[Check, ...]:
+    """Compare a network of which a part was cut, and verified, with the one before: whether nobody else counted its channels.
+
+    What comes after the part may choose (the best boxes), so that one bit more or less changes the answer: where every output
+    of the part is verified, it is enough that the network runs.
+
+    Args:
+        reference, slim: the networks.
+        example_inputs: a tensor or tuple of tensors, batch first.
+        only_runs: whether another answer passes.
+
+    Raises:
+        VerificationError: if the slim network does not run, or gives another answer.
+    """
+    checks = []
+    for dtype in (torch.float64, None):
+        before, after = (shared_copy(model).to("cpu", dtype) for model in (reference, slim))
+        with in_eval_mode(before, after), torch.no_grad():
+            for name, trial in _trials(as_inputs(example_inputs), dtype):
+                try:
+                    expected = _expected(before, trial, given=name == "given")
+                except (_ReferenceFails, NothingToCompareError):
+                    break
+                if expected is not None:
+                    allowed = math.inf if only_runs else stored_tolerance(slim)
+                    checks.append(_compare("whole", name, after, trial, expected, allowed, dtype))
+        if checks:
+            break
+    return tuple(checks)
+
+
 class _ReferenceFails(Exception):  # noqa: N818
     """The model before does not run on the example inputs."""
 
@@ -115,12 +148,6 @@ def _verified(
                 checks.append(_compare("plan", name, exact, trial, expected, tolerance, dtype))
                 checks.append(_compare("stored", name, stored, trial, expected, stored_tolerance(slim), dtype))
     return Verification(tuple(checks))
-
-
-def stored_tolerance(model: nn.Module) -> float:
-    """What a folded constant may differ by: 1e-5, more where the model has coarser numbers than float32."""
-    kinds = {parameter.dtype for parameter in model.parameters() if parameter.is_floating_point()}
-    return max([STORED_TOLERANCE, *(16 * torch.finfo(kind).eps for kind in kinds if kind not in (torch.float32, torch.float64))])
 
 
 def _expected(model: nn.Module, inputs: tuple[Tensor, ...], *, given: bool) -> list[Tensor] | None:
@@ -156,19 +183,25 @@ def _compare(
 ) -> Check:
     try:
         with no_exit(type(slim).__name__):
-            found = flatten_outputs(slim(*inputs))
+            answer = slim(*inputs)
     except Exception as error:
         raise NotRunningError(f"the slim model does not run on {name} input: {_line(error)}") from error
+    found, names = flatten_outputs(answer), output_names(answer)
+    if math.isinf(tolerance) and [value.shape for value in found] != [value.shape for value in expected]:
+        return Check(what, name, tuple(inputs[0].shape), math.inf, "own" if dtype is None else "float64")
     if len(found) != len(expected):
         raise VerificationError(f"the slim model gives {len(found)} tensors for {name} input, not {len(expected)}.")
-    worst = 0.0
-    for want, got in zip(expected, found, strict=True):
+    worst, where = 0.0, ""
+    for want, got, output in zip(expected, found, names, strict=True):
+        there = f" in output {output}" if len(names) > 1 else ""
         if want.shape != got.shape:
-            raise VerificationError(f"the slim model gives {tuple(got.shape)} for {name} input, not {tuple(want.shape)}.")
-        worst = max(worst, _difference(want, got))
+            raise VerificationError(f"the slim model gives {tuple(got.shape)}{there} for {name} input, not {tuple(want.shape)}.")
+        difference = _difference(want, got)
+        if difference > worst:
+            worst, where = difference, there
     if worst > tolerance:
         raise VerificationError(
-            f"the slim model differs on {name} input {tuple(inputs[0].shape)}: relative error {worst:.3g}, "
+            f"the slim model differs on {name} input {tuple(inputs[0].shape)}{where}: relative error {worst:.3g}, "
             f"allowed {tolerance:.3g}."
         )
     return Check(what, name, tuple(inputs[0].shape), worst, "own" if dtype is None else "float64")
