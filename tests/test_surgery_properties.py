@@ -17,7 +17,10 @@ from slimnet.surgery import find, slim
 
 EXAMPLES = int(os.environ.get("SLIMNET_PROPERTY_EXAMPLES", "40"))
 ACTIVATIONS = ("relu", "silu", "sigmoid", "hardswish", "leaky_relu", "gelu", "tanh", "elu", "softplus", "relu6")
-KINDS = ("conv", "residual", "concat", "depthwise", "grouped", "gate", "max_pool", "avg_pool", "padded_avg_pool", "preact")
+KINDS = (
+    "conv", "residual", "concat", "depthwise", "grouped", "gate", "max_pool", "avg_pool", "padded_avg_pool", "preact",
+    "joined", "halves", "counted", "glu", "stacked", "selective", "transposed", "to_space", "to_channels", "shuffled", "energy",
+)  # fmt: skip
 
 layers = st.fixed_dictionaries(
     {
@@ -48,6 +51,18 @@ class Layer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return getattr(F, self.act)(self.norm(self.conv(x)))
+
+
+class Counted(nn.Module):
+    """A number of its own says how many channels go through the layer."""
+
+    def __init__(self, inner: nn.Module, c: int) -> None:
+        super().__init__()
+        self.inner, self.c = inner, c
+
+    def forward(self, x: Tensor) -> Tensor:
+        one, two = x.split((self.c, self.c), 1)
+        return torch.cat([one, self.inner(two), x[:, : self.c]], 1)
 
 
 class Drawn(nn.Module):
@@ -91,11 +106,34 @@ def _blocks(spec: dict[str, Any], width: int) -> tuple[nn.Module, nn.Module, int
             return Layer(spec, width, 8), Layer(spec | {"kernel": 1}, 8, 8, groups=2), 8
         case "gate":
             return nn.Conv2d(width, 4, 1), nn.Conv2d(4, width, 1), width
+        case "joined" | "shuffled" | "energy":
+            return Layer(spec, width, out, same=True), empty, out
+        case "halves":
+            return Layer(spec, width, 2 * out), Layer(spec, out, 4, same=True), 2 * out + 4
+        case "counted":
+            return Layer(spec, width, 2 * out), Counted(Layer(spec, out, 4, same=True), out), 2 * out + 4
+        case "glu":
+            return Layer(spec, width, 2 * out), empty, out
+        case "stacked":
+            return Layer(spec, width, out, same=True), Layer(spec | {"kernel": 1}, width, out, same=True), out
+        case "selective":
+            gates = (nn.Linear(out, 4), nn.Linear(4, out), nn.Linear(4, out))
+            return nn.ModuleList(Layer(spec, width, out, same=True) for _ in range(2)), nn.ModuleList(gates), out
+        case "transposed":
+            grouped = spec["kernel"] == 3
+            inner = nn.ConvTranspose2d(6, 12, 3, padding=1, groups=3) if grouped else nn.ConvTranspose2d(6, 6, 2, groups=6)
+            return Layer(spec, width, 6), inner, 12 if grouped else 6
+        case "to_space":
+            return Layer(spec, width, 4 * out), empty, out
+        case "to_channels":
+            return Layer(spec, width, 4), empty, 16
         case _:
             return empty, empty, width
 
 
 def _run(kind: str, one: nn.Module, two: nn.Module, x: Tensor) -> Tensor:
+    if kind in ("to_space", "to_channels") and min(x.shape[2:]) % 2:
+        x = F.pad(x, (0, x.shape[3] % 2, 0, x.shape[2] % 2))
     match kind:
         case "residual":
             return F.relu(two(one(x)) + x)
@@ -105,6 +143,33 @@ def _run(kind: str, one: nn.Module, two: nn.Module, x: Tensor) -> Tensor:
             return torch.cat([one(x), two(x)], 1)
         case "gate":
             return x * torch.sigmoid(two(F.relu(one(F.adaptive_avg_pool2d(x, 1)))))
+        case "joined":
+            y = one(x)
+            both = torch.cat([y, y.transpose(2, 3)], 2)
+            return both.narrow(2, 0, y.shape[2]) * both.mean(3, keepdim=True).narrow(2, y.shape[2], y.shape[2])
+        case "halves":
+            y = list(one(x).chunk(2, 1))
+            return torch.cat([*y, two(y[-1])], 1)
+        case "glu":
+            return F.glu(one(x), 1)
+        case "stacked":
+            both = torch.stack([one(x), two(x)], 1)
+            return both.sum(1) + both.amax(1)
+        case "selective":
+            both = torch.stack([layer(x) for layer in one], 1)
+            squeezed = F.relu(two[0](both.sum(1).mean((2, 3))))
+            gates = torch.stack([gate(squeezed) for gate in list(two)[1:]], 1).softmax(1)
+            return (both * gates[:, :, :, None, None]).sum(1)
+        case "to_space":
+            return F.pixel_shuffle(one(x), 2)
+        case "to_channels":
+            return F.pixel_unshuffle(one(x), 2)
+        case "shuffled":
+            y = one(x)
+            return y.view(y.shape[0], 2, -1, *y.shape[2:]).transpose(1, 2).reshape(y.shape)
+        case "energy":
+            y = one(x)
+            return y * torch.sigmoid(y.square().sum(1, keepdim=True))
         case "max_pool":
             return F.max_pool2d(x, 3, 1, 1)
         case "avg_pool":
@@ -126,12 +191,13 @@ def randomise(model: nn.Module, seed: int, share: float) -> None:
         if tensor.dim() == 1:
             tensor.data.copy_(draw(*tensor.shape) + 0.2)
     for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d | nn.Conv2d) and module.bias is not None:
+        if isinstance(module, nn.BatchNorm2d | nn.Conv2d | nn.ConvTranspose2d) and module.bias is not None:
             module.bias.data -= 0.7
     for name, module in model.named_modules():
-        if isinstance(module, nn.Conv2d | nn.Linear) and name != "head":
+        if isinstance(module, nn.Conv2d | nn.Linear | nn.ConvTranspose2d) and name != "head":
             zero = draw(len(module.weight)) < share
             module.weight.data[zero] = 0
+            zero = zero if not isinstance(module, nn.ConvTranspose2d) else zero[:1].expand(module.out_channels)
             if module.bias is not None and float(draw(1)) < 0.5:
                 module.bias.data[zero] = 0
 

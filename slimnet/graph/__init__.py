@@ -4,7 +4,7 @@ from slimnet._modes import in_eval_mode
 from slimnet.graph.analysis import analyse
 from slimnet.graph.branches import branches_around, residual_branches
 from slimnet.graph.capture import ExampleInputs, as_inputs, check_model
-from slimnet.graph.findings import Analysis, MovesChannels, Reader, Summand
+from slimnet.graph.findings import Analysis, MovesChannels, Number, Pieces, Reader, Summand
 from slimnet.graph.groups import ChannelGroup, Rows, channel_groups, not_ignored, prunable, stream_groups
 from slimnet.names import Couple
 
@@ -14,6 +14,8 @@ __all__ = [
     "Couple",
     "ExampleInputs",
     "MovesChannels",
+    "Number",
+    "Pieces",
     "Reader",
     "Rows",
     "Summand",

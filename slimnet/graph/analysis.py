@@ -11,7 +11,7 @@ from __future__ import annotations
 from torch import nn
 
 from slimnet._modes import unwrapped
-from slimnet.graph.capture import ExampleInputs, capture
+from slimnet.graph.capture import ExampleInputs, as_inputs, capture
 from slimnet.graph.findings import Analysis
 from slimnet.graph.interpreter import Interpreter
 from slimnet.graph.rules import rule_for
@@ -29,7 +29,7 @@ def analyse(model: nn.Module, example_inputs: ExampleInputs) -> Analysis:
         GraphError: if the model cannot be exported with these inputs.
     """
     model = unwrapped(model)
-    run = Interpreter(model, capture(model, example_inputs), rule_for)
+    run = Interpreter(model, capture(model, example_inputs), rule_for, as_inputs(example_inputs))
     found = run.walk()
     found.summands = find_summands(run)
     return found

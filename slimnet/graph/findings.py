@@ -102,6 +102,45 @@ class Summand:
     other_is_live: bool
 
 
+@dataclass(frozen=True, eq=False)
+class Sum:
+    """An operator that adds channels up without a weight (a product of activations, a sum): those that are zero can go.
+
+    Attributes:
+        labels: (C,) of what is added up.
+        live: (C,) bool; what is not always zero.
+    """
+
+    labels: Tensor
+    live: Tensor
+
+
+@dataclass(frozen=True)
+class Number:
+    """A whole number that a module holds and its forward pass reads: the attribute of a module ("" for the network itself)."""
+
+    module: str
+    name: str
+    index: int = -1  # of a tuple, -1 for a number
+
+
+@dataclass(frozen=True, eq=False)
+class Pieces:
+    """Channels that the network's code takes apart by counting them: what remains must keep the same proportion.
+
+    Attributes:
+        parts: (n,) labels of each piece, in the order of the code.
+        weights: whole numbers without a common divisor; a piece keeps so many times what all others keep.
+        where: the operator, as reasons name it.
+        number: what the code counts with: a number of a module, which is set to what remains; None where it counts the channels.
+    """
+
+    parts: tuple[Tensor, ...]
+    weights: tuple[int, ...]
+    where: str
+    number: Number | None = None
+
+
 @dataclass
 class Analysis:
     """All that was found out about a model.
@@ -114,6 +153,8 @@ class Analysis:
         movers: module name → labels of its input and output channels, for modules that have ``keep_channels``.
         norm_behind: weight name of a convolution → name of the norm module that alone reads its output.
         summands: what is added to a stream by a module of its own, in execution order.
+        sums: operators that add channels up without a weight.
+        pieces: channels that are counted, in execution order.
         frozen: parameter → why it may not be cut, for parameters that an operator uses in a way that is not known.
         noted: names of the parameters that the current operator's rule has noted.
     """
@@ -125,6 +166,8 @@ class Analysis:
     movers: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
     norm_behind: dict[str, str] = field(default_factory=dict)
     summands: list[Summand] = field(default_factory=list)
+    sums: list[Sum] = field(default_factory=list)
+    pieces: list[Pieces] = field(default_factory=list)
     frozen: dict[str, str] = field(default_factory=dict)
     noted: set[str] = field(default_factory=set)
 

@@ -180,7 +180,8 @@ class _Places:
 
 
 def _kinds(analysis: Analysis, roots: Sequence[Tensor]) -> Iterator[tuple[list[int], list[int], str]]:
-    """Channels that lie in the same dimensions, in the same way, with what pins them; in the order in which they are met."""
+    """Channels that lie in the same dimensions and are counted in the same pieces, in the same way, with what pins them; in the
+    order in which they are met."""
     if not roots:
         return
     numbers = torch.cat([torch.full_like(labels, number) for number, labels in enumerate(roots)])
@@ -190,13 +191,23 @@ def _kinds(analysis: Analysis, roots: Sequence[Tensor]) -> Iterator[tuple[list[i
     channels, counts = torch.unique_consecutive(joined[order], return_counts=True)
     starts = counts.cumsum(0) - counts
     touched, found = numbers[order].numpy(), channels.tolist()
-    kinds: dict[tuple[bytes, str], tuple[int, int, list[int]]] = {}
+    pieces = _pieces(analysis)
+    kinds: dict[tuple[bytes, str, tuple[int, ...]], tuple[int, int, list[int]]] = {}
     for place in order[starts].argsort().tolist():
         start, stop = int(starts[place]), int(starts[place] + counts[place])
-        key = (touched[start:stop].tobytes(), analysis.pinned(found[place]))
+        key = (touched[start:stop].tobytes(), analysis.pinned(found[place]), tuple(pieces.get(found[place], ())))
         kinds.setdefault(key, (start, stop, []))[2].append(found[place])
-    for (_, pinned), (start, stop, alike) in kinds.items():
+    for (_, pinned, _), (start, stop, alike) in kinds.items():
         yield list(dict.fromkeys(touched[start:stop].tolist())), alike, pinned
+
+
+def _pieces(analysis: Analysis) -> dict[int, list[int]]:
+    """Channel → the pieces in which the network's code counts it: groups that lose the same share keep their proportion."""
+    found: dict[int, list[int]] = defaultdict(list)
+    for number, part in enumerate(part for pieces in analysis.pieces for part in pieces.parts):
+        for root in torch.unique(analysis.roots(part)).tolist():
+            found[root].append(number)
+    return found
 
 
 def _group(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import operator
 from collections.abc import Callable
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from torch.fx import Node
 
 from slimnet.graph.capture import Program, operator_in, placed, shape_of
+from slimnet.graph.counts import Counts, watch
 from slimnet.graph.findings import Analysis, MovesChannels, Param
 from slimnet.graph.values import Value, live
 
@@ -26,10 +28,14 @@ class Interpreter:
         model: the network.
         program: what it does, operator by operator.
         rule_for: what an operator does to labels and constants, by its node; None where nobody knows.
+        inputs: what the program was captured with.
     """
 
-    def __init__(self, model: nn.Module, program: Program, rule_for: Callable[[Node], Rule | None]) -> None:
+    def __init__(
+        self, model: nn.Module, program: Program, rule_for: Callable[[Node], Rule | None], inputs: tuple[Tensor, ...] = ()
+    ) -> None:
         self.program = program
+        self._inputs = inputs
         self._rule_for = rule_for
         self.analysis = Analysis(model)
         self.labels = self.analysis.labels
@@ -42,6 +48,11 @@ class Interpreter:
         self._shared: dict[Node, list[Node]] = {}  # what made some memory → the tensors in it, in the order of the program
         for node in program.nodes:
             self._shared.setdefault(_base(node), []).append(node)
+
+    @cached_property
+    def counts(self) -> Counts:
+        """Where the numbers come from that the network's code counts channels with: it runs once, when this is asked."""
+        return watch(self.analysis.model, self._inputs)
 
     def walk(self) -> Analysis:
         """Visit every node once."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from slimnet.graph import Analysis, ChannelGroup, Reader, Summand
+from slimnet.graph import Analysis, ChannelGroup, Number, Pieces, Reader, Summand
 from slimnet.graph.values import NONE, any_along
 
 Align = int | Mapping[str, int] | None
@@ -55,6 +55,7 @@ class Search:
         needed: (labels,) bool over representatives.
         shut: summands that are constant: their branches are shut down.
         gone: the modules of these branches.
+        pieces: channels that the network's code counts.
         why: representative → reason, for channels that are kept although they could be spared.
     """
 
@@ -83,6 +84,9 @@ class Search:
         roots = sorted({root for group in groups for root in group.roots})
         self.needed = torch.zeros(max(roots, default=0) + 1, dtype=torch.bool)
         self.why: dict[int, str] = {}
+        self.pieces = _merged(analysis.pieces)
+        for added in analysis.sums:
+            self._need(analysis.roots(added.labels[added.live]))
         self._carriers: dict[int, int] = {}  # index of a link → the column that carries constants
         for group in groups:
             if group.pinned or (only is not None and group.name not in only):
@@ -106,8 +110,11 @@ class Search:
 
     def _settle(self) -> None:
         self._mark()
-        while self._add_carriers() or self._fill_empty():
+        while self._add_carriers() or self._fill_empty() or self._balance():
             self._mark()
+
+    def _need(self, roots: Tensor) -> None:
+        self.needed[roots[(roots != NONE) & (roots < len(self.needed))]] = True
 
     def keep(self, roots: list[int], reason: str) -> None:
         """Keep channels whatever their weights are."""
@@ -167,6 +174,23 @@ class Search:
                 return True
         return False
 
+    def remaining(self, pieces: Pieces) -> list[int]:
+        """How many channels of each piece remain."""
+        return [int(self._is_needed(self.analysis.roots(part)).sum()) for part in pieces.parts]
+
+    def _balance(self) -> bool:
+        """Keep spare channels where the code counts pieces, so that they have the proportion that it expects."""
+        for pieces in self.pieces:
+            counts = self.remaining(pieces)
+            unit = max(1, *(-(-count // weight) for count, weight in zip(counts, pieces.weights, strict=True)))
+            for part, count, weight in zip(pieces.parts, counts, pieces.weights, strict=True):
+                if count < unit * weight:
+                    roots = self.analysis.roots(part)
+                    spare = roots[~self._is_needed(roots)][: unit * weight - count]
+                    self.keep(spare.tolist(), f"kept so that the pieces stay in proportion ({pieces.where})")
+                    return True
+        return False
+
     def _align(self, group: ChannelGroup, align: int | Mapping[str, int]) -> bool:
         """Keep spare channels up to a multiple, or to the width that is asked for; whether any were."""
         roots = torch.tensor(group.roots)
@@ -178,6 +202,24 @@ class Search:
             missing, reason = max(0, width - kept), f"kept up to {width} channels, which run faster here"
         self.keep(spare[:missing], reason)
         return bool(spare[:missing])
+
+
+def _merged(found: list[Pieces]) -> list[Pieces]:
+    """Pieces that are counted with one number of a module are tied to each other wherever they are."""
+    by_number: dict[Number, list[Pieces]] = {}
+    for pieces in found:
+        if pieces.number is not None:
+            by_number.setdefault(pieces.number, []).append(pieces)
+    joined = [
+        Pieces(
+            tuple(part for pieces in same for part in pieces.parts),
+            tuple(weight for pieces in same for weight in pieces.weights),
+            same[0].where,
+            number,
+        )
+        for number, same in by_number.items()
+    ]
+    return [*(pieces for pieces in found if pieces.number is None), *joined]
 
 
 def _is_constant(summand: Summand) -> bool:

@@ -133,6 +133,32 @@ class Move:
 
 
 @dataclass(frozen=True)
+class Count:
+    """A whole number that a module counts channels with: what remains of them. ``index``: of a tuple, -1 for a number."""
+
+    module: str
+    name: str
+    before: int
+    after: int
+    index: int = -1
+
+    def apply(self, network: Parts) -> None:
+        """Set it.
+
+        Raises:
+            SurgeryError: if the module has another number, or none.
+        """
+        module = network.module(self.module)
+        held = vars(module).get(self.name)
+        numbers = list(held) if isinstance(held, tuple | list) else [held]
+        place = max(self.index, 0)
+        if isinstance(held, tuple | list) != (self.index >= 0) or place >= len(numbers) or numbers[place] != self.before:
+            raise SurgeryError(f"{self.module}.{self.name} is {held!r}, the plan expects {self.before}: {OTHER}.")
+        numbers[place] = self.after
+        setattr(module, self.name, numbers[0] if self.index < 0 else tuple(numbers))
+
+
+@dataclass(frozen=True)
 class Shut:
     """A branch whose output is constant and that is shut down.
 

@@ -12,7 +12,7 @@ from slimnet._json import check
 from slimnet._modes import unwrapped
 from slimnet.errors import FileFormatError
 from slimnet.surgery.copies import bake
-from slimnet.surgery.operations import Cut, Expansion, Fold, Move, Operation, Shut
+from slimnet.surgery.operations import Count, Cut, Expansion, Fold, Move, Operation, Shut
 from slimnet.surgery.parts import Parts
 from slimnet.surgery.resize import resize
 
@@ -53,6 +53,7 @@ class Plan:
     moves: tuple[Move, ...] = ()
     shuts: tuple[Shut, ...] = ()
     expansions: tuple[Expansion, ...] = ()
+    counts: tuple[Count, ...] = ()
     version: int = VERSION
 
     def apply(self, model: nn.Module) -> nn.Module:
@@ -72,7 +73,7 @@ class Plan:
         for cut in self.cuts:
             if cut.name not in made:
                 cut.check(network)
-        changed: tuple[Operation, ...] = (*self.folds, *self.cuts, *self.moves)
+        changed: tuple[Operation, ...] = (*self.folds, *self.cuts, *self.moves, *self.counts)
         for operation in changed:
             operation.apply(network)
         names = (*(cut.name for cut in self.cuts), *(fold.weight for fold in self.folds))
@@ -133,6 +134,7 @@ class Plan:
                     Expansion(**{**e, "live": from_ranges(e["live"], len(e["values"])), "values": tuple(e["values"])})
                     for e in value["expansions"]
                 ),
+                counts=tuple(Count(**c) for c in value.get("counts", ())),
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise FileFormatError(f"the plan is malformed: {error}") from None

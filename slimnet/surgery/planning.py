@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from slimnet.graph import Analysis, ChannelGroup, ExampleInputs, Summand, analyse, stream_groups
 from slimnet.graph.values import NONE, any_along
 from slimnet.surgery.find import Align, Search
-from slimnet.surgery.operations import Cut, Expansion, Fold, Move, Shut
+from slimnet.surgery.operations import Count, Cut, Expansion, Fold, Move, Shut
 from slimnet.surgery.plan import GroupPlan, Plan
 
 
@@ -54,6 +54,7 @@ def make_plan(
         moves=tuple(_moves(analysis, search)),
         shuts=tuple(_shut(analysis, search, summand) for summand in search.shut),
         expansions=tuple(expansion for expansion, _ in expansions.values()),
+        counts=tuple(_counts(search)),
     )
 
 
@@ -133,6 +134,18 @@ def _moves(analysis: Analysis, search: Search) -> list[Move]:
         if len(before) < len(inputs) or len(behind) < len(outputs):
             moves.append(Move(module, len(inputs), before, len(outputs), behind))
     return moves
+
+
+def _counts(search: Search) -> list[Count]:
+    """The numbers of modules that count other channels than before."""
+    counts = []
+    for pieces in search.pieces:
+        if pieces.number is not None:
+            before = len(pieces.parts[0]) // pieces.weights[0]
+            after = search.remaining(pieces)[0] // pieces.weights[0]
+            if after != before:
+                counts.append(Count(pieces.number.module, pieces.number.name, before, after, pieces.number.index))
+    return counts
 
 
 def _folds(search: Search) -> list[Fold]:

@@ -34,7 +34,11 @@ def _(module: nn.Conv2d) -> None:
 @resize.register(nn.ConvTranspose2d)
 @resize.register(nn.ConvTranspose3d)
 def _(module: nn.ConvTranspose2d) -> None:
-    module.in_channels, module.out_channels = module.weight.shape[0], module.weight.shape[1] * module.groups
+    depth = module.in_channels // module.groups  # input channels a convolution group
+    module.in_channels = module.weight.shape[0]
+    if module.groups > 1:
+        module.groups = module.in_channels // depth
+    module.out_channels = module.weight.shape[1] * module.groups
 
 
 @resize.register

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,7 @@ from torch import nn
 from slimnet._foreign import no_exit
 from slimnet._modes import flatten_outputs, unwrapped
 from slimnet.errors import ArgumentError, SurgeryError, VerificationError, whole_text
-from slimnet.graph import ExampleInputs, as_inputs, check_model, in_eval_mode
+from slimnet.graph import ExampleInputs, analyse, as_inputs, check_model, in_eval_mode, stream_groups
 from slimnet.parts import catch_part
 from slimnet.progress import Task
 from slimnet.surgery.copies import baked_copy, shared_copy, unshare
@@ -140,8 +140,11 @@ def _cut(masked: nn.Module, example_inputs: ExampleInputs, align: Align, expand:
         task.advance()
     try:
         verification = _verified(masked, small, example_inputs, plan)
-    except NotRunningError:
-        plan = runnable_plan(masked, example_inputs, align=align, expand=expand)
+    except VerificationError as error:
+        differs = not isinstance(error, NotRunningError)
+        if isinstance(error, NothingToCompareError) or (differs and not analyse(masked, example_inputs).pieces):
+            raise
+        plan = runnable_plan(masked, example_inputs, align=align, expand=expand, exact=differs)
         small = plan.apply(shared_copy(masked))
         verification = _verified(masked, small, example_inputs, plan)
     return plan, small, verification, cut_done
@@ -187,13 +190,16 @@ def zero_small_filters(model: nn.Module, tolerance: float) -> int:
     return zeroed
 
 
-def runnable_plan(model: nn.Module, example_inputs: ExampleInputs, *, align: Align = None, expand: bool = False) -> Plan:
+def runnable_plan(
+    model: nn.Module, example_inputs: ExampleInputs, *, align: Align = None, expand: bool = False, exact: bool = False
+) -> Plan:
     """A plan under which the network runs: code that counts channels itself (``view(-1, 512)``) keeps the ones it counts.
 
     Args:
         model: the network, masks and parametrisations written into its weights.
         example_inputs: a tensor or tuple of tensors, batch first.
         align, expand: see :func:`slim`.
+        exact: also keep what the network counts in a way that changes what it computes.
 
     Raises:
         GraphError: if the model cannot be analysed.
@@ -201,28 +207,45 @@ def runnable_plan(model: nn.Module, example_inputs: ExampleInputs, *, align: Ali
     """
     keep: dict[str, str] = {}
     shut = True
+
+    def fails(only: list[str]) -> bool:
+        return bool(_problem(model, example_inputs, make_plan(model, example_inputs, only=only), exact))
+
     while True:
         plan = make_plan(model, example_inputs, align=align, expand=expand, shut=shut, keep=keep)
-        problem = _problem(model, example_inputs, plan)
+        problem = _problem(model, example_inputs, plan, exact)
         if not problem:
             return plan
-        culprit = _culprit(plan, lambda only: bool(_problem(model, example_inputs, make_plan(model, example_inputs, only=only))))
-        if culprit and culprit not in keep:
-            keep[culprit] = f"the network's own code counts these channels: {problem}"
+        culprit = _culprit(plan, fails)
+        found = [culprit] if culprit and culprit not in keep else _counted(model, example_inputs, keep)
+        if found:
+            keep.update(dict.fromkeys(found, f"the network's own code counts these channels: {problem}"))
         elif plan.shuts or plan.expansions:
             shut, expand = shut and not plan.shuts, bool(plan.shuts) and expand
         else:
             raise NotRunningError(f"the slim model does not run: {problem}")
 
 
-def _problem(model: nn.Module, example_inputs: ExampleInputs, plan: Plan) -> str:
-    """Why the network does not run on the example inputs once it is cut, "" where it does."""
+def _counted(model: nn.Module, example_inputs: ExampleInputs, known: Collection[str]) -> list[str]:
+    """The groups, besides those known, of which the network counts pieces: only together can they be cut, or be at fault."""
+    analysis = analyse(model, example_inputs)
+    roots = {root for pieces in analysis.pieces for part in pieces.parts for root in analysis.roots(part).tolist()}
+    return [group.name for group in stream_groups(analysis) if group.name not in known and not roots.isdisjoint(group.roots)]
+
+
+def _problem(model: nn.Module, example_inputs: ExampleInputs, plan: Plan, exact: bool) -> str:
+    """Why the network does not run on the example inputs once it is cut (or differs, where that is asked), "" where it does."""
     small = plan.apply(shared_copy(model))
     with in_eval_mode(small), torch.no_grad():
         try:
             with no_exit(type(small).__name__):
                 small(*as_inputs(example_inputs))
         except Exception as error:
+            return whole_text(error)[:120]
+    if exact:
+        try:
+            verify(model, small, example_inputs, plan=plan)
+        except VerificationError as error:
             return whole_text(error)[:120]
     return ""
 

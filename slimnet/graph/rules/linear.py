@@ -127,35 +127,53 @@ def _conv_transpose(
     groups: int = 1,
     dilation: Any = 1,
 ) -> Any:
-    if groups != 1 or not (isinstance(x, Value) and isinstance(weight, Param) and len(x.shape) == len(weight.shape)):
+    if not (isinstance(x, Value) and isinstance(weight, Param) and len(x.shape) == len(weight.shape)):
         return opaque(run, node, x, weight)
-    return _produce(run, node, x, weight, bias, dim=1, in_dim=0, foldable=False)
+    if groups == 1:
+        return _produce(run, node, x, weight, bias, dim=1, in_dim=0, foldable=False)
+    return _grouped(run, node, x, weight, bias, groups=groups, foldable=False, transposed=True)
 
 
-def _grouped(run: Interpreter, node: Node, x: Value, weight: Param, bias: Param | None, *, groups: int, foldable: bool) -> Any:
-    """Depthwise: one label goes through. Otherwise all channels of a convolution group live and go together."""
+def _grouped(
+    run: Interpreter,
+    node: Node,
+    x: Value,
+    weight: Param,
+    bias: Param | None,
+    *,
+    groups: int,
+    foldable: bool,
+    transposed: bool = False,
+) -> Any:
+    """Depthwise: one label goes through. Otherwise all channels of a convolution group live and go together.
+
+    The weight of a transposed convolution has the input channels along its first dimension, so that they are what is cut.
+    """
     inputs = x.along(1)
     if inputs is None or bool((inputs == NONE).any()):
         return opaque(run, node, x, weight)
-    per_in, per_out = len(inputs) // groups, weight.shape[0] // groups
+    per_in, per_out = len(inputs) // groups, weight.shape[1] if transposed else weight.shape[0] // groups
     blocks = inputs.reshape(groups, per_in)
     for column in range(1, per_in):
         run.labels.unite(blocks[:, 0], blocks[:, column])
     outputs = blocks[:, :1].expand(groups, per_out).reshape(-1).clone()
-    run.analysis.note(weight, 0, outputs, "filter")
+    run.analysis.note(weight, 0, inputs if transposed else outputs, "filter")
     if bias is not None:
         run.analysis.note(bias, 0, outputs, "bias")
     run.sources[node.name] = frozenset({weight.name})
     constants = x.constant_along(1).reshape(groups, per_in)
-    constant = _grouped_constant(weight, bias, constants, per_out, foldable)
+    w = number(weight).flatten(2)  # (C_out, C_in / groups, k)
+    if transposed:
+        w = w.reshape(groups, per_in, per_out, -1).transpose(1, 2).reshape(groups * per_out, per_in, -1)
+    constant = _grouped_constant(w, bias, constants, per_out, foldable)
     lost = ~constants.isnan() & (constants != 0) & constant.isnan().reshape(groups, per_out).any(dim=1, keepdim=True)
     where = "beside live channels of its convolution group" if foldable else "at the border of zero padding"
     run.labels.lose(inputs.reshape(groups, per_in)[lost], f"constant, but not {where} ({module_path(node)})")
     return channel_value(shape_of(node), 1, outputs, constant)
 
 
-def _grouped_constant(weight: Param, bias: Param | None, constants: Tensor, per_out: int, foldable: bool) -> Tensor:
-    w = number(weight).flatten(2)  # (C_out, C_in / groups, k)
+def _grouped_constant(w: Tensor, bias: Param | None, constants: Tensor, per_out: int, foldable: bool) -> Tensor:
+    """(C_out,) constants behind a grouped convolution with the weight ``w``, (C_out, C_in / groups, k)."""
     ks = constants.repeat_interleave(per_out, dim=0)  # (C_out, C_in / groups)
     known = ~ks.isnan() if foldable else ks == 0
     reads_live = ((w != 0).any(dim=2) & ~known).any(dim=1)

@@ -6,17 +6,20 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
 from torch.fx import Node
 
 from slimnet.graph.capture import shape_of
 from slimnet.graph.findings import Param
 from slimnet.graph.interpreter import Interpreter
+from slimnet.graph.rules.pieces import note_number, same_channels, split_channels
 from slimnet.graph.rules.registry import as_vector, channel_value, opaque, rule
 from slimnet.graph.values import Value, compact, live
 
 
-@rule("flatten", "permute", "transpose", "unsqueeze", "squeeze", "t", "numpy_T", "view", "reshape", "_unsafe_view")
+@rule(
+    "flatten", "permute", "transpose", "movedim", "unsqueeze", "squeeze", "t", "numpy_T", "view", "reshape", "_unsafe_view",
+    "unflatten",
+)  # fmt: skip
 def _move(run: Interpreter, node: Node, x: Any, *arguments: Any, **keywords: Any) -> Any:
     """Run on the labels. What cannot be followed when channels go is pinned."""
     x = as_vector(run, x)
@@ -24,59 +27,38 @@ def _move(run: Interpreter, node: Node, x: Any, *arguments: Any, **keywords: Any
         return opaque(run, node, x)
     target: Any = torch.ops.aten.reshape.default if "view" in str(node.target) else node.target
     moved = x.map(lambda tensor: target(tensor, *arguments, **keywords))
+    numbers = [number for item in arguments for number in (item if isinstance(item, list | tuple) else [item])]
+    if len(x.varying) == 1 and len(moved.varying) == 1 and not run.mover(node):
+        note_number(run, node, x, moved, numbers)
+    if len(x.varying) == 1 and len(moved.varying) != 1 and not keywords:
+        split = split_channels(run, node, x, moved, numbers)
+        if split is not None:
+            return split
     if (len(x.varying) == 1 and len(moved.varying) != 1) or len(x.varying) > 1:
         run.pin(x, f"reshaped in a way that fixes channel counts ({node.name})")
     return moved
 
 
-@rule("cat", "concat", "concatenate")
-def _cat(run: Interpreter, node: Node, values: Sequence[Any], dim: int = 0) -> Any:
-    if not all(isinstance(value, Value) for value in values):
-        return opaque(run, node, *values)
-    axis = dim % len(values[0].shape)
-
-    def join(tensors: Sequence[Tensor]) -> Tensor:
-        shapes = torch.broadcast_shapes(*[(*t.shape[:axis], 1, *t.shape[axis + 1 :]) for t in tensors])  # type: ignore[no-untyped-call]
-        sizes = [value.shape[axis] for value in values]
-        wide = [t.expand(*shapes[:axis], n, *shapes[axis + 1 :]) for t, n in zip(tensors, sizes, strict=True)]
-        return torch.cat(wide, dim=axis)
-
-    labels = compact(join([value.labels for value in values]))
-    if any(axis not in value.varying and value.varying for value in values):
-        run.pin(list(values), f"concatenated along another dimension than its channels ({node.name})")
-    return Value(shape_of(node), labels, compact(join([value.constant for value in values])))
+@rule("flip", "expand", "repeat", "repeat_interleave")
+def _repeat(run: Interpreter, node: Node, x: Any, *arguments: Any, **keywords: Any) -> Any:
+    """Run on the labels: whatever remains of them is turned round, or repeated, in the same way."""
+    x = as_vector(run, x)
+    values = (*arguments, *keywords.values())
+    if not isinstance(x, Value) or any(isinstance(value, Value | Param) for value in values):
+        return opaque(run, node, x, *values)
+    return x.map(lambda tensor: node.target(tensor, *arguments, **keywords))  # type: ignore[operator]
 
 
-@rule(
-    "slice",
-    "select",
-    "chunk",
-    "split",
-    "split_with_sizes",
-    "narrow",
-    "index_select",
-    "flip",
-    "roll",
-    "expand",
-    "repeat",
-    "unbind",
-)
+@rule("index_select", "roll")
 def _pick(run: Interpreter, node: Node, x: Any, *arguments: Any, **keywords: Any) -> Any:
     """Run on the labels. Picking channels by number stays right only inside a module that can be told what remains."""
     x = as_vector(run, x)
     if not isinstance(x, Value) or any(isinstance(argument, Value | Param) for argument in arguments):
         return opaque(run, node, x, *arguments)
-
-    def apply(tensor: Tensor) -> Any:
-        return node.target(tensor, *arguments, **keywords)  # type: ignore[operator]
-
-    labels, constants = apply(x.labels.expand(x.shape)), apply(x.constant.expand(x.shape))
-    many = isinstance(labels, list | tuple)
-    pairs = zip(labels, constants, strict=True) if many else [(labels, constants)]
-    results = [Value(tuple(label.shape), compact(label), compact(constant)) for label, constant in pairs]
-    if any(not _same_channels(x, result) for result in results) and not run.mover(node):
+    result = x.map(lambda tensor: node.target(tensor, *arguments, **keywords))  # type: ignore[operator]
+    if not same_channels(x, result) and not run.mover(node):
         run.pin(x, f"picked by channel number ({node.name})")
-    return results if many else results[0]
+    return result
 
 
 @rule("expand_as")
@@ -85,10 +67,6 @@ def _expand_as(run: Interpreter, node: Node, x: Any, other: Any) -> Any:
     if not isinstance(x, Value) or not isinstance(other, Value):
         return opaque(run, node, x, other)
     return x.map(lambda tensor: tensor.expand(shape_of(node)))
-
-
-def _same_channels(x: Value, result: Value) -> bool:
-    return torch.equal(x.labels.reshape(-1), result.labels.reshape(-1))
 
 
 @rule("pad", "constant_pad_nd")

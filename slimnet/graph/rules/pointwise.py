@@ -152,3 +152,17 @@ def _dropout(run: Interpreter, node: Node, x: Any, p: float, train: bool) -> Any
 def _assertion(run: Interpreter, node: Node, *_: Any, **__: Any) -> Any:
     """A check of the type and the device."""
     return None
+
+
+@rule("softmax", "log_softmax")
+def _softmax(run: Interpreter, node: Node, x: Any, dim: int, *_: Any, **__: Any) -> Any:
+    """Over branches, places: channels stay apart. Over channels, each depends on all."""
+    if not isinstance(x, Value):
+        return opaque(run, node, x)
+    axis = dim % len(x.shape)
+    if axis in x.varying:
+        return opaque(run, node, x)
+    shape = [*x.constant.shape]
+    shape[axis] = x.shape[axis]
+    constant = node.target(x.constant.expand(shape), axis)  # type: ignore[operator]
+    return Value(x.shape, x.labels, compact(constant))

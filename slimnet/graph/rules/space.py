@@ -6,12 +6,15 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.fx import Node
 
-from slimnet.graph.capture import shape_of
+from slimnet.graph.capture import operator_in, shape_of
+from slimnet.graph.findings import Param, Sum
 from slimnet.graph.interpreter import Interpreter
+from slimnet.graph.rules.pointwise import pointwise
 from slimnet.graph.rules.registry import channel_value, opaque, rule, sizes
-from slimnet.graph.values import Value, compact, live
+from slimnet.graph.values import NONE, Value, compact
 
 
 @rule(
@@ -81,19 +84,68 @@ def _pooled(x: Value, shape: tuple[int, ...], *, keeps_constant: bool) -> Value:
     return channel_value(shape, 1, labels, constant)
 
 
-@rule("mean", "amax", "amin", "sum")
+@rule("mean", "amax", "amin", "sum", "max", "min")
 def _reduce(run: Interpreter, node: Node, x: Any, dims: Any = None, keepdim: bool = False, **_: Any) -> Any:
-    if not isinstance(x, Value) or dims is None:
+    if isinstance(dims, Value | Param):  # the larger of two
+        return pointwise(run, node, x, dims)
+    if not isinstance(x, Value) or not isinstance(dims, int | list | tuple):
         return opaque(run, node, x)
-    axes = sorted({dim % len(x.shape) for dim in sizes(dims)})
-    if any(dim in x.varying for dim in axes):
+    adds = "sum" in str(node.target)
+    axes = sorted({dim % len(x.shape) for dim in sizes(dims)}) or list(range(len(x.shape)))
+    over_channels = any(dim in x.varying for dim in axes)
+    if over_channels and (not adds or len(x.varying) > 1):
         return opaque(run, node, x)
-    uniform = all(x.constant.shape[dim] == 1 for dim in axes)
-    constant = x.constant if uniform else live(x.shape)
-    if "sum" in str(node.target):  # of how many places, depends on the resolution
-        constant = torch.where(constant == 0, constant, torch.nan)
-    labels = x.labels
+    made = node.meta.get("val")
+    if isinstance(made, list | tuple):  # the places of the maxima are of no use to a channel
+        shape = tuple(int(size) for size in made[0].shape)
+        return [_reduced(x.labels, x.constant, axes, keepdim, shape), run.opaque(node)[1]]
+    labels, constant = _add_up(run, x) if over_channels else (x.labels, x.constant)
+    result = _reduced(labels, constant, axes, keepdim, shape_of(node))
+    if adds:  # of how many places, depends on the resolution
+        return replace(result, constant=compact(torch.where(result.constant == 0, result.constant, torch.nan)))
+    return result
+
+
+def _reduced(labels: Tensor, constant: Tensor, axes: list[int], keepdim: bool, shape: tuple[int, ...]) -> Value:
+    for dim in axes:
+        first = constant.narrow(dim, 0, 1)
+        constant = torch.where((constant == first).all(dim=dim, keepdim=True), first, torch.nan)
     if not keepdim:
         for dim in reversed(axes):
             labels, constant = labels.squeeze(dim), constant.squeeze(dim)
-    return Value(shape_of(node), labels, compact(constant))
+    return Value(shape, labels, compact(constant))
+
+
+def _add_up(run: Interpreter, x: Value) -> tuple[Tensor, Tensor]:
+    """Labels and constants of channels that are added up: what is zero adds nothing, and no channel comes out."""
+    axis = x.varying[0]
+    labels, zero = x.along(axis), x.constant_along(axis) == 0
+    assert labels is not None
+    run.analysis.sums.append(Sum(labels, ~zero))
+    one = [1] * len(x.shape)
+    return torch.full(one, NONE), torch.full(one, 0.0 if bool(zero.all()) else torch.nan, dtype=torch.float64)
+
+
+@rule("pixel_shuffle")
+def _pixel_shuffle(run: Interpreter, node: Node, x: Any, factor: int) -> Any:
+    """r² channels become the places of one: they live and go together, and are constant where all have the same value."""
+    labels = x.along(-3) if isinstance(x, Value) and len(x.shape) == 4 else None
+    if labels is None or bool((labels == NONE).any()):
+        return opaque(run, node, x)
+    rows = labels.reshape(-1, factor * factor)
+    run.labels.unite(rows[:, :1].expand_as(rows), rows)
+    constants = x.constant_along(1).reshape(-1, factor * factor)
+    same = (constants == constants[:, :1]).all(dim=1)
+    given = ~constants.isnan().any(dim=1) & (constants != 0).any(dim=1) & ~same
+    run.labels.lose(rows[given, 0], f"constant, but not the same at all places ({operator_in(node)})")
+    return channel_value(shape_of(node), 1, rows[:, 0], torch.where(same, constants[:, 0], torch.nan))
+
+
+@rule("pixel_unshuffle")
+def _pixel_unshuffle(run: Interpreter, node: Node, x: Any, factor: int) -> Any:
+    """The places of one channel become r² channels of one label."""
+    labels = x.along(-3) if isinstance(x, Value) and len(x.shape) == 4 else None
+    if labels is None:
+        return opaque(run, node, x)
+    every = labels.repeat_interleave(factor * factor), x.constant_along(1).repeat_interleave(factor * factor)
+    return channel_value(shape_of(node), 1, *every)
