@@ -12,6 +12,7 @@ from torch import nn
 
 from slimnet.graph.capture import ExampleInputs, capture
 from slimnet.graph.findings import Analysis
+from slimnet.graph.heads import find_blocks
 from slimnet.graph.interpreter import Interpreter
 from slimnet.graph.rules import rule_for
 from slimnet.graph.summands import find_summands
@@ -27,7 +28,11 @@ def analyse(model: nn.Module, example_inputs: ExampleInputs) -> Analysis:
     Raises:
         GraphError: if the model cannot be exported with these inputs.
     """
-    run = Interpreter(model, capture(model, example_inputs), rule_for)
+    program = capture(model, example_inputs)
+    run = Interpreter(model, program, rule_for)
     found = run.walk()
+    if run.ties:  # the second time, the rows of a head are one channel from the beginning
+        run = Interpreter(model, program, rule_for, find_blocks(found, run.ties))
+        found = run.walk()
     found.summands = find_summands(run)
     return found

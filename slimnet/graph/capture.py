@@ -99,11 +99,15 @@ def capture(model: nn.Module, example_inputs: ExampleInputs) -> Program:
 
 def _exported(model: nn.Module, inputs: tuple[Tensor, ...]) -> Any:
     """The network as torch sees it; its outputs are flattened where torch does not know what holds them."""
+    fast_attention = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)  # it is one operator, which hides the layers in it
     try:
         return torch.export.export(model, inputs)
     except Exception:
         with with_flat_outputs(model):
             return torch.export.export(model, inputs)
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast_attention)
 
 
 def _stopped_at(error: BaseException) -> str:
@@ -126,6 +130,7 @@ def _program(model: nn.Module, exported: Any) -> Program:
     by_name.update(dict(model.named_buffers(remove_duplicate=False)))
     names = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
     tensors = {node: (_canonical(by_name, name), by_name[name]) for node, name in names.items() if name in by_name}
+    exported.graph.eliminate_dead_code()  # what nobody asks for (the weights of an attention, say) ties nothing
     nodes = tuple(exported.graph.nodes)
     placeholders = [node.name for node in nodes if node.op == "placeholder"]
     inputs = frozenset(signature.user_inputs) & frozenset(placeholders)

@@ -102,6 +102,20 @@ class Summand:
     other_is_live: bool
 
 
+@dataclass(frozen=True, eq=False)
+class Attention:
+    """The heads that a module attends with.
+
+    Attributes:
+        module: the innermost module whose code multiplies the attention by the values.
+        labels: (heads,) one label a head, in the order in which the code has them (again and again, where it has them for each
+            image).
+    """
+
+    module: str
+    labels: Tensor
+
+
 @dataclass
 class Analysis:
     """All that was found out about a model.
@@ -114,6 +128,9 @@ class Analysis:
         movers: module name → labels of its input and output channels, for modules that have ``keep_channels``.
         norm_behind: weight name of a convolution → name of the norm module that alone reads its output.
         summands: what is added to a stream by a module of its own, in execution order.
+        attentions: what attends with several heads, in execution order.
+        silent: weight or bias → (rows,) bool, the rows that make queries or keys and nothing else: they go with their head, but
+            say nothing by themselves.
         frozen: parameter → why it may not be cut, for parameters that an operator uses in a way that is not known.
         noted: names of the parameters that the current operator's rule has noted.
     """
@@ -125,6 +142,8 @@ class Analysis:
     movers: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
     norm_behind: dict[str, str] = field(default_factory=dict)
     summands: list[Summand] = field(default_factory=list)
+    attentions: list[Attention] = field(default_factory=list)
+    silent: dict[str, Tensor] = field(default_factory=dict)
     frozen: dict[str, str] = field(default_factory=dict)
     noted: set[str] = field(default_factory=set)
 

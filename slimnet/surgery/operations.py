@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from slimnet.errors import SurgeryError
 from slimnet.graph import MovesChannels
+from slimnet.surgery.heads import keep_heads
 from slimnet.surgery.modules import Constant, Expand, Stub
 from slimnet.surgery.parts import OTHER, Parts
 
@@ -130,6 +131,19 @@ class Move:
             raise SurgeryError(f"{self.module} has no `keep_channels`: {OTHER}.")
         with torch.device("cpu"):  # whatever device the caller builds networks on
             module.keep_channels(_flags(self.in_size, self.inputs), _flags(self.out_size, self.outputs))
+
+
+@dataclass(frozen=True)
+class Heads:
+    """The heads of an attention that remain; ``size`` is the number there was."""
+
+    module: str
+    size: int
+    kept: tuple[int, ...]
+
+    def apply(self, network: Parts) -> None:
+        """Set the module's own numbers."""
+        keep_heads(network.module(self.module), self.size, self.kept)
 
 
 @dataclass(frozen=True)

@@ -13,14 +13,18 @@ from torch import nn
 from slimnet._foreign import no_exit
 from slimnet._modes import flatten_outputs
 from slimnet.errors import ArgumentError, SurgeryError, VerificationError, whole_text
-from slimnet.graph import ExampleInputs, as_inputs, check_model, in_eval_mode
+from slimnet.graph import Analysis, ExampleInputs, analyse, as_inputs, check_model, in_eval_mode
 from slimnet.progress import Task
 from slimnet.surgery.copies import baked_copy, shared_copy, unshare
 from slimnet.surgery.find import Align
 from slimnet.surgery.optimizer import check_optimizer, move_optimizer
 from slimnet.surgery.plan import Plan
 from slimnet.surgery.planning import make_plan
-from slimnet.surgery.verify import NothingToCompareError, NotRunningError, Verification, verify
+from slimnet.surgery.verify import NothingToCompareError, NotRunningError, Verification, difference, stored_tolerance, verify
+
+
+class _HeadsDifferError(VerificationError):
+    """A model that runs with fewer heads, and computes something else."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +109,7 @@ def slim(
         task.advance()
         try:
             verification = _verified(masked, small, example_inputs, plan)
-        except NotRunningError:
+        except (NotRunningError, _HeadsDifferError):
             plan = runnable_plan(masked, example_inputs, align=align, expand=expand)
             small = plan.apply(shared_copy(masked))
             verification = _verified(masked, small, example_inputs, plan)
@@ -165,30 +169,62 @@ def runnable_plan(model: nn.Module, example_inputs: ExampleInputs, *, align: Ali
     """
     keep: dict[str, str] = {}
     shut = True
+    analysis = analyse(model, example_inputs)
     while True:
-        plan = make_plan(model, example_inputs, align=align, expand=expand, shut=shut, keep=keep)
+        plan = make_plan(model, example_inputs, align=align, expand=expand, shut=shut, keep=keep, analysis=analysis)
         problem = _problem(model, example_inputs, plan)
         if not problem:
             return plan
-        culprit = _culprit(plan, lambda only: bool(_problem(model, example_inputs, make_plan(model, example_inputs, only=only))))
+        culprit = _culprit(plan, lambda only: _breaks(model, example_inputs, only, analysis))
         if culprit and culprit not in keep:
-            keep[culprit] = f"the network's own code counts these channels: {problem}"
+            reason = f"the network's own code counts these channels: {problem}"
+            keep |= dict.fromkeys(_alike(model, plan, culprit), reason)
         elif plan.shuts or plan.expansions:
             shut, expand = shut and not plan.shuts, bool(plan.shuts) and expand
         else:
             raise NotRunningError(f"the slim model does not run: {problem}")
 
 
+def _breaks(model: nn.Module, example_inputs: ExampleInputs, only: list[str], analysis: Analysis) -> bool:
+    plan = make_plan(model, example_inputs, only=only, analysis=analysis)
+    return bool(_problem(model, example_inputs, plan))
+
+
+def _alike(model: nn.Module, plan: Plan, culprit: str) -> list[str]:
+    """A group that breaks the network; where it is the heads of an attention, all groups of attentions of the same class."""
+    modules = dict(model.named_modules())
+    places = {path.module: type(modules[path.module]) for path in plan.heads}
+
+    def attention_of(group: str) -> type[nn.Module] | None:
+        inside = [kind for path, kind in places.items() if f"{group}.".startswith(f"{path}." if path else "")]
+        return inside[0] if inside else None
+
+    kind = attention_of(culprit)
+    others = [group.name for group in plan.groups if kind is not None and attention_of(group.name) is kind]
+    return [culprit, *others]
+
+
 def _problem(model: nn.Module, example_inputs: ExampleInputs, plan: Plan) -> str:
-    """Why the network does not run on the example inputs once it is cut, "" where it does."""
-    small = plan.apply(shared_copy(model))
-    with in_eval_mode(small), torch.no_grad():
+    """Why the network does not run on the example inputs once it is cut, "" where it does.
+
+    Also where it runs and computes something else, as code does that takes the width of a head from the width of the stream.
+    """
+    small, inputs = plan.apply(shared_copy(model)), as_inputs(example_inputs)
+    with in_eval_mode(model, small), torch.no_grad():
         try:
             with no_exit(type(small).__name__):
-                small(*as_inputs(example_inputs))
+                found = flatten_outputs(small(*inputs))
         except Exception as error:
             return whole_text(error)[:120]
+        if plan.heads and _differs(flatten_outputs(model(*inputs)), found, 10 * stored_tolerance(small)):
+            return "with fewer heads it computes something else"
     return ""
+
+
+def _differs(expected: list[torch.Tensor], found: list[torch.Tensor], tolerance: float) -> bool:
+    """Whether outputs differ by more than a share of the largest."""
+    pairs = list(zip(expected, found, strict=True))
+    return any(one.shape != other.shape or difference(one, other) > tolerance for one, other in pairs)
 
 
 def _culprit(plan: Plan, fails: Callable[[list[str]], bool]) -> str:
@@ -207,6 +243,8 @@ def _verified(masked: nn.Module, small: nn.Module, example_inputs: ExampleInputs
     except (NotRunningError, NothingToCompareError):
         raise
     except VerificationError as error:
+        if plan.heads and _problem(masked, example_inputs, plan):
+            raise _HeadsDifferError(str(error)) from error
         if _is_random(masked, example_inputs):
             raise VerificationError(
                 "the network gives another output each time even in eval mode (dropout that is always on?): "

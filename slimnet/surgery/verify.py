@@ -165,7 +165,7 @@ def _compare(
     for want, got in zip(expected, found, strict=True):
         if want.shape != got.shape:
             raise VerificationError(f"the slim model gives {tuple(got.shape)} for {name} input, not {tuple(want.shape)}.")
-        worst = max(worst, _difference(want, got))
+        worst = max(worst, difference(want, got))
     if worst > tolerance:
         raise VerificationError(
             f"the slim model differs on {name} input {tuple(inputs[0].shape)}: relative error {worst:.3g}, "
@@ -174,7 +174,7 @@ def _compare(
     return Check(what, name, tuple(inputs[0].shape), worst, "own" if dtype is None else "float64")
 
 
-def _difference(want: Tensor, got: Tensor) -> float:
+def difference(want: Tensor, got: Tensor) -> float:
     """Max |Δ| ÷ max |want|; equal infinities do not differ."""
     if not want.numel():
         return 0.0

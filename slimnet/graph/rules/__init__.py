@@ -10,10 +10,10 @@ import torch
 from torch.fx import Node
 
 from slimnet.graph.interpreter import Interpreter, Rule
-from slimnet.graph.rules import linear, moving, norms, pointwise, space
+from slimnet.graph.rules import attention, linear, moving, norms, pointwise, space
 from slimnet.graph.rules.registry import RULES, rule
 
-__all__ = ["linear", "moving", "norms", "pointwise", "rule", "rule_for", "space"]
+__all__ = ["attention", "linear", "moving", "norms", "pointwise", "rule", "rule_for", "space"]
 
 
 def rule_for(node: Node) -> Rule | None:

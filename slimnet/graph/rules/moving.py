@@ -16,7 +16,7 @@ from slimnet.graph.rules.registry import as_vector, channel_value, opaque, rule
 from slimnet.graph.values import Value, compact, live
 
 
-@rule("flatten", "permute", "transpose", "unsqueeze", "squeeze", "t", "numpy_T", "view", "reshape", "_unsafe_view")
+@rule("flatten", "permute", "transpose", "unsqueeze", "squeeze", "t", "numpy_T", "view", "reshape", "_unsafe_view", "unflatten")
 def _move(run: Interpreter, node: Node, x: Any, *arguments: Any, **keywords: Any) -> Any:
     """Run on the labels. What cannot be followed when channels go is pinned."""
     x = as_vector(run, x)
