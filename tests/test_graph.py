@@ -132,7 +132,7 @@ class Block(nn.Module):
         ("grouped", {"a": 2}),
         ("twice", {"a": 8}),
         ("in place", {"a": 8}),
-        ("group norm", {}),
+        ("group norm", {"a": 2}),
         ("view in place", {}),
         ("chunk in place", {}),
         ("own view in place", {"a": 8}),

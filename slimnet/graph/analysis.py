@@ -13,6 +13,7 @@ from torch import nn
 from slimnet._modes import unwrapped
 from slimnet.graph.capture import ExampleInputs, as_inputs, capture
 from slimnet.graph.findings import Analysis
+from slimnet.graph.heads import find_blocks
 from slimnet.graph.interpreter import Interpreter
 from slimnet.graph.rules import rule_for
 from slimnet.graph.summands import find_summands
@@ -28,8 +29,12 @@ def analyse(model: nn.Module, example_inputs: ExampleInputs) -> Analysis:
     Raises:
         GraphError: if the model cannot be exported with these inputs.
     """
-    model = unwrapped(model)
-    run = Interpreter(model, capture(model, example_inputs), rule_for, as_inputs(example_inputs))
+    model, inputs = unwrapped(model), as_inputs(example_inputs)
+    program = capture(model, inputs)
+    run = Interpreter(model, program, rule_for, inputs)
     found = run.walk()
+    if run.ties:  # the second time, the rows of a head are one channel from the beginning
+        run = Interpreter(model, program, rule_for, inputs, find_blocks(found, run.ties))
+        found = run.walk()
     found.summands = find_summands(run)
     return found

@@ -121,11 +121,15 @@ def _depends_on_data(node: Node) -> bool:
 
 def _exported(model: nn.Module, inputs: tuple[Tensor, ...]) -> Any:
     """The network as torch sees it; its outputs are flattened where torch does not know what holds them."""
+    fast_attention = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)  # it is one operator, which hides the layers in it
     try:
         return torch.export.export(model, inputs)
     except Exception:
         with with_flat_outputs(model):
             return torch.export.export(model, inputs)
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast_attention)
 
 
 def _stopped_at(error: BaseException, model: nn.Module) -> str:
@@ -160,6 +164,7 @@ def _program(model: nn.Module, exported: Any) -> Program:
     names = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
     first = {id(tensor): name for name, tensor in reversed(by_name.items())}  # the first name of a shared tensor
     tensors = {node: (first[id(by_name[name])], by_name[name]) for node, name in names.items() if name in by_name}
+    exported.graph.eliminate_dead_code()  # what nobody asks for (the weights of an attention, say) ties nothing
     nodes = tuple(exported.graph.nodes)
     placeholders = [node.name for node in nodes if node.op == "placeholder"]
     inputs = frozenset(signature.user_inputs) & frozenset(placeholders)

@@ -141,6 +141,20 @@ class Pieces:
     number: Number | None = None
 
 
+@dataclass(frozen=True, eq=False)
+class Attention:
+    """The heads that a module attends with.
+
+    Attributes:
+        module: the innermost module whose code multiplies the attention by the values.
+        labels: (heads,) one label a head, in the order in which the code has them (again and again, where it has them for each
+            image).
+    """
+
+    module: str
+    labels: Tensor
+
+
 @dataclass
 class Analysis:
     """All that was found out about a model.
@@ -155,6 +169,9 @@ class Analysis:
         summands: what is added to a stream by a module of its own, in execution order.
         sums: operators that add channels up without a weight.
         pieces: channels that are counted, in execution order.
+        attentions: what attends with several heads, in execution order.
+        silent: weight or bias → (rows,) bool, the rows that make queries or keys and nothing else: they go with their head, but
+            say nothing by themselves.
         frozen: parameter → why it may not be cut, for parameters that an operator uses in a way that is not known.
         noted: names of the parameters that the current operator's rule has noted.
     """
@@ -168,6 +185,8 @@ class Analysis:
     summands: list[Summand] = field(default_factory=list)
     sums: list[Sum] = field(default_factory=list)
     pieces: list[Pieces] = field(default_factory=list)
+    attentions: list[Attention] = field(default_factory=list)
+    silent: dict[str, Tensor] = field(default_factory=dict)
     frozen: dict[str, str] = field(default_factory=dict)
     noted: set[str] = field(default_factory=set)
 

@@ -57,7 +57,8 @@ class ChannelGroup:
         biases: names of the biases among ``filters``.
         buffers: names of the buffers among ``filters`` (fixed blurs): they are cut along, but neither scored nor masked.
         normed: names of those weights and biases in ``filters`` whose output goes straight into a norm, and nowhere else.
-        others: entries of parameters used element by element (PReLU slopes, layer scales).
+        others: entries of parameters used element by element (PReLU slopes, layer scales), and the rows of an attention's
+            queries and keys: they are cut along, but neither scored nor masked.
         pinned: why these channels may not be removed ("" where they may), e.g. "output of the network".
         inside: of a residual branch (see :func:`slimnet.graph.residual_branches`): the modules that serve it alone.
         roots: the analysis' labels of the channels.
@@ -222,7 +223,13 @@ def _group(
     channels = torch.tensor(roots)
     for key in where:
         entry = analysis.entries[key]
-        members[entry.role].append(Rows(*key, places[key].index(channels)))
+        index = places[key].index(channels)
+        speaks = _speaking(analysis, entry, index)
+        if speaks is not None:
+            members["other"].append(Rows(*key, index[~speaks].reshape(len(index), -1)))
+            index = index[speaks].reshape(len(index), -1)
+        if index.shape[1]:
+            members[entry.role].append(Rows(*key, index))
     filters = [rows for role in ("filter", "bias") for rows in members[role]]
     makers = [*filters, *members["norm"], *members["other"]]
     name = (makers[0].module or makers[0].name) if makers else "input"
@@ -240,6 +247,15 @@ def _group(
         pinned=pinned,
         roots=tuple(roots),
     )
+
+
+def _speaking(analysis: Analysis, entry: Entry, index: Tensor) -> Tensor | None:
+    """Which rows, (channels, k) bool, make more than queries and keys; None where all do, or channels differ in how many."""
+    if entry.name not in analysis.silent or entry.dim != 0:
+        return None
+    speaks = ~analysis.silent[entry.name][index]
+    counts = speaks.sum(dim=1)
+    return None if bool(speaks.all()) or bool((counts != counts[0]).any()) else speaks
 
 
 def _is_parameter(model: nn.Module, name: str) -> bool:

@@ -15,6 +15,7 @@ from torch.fx import Node
 from slimnet.graph.capture import Program, operator_in, placed, shape_of
 from slimnet.graph.counts import Counts, watch
 from slimnet.graph.findings import Analysis, MovesChannels, Param
+from slimnet.graph.heads import Blocks, Tie
 from slimnet.graph.values import Value, live
 
 Rule = Callable[..., Any]
@@ -29,13 +30,21 @@ class Interpreter:
         program: what it does, operator by operator.
         rule_for: what an operator does to labels and constants, by its node; None where nobody knows.
         inputs: what the program was captured with.
+        blocks: the rows that make a head of an attention; None where they are yet to be found.
     """
 
     def __init__(
-        self, model: nn.Module, program: Program, rule_for: Callable[[Node], Rule | None], inputs: tuple[Tensor, ...] = ()
+        self,
+        model: nn.Module,
+        program: Program,
+        rule_for: Callable[[Node], Rule | None],
+        inputs: tuple[Tensor, ...] = (),
+        blocks: Blocks | None = None,
     ) -> None:
         self.program = program
         self._inputs = inputs
+        self.blocks = blocks
+        self.ties: list[Tie] = []
         self._rule_for = rule_for
         self.analysis = Analysis(model)
         self.labels = self.analysis.labels
@@ -100,6 +109,29 @@ class Interpreter:
 
     def _opaque(self, shape: tuple[int, ...], node: Node) -> Value:
         return Value(shape, self.whole_label(operator_in(node)).reshape((1,) * len(shape)), live(shape))
+
+    def fresh_rows(self, weight: Param, bias: Param | None) -> Tensor:
+        """New labels for the rows of a layer, (rows,): one a row, or one a head where the rows make heads."""
+        rows = self.labels.fresh(weight.tensor.shape[0])
+        if self.blocks is None or weight.name not in self.blocks.rows:
+            return rows
+        for param in (weight, bias):
+            if param is not None:
+                self.analysis.silent[param.name] = self.blocks.silent[weight.name]
+        return rows[self.blocks.rows[weight.name]]
+
+    def tie(self, heads: Tensor, *, silent: bool) -> Tensor:
+        """Labels of one row, (heads, k), belong to one head; their representatives, (heads,).
+
+        Args:
+            heads: labels.
+            silent: whether they are of queries and keys.
+        """
+        if self.blocks is None:  # they become one once all of them are known
+            self.ties.append(Tie(heads, silent))
+            return heads[:, 0]
+        self.labels.unite(heads[:, :1].expand_as(heads), heads)
+        return self.labels.roots(heads[:, 0])
 
     def whole_label(self, reason: str) -> Tensor:
         """(1,) a pinned label for a tensor of which the channels are not known."""

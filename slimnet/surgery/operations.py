@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from slimnet.errors import SurgeryError
 from slimnet.graph import MovesChannels
+from slimnet.surgery.heads import keep_heads
 from slimnet.surgery.modules import Constant, Expand, Stub
 from slimnet.surgery.parts import OTHER, Parts
 
@@ -156,6 +157,19 @@ class Count:
             raise SurgeryError(f"{self.module}.{self.name} is {held!r}, the plan expects {self.before}: {OTHER}.")
         numbers[place] = self.after
         setattr(module, self.name, numbers[0] if self.index < 0 else tuple(numbers))
+
+
+@dataclass(frozen=True)
+class Heads:
+    """The heads of an attention that remain; ``size`` is the number there was."""
+
+    module: str
+    size: int
+    kept: tuple[int, ...]
+
+    def apply(self, network: Parts) -> None:
+        """Set the module's own numbers."""
+        keep_heads(network.module(self.module), self.size, self.kept)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from slimnet._json import check
 from slimnet._modes import unwrapped
 from slimnet.errors import FileFormatError
 from slimnet.surgery.copies import bake
-from slimnet.surgery.operations import Count, Cut, Expansion, Fold, Move, Operation, Shut
+from slimnet.surgery.operations import Count, Cut, Expansion, Fold, Heads, Move, Operation, Shut
 from slimnet.surgery.parts import Parts
 from slimnet.surgery.resize import resize
 
@@ -54,6 +54,7 @@ class Plan:
     shuts: tuple[Shut, ...] = ()
     expansions: tuple[Expansion, ...] = ()
     counts: tuple[Count, ...] = ()
+    heads: tuple[Heads, ...] = ()
     version: int = VERSION
 
     def apply(self, model: nn.Module) -> nn.Module:
@@ -79,7 +80,7 @@ class Plan:
         names = (*(cut.name for cut in self.cuts), *(fold.weight for fold in self.folds))
         for path in {name.rpartition(".")[0] for name in names}:
             resize(network.module(path))
-        wrapped: tuple[Operation, ...] = (*self.expansions, *self.shuts)
+        wrapped: tuple[Operation, ...] = (*self.heads, *self.expansions, *self.shuts)
         for operation in wrapped:
             operation.apply(network)
         return model
@@ -87,12 +88,14 @@ class Plan:
     def as_dict(self) -> dict[str, Any]:
         """The plan as JSON values; index lists are written as ranges ("0-15,20")."""
         plan = asdict(self)
-        for item in (*plan["groups"], *plan["cuts"]):
+        for item in (*plan["groups"], *plan["cuts"], *plan["heads"]):
             item["kept"] = to_ranges(item["kept"])
         for item in plan["moves"]:
             item["inputs"], item["outputs"] = to_ranges(item["inputs"]), to_ranges(item["outputs"])
         for item in plan["expansions"]:
             item["live"] = to_ranges(item["live"])
+        if not plan["heads"]:
+            del plan["heads"]  # as plans were before there were any
         return {"version": plan.pop("version"), **plan}
 
     @classmethod
@@ -135,6 +138,7 @@ class Plan:
                     for e in value["expansions"]
                 ),
                 counts=tuple(Count(**c) for c in value.get("counts", ())),
+                heads=tuple(Heads(h["module"], h["size"], from_ranges(h["kept"], h["size"])) for h in value.get("heads", ())),
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise FileFormatError(f"the plan is malformed: {error}") from None

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from slimnet.graph import Analysis, ChannelGroup, ExampleInputs, Summand, analyse, stream_groups
 from slimnet.graph.values import NONE, any_along
 from slimnet.surgery.find import Align, Search
-from slimnet.surgery.operations import Count, Cut, Expansion, Fold, Move, Shut
+from slimnet.surgery.heads import owner
+from slimnet.surgery.operations import Count, Cut, Expansion, Fold, Heads, Move, Shut
 from slimnet.surgery.plan import GroupPlan, Plan
 
 
@@ -24,6 +25,7 @@ def make_plan(
     shut: bool = True,
     only: Collection[str] | None = None,
     keep: Mapping[str, str] | None = None,
+    analysis: Analysis | None = None,
 ) -> Plan:
     """Find what can go, without touching the model.
 
@@ -35,11 +37,12 @@ def make_plan(
         shut: shut down residual branches whose output is constant.
         only: names of the groups that may shrink; None: all.
         keep: name of a group that may not shrink → why.
+        analysis: what has been found out about this model already; None: nothing.
 
     Raises:
         GraphError: if the model cannot be analysed.
     """
-    analysis = analyse(model, example_inputs)
+    analysis = analysis or analyse(model, example_inputs)
     groups = stream_groups(analysis)
     search = Search(analysis, groups, shut=shut, only=only, keep=keep)
     search.run(align)
@@ -55,6 +58,7 @@ def make_plan(
         shuts=tuple(_shut(analysis, search, summand) for summand in search.shut),
         expansions=tuple(expansion for expansion, _ in expansions.values()),
         counts=tuple(_counts(search)),
+        heads=tuple(_heads(analysis, search)),
     )
 
 
@@ -146,6 +150,18 @@ def _counts(search: Search) -> list[Count]:
             if after != before:
                 counts.append(Count(pieces.number.module, pieces.number.name, before, after, pieces.number.index))
     return counts
+
+
+def _heads(analysis: Analysis, search: Search) -> list[Heads]:
+    """The attentions that lose heads, each once."""
+    found: dict[str, Heads] = {}
+    for attention in analysis.attentions:
+        heads = list(dict.fromkeys(analysis.roots(attention.labels).tolist()))
+        kept = tuple(index for index, root in enumerate(heads) if root == NONE or bool(search.needed[root]))
+        if len(kept) < len(heads):
+            path = owner(analysis.model, attention.module, len(heads))
+            found.setdefault(path, Heads(path, len(heads), kept))
+    return list(found.values())
 
 
 def _folds(search: Search) -> list[Fold]:

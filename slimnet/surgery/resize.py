@@ -54,5 +54,13 @@ def _(module: nn.modules.batchnorm._NormBase) -> None:
 
 
 @resize.register
+def _(module: nn.GroupNorm) -> None:
+    if module.weight is not None:
+        depth = module.num_channels // module.num_groups  # channels a norm group
+        module.num_channels = len(module.weight)
+        module.num_groups = module.num_channels // depth
+
+
+@resize.register
 def _(module: nn.PReLU) -> None:
     module.num_parameters = len(module.weight)

@@ -13,7 +13,7 @@ from torch import nn
 from slimnet._foreign import no_exit
 from slimnet._modes import flatten_outputs, unwrapped
 from slimnet.errors import ArgumentError, SurgeryError, VerificationError, whole_text
-from slimnet.graph import ExampleInputs, analyse, as_inputs, check_model, in_eval_mode, stream_groups
+from slimnet.graph import Analysis, ExampleInputs, analyse, as_inputs, check_model, in_eval_mode, stream_groups
 from slimnet.parts import catch_part
 from slimnet.progress import Task
 from slimnet.surgery.copies import baked_copy, shared_copy, unshare
@@ -142,9 +142,10 @@ def _cut(masked: nn.Module, example_inputs: ExampleInputs, align: Align, expand:
         verification = _verified(masked, small, example_inputs, plan)
     except VerificationError as error:
         differs = not isinstance(error, NotRunningError)
-        if isinstance(error, NothingToCompareError) or (differs and not analyse(masked, example_inputs).pieces):
+        counts = plan.heads or (differs and analyse(masked, example_inputs).pieces)
+        if isinstance(error, NothingToCompareError) or (differs and not counts):
             raise
-        plan = runnable_plan(masked, example_inputs, align=align, expand=expand, exact=differs)
+        plan = runnable_plan(masked, example_inputs, align=align, expand=expand, exact=bool(counts))
         small = plan.apply(shared_copy(masked))
         verification = _verified(masked, small, example_inputs, plan)
     return plan, small, verification, cut_done
@@ -207,17 +208,18 @@ def runnable_plan(
     """
     keep: dict[str, str] = {}
     shut = True
+    analysis = analyse(model, example_inputs)
 
     def fails(only: list[str]) -> bool:
-        return bool(_problem(model, example_inputs, make_plan(model, example_inputs, only=only), exact))
+        return bool(_problem(model, example_inputs, make_plan(model, example_inputs, only=only, analysis=analysis), exact))
 
     while True:
-        plan = make_plan(model, example_inputs, align=align, expand=expand, shut=shut, keep=keep)
+        plan = make_plan(model, example_inputs, align=align, expand=expand, shut=shut, keep=keep, analysis=analysis)
         problem = _problem(model, example_inputs, plan, exact)
         if not problem:
             return plan
         culprit = _culprit(plan, fails)
-        found = [culprit] if culprit and culprit not in keep else _counted(model, example_inputs, keep)
+        found = _alike(model, plan, culprit) if culprit and culprit not in keep else _counted(analysis, keep)
         if found:
             keep.update(dict.fromkeys(found, f"the network's own code counts these channels: {problem}"))
         elif plan.shuts or plan.expansions:
@@ -226,11 +228,24 @@ def runnable_plan(
             raise NotRunningError(f"the slim model does not run: {problem}")
 
 
-def _counted(model: nn.Module, example_inputs: ExampleInputs, known: Collection[str]) -> list[str]:
+def _counted(analysis: Analysis, known: Collection[str]) -> list[str]:
     """The groups, besides those known, of which the network counts pieces: only together can they be cut, or be at fault."""
-    analysis = analyse(model, example_inputs)
     roots = {root for pieces in analysis.pieces for part in pieces.parts for root in analysis.roots(part).tolist()}
     return [group.name for group in stream_groups(analysis) if group.name not in known and not roots.isdisjoint(group.roots)]
+
+
+def _alike(model: nn.Module, plan: Plan, culprit: str) -> list[str]:
+    """A group that breaks the network; where it is the heads of an attention, all groups of attentions of the same class."""
+    modules = dict(model.named_modules())
+    places = {path.module: type(modules[path.module]) for path in plan.heads}
+
+    def attention_of(group: str) -> type[nn.Module] | None:
+        inside = [kind for path, kind in places.items() if f"{group}.".startswith(f"{path}." if path else "")]
+        return inside[0] if inside else None
+
+    kind = attention_of(culprit)
+    others = [group.name for group in plan.groups if kind is not None and attention_of(group.name) is kind]
+    return [culprit, *others]
 
 
 def _problem(model: nn.Module, example_inputs: ExampleInputs, plan: Plan, exact: bool) -> str:

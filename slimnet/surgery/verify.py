@@ -196,9 +196,9 @@ def _compare(
         there = f" in output {output}" if len(names) > 1 else ""
         if want.shape != got.shape:
             raise VerificationError(f"the slim model gives {tuple(got.shape)}{there} for {name} input, not {tuple(want.shape)}.")
-        difference = _difference(want, got)
-        if difference > worst:
-            worst, where = difference, there
+        far = difference(want, got)
+        if far > worst:
+            worst, where = far, there
     if worst > tolerance:
         raise VerificationError(
             f"the slim model differs on {name} input {tuple(inputs[0].shape)}{where}: relative error {worst:.3g}, "
@@ -207,7 +207,7 @@ def _compare(
     return Check(what, name, tuple(inputs[0].shape), worst, "own" if dtype is None else "float64")
 
 
-def _difference(want: Tensor, got: Tensor) -> float:
+def difference(want: Tensor, got: Tensor) -> float:
     """Max |Δ| ÷ max |want|; equal infinities do not differ."""
     if not want.numel():
         return 0.0

@@ -10,10 +10,22 @@ import torch
 from torch.fx import Node
 
 from slimnet.graph.interpreter import Interpreter, Rule
-from slimnet.graph.rules import joining, linear, moving, norms, pieces, pointwise, products, space
+from slimnet.graph.rules import attention, joining, linear, moving, norms, pieces, pointwise, products, space
 from slimnet.graph.rules.registry import RULES, rule
 
-__all__ = ["joining", "linear", "moving", "norms", "pieces", "pointwise", "products", "rule", "rule_for", "space"]
+__all__ = [
+    "attention",
+    "joining",
+    "linear",
+    "moving",
+    "norms",
+    "pieces",
+    "pointwise",
+    "products",
+    "rule",
+    "rule_for",
+    "space",
+]
 
 
 def rule_for(node: Node) -> Rule | None:

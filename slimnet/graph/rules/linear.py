@@ -33,7 +33,7 @@ def _produce(
         constants = x.constant_along(dim) if faded is None else faded
         foldable = foldable and faded is None
     out_dim = 1 - in_dim
-    outputs = run.labels.fresh(weight.shape[out_dim])
+    outputs = run.fresh_rows(weight, bias) if out_dim == 0 else run.labels.fresh(weight.shape[out_dim])
     run.analysis.note(weight, in_dim, inputs, "input")
     run.analysis.note(weight, out_dim, outputs, "filter")
     if bias is not None:
@@ -89,8 +89,8 @@ def _linear_constant(weight: Param, bias: Param | None, used: Tensor, constants:
 
 @rule("linear")
 def _linear(run: Interpreter, node: Node, x: Any, weight: Any, bias: Param | None = None) -> Any:
-    if not (isinstance(x, Value) and isinstance(weight, Param) and len(weight.shape) == 2):
-        return opaque(run, node, x, weight)
+    if not (isinstance(x, Value) and isinstance(weight, Param) and len(weight.shape) == 2 and isinstance(bias, Param | None)):
+        return opaque(run, node, x, weight, bias)
     return _produce(run, node, x, weight, bias, dim=-1 + len(x.shape), in_dim=1, foldable=True)
 
 

@@ -1,4 +1,4 @@
-"""Norms: batch and instance norms pass labels through, layer and group norms mix channels."""
+"""Norms: batch and instance norms pass labels through, group norms tie those of a norm group, layer norms pin them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from slimnet.graph.capture import module_path
 from slimnet.graph.findings import Param
 from slimnet.graph.interpreter import Interpreter
 from slimnet.graph.rules.registry import channel_value, number, opaque, rule
-from slimnet.graph.values import Value, live
+from slimnet.graph.values import NONE, Value, live
 
 
 @rule("batch_norm", "instance_norm")
@@ -60,22 +60,50 @@ def _norm_constant(
 ) -> Tensor:
     """(C,) constants behind a norm: β + γ(u − μ)/√(σ² + ε); γ = 0 makes any channel the constant β."""
 
-    def entries(param: Param | None, default: float) -> Tensor:
-        return torch.full_like(u, default, dtype=torch.float64) if param is None else number(param)
+    normal = (u - _entries(mean, u, 0.0)) / torch.sqrt(_entries(var, u, 1.0) + eps)
+    return _affine(normal, weight, bias)
 
-    gamma, beta = entries(weight, 1.0), entries(bias, 0.0)
-    normal = (u - entries(mean, 0.0)) / torch.sqrt(entries(var, 1.0) + eps)
+
+def _affine(normal: Tensor, weight: Param | None, bias: Param | None) -> Tensor:
+    """(C,) β + γ·normal; γ = 0 makes any channel the constant β."""
+    gamma, beta = _entries(weight, normal, 1.0), _entries(bias, normal, 0.0)
     return torch.where(gamma == 0, beta, beta + gamma * normal)
 
 
-@rule("layer_norm")
+def _entries(param: Param | None, like: Tensor, default: float) -> Tensor:
+    return torch.full_like(like, default, dtype=torch.float64) if param is None else number(param)
+
+
+@rule("layer_norm", "rms_norm")
 def _layer_norm(run: Interpreter, node: Node, x: Value, shape: Sequence[int], *affine: Any, **_: Any) -> Any:
-    return _mixing(run, node, x, "LayerNorm mixes channels", affine)
+    """Whatever lies within the normalised dimensions counts in mean and variance; labels that do not vary there go through."""
+    if isinstance(x, Value) and not any(dim >= len(x.shape) - len(shape) for dim in x.varying):
+        return Value(x.shape, x.labels, live(x.shape))
+    counts = "mean and variance of LayerNorm" if "layer" in str(node.target) else "mean square of RMSNorm"
+    return _mixing(run, node, x, f"counts in the {counts}", affine)
 
 
 @rule("group_norm")
-def _group_norm(run: Interpreter, node: Node, x: Value, groups: int, *affine: Any, **_: Any) -> Any:
-    return _mixing(run, node, x, "GroupNorm mixes channels", affine)
+def _group_norm(
+    run: Interpreter, node: Node, x: Any, groups: int, weight: Any = None, bias: Any = None, eps: float = 1e-5, *_: Any
+) -> Any:
+    """All channels of a norm group live and go together; where all of them are constant, so is what comes out."""
+    labels = x.along(1) if isinstance(x, Value) else None
+    affine = [param for param in (weight, bias) if param is not None]
+    followed = labels is not None and bool((labels != NONE).all()) and all(isinstance(param, Param) for param in affine)
+    if labels is None or not followed or groups == 1:
+        return _mixing(run, node, x, "counts in the mean and variance of GroupNorm", affine)
+    blocks = labels.reshape(groups, -1)
+    run.labels.unite(blocks[:, :1].expand_as(blocks), blocks)
+    for param in affine:
+        run.analysis.note(param, 0, labels, "norm")
+    _note_norm_behind(run, node)
+    constants = x.constant_along(1).reshape(groups, -1)
+    normal = (constants - constants.mean(1, keepdim=True)) / torch.sqrt(constants.var(1, keepdim=True, correction=0) + eps)
+    constant = _affine(normal.reshape(-1), weight, bias)
+    lost = ~constants.isnan() & constants.isnan().any(dim=1, keepdim=True)
+    run.labels.lose(blocks[lost], f"constant, but beside live channels of its norm group ({module_path(node)})")
+    return channel_value(x.shape, 1, run.labels.roots(labels), constant)
 
 
 def _mixing(run: Interpreter, node: Node, x: Value, reason: str, affine: Sequence[Any]) -> Any:

@@ -18,8 +18,8 @@ from slimnet.graph.values import NONE, Value, compact
 BATCH = "ABCDEFGHIJKLMNOPQRSTUVW"
 
 
-@rule("matmul", "bmm", "mm")
-def _matmul(run: Interpreter, node: Node, first: Any, second: Any) -> Any:
+@rule("mm")
+def matrices(run: Interpreter, node: Node, first: Any, second: Any) -> Any:
     """(…, n, k) times (…, k, m)."""
     values = [as_vector(run, value) for value in (first, second)]
     if not all(isinstance(value, Value) for value in values):

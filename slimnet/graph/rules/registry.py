@@ -22,6 +22,7 @@ def rule(*names: str) -> Callable[[Rule], Rule]:
 
     def register(function: Rule) -> Rule:
         for name in names:
+            assert name not in RULES, f"two rules for {name}"
             RULES[name] = function
         return function
 
