@@ -127,7 +127,7 @@ def _parts(groups: Iterable[ChannelGroup]) -> tuple[dict[str, list[Part]], dict[
     for group in prunable(groups):
         for rows in group.inputs:
             read[rows.name].append(_part(group, rows))
-        for rows in group.weights:
+        for rows in (*group.weights, *group.others):
             made[rows.name].append(_part(group, rows))
     return read, made
 
@@ -198,7 +198,7 @@ class LiveFlops:
                     rows_of = self._shapes.get(f"{module}.weight", (0, 0))[0]
                     gone.setdefault((f"{module}.weight", 0), set()).update(range(rows_of))
                 continue
-            for rows in (*group.filters, *group.inputs):
+            for rows in (*group.filters, *group.others, *group.inputs):
                 index = rows.index[mask.to(rows.index.device)].reshape(-1)
                 gone.setdefault((rows.name, rows.dim), set()).update(index.tolist())
         return sum(flops * self._share(name, gone) for name, flops in self._dense.items())

@@ -58,7 +58,7 @@ def collect_class_statistics(
 
     Args:
         model: the network, on the device of the batches.
-        modules: names of the modules whose outputs ((N, F), or (N, F, …) maps) are observed.
+        modules: names of the modules whose outputs ((N, F), or (N, F, …) maps; of linear layers (N, …, F)) are observed.
         batches: images (N, …) and labels (N,) int64 in [0, num_classes).
         num_classes: C.
         reduce: sums a tensor over the processes, in place; called for every module and then for the counts,
@@ -126,7 +126,12 @@ def _observed(modules: Mapping[str, nn.Module], num_classes: int) -> Iterator[_W
 
 def _hook(watch: _Watch, name: str) -> Callable[[nn.Module, object, Tensor], None]:
     def observe(module: nn.Module, inputs: object, output: Tensor) -> None:
-        watch.add(name, output)
+        if not isinstance(output, Tensor):
+            raise ArgumentError(
+                f"{name!r} ({type(module).__name__}) gives no feature map to take class statistics of: leave its group out "
+                "(`ignore`), or score by another criterion."
+            )
+        watch.add(name, output.movedim(-1, 1) if isinstance(module, nn.Linear) else output)
 
     return observe
 
