@@ -150,7 +150,7 @@ def test_code_that_runs_with_fewer_heads_and_differs_keeps_them() -> None:
     close(model, 0)
     result = slim(model, tokens())
     assert result.report.verification.worst <= EXACT and not result.plan.heads
-    assert any("computes something else" in each for group in result.plan.groups for each in group.reasons)
+    assert any("differs" in each for group in result.plan.groups for each in group.reasons)
 
 
 def test_masks_act_on_values_alone() -> None:
@@ -386,4 +386,5 @@ def test_what_counts_in_one_mean_stays(name: str) -> None:
     model.a.weight.data[:8] = 0
     result = slim(model, pictures(9))
     plan = {group.name: group for group in result.plan.groups}["a"]
-    assert len(plan.kept) == 16 and dict(plan.reasons) == {f"counts in the mean and variance of {name} (norm)": 8}
+    assert len(plan.kept) == 16 and [*plan.reasons.values()] == [8]
+    assert next(iter(plan.reasons)).startswith(f"counts in the mean and variance of {name} (norm, at test_heads.py:")

@@ -33,7 +33,7 @@ def analyse(model: nn.Module, example_inputs: ExampleInputs) -> Analysis:
     program = capture(model, inputs)
     run = Interpreter(model, program, rule_for, inputs)
     found = run.walk()
-    if run.ties:  # the second time, the rows of a head are one channel from the beginning
+    if run.ties or run.is_incomplete:  # the second time, the rows of a head are one channel from the beginning
         run = Interpreter(model, program, rule_for, inputs, find_blocks(found, run.ties))
         found = run.walk()
     found.summands = find_summands(run)

@@ -45,6 +45,7 @@ class Interpreter:
         self._inputs = inputs
         self.blocks = blocks
         self.ties: list[Tie] = []
+        self.is_incomplete = False
         self._rule_for = rule_for
         self.analysis = Analysis(model)
         self.labels = self.analysis.labels
@@ -109,6 +110,11 @@ class Interpreter:
 
     def _opaque(self, shape: tuple[int, ...], node: Node) -> Value:
         return Value(shape, self.whole_label(operator_in(node)).reshape((1,) * len(shape)), live(shape))
+
+    def scouts(self) -> bool:
+        """Whether heads are yet to be found, so that a view that makes dimensions out of channels ties none of them together."""
+        self.is_incomplete = self.is_incomplete or self.blocks is None
+        return self.blocks is None
 
     def fresh_rows(self, weight: Param, bias: Param | None) -> Tensor:
         """New labels for the rows of a layer, (rows,): one a row, or one a head where the rows make heads."""

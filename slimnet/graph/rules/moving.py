@@ -30,7 +30,7 @@ def _move(run: Interpreter, node: Node, x: Any, *arguments: Any, **keywords: Any
     numbers = [number for item in arguments for number in (item if isinstance(item, list | tuple) else [item])]
     if len(x.varying) == 1 and len(moved.varying) == 1 and not run.mover(node):
         note_number(run, node, x, moved, numbers)
-    if len(x.varying) == 1 and len(moved.varying) != 1 and not keywords:
+    if len(x.varying) == 1 and len(moved.varying) != 1 and not keywords and not run.scouts():
         split = split_channels(run, node, x, moved, numbers)
         if split is not None:
             return split
