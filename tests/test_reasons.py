@@ -66,8 +66,8 @@ BLOCKS = {
     "L2 norm": (Unit(), "over channels (block, at {here}:", "return normalize(x, dim=1)"),
     "ECA": (Eca(), "(block", None),
     "GroupNorm": (
-        nn.GroupNorm(2, 8),
-        "GroupNorm mixes channels (block, at {here}:",
+        nn.GroupNorm(1, 8),
+        "counts in the mean and variance of GroupNorm (block, at {here}:",
         "return self.last(self.block(self.first(x)))",
     ),
 }

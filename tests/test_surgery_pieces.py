@@ -10,7 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from slimnet.attached import attach
 from slimnet.export import export_onnx
+from slimnet.methods import FSDP
 from slimnet.methods.closing import prune
 from slimnet.surgery import Plan, slim
 from written_networks import Forward, Written, reasons, written, x
@@ -228,3 +230,22 @@ def test_the_network_is_left_as_it_was() -> None:
     model = network("split by a number", closed=True)
     slim(model, x())
     assert type(model.block.c) is int and model.block.c == 4
+
+
+@pytest.mark.parametrize(
+    "name", ["joined along the height", "pixel shuffle", "chunks", "transposed, in groups", "split by a number"]
+)
+def test_a_method_closes_such_groups_in_training(name: str) -> None:
+    """FSDP in a loop of one's own: what has closed at its end is cut out, all of it."""
+    model = network(name, closed=False)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    pruner = attach(model, x(), FSDP(rate_cs=0.0, rate_gm=0.5), epochs=3, optimizer=optimizer)
+    for epoch in range(3):
+        with pruner.epoch(epoch):
+            model(x()).square().mean().backward()
+            optimizer.step()
+            optimizer.zero_grad()
+    closed = sum(int(rows.sum()) for rows in pruner.mask.closed().values())
+    result = slim(model, x())
+    assert result.report.verification.worst <= 1e-12
+    assert result.report.removed == closed > 0

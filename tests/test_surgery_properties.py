@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from slimnet.errors import VerificationError
 from slimnet.surgery import find, slim
 
-EXAMPLES = int(os.environ.get("SLIMNET_PROPERTY_EXAMPLES", "40"))
+EXAMPLES = int(os.environ.get("SLIMNET_PROPERTY_EXAMPLES", "300"))
 ACTIVATIONS = ("relu", "silu", "sigmoid", "hardswish", "leaky_relu", "gelu", "tanh", "elu", "softplus", "relu6")
 KINDS = (
     "conv", "residual", "concat", "depthwise", "grouped", "gate", "max_pool", "avg_pool", "padded_avg_pool", "preact",
