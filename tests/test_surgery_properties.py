@@ -17,7 +17,10 @@ from slimnet.surgery import find, slim
 
 EXAMPLES = int(os.environ.get("SLIMNET_PROPERTY_EXAMPLES", "40"))
 ACTIVATIONS = ("relu", "silu", "sigmoid", "hardswish", "leaky_relu", "gelu", "tanh", "elu", "softplus", "relu6")
-KINDS = ("conv", "residual", "concat", "depthwise", "grouped", "gate", "max_pool", "avg_pool", "padded_avg_pool", "preact")
+KINDS = (
+    "conv", "residual", "concat", "depthwise", "grouped", "gate", "max_pool", "avg_pool", "padded_avg_pool", "preact", "heads",
+    "norm groups",
+)  # fmt: skip
 
 layers = st.fixed_dictionaries(
     {
@@ -48,6 +51,21 @@ class Layer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return getattr(F, self.act)(self.norm(self.conv(x)))
+
+
+class Attend(nn.Module):
+    """Attention over places, with heads of two channels."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.num_heads = outputs // 2
+        self.qkv = nn.Linear(inputs, 3 * outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        n, _, h, w = x.shape
+        rows = self.qkv(x.flatten(2).transpose(1, 2)).reshape(n, h * w, 3, self.num_heads, 2)
+        out = F.scaled_dot_product_attention(*rows.permute(2, 0, 3, 1, 4).unbind(0))
+        return out.transpose(1, 2).reshape(n, h * w, -1).transpose(1, 2).reshape(n, -1, h, w)
 
 
 class Drawn(nn.Module):
@@ -91,6 +109,10 @@ def _blocks(spec: dict[str, Any], width: int) -> tuple[nn.Module, nn.Module, int
             return Layer(spec, width, 8), Layer(spec | {"kernel": 1}, 8, 8, groups=2), 8
         case "gate":
             return nn.Conv2d(width, 4, 1), nn.Conv2d(4, width, 1), width
+        case "heads":
+            return Attend(width, out), nn.Conv2d(out, out, 1), out
+        case "norm groups":
+            return Layer(spec, width, out), nn.GroupNorm(2, out), out
         case _:
             return empty, empty, width
 
