@@ -257,6 +257,9 @@ def test_real_networks(name: str, tmp_path: Path) -> None:
     result = slim(model, x)
     assert result.report.verification.worst <= EXACT
     assert sum(each.size - len(each.kept) for each in result.plan.heads) == gone
+    again = result.plan.apply(make())  # as a file of weights and its plan come back
+    again.load_state_dict(result.model.state_dict())
+    assert torch.equal(again.eval()(x), result.model(x))
     if name != "timm Swin":
         slimnet.export_onnx(result.model, x, tmp_path / "slim.onnx", reference=model, tolerance=1e-5)
 

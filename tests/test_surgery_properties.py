@@ -20,6 +20,7 @@ ACTIVATIONS = ("relu", "silu", "sigmoid", "hardswish", "leaky_relu", "gelu", "ta
 KINDS = (
     "conv", "residual", "concat", "depthwise", "grouped", "gate", "max_pool", "avg_pool", "padded_avg_pool", "preact",
     "joined", "halves", "counted", "glu", "stacked", "selective", "transposed", "to_space", "to_channels", "shuffled", "energy",
+    "heads", "norm groups",
 )  # fmt: skip
 
 layers = st.fixed_dictionaries(
@@ -63,6 +64,21 @@ class Counted(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         one, two = x.split((self.c, self.c), 1)
         return torch.cat([one, self.inner(two), x[:, : self.c]], 1)
+
+
+class Attend(nn.Module):
+    """Attention over places, with heads of two channels."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.num_heads = outputs // 2
+        self.qkv = nn.Linear(inputs, 3 * outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        n, _, h, w = x.shape
+        rows = self.qkv(x.flatten(2).transpose(1, 2)).reshape(n, h * w, 3, self.num_heads, 2)
+        out = F.scaled_dot_product_attention(*rows.permute(2, 0, 3, 1, 4).unbind(0))
+        return out.transpose(1, 2).reshape(n, h * w, -1).transpose(1, 2).reshape(n, -1, h, w)
 
 
 class Drawn(nn.Module):
@@ -127,6 +143,10 @@ def _blocks(spec: dict[str, Any], width: int) -> tuple[nn.Module, nn.Module, int
             return Layer(spec, width, 4 * out), empty, out
         case "to_channels":
             return Layer(spec, width, 4), empty, 16
+        case "heads":
+            return Attend(width, out), nn.Conv2d(out, out, 1), out
+        case "norm groups":
+            return Layer(spec, width, out), nn.GroupNorm(2, out), out
         case _:
             return empty, empty, width
 

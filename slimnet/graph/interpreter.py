@@ -16,7 +16,7 @@ from slimnet.graph.capture import Program, operator_in, placed, shape_of
 from slimnet.graph.counts import Counts, watch
 from slimnet.graph.findings import Analysis, MovesChannels, Param
 from slimnet.graph.heads import Blocks, Tie
-from slimnet.graph.values import Value, live
+from slimnet.graph.values import NONE, Value, live
 
 Rule = Callable[..., Any]
 """Takes the interpreter, the node and its arguments; gives what is known of its output."""
@@ -133,6 +133,8 @@ class Interpreter:
             heads: labels.
             silent: whether they are of queries and keys.
         """
+        if not heads.shape[1]:  # of no channel at all
+            return heads.new_full((len(heads),), NONE)
         if self.blocks is None:  # they become one once all of them are known
             self.ties.append(Tie(heads, silent))
             return heads[:, 0]
