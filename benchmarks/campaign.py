@@ -25,7 +25,7 @@ import _runs
 import torch
 from _results import read_runs, write_networks
 from _runs import data_dir, dense_flops, slim_flops, trained_network, weights
-from _tables import PROCESSOR, Result, of_runs, percent, processor, table
+from _tables import PROCESSOR, ROOT, Result, of_runs, percent, processor, table
 from torch import nn
 
 import slimnet
@@ -229,7 +229,7 @@ def described(row: Row, run: slimnet.Run, branches: tuple[str, ...]) -> dict[str
         "blocks": row.blocks,
         "epochs": row.epochs,
         "seed": row.seed,
-        "settings": row.settings,
+        "settings": {name: _relative(value) for name, value in row.settings.items()},
         "teacher": row.teacher or row.start,
         "branches": list(branches),
         "widths": [list(pair) for pair in run.method.widths] if isinstance(run.method, slimnet.OneShot) else [],
@@ -240,6 +240,11 @@ def described(row: Row, run: slimnet.Run, branches: tuple[str, ...]) -> dict[str
         "seconds": sum(line["seconds"] for line in run.metrics),
         "curve": [round(line["val_accuracy"], 4) for line in run.metrics],
     }
+
+
+def _relative(value: Any) -> Any:
+    """A path of this folder as the results name it, whatever machine wrote them."""
+    return value.replace(str(ROOT), "").lstrip("/") if isinstance(value, str) else value
 
 
 def is_finished(row: Row) -> bool:
