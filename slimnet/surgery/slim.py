@@ -219,11 +219,13 @@ def runnable_plan(
         if not problem:
             return plan
         culprit = _culprit(plan, fails)
-        found = _alike(model, plan, culprit) if culprit and culprit not in keep else _counted(analysis, keep)
-        if found:
-            keep.update(dict.fromkeys(found, f"the network's own code counts these channels: {problem}"))
+        reason = f"the network's own code counts these channels: {problem}"
+        if culprit and culprit not in keep:
+            keep.update(dict.fromkeys(_alike(model, plan, culprit), reason))
         elif plan.shuts or plan.expansions:
             shut, expand = shut and not plan.shuts, bool(plan.shuts) and expand
+        elif counted := _counted(analysis, keep):
+            keep.update(dict.fromkeys(counted, reason))
         else:
             raise NotRunningError(f"the slim model does not run: {problem}")
 
