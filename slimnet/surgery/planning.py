@@ -199,7 +199,8 @@ def _group_plan(analysis: Analysis, group: ChannelGroup, search: Search, losses:
     for channel in ((closed | partly) & needed).nonzero().flatten().tolist():
         reasons[_reason(search, losses, group, channel, bool(partly[channel]))] += 1
     if bool((beside & needed).any()):
-        reasons[group.pinned or "beside live filters of its convolution group"] += int((beside & needed).sum())
+        stays = group.pinned or "beside live filters of its convolution group, norm group or head"
+        reasons[stays] += int((beside & needed).sum())
     members = dict.fromkeys(rows.module for rows in (*group.filters, *group.norms, *group.others, *group.inputs))
     return GroupPlan(
         name=group.name,
