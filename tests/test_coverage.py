@@ -1,4 +1,4 @@
-"""The surgeon on 22 networks of torchvision and timm: exact on all, and what it leaves it can explain.
+"""The surgeon on networks of torchvision, timm and our own: exact on all, and what it leaves it can explain.
 
 The light ones run in CI, all of them with ``make test-slow``; ``docs/coverage.md`` shows the numbers.
 """
@@ -29,12 +29,13 @@ def test_half_of_the_filters_go_without_a_trace(case: Case, mode: Mode) -> None:
     assert row["parity"] <= 1e-9
     assert row["parity_stored"] <= 1e-5
     assert row["sensitivity"] > 1e-3, "a network that ignores its input proves nothing"
-    assert row["flops"]["after"] < row["flops"]["before"]
     left = row["zero_filters"] - row["zero_filters_removed"]
-    assert row["zero_filters_removed"] > 0
     assert left == 0 or row["reasons"]
     if mode == "coupled":
-        assert left <= 0.05 * row["zero_filters"]  # carriers, in a stream one filter in every layer that adds to it
+        assert left <= case.left * row["zero_filters"]
+    if mode == "coupled" or case.source != "own":
+        assert row["zero_filters_removed"] > 0
+        assert row["flops"]["after"] < row["flops"]["before"]
 
 
 @pytest.mark.parametrize("mode", MODES)
