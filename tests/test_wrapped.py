@@ -110,7 +110,7 @@ def test_a_refusal_carries_its_reasons() -> None:
     with pytest.raises(ArgumentError) as caught:
         slimnet.prune(Normed().eval(), X, rate=0.5)
     text = str(caught.value)
-    assert text.startswith("no channel group of this network may be pruned: conv: LayerNorm mixes channels")
+    assert text.startswith("no channel group of this network may be pruned: conv: counts in the mean and variance of LayerNorm (")
     assert "head: output of the network" in text
     with pytest.raises(ArgumentError, match="it has no convolution or linear layer"):
         slimnet.prune(nn.ReLU(), X, rate=0.5)

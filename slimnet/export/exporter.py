@@ -112,6 +112,7 @@ def export_onnx(
         metadata=metadata,
         tolerance=tolerance,
         optimise=optimise,
+        hint="`tolerance`",
     )
     write_bytes(Path(path), data, parents=True)
     return report
@@ -156,6 +157,7 @@ def build(
     tolerance: float | None = None,
     optimise: Mode = "safe",
     pace: Pace | None = None,
+    hint: str = "",
 ) -> Exported:
     """The same as ``export_onnx``, in memory, with an account of the steps taken on the graph.
 
@@ -163,6 +165,7 @@ def build(
         model, examples: what to export, and with what to compare it.
         opset, reference, input_names, output_names, metadata, tolerance, optimise: see :func:`export_onnx`.
         pace: how ``measured`` steps are timed; default: one thread, one real image.
+        hint: what the caller can set to let the model be further from the reference, for an error.
     """
     check_mode(optimise)
     opset = chosen_opset(opset)
@@ -175,7 +178,7 @@ def build(
         if reference is not None and reference is not model:
             before = check_reference(model, reference, examples, tolerance=tolerance, names=outputs)
             networks[ONNX_REFERENCE] = reference
-        before.require()
+        before.require(hint)
         task.advance()
         native = max(opset, OLDEST_NATIVE)
         proto = with_opset(_export(model, examples, native, names, outputs), native)
@@ -191,7 +194,7 @@ def build(
         data, steps = optimise_graph(written, gate, optimise, pace=pace or Pace(inputs=inputs))
         data = in_opset(data, opset)
     report = ParityReport((*before.checks, *gate(data).checks))
-    report.require()
+    report.require(hint)
     return Exported(data, report, steps)
 
 

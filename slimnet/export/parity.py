@@ -106,8 +106,11 @@ class ParityReport:
         checks = [check for check in self.checks if check.pair in pairs]
         return max(checks, key=lambda check: (not check.passed, check.relative / check.tolerance))
 
-    def require(self) -> None:
+    def require(self, hint: str = "") -> None:
         """Do nothing if all passed.
+
+        Args:
+            hint: what allows the model to be further from its reference, for the end of the error.
 
         Raises:
             ParityError: naming the worst check and how many failed.
@@ -115,8 +118,8 @@ class ParityReport:
         failed = sum(not check.passed for check in self.checks)
         if failed:
             worst = self.worst
-            hint = "; `tolerance` allows more" if worst.pair == MODEL_REFERENCE else ""
-            raise ParityError(f"{worst}; {failed} of {len(self.checks)} checks failed, nothing was written{hint}.")
+            more = f"; {hint} allows more" if hint and worst.pair == MODEL_REFERENCE else ""
+            raise ParityError(f"{worst}; {failed} of {len(self.checks)} checks failed, nothing was written{more}.")
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON values: the verdict, the worst check of each pair, and all checks."""

@@ -7,7 +7,7 @@ from itertools import count
 
 import onnx
 
-from slimnet.onnx.write import checked
+from slimnet.onnx.write import checked, serialised
 
 _DIGITS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
@@ -35,7 +35,7 @@ def shortened(data: bytes, name: str) -> bytes:
     net.ClearField("initializer")
     for tensor in held:
         value, tensor.name = tensor.name, ""
-        same = tensor.SerializeToString(deterministic=True)
+        same = serialised(tensor)
         if value not in short and same in first:
             short[value] = first[same]
             continue

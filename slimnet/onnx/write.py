@@ -53,7 +53,7 @@ def in_opset(data: bytes, wanted: int) -> bytes:
     return data if held_opset(proto) == wanted else checked(with_opset(proto, wanted), f"the network in opset {wanted}")
 
 
-def serialised(proto: onnx.ModelProto) -> bytes:
+def serialised(proto: onnx.ModelProto | onnx.TensorProto) -> bytes:
     """Its bytes: the same for the same network."""
     return bytes(proto.SerializeToString(deterministic=True))
 
