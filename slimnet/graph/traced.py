@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import io
+import sys
 import warnings
 from collections.abc import Collection, Iterable
 from contextlib import redirect_stderr
@@ -50,8 +51,19 @@ def trace(model: nn.Module, inputs: tuple[Tensor, ...], free: Collection[int] = 
 
 
 def tensor_operators(nodes: Iterable[Node]) -> list[Node]:
-    """The operators that make tensors, in the order in which they run; sizes that are computed are none of them."""
-    return [node for node in nodes if node.op == "call_function" and _makes_tensors(node.meta.get("val"))]
+    """The operators that make tensors, in the order in which they run: the same whatever sizes are open.
+
+    Sizes that are computed are none of them, nor what leaves nothing out (slices, aliases), which torch has or has not as the sizes are known or open.
+    """
+    made = (node for node in nodes if node.op == "call_function" and _makes_tensors(node.meta.get("val")))
+    return [node for node in made if not _leaves_all(node)]
+
+
+def _leaves_all(node: Node) -> bool:
+    if str(node.target) == "aten.alias.default":
+        return True
+    given = (*node.args, *[None, 0, 0, sys.maxsize, 1][len(node.args) :])
+    return str(node.target) == "aten.slice.Tensor" and given[2] in (0, None) and given[3] in (None, sys.maxsize) and given[4] == 1
 
 
 def _makes_tensors(value: Any) -> bool:
