@@ -31,7 +31,7 @@ class Interpreter:
         rule_for: what an operator does to labels and constants, by its node; None where nobody knows.
         inputs: what the program was captured with.
         blocks: the rows that make a head of an attention; None where they are yet to be found.
-        as_graph: whether the program itself is to be cut: then the whole numbers in it can be written anew, and modules have no say.
+        as_graph: whether the program itself is to be cut: the whole numbers in it can be written anew, modules have no say.
     """
 
     def __init__(

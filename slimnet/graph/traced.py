@@ -1,4 +1,4 @@
-"""A model as a ``torch.fx.GraphModule``: the program that ``torch.export`` makes of it, with its tensors under their own names."""
+"""A model as a ``torch.fx.GraphModule``: the program that ``torch.export`` makes of it, its tensors under their own names."""
 
 from __future__ import annotations
 
@@ -37,8 +37,9 @@ def trace(model: nn.Module, inputs: tuple[Tensor, ...], free: Collection[int] = 
     """
     shapes: Any = tuple({dim: torch.export.Dim.AUTO for dim in free if dim < value.dim()} for value in inputs)
     kinds = [parameter.kind for parameter in inspect.signature(model.forward).parameters.values()]
-    if inspect.Parameter.VAR_POSITIONAL in kinds:
-        shapes = (shapes,)
+    if inspect.Parameter.VAR_POSITIONAL in kinds:  # what `*inputs` takes is one tuple
+        first = kinds.index(inspect.Parameter.VAR_POSITIONAL)
+        shapes = (*shapes[:first], *([shapes[first:]] if shapes[first:] else []))
     with in_eval_mode(model), torch.no_grad(), no_logs(*_NOISY), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
@@ -53,7 +54,8 @@ def trace(model: nn.Module, inputs: tuple[Tensor, ...], free: Collection[int] = 
 def tensor_operators(nodes: Iterable[Node]) -> list[Node]:
     """The operators that make tensors, in the order in which they run: the same whatever sizes are open.
 
-    Sizes that are computed are none of them, nor what leaves nothing out (slices, aliases), which torch has or has not as the sizes are known or open.
+    Sizes that are computed are none of them, nor what leaves nothing out (slices, aliases): torch has or has not these as sizes are
+    known or open.
     """
     made = (node for node in nodes if node.op == "call_function" and _makes_tensors(node.meta.get("val")))
     return [node for node in made if not _leaves_all(node)]
@@ -62,8 +64,10 @@ def tensor_operators(nodes: Iterable[Node]) -> list[Node]:
 def _leaves_all(node: Node) -> bool:
     if str(node.target) == "aten.alias.default":
         return True
-    given = (*node.args, *[None, 0, 0, sys.maxsize, 1][len(node.args) :])
-    return str(node.target) == "aten.slice.Tensor" and given[2] in (0, None) and given[3] in (None, sys.maxsize) and given[4] == 1
+    given: Any = (*node.args, *[None, 0, 0, sys.maxsize, 1][len(node.args) :])
+    if str(node.target) != "aten.slice.Tensor":
+        return False
+    return given[2] in (0, None) and given[3] in (None, sys.maxsize) and bool(given[4] == 1)
 
 
 def _makes_tensors(value: Any) -> bool:
@@ -75,6 +79,4 @@ def free_dims(module: GraphModule) -> frozenset[int]:
     """The dimensions of the inputs of which the size is open in every input that has them."""
     values = [node.meta["val"] for node in module.graph.nodes if node.op == "placeholder" and "val" in node.meta]
     most = max((value.dim() for value in values), default=0)
-    return frozenset(
-        dim for dim in range(most) if all(isinstance(v.shape[dim], torch.SymInt) for v in values if dim < v.dim())
-    )
+    return frozenset(dim for dim in range(most) if all(isinstance(v.shape[dim], torch.SymInt) for v in values if dim < v.dim()))

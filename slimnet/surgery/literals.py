@@ -6,6 +6,7 @@ a fresh copy: the operators that make tensors are the same there, in the same or
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from slimnet.graph.traced import tensor_operators
 from slimnet.graph.values import Value
 from slimnet.surgery.parts import OTHER
 
+MOST = 2**28  # numbers in an input
 VIEWS = ("aten.view.default", "aten.reshape.default", "aten._unsafe_view.default", "aten.expand.default")
 SPLITS = (
     "aten.split.Tensor", "aten.split.sizes", "aten.split_with_sizes.default", "aten.chunk.default", "aten.tensor_split.sections",
@@ -85,6 +87,8 @@ class Graph:
             dtype = getattr(torch, kind, None)
             if not isinstance(dtype, torch.dtype):
                 raise SurgeryError(f"{kind!r} is no kind of number that a network takes.")
+            if math.prod(shape) > MOST:
+                raise SurgeryError(f"an input of shape {shape} is larger than any that a plan is made with.")
             made.append(torch.zeros(shape, dtype=own.dtype if dtype.is_floating_point else dtype, device=own.device))
         module = trace(model, tuple(made), self.free)
         found = len(tensor_operators(module.graph.nodes))
@@ -227,7 +231,7 @@ def _of_unflatten(node: Node, x: Value, result: Value, kept: Kept) -> list[Chang
 def _of_split(node: Node, x: Value, result: Any, kept: Kept) -> list[Change]:
     dim = int(get(node, "dim") or 0) % len(x.shape)
     before = [piece.shape[dim] for piece in result]
-    return [("", before, [int(rows.sum()) for rows in kept(x)[dim].split(before)])]
+    return [("", before, [int(rows.sum()) for rows in torch.split(kept(x)[dim], before)])]
 
 
 def _of_slice(node: Node, x: Value, result: Value, kept: Kept) -> list[Change]:
@@ -272,8 +276,7 @@ def get(node: Node, name: str) -> Any:
     """An argument of an operator by its name; its default where it is not given, None where it has no such argument."""
     for place, argument in enumerate(_names(node)):
         if argument.name == name:
-            given = node.args[place] if place < len(node.args) else node.kwargs.get(name, argument.default_value)
-            return given
+            return node.args[place] if place < len(node.args) else node.kwargs.get(name, argument.default_value)
     return None
 
 

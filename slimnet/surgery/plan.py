@@ -161,7 +161,9 @@ class Plan:
 
 
 def _graph(value: Mapping[str, Any]) -> Graph:
-    literals = (Literal(**{**found, "before": tuple(found["before"]), "after": tuple(found["after"])}) for found in value["literals"])
+    literals = (
+        Literal(**{**found, "before": tuple(found["before"]), "after": tuple(found["after"])}) for found in value["literals"]
+    )
     return Graph(
         inputs=tuple(tuple(shape) for shape in value["inputs"]),
         kinds=tuple(value["kinds"]),

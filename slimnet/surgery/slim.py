@@ -34,9 +34,9 @@ class SlimReport:
         params_before, params_after: numbers of parameters.
         closed, removed: channels with zero filters in all their layers; channels removed.
         zeroed: filters that were zeroed first, for being within the tolerance.
-        seconds: analysis and cut; ``verify_seconds``: the comparison.
-        way: ``"module"``: the slim model is a module of the same classes; ``"graph"``: it is the exported program, followed by what
-            of the inputs it leaves open: ``"graph, any batch and resolution"``, ``"graph, any batch"``, ``"graph, fixed sizes"``.
+        seconds: analysis and cut, of a graph with the comparison; ``verify_seconds``: the comparison.
+        way: ``"module"``: the slim model is a module of the same classes; or it is the exported program, and what of the inputs
+            is open: ``"graph, any batch and resolution"``, ``"graph, any batch"``, ``"graph, fixed sizes"``.
     """
 
     verification: Verification
@@ -90,16 +90,16 @@ def slim(
         part: submodules by name, joined by ``+`` (``"backbone+head"``), where the whole network cannot be followed: they alone
             are cut and verified, on what they are given in a run of the network, and put back. Their outputs stay as they are,
             but for those that only submodules of the part read. See :func:`slimnet.parts.catch_part`.
-        as_graph: give the exported program with cut weights, a ``torch.fx.GraphModule``, in place of a module of the network's own
-            classes: numbers that the network's code counts channels with are written anew in it, and pin nothing. It is for
+        as_graph: give the exported program with cut weights, a ``torch.fx.GraphModule``, in place of a module of the network's
+            own classes: numbers that the network's code counts channels with are written anew in it, and pin nothing. It is for
             inference: it stays in eval mode, and takes the sizes that ``report.way`` says.
 
     Returns:
         The slim model (a plain module of the same classes, without masks and hooks; or a graph), the plan, and the report.
 
     Raises:
-        ArgumentError: if ``align`` is not positive, ``tolerance`` not in [0, 1), or ``part`` no submodule; if ``as_graph`` is given
-            with ``part`` or ``expand``.
+        ArgumentError: if ``align`` is not positive, ``tolerance`` not in [0, 1), or ``part`` no submodule; if ``as_graph``
+            comes with ``part`` or ``expand``.
         GraphError: if the model cannot be analysed, or the part not taken out.
         VerificationError: if the slim model computes something else in float64; nothing is returned.
     """

@@ -73,8 +73,8 @@ def verify(
     allows it, at a second resolution.
 
     The plan, applied to a float64 copy of the reference, must agree to ``tolerance``; the slim model as it is stored to 1e-5.
-    A model that does not run in float64 is compared in its own kind of numbers, to what these allow. An exported program is run at
-    the sizes that it takes.
+    A model that does not run in float64 is compared in its own kind of numbers, to what these allow. An exported program is run
+    at the sizes that it takes.
 
     Args:
         reference: the model with closed channels.

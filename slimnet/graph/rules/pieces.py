@@ -133,7 +133,7 @@ def _slice(run: Interpreter, node: Node, x: Value, dim: int, labels: Tensor, arg
 
 
 def _origins(run: Interpreter, node: Node, name: str, numbers: Sequence[int], x: Value) -> tuple[tuple[Origin, int], ...]:
-    """Where the numbers of an operator come from; "code" for each where that is not known, "graph" where they can be rewritten."""
+    """Where the numbers of an operator come from; "code" for each where that is not known, "graph" where all can be rewritten."""
     if run.as_graph:
         return (("graph", 1),) * len(numbers)
     key = (module_path(node).partition("@")[0], name, tuple(numbers), x.shape)
