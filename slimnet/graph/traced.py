@@ -54,8 +54,8 @@ def trace(model: nn.Module, inputs: tuple[Tensor, ...], free: Collection[int] = 
 def tensor_operators(nodes: Iterable[Node]) -> list[Node]:
     """The operators that make tensors, in the order in which they run: the same whatever sizes are open.
 
-    Sizes that are computed are none of them, nor what leaves nothing out (slices, aliases): torch has or has not these as sizes are
-    known or open.
+    Sizes that are computed are none of them, nor what leaves nothing out (slices, aliases): whether torch has these
+    depends on which sizes are open.
     """
     made = (node for node in nodes if node.op == "call_function" and _makes_tensors(node.meta.get("val")))
     return [node for node in made if not _leaves_all(node)]

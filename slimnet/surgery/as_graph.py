@@ -69,7 +69,10 @@ def _checked(masked: nn.Module, inputs: tuple[torch.Tensor, ...], graph: Graph, 
         raise SurgeryError("the size of the batch stands in the program.")
     graph = replace(graph, free=tuple(dim for dim in graph.free if dim in open_dims))
     whole = make_plan(masked, inputs, only=(), analysis=analysis, graph=graph)
-    verify(masked, whole.apply(shared_copy(masked)), inputs, plan=whole)
+    checks = verify(masked, whole.apply(shared_copy(masked)), inputs, plan=whole).checks
+    for dim in graph.free:
+        if len({check.shape[dim] for check in checks if dim < len(check.shape)}) == 1:
+            raise SurgeryError(f"the network itself takes one size alone along dimension {dim} of its input.")
     return graph
 
 
