@@ -20,6 +20,11 @@ from slimnet_cli._quick import refuse_missing, refuse_names, refuse_out
 @align
 @click.option("--expand", is_flag=True, help="Compute only live rows of layers that add to a stream (concatenate and gather).")
 @click.option("--tolerance", type=float, default=0.0, help="Filters of at most this share of the largest norm count as zero.")
+@click.option(
+    "--as-graph",
+    is_flag=True,
+    help="Make torch.export's program the slim network: numbers in its code that count channels pin nothing then.",
+)
 @folder_out
 @time_limit
 @force
@@ -33,6 +38,7 @@ def command(checkpoint: Path, out: Path, force: bool, as_json: bool, **options: 
     \b
     slimnet slim fpgm_resnet56.pth --model resnet56 --out build/slim
     slimnet slim detector.pth --model FILE.py:detector --part backbone+head --image-size 320 --out build/slim
+    slimnet slim swin.pth --model torchvision:swin_t --as-graph --out build/slim
     slimnet slim model.onnx --out build/slim
     """
     refuse_names(options)
@@ -54,6 +60,7 @@ def command(checkpoint: Path, out: Path, force: bool, as_json: bool, **options: 
             ),
         ]
     )
+    echo(f"slim network: {surgery['way']}")
     echo(f"channels: {surgery['removed']} removed, {surgery['closed']} were zero in every layer")
     echo(f"parity: {surgery['verification']['worst']:.1e} relative in float64")
     echo(f"cut in {surgery['seconds']:.1f} s, verified in {surgery['verify_seconds']:.1f} s")

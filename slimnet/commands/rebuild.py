@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from slimnet.errors import ArgumentError, FileFormatError, ModelError, SurgeryError, whole_text
+from slimnet.errors import ArgumentError, FileFormatError, GraphError, ModelError, SurgeryError, whole_text
 
 if TYPE_CHECKING:
     from torch import nn
@@ -24,12 +24,15 @@ def load_slim(path: Path | str, *, trust_code: Trust = False) -> nn.Module:
             network, any or this one alone. Without it, only networks of slimnet, torchvision and timm are built.
 
     Returns:
-        The slim model in eval mode, on the CPU.
+        The slim model in eval mode, on the CPU. Of a plan that was made with ``as_graph`` it is a ``torch.fx.GraphModule``: the
+        network is built and exported again, and the plan's numbers are written into it.
 
     Raises:
         FileFormatError: if a file is missing, corrupt, or does not fit the others; or if the folder holds a link.
         ModelError: if a factory is to build the network that is not trusted.
     """
+    import torch
+
     from slimnet.bundle.manifest import is_compact
     from slimnet.files import read_json, read_tensors
     from slimnet.files.untrusted import holds, member, refuse_links
@@ -42,11 +45,13 @@ def load_slim(path: Path | str, *, trust_code: Trust = False) -> nn.Module:
         raise FileFormatError(f"{folder} is compact: it holds no weights for PyTorch. Run its ONNX file, or export all of it.")
     files = {name: member(folder, name) for name in ("config.json", "slim.safetensors", "plan.json")}
     config, tensors = read_json(files["config.json"], "network"), read_tensors(files["slim.safetensors"])
-    model = _bare_model(files["config.json"], config, trust_code)
     described = read_json(files["plan.json"])
+    is_graph = isinstance(described, dict) and "graph" in described  # torch.export notes the device in what it makes
+    with torch.random.fork_rng(devices=[]):
+        model = _bare_model(files["config.json"], config, trust_code, device="cpu" if is_graph else "meta")
     try:
-        Plan.from_dict(described).apply(model)
-    except (FileFormatError, SurgeryError, LookupError, TypeError, ValueError, RuntimeError) as error:
+        model = Plan.from_dict(described).apply(model)
+    except (FileFormatError, GraphError, SurgeryError, LookupError, TypeError, ValueError, RuntimeError) as error:
         raise FileFormatError(f"{folder / 'plan.json'} does not fit {config['model']}: {error}") from None
     try:
         model.load_state_dict(tensors, assign=True)

@@ -33,6 +33,7 @@ def slim_checkpoint(
     expand: bool = False,
     tolerance: float = 0.0,
     part: str | None = None,
+    as_graph: bool = False,
     force: bool = False,
     say: Say = _say,
     **network: Any,
@@ -46,7 +47,7 @@ def slim_checkpoint(
         out: folder for ``slim.safetensors``, ``plan.json``, ``config.json``, ``model.onnx``, ``report.json``;
             :func:`slimnet.load_slim` reads it.
         align: see :func:`slimnet.slim`; ``"auto"``: closed channels stay where the network is predicted to be faster with them.
-        expand, tolerance, part: see :func:`slimnet.slim`. Of a part, ``model.onnx`` is the part alone, and so are the costs.
+        expand, tolerance, part, as_graph: see :func:`slimnet.slim`. Of a part, ``model.onnx`` and the costs are the part alone.
         force: replace an existing folder.
         say: told what takes a while.
         **network: see :func:`open_checkpoint`.
@@ -62,6 +63,8 @@ def slim_checkpoint(
     """
     if is_onnx(checkpoint):
         no_part(part, str(checkpoint))
+        if as_graph:
+            raise ArgumentError("`as_graph` is for PyTorch: an ONNX file is a graph already, leave it out.")
         from slimnet.commands.onnx_files import slim_onnx_file
 
         options: dict[str, Any] = {"align": align, "expand": expand, "tolerance": tolerance, "force": force}
@@ -69,7 +72,11 @@ def slim_checkpoint(
     from slimnet.export import export_onnx
 
     model, example, config = open_checkpoint(checkpoint, say=say, **network)
-    if part is None:
+    if as_graph:
+        if align == "auto":
+            raise ArgumentError("`align` 'auto' does not go with `as_graph`: give a number of channels, or leave it out.")
+        result = slim(model, example, align=align, expand=expand, tolerance=tolerance, part=part, as_graph=True)
+    elif part is None:
         result = slim_aligned(model, example, align, expand=expand, tolerance=tolerance)
     elif align == "auto":
         raise ArgumentError("`align` 'auto' is for whole networks: give a number of channels with `part`, or leave it out.")

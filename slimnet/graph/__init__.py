@@ -6,6 +6,7 @@ from slimnet.graph.branches import branches_around, residual_branches
 from slimnet.graph.capture import ExampleInputs, as_inputs, check_model
 from slimnet.graph.findings import Analysis, MovesChannels, Number, Pieces, Reader, Summand
 from slimnet.graph.groups import ChannelGroup, Rows, channel_groups, not_ignored, prunable, stream_groups
+from slimnet.graph.traced import free_dims, tensor_operators, trace
 from slimnet.names import Couple
 
 __all__ = [
@@ -24,9 +25,12 @@ __all__ = [
     "branches_around",
     "channel_groups",
     "check_model",
+    "free_dims",
     "in_eval_mode",
     "not_ignored",
     "prunable",
     "residual_branches",
     "stream_groups",
+    "tensor_operators",
+    "trace",
 ]

@@ -93,7 +93,7 @@ def capture(model: nn.Module, example_inputs: ExampleInputs) -> Program:
         warnings.simplefilter("ignore")
         try:
             with no_exit(type(model).__name__), redirect_stderr(io.StringIO()):  # it prints graphs
-                exported = _exported(model, inputs)
+                exported = export(model, inputs)
         except Exception as error:
             text = one_line(error).partition(" (unhinted")[0]  # torch's longer form of an expression
             raise GraphError(
@@ -119,15 +119,15 @@ def _depends_on_data(node: Node) -> bool:
     return any(isinstance(size, torch.SymInt) for each in made if isinstance(each, Tensor) for size in each.shape)
 
 
-def _exported(model: nn.Module, inputs: tuple[Tensor, ...]) -> Any:
+def export(model: nn.Module, inputs: tuple[Tensor, ...], dynamic_shapes: Any = None) -> Any:
     """The network as torch sees it; its outputs are flattened where torch does not know what holds them."""
     fast_attention = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)  # it is one operator, which hides the layers in it
     try:
-        return torch.export.export(model, inputs)
+        return torch.export.export(model, inputs, dynamic_shapes=dynamic_shapes)
     except Exception:
         with with_flat_outputs(model):
-            return torch.export.export(model, inputs)
+            return torch.export.export(model, inputs, dynamic_shapes=dynamic_shapes)
     finally:
         torch.backends.mha.set_fastpath_enabled(fast_attention)
 

@@ -17,7 +17,8 @@ from slimnet._modes import in_eval_mode
 from slimnet.graph.findings import Number
 
 Origin = Number | str
-"""``"shape"``: a share of a tensor's size; ``"rest"``: -1; ``"code"``: written in the code, or unknown; or a module's number."""
+"""``"shape"``: a share of a tensor's size; ``"rest"``: -1; ``"code"``: written in the code, or unknown; ``"graph"``: in a program
+that is itself cut; or a module's number."""
 
 SEEN = {
     "view": "view", "reshape": "view", "unflatten": "unflatten", "split": "split", "split_with_sizes": "split",

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
+from torch.fx import Node
 
 from slimnet.graph.values import NONE, Labels
 
@@ -155,6 +157,19 @@ class Attention:
     labels: Tensor
 
 
+@dataclass(frozen=True, eq=False)
+class Traced:
+    """A program and its tensors.
+
+    Attributes:
+        nodes: in the order in which they run.
+        made: name of a node → a :class:`~slimnet.graph.values.Value`, or a list of them.
+    """
+
+    nodes: tuple[Node, ...]
+    made: Mapping[str, Any]
+
+
 @dataclass
 class Analysis:
     """All that was found out about a model.
@@ -174,6 +189,7 @@ class Analysis:
             say nothing by themselves.
         frozen: parameter → why it may not be cut, for parameters that an operator uses in a way that is not known.
         noted: names of the parameters that the current operator's rule has noted.
+        traced: what is known of each tensor, where the program itself is to be cut (``as_graph``); else None.
     """
 
     model: nn.Module
@@ -189,6 +205,7 @@ class Analysis:
     silent: dict[str, Tensor] = field(default_factory=dict)
     frozen: dict[str, str] = field(default_factory=dict)
     noted: set[str] = field(default_factory=set)
+    traced: Traced | None = None
 
     def note(self, param: Param, dim: int, labels: Tensor, role: Role) -> None:
         """Tie the indices of a parameter's dimension to channels; a second use unites both."""

@@ -31,6 +31,7 @@ class Interpreter:
         rule_for: what an operator does to labels and constants, by its node; None where nobody knows.
         inputs: what the program was captured with.
         blocks: the rows that make a head of an attention; None where they are yet to be found.
+        as_graph: whether the program itself is to be cut: the whole numbers in it can be written anew, modules have no say.
     """
 
     def __init__(
@@ -40,10 +41,13 @@ class Interpreter:
         rule_for: Callable[[Node], Rule | None],
         inputs: tuple[Tensor, ...] = (),
         blocks: Blocks | None = None,
+        *,
+        as_graph: bool = False,
     ) -> None:
         self.program = program
         self._inputs = inputs
         self.blocks = blocks
+        self.as_graph = as_graph
         self.ties: list[Tie] = []
         self.is_incomplete = False
         self._rule_for = rule_for
@@ -88,6 +92,8 @@ class Interpreter:
 
     def mover(self, node: Node) -> str:
         """Name of the module around ``node`` that has ``keep_channels``, "" for none."""
+        if self.as_graph:
+            return ""
         for path, _ in reversed(list((node.meta.get("nn_module_stack") or {}).values())):
             if isinstance(self._modules.get(path), MovesChannels):
                 return str(path)

@@ -12,6 +12,7 @@ from slimnet._json import check
 from slimnet._modes import unwrapped
 from slimnet.errors import FileFormatError
 from slimnet.surgery.copies import bake
+from slimnet.surgery.literals import Graph, Literal, add_bias
 from slimnet.surgery.operations import Count, Cut, Expansion, Fold, Heads, Move, Operation, Shut
 from slimnet.surgery.parts import Parts
 from slimnet.surgery.resize import resize
@@ -45,7 +46,10 @@ class GroupPlan:
 
 @dataclass(frozen=True)
 class Plan:
-    """The surgeon's plan: everything needed to cut a fresh copy of the network in the same way."""
+    """The surgeon's plan: everything needed to cut a fresh copy of the network in the same way.
+
+    ``graph``: how the exported program of the network is made the slim model; None where its modules are.
+    """
 
     groups: tuple[GroupPlan, ...]
     cuts: tuple[Cut, ...]
@@ -55,6 +59,7 @@ class Plan:
     expansions: tuple[Expansion, ...] = ()
     counts: tuple[Count, ...] = ()
     heads: tuple[Heads, ...] = ()
+    graph: Graph | None = None
     version: int = VERSION
 
     def apply(self, model: nn.Module) -> nn.Module:
@@ -64,12 +69,15 @@ class Plan:
             model: a fresh copy of the network that the plan was made for.
 
         Returns:
-            The same module.
+            The same module; of a plan for the exported program, that program, a ``torch.fx.GraphModule``.
 
         Raises:
             SurgeryError: if the network is not the one that the plan was made for.
+            GraphError: if the network cannot be exported, and the plan is for the exported program.
         """
-        network = Parts(bake(unwrapped(model)))
+        baked = bake(unwrapped(model))
+        program = None if self.graph is None else self.graph.trace(baked)
+        network = Parts(baked if program is None else program)
         made = {fold.bias for fold in self.folds if fold.makes_bias}
         for cut in self.cuts:
             if cut.name not in made:
@@ -77,6 +85,12 @@ class Plan:
         changed: tuple[Operation, ...] = (*self.folds, *self.cuts, *self.moves, *self.counts)
         for operation in changed:
             operation.apply(network)
+        if self.graph is not None and program is not None:
+            self.graph.write(program)
+            for fold in self.folds:
+                if fold.makes_bias:
+                    add_bias(program, network.tensor(fold.weight), fold.bias)
+            return program
         names = (*(cut.name for cut in self.cuts), *(fold.weight for fold in self.folds))
         for path in {name.rpartition(".")[0] for name in names}:
             resize(network.module(path))
@@ -94,8 +108,9 @@ class Plan:
             item["inputs"], item["outputs"] = to_ranges(item["inputs"]), to_ranges(item["outputs"])
         for item in plan["expansions"]:
             item["live"] = to_ranges(item["live"])
-        if not plan["heads"]:
-            del plan["heads"]  # as plans were before there were any
+        for name in ("heads", "graph"):
+            if not plan[name]:
+                del plan[name]  # as plans were before there were any
         return {"version": plan.pop("version"), **plan}
 
     @classmethod
@@ -139,9 +154,23 @@ class Plan:
                 ),
                 counts=tuple(Count(**c) for c in value.get("counts", ())),
                 heads=tuple(Heads(h["module"], h["size"], from_ranges(h["kept"], h["size"])) for h in value.get("heads", ())),
+                graph=_graph(value["graph"]) if "graph" in value else None,
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise FileFormatError(f"the plan is malformed: {error}") from None
+
+
+def _graph(value: Mapping[str, Any]) -> Graph:
+    literals = (
+        Literal(**{**found, "before": tuple(found["before"]), "after": tuple(found["after"])}) for found in value["literals"]
+    )
+    return Graph(
+        inputs=tuple(tuple(shape) for shape in value["inputs"]),
+        kinds=tuple(value["kinds"]),
+        free=tuple(value["free"]),
+        operators=value["operators"],
+        literals=tuple(literals),
+    )
 
 
 def to_ranges(indices: Sequence[int]) -> str:

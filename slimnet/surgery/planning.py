@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +13,7 @@ from slimnet.graph import Analysis, ChannelGroup, ExampleInputs, Summand, analys
 from slimnet.graph.values import NONE, any_along
 from slimnet.surgery.find import Align, Search
 from slimnet.surgery.heads import owner
+from slimnet.surgery.literals import Graph, find_literals
 from slimnet.surgery.operations import Count, Cut, Expansion, Fold, Heads, Move, Shut
 from slimnet.surgery.plan import GroupPlan, Plan
 
@@ -26,6 +28,7 @@ def make_plan(
     only: Collection[str] | None = None,
     keep: Mapping[str, str] | None = None,
     analysis: Analysis | None = None,
+    graph: Graph | None = None,
 ) -> Plan:
     """Find what can go, without touching the model.
 
@@ -38,11 +41,14 @@ def make_plan(
         only: names of the groups that may shrink; None: all.
         keep: name of a group that may not shrink → why.
         analysis: what has been found out about this model already; None: nothing.
+        graph: for a plan that cuts the exported program: how that is made. The analysis must be of the program, too.
 
     Raises:
         GraphError: if the model cannot be analysed.
+        UnevenError: if a tensor of the exported program does not stay rectangular.
     """
-    analysis = analysis or analyse(model, example_inputs)
+    analysis = analysis or analyse(model, example_inputs, as_graph=graph is not None)
+    shut, expand = shut and graph is None, expand and graph is None
     groups = stream_groups(analysis)
     search = Search(analysis, groups, shut=shut, only=only, keep=keep)
     search.run(align)
@@ -58,8 +64,15 @@ def make_plan(
         shuts=tuple(_shut(analysis, search, summand) for summand in search.shut),
         expansions=tuple(expansion for expansion, _ in expansions.values()),
         counts=tuple(_counts(search)),
-        heads=tuple(_heads(analysis, search)),
+        heads=() if graph else tuple(_heads(analysis, search)),
+        graph=replace(graph, literals=find_literals(analysis, _removed(search))) if graph else None,
     )
+
+
+def _removed(search: Search) -> Tensor:
+    """Representatives of the channels that go."""
+    roots = torch.tensor(sorted({root for group in search.groups for root in group.roots}), dtype=torch.int64)
+    return roots[~search.needed[roots]]
 
 
 def _shut(analysis: Analysis, search: Search, summand: Summand) -> Shut:

@@ -16,6 +16,7 @@ from slimnet.errors import ArgumentError, SurgeryError, VerificationError, whole
 from slimnet.graph import Analysis, ExampleInputs, analyse, as_inputs, check_model, in_eval_mode, stream_groups
 from slimnet.parts import catch_part
 from slimnet.progress import Task
+from slimnet.surgery.as_graph import cut_graph
 from slimnet.surgery.copies import baked_copy, shared_copy, unshare
 from slimnet.surgery.find import Align
 from slimnet.surgery.optimizer import check_optimizer, move_optimizer
@@ -33,7 +34,9 @@ class SlimReport:
         params_before, params_after: numbers of parameters.
         closed, removed: channels with zero filters in all their layers; channels removed.
         zeroed: filters that were zeroed first, for being within the tolerance.
-        seconds: analysis and cut; ``verify_seconds``: the comparison.
+        seconds: analysis and cut, of a graph with the comparison; ``verify_seconds``: the comparison.
+        way: ``"module"``: the slim model is a module of the same classes; or it is the exported program, and what of the inputs
+            is open: ``"graph, any batch and resolution"``, ``"graph, any batch"``, ``"graph, fixed sizes"``.
     """
 
     verification: Verification
@@ -44,6 +47,7 @@ class SlimReport:
     zeroed: int
     seconds: float
     verify_seconds: float
+    way: str = "module"
 
     def as_dict(self) -> dict[str, Any]:
         """As JSON values."""
@@ -68,6 +72,7 @@ def slim(
     expand: bool = False,
     tolerance: float = 0.0,
     part: str | None = None,
+    as_graph: bool = False,
 ) -> SlimResult:
     """Remove, exactly, every channel that does not matter to the output, whatever left the zeros.
 
@@ -85,18 +90,24 @@ def slim(
         part: submodules by name, joined by ``+`` (``"backbone+head"``), where the whole network cannot be followed: they alone
             are cut and verified, on what they are given in a run of the network, and put back. Their outputs stay as they are,
             but for those that only submodules of the part read. See :func:`slimnet.parts.catch_part`.
+        as_graph: give the exported program with cut weights, a ``torch.fx.GraphModule``, in place of a module of the network's
+            own classes: numbers that the network's code counts channels with are written anew in it, and pin nothing. It is for
+            inference: it stays in eval mode, and takes the sizes that ``report.way`` says.
 
     Returns:
-        The slim model (a plain module of the same classes, without masks and hooks), the plan, and the report.
+        The slim model (a plain module of the same classes, without masks and hooks; or a graph), the plan, and the report.
 
     Raises:
-        ArgumentError: if ``align`` is not positive, ``tolerance`` not in [0, 1), or ``part`` no submodule.
+        ArgumentError: if ``align`` is not positive, ``tolerance`` not in [0, 1), or ``part`` no submodule; if ``as_graph``
+            comes with ``part`` or ``expand``.
         GraphError: if the model cannot be analysed, or the part not taken out.
         VerificationError: if the slim model computes something else in float64; nothing is returned.
     """
     if isinstance(align, int) and align < 1:
         raise ArgumentError(f"`align` must be a positive number of channels, got {align}.")
     check_tolerance(tolerance)
+    if as_graph and (part is not None or expand):
+        raise ArgumentError("`as_graph` is for whole networks without `expand`: leave `part` and `expand` out.")
     model = unwrapped(model)
     check_model(model)
     if optimizer is not None:
@@ -105,7 +116,10 @@ def slim(
     with Task("cutting", 3) as task:  # plan, cut, verify
         masked = baked_copy(model)
         zeroed = zero_small_filters(masked, tolerance) if tolerance else 0
-        if part is None:
+        if as_graph:
+            plan, small, verification = cut_graph(masked, example_inputs, align, _culprit)
+            cut_done = time.perf_counter()
+        elif part is None:
             plan, small, verification, cut_done = _cut(masked, example_inputs, align, expand, task)
         else:
             plan, small, verification, cut_done = _cut_part(masked, example_inputs, part, align, expand, task)
@@ -122,8 +136,16 @@ def slim(
         zeroed=zeroed,
         seconds=cut_done - start,
         verify_seconds=done - cut_done,
+        way=_way(plan),
     )
     return SlimResult(small, plan, report)
+
+
+def _way(plan: Plan) -> str:
+    if plan.graph is None:
+        return "module"
+    free = plan.graph.free
+    return "graph, " + ("any batch and resolution" if len(free) > 1 else "any batch" if free else "fixed sizes")
 
 
 _Done = tuple[Plan, nn.Module, Verification, float]

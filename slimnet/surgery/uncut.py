@@ -27,8 +27,10 @@ def uncut(plan: Plan, small: Mapping[str, Tensor], full: Mapping[str, Tensor]) -
         The state dict of the network of full size, on the device of ``small``.
 
     Raises:
-        SurgeryError: if the plan moves constants, or a tensor does not fit it.
+        SurgeryError: if the plan moves constants, is for an exported program, or a tensor does not fit it.
     """
+    if plan.graph is not None:
+        raise SurgeryError("the slim network is an exported program, which is for inference.")
     if moves_constants(plan):
         raise SurgeryError("the plan moves constants into other layers: the network of full size cannot be made again.")
     cuts: dict[str, list[Cut]] = defaultdict(list)

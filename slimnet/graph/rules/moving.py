@@ -27,6 +27,8 @@ def _move(run: Interpreter, node: Node, x: Any, *arguments: Any, **keywords: Any
         return opaque(run, node, x)
     target: Any = torch.ops.aten.reshape.default if "view" in str(node.target) else node.target
     moved = x.map(lambda tensor: target(tensor, *arguments, **keywords))
+    if not moved.varying:  # one label for all of it
+        return moved
     numbers = [number for item in arguments for number in (item if isinstance(item, list | tuple) else [item])]
     if len(x.varying) == 1 and len(moved.varying) == 1 and not run.mover(node):
         note_number(run, node, x, moved, numbers)

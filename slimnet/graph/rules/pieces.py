@@ -68,6 +68,8 @@ def _count(run: Interpreter, node: Node, x: Value, dim: int, results: Sequence[V
     labels = x.along(dim)
     name = _name(node)
     assert labels is not None
+    if run.as_graph and name not in ("select", "unbind"):
+        return name != "slice" or len(arguments) < 4 or arguments[3] == 1
     if name == "select":
         place = arguments[1]
         _note(run, node, [(labels[: place + 1] if place >= 0 else labels[place:], "code", 1)])
@@ -131,7 +133,9 @@ def _slice(run: Interpreter, node: Node, x: Value, dim: int, labels: Tensor, arg
 
 
 def _origins(run: Interpreter, node: Node, name: str, numbers: Sequence[int], x: Value) -> tuple[tuple[Origin, int], ...]:
-    """Where the numbers of an operator come from; "code" for each where that is not known."""
+    """Where the numbers of an operator come from; "code" for each where that is not known, "graph" where all can be rewritten."""
+    if run.as_graph:
+        return (("graph", 1),) * len(numbers)
     key = (module_path(node).partition("@")[0], name, tuple(numbers), x.shape)
     return run.counts.found.get(key) or (("code", 1),) * len(numbers)
 
