@@ -133,6 +133,12 @@ def shipped(size: str) -> dict[str, Any]:
     }
 
 
+def retire(new: set[str]) -> None:
+    """Note that what was shipped of these sizes, and no run of this machine made, is shipped no more."""
+    old = [row for row in own_run(NAME).get("networks", []) if row["size"] in new and row["shipped"] and "times" not in row]
+    write_networks(NAME, {"data": "fer2013"}, [row | {"shipped": False} for row in old])
+
+
 def calibrate(size: str) -> None:
     """Fit the temperature of a shipped bundle again."""
     folder = READY / SHIPPED[size]
@@ -165,6 +171,7 @@ def main() -> None:
             calibrate(size)
     new = {row["size"] for row in own_run(NAME).get("networks", []) if row["shipped"] and "times" in row}
     write_networks(NAME, values, [shipped(size) for size in there if size not in new])
+    retire(new)
 
 
 @of_runs(NAME)
