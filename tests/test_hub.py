@@ -55,7 +55,7 @@ def test_a_bundle_goes_there_and_comes_back(server: Hub, tmp_path: Path) -> None
     assert server.tokens == {"Bearer hf_" + "a" * 34}
     found = yaml_of(held["README.md"].decode())
     assert (found["license"], found["library_name"], found["pipeline_tag"]) == ("other", "slimnet", "image-classification")
-    assert {"slimnet", "onnx", "vgg9_face", "fsdp"} <= set(found["tags"])
+    assert {"slimnet", "onnx", "resnet12_face", "one-shot"} <= set(found["tags"])
     (entry,) = found["model-index"]
     assert entry["results"][0]["dataset"] == {"name": "fer2013", "type": "fer2013", "split": "test"}
     accuracy = bundle.model["precisions"]["int8"]["accuracy"]["value"]

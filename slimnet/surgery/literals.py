@@ -106,7 +106,7 @@ class Graph:
         for literal in self.literals:
             node = nodes[literal.index] if literal.index < len(nodes) else None
             if node is None or str(node.target) != literal.operator:
-                raise SurgeryError(f"operator {literal.index} is {node and node.target}, not {literal.operator}: {_OTHER}.")
+                raise SurgeryError(f"node {literal.index} is {node and node.target}, not {literal.operator}: {_OTHER}.")
             _write(node, literal)
         module.graph.lint()
         module.recompile()
