@@ -37,7 +37,7 @@ SCENES: dict[str, tuple[tuple[int, int, int], int, dict[str, Any]]] = {  # (widt
 }
 PIXELS, SURE = 1, 1e-3  # what may differ: sides of a box, and how sure the detector is
 TOLERANCE = {"phone.jpg": 1e-2, "small.png": 1e-2}
-"""Of probabilities, else 2e-3: JPEG is decoded otherwise; small faces are enlarged, and int8 rounds a grey value here up, there down."""
+"""Of probabilities, else 2e-3: JPEG is decoded otherwise; small faces are enlarged, and int8 rounds a grey value up or down."""
 BOXES = "[...document.querySelectorAll('#boxes > div')].map((box) => box.dataset.box.split(',').map(Number))"
 ROWS = """[...document.querySelectorAll('#table tbody:not(.costs) tr')].map((row) =>
   [row.cells[0].textContent, Number(row.querySelector('data').value)])"""
