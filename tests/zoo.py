@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import importlib.util
+import signal
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -62,6 +63,8 @@ def _timm(name: str, family: str, size: int = 64, **arguments: Any) -> Case:
     return Case(name, family, size, "timm", arguments=arguments)
 
 
+PEER_SECONDS = 60
+"""What torch-pruning is given to cut a network: on one of them it does not come to an end."""
 OWN_LEFT = {"espcn_4x": 0.7, "selective_kernel": 0.75, "diffusion_blocks": 0.25}
 CASES = (
     Case("alexnet", "AlexNet"),
@@ -312,12 +315,21 @@ def peer(model: nn.Module, x: Tensor) -> dict[str, Any]:
             closed &= (weight == 0).all(dim=1)[rows.index].flatten(1).all(dim=1)
         first = group.weights[0]
         channels.setdefault(first.module, []).extend(first.index[closed].flatten().tolist())
+    before = signal.signal(signal.SIGALRM, _too_long)
+    signal.alarm(PEER_SECONDS)
     try:
         sliced = peer_slice(model, x, channels)
         pairs = list(zip(flatten_outputs(model(x)), flatten_outputs(sliced(x)), strict=True))
         return {"relative": max(float((a - b).abs().max() / a.abs().max()) for a, b in pairs)}
     except Exception as error:  # of torch-pruning, of the network that it leaves
         return {"error": one_line(error)}
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def _too_long(*_: object) -> None:
+    raise TimeoutError(f"no answer in {PEER_SECONDS} seconds")
 
 
 def measure(case: Case, mode: Mode) -> tuple[dict[str, Any], nn.Module, SlimResult, Tensor]:
