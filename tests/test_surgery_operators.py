@@ -205,3 +205,25 @@ def test_the_computed_scale_of_a_layer_norm_stays_with_it() -> None:
         model.linear.weight[:3] = 0
     result = slim(model, torch.randn(2, 4))
     assert [len(group.kept) for group in result.plan.groups] == [8, 3]
+
+
+class Standardised(nn.Conv2d):
+    """A weight that is standardised in the forward pass, by a batch norm with a computed scale."""
+
+    def __init__(self) -> None:
+        super().__init__(3, 8, 3)
+        self.gain = nn.Parameter(torch.ones(8, 1, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        flat = self.weight.reshape(1, self.out_channels, -1)
+        weight = F.batch_norm(flat, None, None, weight=(self.gain * 0.5).view(-1), training=True, momentum=0.0)
+        return F.conv2d(x, weight.reshape_as(self.weight), self.bias)
+
+
+def test_a_scale_that_is_computed_stays_as_wide_as_what_it_scales() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(Standardised(), nn.ReLU(), nn.Conv2d(8, 2, 1)).eval()
+    model[0].weight.data[:4] = 0
+    result = slim(model, torch.randn(2, 3, 8, 8))
+    assert result.model[0].gain.shape == (8, 1, 1, 1)
+    assert result.report.verification.worst <= 1e-12

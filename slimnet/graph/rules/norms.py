@@ -32,7 +32,7 @@ def _batch_norm(
 ) -> Any:
     params = [param for param in (weight, bias, mean, var) if param is not None]
     if not isinstance(x, Value) or not all(isinstance(param, Param) for param in params):
-        return opaque(run, node, x)
+        return opaque(run, node, x, *params)  # a computed scale (of a standardised weight) is made of channels of its own
     labels = x.along(1)
     if labels is None:
         run.pin(x, f"{module_path(node)} normalises channels that differ from place to place")
