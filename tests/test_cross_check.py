@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from slimnet.models import build_model
 from slimnet.surgery import Difference, cross_check
-from slimnet_cli import main
+from slimnet_cli.inspect import command
 
 
 class Normed(nn.Module):
@@ -75,10 +75,10 @@ def test_convolution_groups_go_whole() -> None:
 
 def test_the_command_shows_a_row_for_each(tmp_path: Path) -> None:
     torch.save(build_model("resnet8", num_classes=10, in_channels=3).state_dict(), tmp_path / "net.pth")
-    arguments = ["inspect", str(tmp_path / "net.pth"), "--model", "resnet8", "--num-classes", "10", "--in-channels", "3"]
-    shown = CliRunner().invoke(main, [*arguments, "--image-size", "16", "--cross-check"])
+    arguments = [str(tmp_path / "net.pth"), "--model", "resnet8", "--num-classes", "10", "--in-channels", "3"]
+    shown = CliRunner().invoke(command, [*arguments, "--image-size", "16", "--cross-check"])
     assert shown.exit_code == 0, shown.output
     assert "torch-pruning cuts" in shown.output and "does not run on given input" in shown.output
-    assert "torch-pruning cuts" not in CliRunner().invoke(main, [*arguments, "--image-size", "16"]).output
-    written = CliRunner().invoke(main, [*arguments, "--image-size", "16", "--cross-check", "--json"])
+    assert "torch-pruning cuts" not in CliRunner().invoke(command, [*arguments, "--image-size", "16"]).output
+    written = CliRunner().invoke(command, [*arguments, "--image-size", "16", "--cross-check", "--json"])
     assert json.loads(written.stdout)["differences"][0]["right"] == "slimnet"

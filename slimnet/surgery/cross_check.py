@@ -71,8 +71,8 @@ class Difference:
 def cross_check(model: nn.Module, example_inputs: ExampleInputs) -> tuple[Difference, ...]:
     """Compare the channel sets of a network with those of torch-pruning.
 
-    For each kind of difference one set is closed on a float64 copy (filters, biases, the norms behind them), cut as slimnet and as
-    torch-pruning cut it, and run with what it was before: on the example, and on random inputs of other batches and resolutions.
+    For each kind of difference one set is closed on a float64 copy (filters, biases, the norms behind them), cut as slimnet and
+    as torch-pruning cut it, and run beside the masked one: on the example, and on random inputs of other batches and resolutions.
     Channels of the network's own outputs are left out: both tools leave them to the user.
 
     Args:
