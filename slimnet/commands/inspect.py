@@ -7,36 +7,43 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from slimnet.commands.opening import is_onnx, no_part, open_checkpoint, open_part
+from slimnet.errors import ArgumentError
 from slimnet.graph import ChannelGroup, channel_groups
 from slimnet.measure import count
-from slimnet.surgery import make_plan
+from slimnet.surgery import cross_check, make_plan
 from slimnet.surgery.plan import from_ranges
 
 if TYPE_CHECKING:
     from torch import nn
 
 
-def inspect_checkpoint(checkpoint: Path | str, *, part: str | None = None, **network: Any) -> dict[str, Any]:
+def inspect_checkpoint(checkpoint: Path | str, *, part: str | None = None, check: bool = False, **network: Any) -> dict[str, Any]:
     """The channel groups of a checkpoint: what is zero, what can go, and if not, why. Nothing is changed or verified.
 
     Args:
         checkpoint: the weights.
         part: submodules that alone are looked at, see :func:`slimnet.slim`.
+        check: whether the channel sets are held against torch-pruning's, see :func:`slimnet.surgery.cross_check`.
         **network: see :func:`open_checkpoint`.
 
     Returns:
         ``groups``: name, size, members, closed, partly, kept, reasons, flops_share (of making the channels);
-        ``flops``: of the whole network.
+        ``flops``: of the whole network; ``differences``, where it is asked for: a row for each difference from torch-pruning.
     """
     if is_onnx(checkpoint):
         no_part(part, str(checkpoint))
+        if check:
+            raise ArgumentError("torch-pruning does not read ONNX files: leave --cross-check out.")
     whole, images, _ = open_checkpoint(checkpoint, **network)
     model, example = open_part(whole, images, part)
     plan = make_plan(model, example)
     cost = count(model, example)
     shares = {g.name: _making(g, model, cost.by_module) / max(cost.flops, 1) for g in channel_groups(model, example)}
     rows = [{**group_row(group), "flops_share": shares[group["name"]]} for group in plan.as_dict()["groups"]]
-    return {"flops": cost.flops, "params": cost.params, "groups": rows}
+    report: dict[str, Any] = {"flops": cost.flops, "params": cost.params, "groups": rows}
+    if check:
+        report["differences"] = [found.as_dict() for found in cross_check(model, example)]
+    return report
 
 
 def _making(group: ChannelGroup, model: nn.Module, flops: Mapping[str, int]) -> float:

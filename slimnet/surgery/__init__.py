@@ -1,5 +1,6 @@
 """Remove closed channels exactly: find, plan, cut, verify."""
 
+from slimnet.surgery.cross_check import Difference, cross_check
 from slimnet.surgery.optimizer import move_optimizer
 from slimnet.surgery.plan import Plan
 from slimnet.surgery.planning import make_plan
@@ -8,10 +9,12 @@ from slimnet.surgery.uncut import uncut
 from slimnet.surgery.verify import Verification, verify
 
 __all__ = [
+    "Difference",
     "Plan",
     "SlimReport",
     "SlimResult",
     "Verification",
+    "cross_check",
     "make_plan",
     "move_optimizer",
     "runnable_plan",

@@ -117,7 +117,7 @@ def whole_checks(
     for dtype in (torch.float64, None):
         before, after = (shared_copy(model).to("cpu", dtype) for model in (reference, slim))
         with in_eval_mode(before, after), torch.no_grad():
-            for name, trial in _trials(as_inputs(example_inputs), dtype):
+            for name, trial in trials(as_inputs(example_inputs), dtype):
                 try:
                     expected = _expected(before, trial, given=name == "given")
                 except (_ReferenceFails, NothingToCompareError):
@@ -143,7 +143,7 @@ def _verified(
     stored = shared_copy(slim).to("cpu", dtype)
     checks = []
     with in_eval_mode(before, exact, stored), torch.no_grad():
-        for name, trial in _trials(inputs, dtype):
+        for name, trial in trials(inputs, dtype):
             if plan.graph is not None and not plan.graph.takes(trial):
                 continue
             expected = _expected(before, trial, given=name == "given")
@@ -221,7 +221,7 @@ def difference(want: Tensor, got: Tensor) -> float:
     return math.inf if math.isnan(difference) else difference
 
 
-def _trials(inputs: tuple[Tensor, ...], dtype: torch.dtype | None) -> Sequence[tuple[str, tuple[Tensor, ...]]]:
+def trials(inputs: tuple[Tensor, ...], dtype: torch.dtype | None) -> Sequence[tuple[str, tuple[Tensor, ...]]]:
     """The inputs given, random ones at batch 1 and 3, and random ones at a larger resolution."""
     generator = torch.Generator().manual_seed(0)
     given = tuple(value.detach().to("cpu", dtype if value.is_floating_point() else None) for value in inputs)

@@ -10,6 +10,7 @@ from cli.cases import WEIGHTS, Bad, holding, nothing, refused, weights
 BAD: list[Bad] = [
     ("inspect x.pth --model resnet8", "x.pth does not exist", nothing),
     ("inspect x.pth --model resnet8", "x.pth holds pickled objects", holding("x.pth", lambda p: torch.save(nn.ReLU(), p))),
+    ("inspect {bundle}/model.onnx --cross-check", "torch-pruning does not read ONNX files", nothing),
     (f"inspect {WEIGHTS}8", "Unknown model 'resnet88'", weights),
 ]
 
