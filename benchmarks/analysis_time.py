@@ -10,7 +10,6 @@ minutes on one processor core. Writes results/analysis_time.json.
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 import time
 from typing import Any
@@ -18,7 +17,7 @@ from typing import Any
 import torch
 from _results import write_result
 from _tables import Result, measured, of_runs, table
-from surgery_cost import Peak
+from surgery_cost import Peak, in_processes
 
 from slimnet import build_model
 from slimnet.graph import channel_groups
@@ -79,12 +78,7 @@ TABLES = {"analysis-time": of_runs(NAME)(rows_of)}
 
 
 def main() -> None:
-    rows = []
-    for name in NETWORKS:  # a process each: memory that one has used is not new to the next
-        done = subprocess.run([sys.executable, __file__, name], stdout=subprocess.PIPE, text=True, check=True)
-        rows.append(json.loads(done.stdout))
-        print(rows[-1], flush=True)
-    write_result(NAME, {"threads": 1, "networks": rows})
+    write_result(NAME, {"threads": 1, "networks": in_processes(__file__, NETWORKS)})
 
 
 if __name__ == "__main__":

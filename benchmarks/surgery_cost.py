@@ -15,6 +15,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 import torch
@@ -89,13 +90,18 @@ def measure(name: str) -> dict[str, object]:
     }
 
 
-def main() -> None:
+def in_processes(script: str, names: Iterable[str]) -> list[dict[str, object]]:
+    """What a script prints of each name, as JSON. A process each: memory that one has used is not new to the next."""
     rows = []
-    for name in NETWORKS:  # a process each: memory that one has used is not new to the next
-        done = subprocess.run([sys.executable, __file__, name], stdout=subprocess.PIPE, text=True, check=True)
+    for name in names:
+        done = subprocess.run([sys.executable, script, name], stdout=subprocess.PIPE, text=True, check=True)
         rows.append(json.loads(done.stdout))
         print(rows[-1], flush=True)
-    write_result("surgery_cost", {"threads": 1, "networks": rows})
+    return rows
+
+
+def main() -> None:
+    write_result("surgery_cost", {"threads": 1, "networks": in_processes(__file__, NETWORKS)})
 
 
 if __name__ == "__main__":

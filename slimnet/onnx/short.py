@@ -15,7 +15,7 @@ _DIGITS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 def shortened(data: bytes, name: str) -> bytes:
     """The bytes of the same network with one of equal constants, and with short names; those of inputs and outputs stay.
 
-    In an int8 file of a small network names are a fifth of the bytes. The network computes the same, bit for bit. Files with
+    In an int8 file of a small network names are many of the bytes. The network computes the same, bit for bit. Files with
     subgraphs keep their names.
 
     Args:
