@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.fx import Node
 
-from slimnet.graph.capture import Program, operator_in, placed, shape_of
+from slimnet.graph.capture import Program, is_empty, module_path, operator_in, placed, shape_of
 from slimnet.graph.counts import Counts, watch
 from slimnet.graph.findings import Analysis, MovesChannels, Param
 from slimnet.graph.heads import Blocks, Tie
@@ -59,6 +59,7 @@ class Interpreter:
         self.whole: set[int] = set()  # labels that stand for tensors of which the channels are not known
         self._modules = dict(model.named_modules())
         self._at = {node: number for number, node in enumerate(program.nodes)}
+        self._filled = {_place(node) for node in program.nodes if program.runs and not is_empty(node)}
         self._shared: dict[Node, list[Node]] = {}  # what made some memory → the tensors in it, in the order of the program
         for node in program.nodes:
             self._shared.setdefault(_base(node), []).append(node)
@@ -176,7 +177,9 @@ class Interpreter:
         before = self._first_value(arguments)
         self.analysis.noted.clear()
         self.labels.place = functools.partial(placed, node)
-        if rule is None:
+        if self.program.runs and is_empty(node) and _place(node) in self._filled:
+            result: Any = _nothing(node)  # another run has something there
+        elif rule is None:
             self.pin(arguments, operator_in(node))
             self.pin(list(self.value(list(node.kwargs.values()))), operator_in(node))
             result = self.opaque(node)
@@ -238,6 +241,19 @@ class Interpreter:
             return
         first = self.analysis.movers.get(path, (inputs, outputs))[0]
         self.analysis.movers[path] = (first, outputs)
+
+
+def _place(node: Node) -> tuple[str, Any]:
+    """Where a node is in the code, as far as runs are alike."""
+    return module_path(node).partition("@")[0], node.target
+
+
+def _nothing(node: Node) -> Any:
+    """What is known of tensors without entries: they tie nothing."""
+    value = node.meta["val"]
+    shapes = [tuple(item.shape) for item in (value if isinstance(value, list | tuple) else [value])]
+    made = [Value(shape, torch.full((1,) * len(shape), NONE), live(shape)) for shape in shapes]
+    return made if isinstance(value, list | tuple) else made[0]
 
 
 def _shares_memory(node: Node) -> bool:

@@ -52,7 +52,7 @@ class Search:
     """Marks the channels that are needed, from the network's output backwards, until nothing changes.
 
     Attributes:
-        needed: (labels,) bool over representatives.
+        needed: (labels,) bool over representatives; those in no group belong to no layer, and stay.
         shut: summands that are constant: their branches are shut down.
         gone: the modules of these branches.
         pieces: channels that the network's code counts.
@@ -81,8 +81,8 @@ class Search:
         self.differing: dict[int, str] = {}
         for link in self.links:
             self._note_differing(link, alike[link.reader.weight])
-        roots = sorted({root for group in groups for root in group.roots})
-        self.needed = torch.zeros(max(roots, default=0) + 1, dtype=torch.bool)
+        self.needed = torch.ones(len(analysis.labels), dtype=torch.bool)
+        self.needed[[root for group in groups for root in group.roots]] = False
         self.why: dict[int, str] = {}
         self.pieces = _merged(analysis.pieces)
         for added in analysis.sums:
@@ -114,7 +114,7 @@ class Search:
             self._mark()
 
     def _need(self, roots: Tensor) -> None:
-        self.needed[roots[(roots != NONE) & (roots < len(self.needed))]] = True
+        self.needed[roots[roots != NONE]] = True
 
     def keep(self, roots: list[int], reason: str) -> None:
         """Keep channels whatever their weights are."""
