@@ -177,8 +177,9 @@ class Interpreter:
         before = self._first_value(arguments)
         self.analysis.noted.clear()
         self.labels.place = functools.partial(placed, node)
-        if self.program.runs and is_empty(node) and _place(node) in self._filled:
-            result: Any = _nothing(node)  # another run has something there
+        is_seen_elsewhere = bool(self.program.runs) and is_empty(node) and _place(node) in self._filled
+        if is_seen_elsewhere:  # another run has something there
+            result: Any = _nothing(node)
         elif rule is None:
             self.pin(arguments, operator_in(node))
             self.pin(list(self.value(list(node.kwargs.values()))), operator_in(node))
@@ -187,7 +188,8 @@ class Interpreter:
             keywords = {key: self.value(value) for key, value in node.kwargs.items()}
             result = rule(self, node, *arguments, **keywords)
         self.env[node.name] = self.made[node.name] = result
-        self._freeze_others(node)
+        if not is_seen_elsewhere:
+            self._freeze_others(node)
         self._overwrite(node, result)
         self._note_mover(node, before, result)
         self.labels.place = None

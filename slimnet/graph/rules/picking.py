@@ -64,6 +64,8 @@ def _index_put(run: Interpreter, node: Node, x: Any, indices: Sequence[Any], val
         x = Value(x.shape, torch.full((1,) * len(x.shape), NONE), torch.zeros((1,) * len(x.shape), dtype=torch.float64))
     if not isinstance(x, Value) or not isinstance(values, Value):
         return opaque(run, node, x, *indices, values)
+    if 0 in values.shape:
+        return x
     ranks = _ranks(node)
     place, new = _place(x, ranks), _inserted(ranks)
     if place is None or (lacks := len(x.shape) - place[1] + new - len(values.shape)) < 0:
@@ -77,10 +79,8 @@ def _index_put(run: Interpreter, node: Node, x: Any, indices: Sequence[Any], val
             return None
         return tensor.reshape(sizes[:first] + [1] * count + sizes[first + new :])
 
-    written, constant = (
-        as_x(values.labels),
-        as_x(_uniform(values.constant, range(max(0, first - lacks), max(0, first + new - lacks)))),
-    )
+    over = range(max(0, first - lacks), max(0, first + new - lacks))
+    written, constant = as_x(values.labels), as_x(_uniform(values.constant, over))
     if written is None or constant is None:
         return opaque(run, node, x, *indices, values)
     run.pin(list(indices), operator_in(node))
