@@ -268,6 +268,38 @@ def test_the_network_is_left_as_it_was() -> None:
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
 
 
+class Padded(nn.Module):
+    """A network whose shortcuts pad channels, run on one image or on two."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body, self.one, self.two = slimnet.build_model("resnet8", num_classes=5), nn.Conv2d(3, 3, 1), nn.Conv2d(3, 3, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.body(self.one(x))
+        return out + self.body(self.two(x)) if x.abs().mean() > 0.5 else out
+
+
+class Twins(Padded):
+    """The same without a choice: torch.export follows it."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.body(self.one(x)) + self.body(self.two(x))
+        return out
+
+
+@pytest.mark.parametrize("kind", [Padded, Twins])
+def test_padded_shortcuts_that_run_more_than_once(kind: Callable[[], nn.Module]) -> None:
+    model = network(kind)
+    x = torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(3))
+    slimnet.prune(model, x, rate=0.5)
+    result = slimnet.slim(model, x)
+    assert result.report.removed == result.report.closed
+    assert {group.name: len(group.kept) for group in result.plan.groups}["body.conv1"] == 8
+    for scale in (0.1, 1, 10):
+        torch.testing.assert_close(result.model(x * scale), model(x * scale), rtol=1e-4, atol=1e-5)
+
+
 def test_what_torch_can_export_is_not_recorded() -> None:
     assert analyse(network(lambda: nn.Sequential(nn.Conv2d(3, 4, 1))), X).runs == 0
 

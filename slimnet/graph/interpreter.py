@@ -80,6 +80,7 @@ class Interpreter:
                 self._call(node, self._rule_for(node))
             else:  # a graph within the graph: whatever takes it has no rule
                 self.env[node.name] = None
+        self._join_movers()
         self.analysis.pin_frozen()
         return self.analysis
 
@@ -92,11 +93,11 @@ class Interpreter:
         return argument
 
     def mover(self, node: Node) -> str:
-        """Name of the module around ``node`` that has ``keep_channels``, "" for none."""
+        """Name of the module around ``node`` that has ``keep_channels`` (``path@1`` where it runs the second time), "" for none."""
         if self.as_graph:
             return ""
         for path, _ in reversed(list((node.meta.get("nn_module_stack") or {}).values())):
-            if isinstance(self._modules.get(path), MovesChannels):
+            if isinstance(self._modules.get(str(path).partition("@")[0]), MovesChannels):
                 return str(path)
         return ""
 
@@ -243,6 +244,18 @@ class Interpreter:
             return
         first = self.analysis.movers.get(path, (inputs, outputs))[0]
         self.analysis.movers[path] = (first, outputs)
+
+    def _join_movers(self) -> None:
+        """A module that runs more than once moves the same channels each time."""
+        calls = self.analysis.movers
+        self.analysis.movers = {}
+        for path, ends in calls.items():
+            name = path.partition("@")[0]
+            for known, found in zip(self.analysis.movers.setdefault(name, ends), ends, strict=True):
+                if len(known) == len(found):
+                    self.labels.unite(known, found)
+                else:
+                    self.labels.pin(torch.cat([known, found]), f"{name} runs with other channels each time")
 
 
 def _place(node: Node) -> tuple[str, Any]:
