@@ -93,7 +93,7 @@ class Interpreter:
         return argument
 
     def mover(self, node: Node) -> str:
-        """Name of the module around ``node`` that has ``keep_channels`` (``path@1`` where it runs the second time), "" for none."""
+        """Name of the module around ``node`` that has ``keep_channels`` (``path@1``: it runs the second time), "" for none."""
         if self.as_graph:
             return ""
         for path, _ in reversed(list((node.meta.get("nn_module_stack") or {}).values())):
