@@ -2,6 +2,7 @@
 
     python benchmarks/timm_networks.py                # what is not there yet from this machine and these versions
     python benchmarks/timm_networks.py resnet18       # these again
+    python benchmarks/timm_networks.py stale          # drop what today's code would not say, see drop_stale; seconds a network
 
 Each goes through `slimnet prune --rate 0.5`, `slimnet slim` (which compares the cut network with the one before in float64, and
 its ONNX file in ONNX Runtime at batch 1, 2 and 7) and `slimnet verify` (which builds it again from the folder alone), twice: with
@@ -28,13 +29,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from _results import own_run, write_result
-from _tables import Result, measured, of_runs, percent, table
+from _results import RESULTS, own_run, read_runs, write_result
+from _tables import Result, of_runs, percent, table, when
 from torch import nn
 
 import slimnet
 from slimnet.errors import GraphError
-from slimnet.files import read_tensors, write_tensors
+from slimnet.files import read_tensors, write_json, write_tensors
 from slimnet.onnx.session import open_session
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
@@ -145,7 +146,8 @@ def held(name: str) -> dict[str, Any]:
             if not group.weights and not group.pinned:
                 reasons["made by a weight that is computed in the forward pass"] += group.size
             elif group.weights and group.pinned != "output of the network" and group.pinned:
-                reasons[re.sub(r"^\S+\.weight ", "a layer ", group.pinned).partition(" in ")[0].partition(" (")[0]] += group.size
+                told = re.sub(r"^\S+\.weight ", "a layer ", group.pinned).partition(" (")[0]
+                reasons[re.sub(r"_\d+$", "", told)] += group.size
     return {"network": name, "held": dict(reasons.most_common(2))}
 
 
@@ -232,9 +234,36 @@ def merged(new: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     return [rows[name] for name in FAMILY if name in rows]
 
 
+def drop_stale() -> None:
+    """Hold every row against today's analysis of its network, which takes seconds where the row took minutes.
+
+    A row whose channels are held for other reasons gets these. A row of which other channels can be closed than then is dropped:
+    what was removed, too, would be another share; so is one of a network that was refused in other words.
+    """
+    path = RESULTS / f"{NAME}.json"
+    runs, now = read_runs(NAME), {}
+    for run in runs:
+        for row in list(run["rows"]):
+            name = row["network"]
+            now[name] = found = now.get(name) or held(name)["held"]
+            refused = [row[mode]["reason"] for mode in MODES if "reason" in row.get(mode, {})]
+            if list(found.values()) != list(row.get("held", {}).values()) or any(
+                "slimnet inspect" in reason for reason in refused
+            ):
+                run["rows"].remove(row)
+                print(f"{name}: dropped, {row.get('held')} is {found} now", flush=True)
+            elif found != row.get("held"):
+                print(f"{name}: {row.get('held')} is {found} now", flush=True)
+                row["held"] = found
+            write_json(path, {"runs": runs})
+
+
 def main(names: Sequence[str]) -> None:
     os.environ.setdefault("HF_HUB_OFFLINE", "1")  # nothing here asks the network
     torch.set_num_threads(1)
+    if names == ["stale"]:
+        drop_stale()
+        return
     there = {(row["network"], mode) for row in own_run(NAME).get("rows", []) for mode in MODES if mode in row}
     pairs = [(name, mode) for mode in MODES for name in names or sorted(FAMILY, key=SIZES.__contains__)]
     failed = []
@@ -257,18 +286,20 @@ def main(names: Sequence[str]) -> None:
 
 @of_runs(NAME)
 def timm_networks(runs: list[Result]) -> str:
-    """All networks, and how many of them."""
-    run = max(runs, key=lambda run: len(run["rows"]))  # of those, the newest
-    rows = run["rows"]
+    """All networks, each from the newest run that has it, and how many of them."""
+    of = {row["network"]: run for run in reversed(runs) for row in run["rows"]}
+    runs = [run for run in runs if any(run is other for other in of.values())]
+    found = {row["network"]: row for run in reversed(runs) for row in run["rows"]}
+    rows = [found[name] for name in FAMILY if name in found]
     cut = [row for row in rows if any("flops" in row.get(mode, {}) for mode in MODES)]
     wrong = [row for row in rows if any(row.get(mode, {}).get("wrong") for mode in MODES)]
-    versions = ", ".join(f"{name} {version}" for name, version in run["versions"].items())
+    versions = ", ".join(f"{name} {version}" for name, version in runs[0]["versions"].items())
     said = (
         f"{len(rows)} networks of {len({row['family'] for row in rows})} families: {len(cut)} cut, verified and exported, "
         f"{len(rows) - len(cut)} with a reason, {len(wrong)} wrong."
     )
     body = table(HEAD, [cells(row) for row in rows])
-    return f"{said}\n\n{body}\n\nMeasured: {measured(run)}; {versions}, timm {run['timm']}."
+    return f"{said}\n\n{body}\n\nMeasured: {when(runs)}; {versions}, timm {runs[0]['timm']}."
 
 
 TABLES = {"timm-networks": timm_networks}

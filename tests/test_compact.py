@@ -14,6 +14,7 @@ import onnx
 import pytest
 from click.testing import CliRunner
 from onnx import TensorProto, helper
+from onnxruntime import InferenceSession, SessionOptions
 from PIL import Image
 
 import slimnet
@@ -35,8 +36,12 @@ from web_bundle import LABELS, make_bundle
 FILES = {"model.int8.onnx", "model.json", "config.json", "report.json", "MODEL_CARD.md", "infer.py"}
 
 
-READY_BYTES = {"expressions": 550_000, "expressions-base": 2_000_000}
-"""The most that a shipped bundle may weigh."""
+READY_BYTES = {
+    "expressions": (500_000, 550_000),
+    "expressions-base": (2_000_000, 2_000_000),
+    "expressions-tiny": (90_000, 150_000),
+}
+"""The most that the network of a shipped bundle may weigh, and all of its files."""
 
 
 @pytest.fixture(scope="module")
@@ -78,6 +83,21 @@ def test_short_names_change_no_bit(small: Bundle, whole: Path) -> None:
     before, after = (open_session(path).run(x) for path in (whole / "model.int8.onnx", small.onnx))
     assert np.array_equal(before[0], after[0])
     assert [value.name for value in onnx.load(small.onnx).graph.output] == ["logits"]
+
+
+def test_convolutions_stay_int8_without_zero_points(small: Bundle, whole: Path, tmp_path: Path) -> None:
+    """ONNX Runtime makes the same integer operators of both files, and the small one holds fewer zero points."""
+    operators, points = [], []
+    for number, path in enumerate((whole / "model.int8.onnx", small.onnx)):
+        options = SessionOptions()
+        options.optimized_model_filepath = str(tmp_path / f"{number}.onnx")
+        options.log_severity_level = 3
+        InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        operators.append(sorted(node.op_type for node in onnx.load(options.optimized_model_filepath).graph.node))
+        points.append(sum(len(node.input) == 3 for node in onnx.load(path).graph.node if node.op_type == "DequantizeLinear"))
+    assert operators[0] == operators[1]
+    assert "QLinearConv" in operators[0]
+    assert points[1] < points[0]
 
 
 def test_a_file_with_subgraphs_keeps_its_names() -> None:
@@ -208,7 +228,9 @@ def test_accuracy_of_each_class() -> None:
 def test_shipped_bundles_are_good_and_small(name: str) -> None:
     folder = ready_bundle(name)
     assert verify_bundle(folder).faults == ()
-    assert sum(path.stat().st_size for path in folder.iterdir() if path.is_file()) <= READY_BYTES[name]
+    network, everything = READY_BYTES[name]
+    assert read_bundle(folder).onnx.stat().st_size <= network
+    assert sum(path.stat().st_size for path in folder.iterdir() if path.is_file()) <= everything
 
 
 def test_shipped_bundle_by_its_name(picture: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

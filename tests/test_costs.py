@@ -15,7 +15,7 @@ import torch
 from imagined_costs import BLOCKS, CONV, staircase
 from slimnet import build_model, channel_groups
 from slimnet.allocation import network_layers
-from slimnet.allocation.cost import as_exported
+from slimnet.allocation.cost import as_exported, places
 from slimnet.errors import ArgumentError, FileFormatError, MeasureError
 from slimnet.export import export_onnx
 from slimnet.graph import prunable
@@ -204,5 +204,8 @@ def test_layers_of_all_kinds() -> None:
     twice = torch.nn.Conv2d(16, 16, 3, padding=1)
     model = torch.nn.Sequential(same, twice, torch.nn.MaxPool2d(2), twice, torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten())
     first, second = network_layers(model, torch.randn(2, 3, 8, 8), ())
-    assert first.site == Site("conv", (8, 8), (3, 3), (1, 1), (1, 1)) and first.flops({}) == 27_648
-    assert second.site is None and second.calls == 2 and second.flops({}) == 80 * 2304
+    assert first.sites == (Site("conv", (8, 8), (3, 3), (1, 1), (1, 1)),) and first.flops({}) == 27_648
+    assert [site.size for site in second.sites] == [(8, 8), (4, 4)] and second.flops({}) == 80 * 2304
+    assert {site.size for site, *_ in places([first, second])} == {(8, 8), (4, 4)}
+    (grouped,) = network_layers(torch.nn.Conv2d(4, 8, 1, groups=2), torch.randn(2, 4, 8, 8), ())
+    assert grouped.sites == () and places([grouped]) == []

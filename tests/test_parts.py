@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -15,9 +16,11 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torchvision.models import detection
 
+import imagined_costs
 import slimnet
 from command import slimnet_cli
 from slimnet.errors import ArgumentError, GraphError
+from slimnet.measure.costs import Site
 from slimnet.onnx.session import open_session
 from slimnet.parts import catch_part
 from slimnet.surgery import Plan
@@ -95,7 +98,7 @@ def test_a_part_is_cut_put_back_and_exported(part: str, outputs: list[str], tmp_
     model = detector(tmp_path)
     said = r"size of what operator aten.* gives depends on the data \(.*--part backbone \(`part` in Python\), of backbone, head$"
     with pytest.raises(GraphError, match=said) as caught:
-        slimnet.slim(model, X)
+        slimnet.slim(model, X, as_graph=True)
     assert "\n" not in str(caught.value)
     slimnet.prune(model, X, rate=0.5, part=part)
     result = slimnet.slim(model, X, part=part)
@@ -192,9 +195,6 @@ def test_a_part_through_the_commands(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.chdir(tmp_path)
     torch.save(model.state_dict(), "weights.pth")
     network = ("--model", "nets.py:Detector", "--num-classes", 4, "--in-channels", 3, "--image-size", 32)
-    done = slimnet_cli(*map(str, ("prune", "weights.pth", *network, "--rate", 0.5, "--out", "no")))
-    assert done.status == 1
-    assert done.err.count("\n") == 1
     part = ("--part", "backbone+head")
     for arguments in (("inspect", "weights.pth", *network, *part),
                       ("prune", "weights.pth", *network, *part, "--flops", 0.5, "--out", "pruned"),
@@ -208,15 +208,88 @@ def test_a_part_through_the_commands(tmp_path: Path, monkeypatch: pytest.MonkeyP
     masked = copy.deepcopy(model)
     masked.load_state_dict(load_file("pruned/model.safetensors"))
     same(slimnet.load_slim("small", trust_code=True)(X), masked(X))
-    for arguments, said in (
-        (("slim", "small/model.onnx", *part, "--out", "no"), "`part` is for modules"),
-        (("slim", "weights.pth", *network, *part, "--align", "auto", "--out", "no"), "`align` 'auto' is for whole networks"),
-        (("prune", "weights.pth", *network, *part, "--target-speedup", 2, "--out", "no"), "a target is for whole networks"),
-    ):
-        done = slimnet_cli(*map(str, arguments))
+    done = slimnet_cli(*map(str, ("slim", "small/model.onnx", *part, "--out", "no")))
+    assert done.status == 1
+    assert "`part` is for modules" in done.err
+    assert not Path("no").exists()
+
+
+NETWORK = ("--model", "nets.py:Detector", "--num-classes", 4, "--in-channels", 3, "--image-size", 32)
+
+
+@pytest.fixture
+def saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, imagined: object) -> nn.Module:
+    """The weights in ``weights.pth`` of a detector whose layers cost what the imagined machine says."""
+    model = detector(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    torch.save(model.state_dict(), "weights.pth")
+    return model
+
+
+def run(*arguments: object) -> Any:
+    done = slimnet_cli(*map(str, (*arguments, "--json")))
+    assert done.status == 0, done.err
+    return done.json
+
+
+def work(site: Site, *ends: int) -> float:
+    """Microseconds of a machine that takes three times as long for widths that are no multiple of 4."""
+    return site.output_size[0] ** 2 * math.prod(ends) / 1e3 * (3 if any(width % 4 for width in ends) else 1)
+
+
+TARGETS = [
+    (("--target-flops", 0.5), lambda report, left: left <= 0.5),
+    (("--target-speedup", 1.5), lambda report, left: report["allocation"]["predicted"]["speedup"] >= 1.5 and left < 1),
+]
+
+
+@pytest.mark.parametrize(("target", "met"), TARGETS, ids=["flops", "speedup"])
+@pytest.mark.parametrize("part", ["backbone+head", "head"])
+def test_a_target_for_a_part(
+    part: str, target: tuple[Any, ...], met: Callable[..., bool], saved: nn.Module, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it costs is that of the part alone, whose layers run on maps of two sizes; the head alone takes two inputs."""
+    monkeypatch.setattr(imagined_costs, "staircase", work)
+    report = run("prune", "weights.pth", *NETWORK, "--part", part, *target, "--out", "pruned")
+    assert set(report["allocation"]["kept"]) <= {group["name"] for group in report["groups"]}
+    assert {layer["name"].partition(".")[0] for layer in report["allocation"]["layers"]} == set(part.split("+"))
+    small = run("slim", "pruned/model.safetensors", *NETWORK, "--part", part, "--out", "small")
+    cost = small["cost"]
+    assert met(report, cost["after"]["flops"] / cost["before"]["flops"])
+    masked = copy.deepcopy(saved)
+    masked.load_state_dict(load_file("pruned/model.safetensors"))
+    same(slimnet.load_slim("small", trust_code=True)(X), masked(X))
+
+
+def test_channels_of_a_part_that_stay_for_speed(saved: nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
+    """12 channels of the tower, of which 5 close: 8 take less time than 7."""
+    monkeypatch.setattr(imagined_costs, "staircase", work)
+    run("prune", "weights.pth", *NETWORK, "--part", "backbone+head", "--rate", 0.45, "--out", "pruned")
+    widths = []
+    for align in ((), ("--align", "auto")):
+        report = run("slim", "pruned/model.safetensors", *NETWORK, "--part", "backbone+head", *align, "--out", "small", "--force")
+        kept = {group["name"]: group["kept"] for group in report["groups"]}
+        widths.append(kept["head.tower"])
+    assert widths == [7, 8]
+    masked = copy.deepcopy(saved)
+    masked.load_state_dict(load_file("pruned/model.safetensors"))
+    same(slimnet.load_slim("small", trust_code=True)(X), masked(X))
+
+
+def test_class_statistics_of_a_part(saved: nn.Module) -> None:
+    """The whole network runs on the images, whatever it gives; gradients need logits of it."""
+
+    one = slimnet.build_model("nets.py:Detector", num_classes=4, in_channels=1)
+    torch.save(one.state_dict(), "weights.pth")
+    network = (*NETWORK[:-3], 1, "--image-size", 8, "--part", "backbone+head", "--data", "digits")
+    run("prune", "weights.pth", *network, "--rate", 0.5, "--criterion", "cs", "--out", "pruned")
+    for flags in (("--rate", 0.5, "--criterion", "taylor"), ("--target-flops", 0.5)):
+        done = slimnet_cli(*map(str, ("prune", "weights.pth", *network, *flags, "--out", "no")))
         assert done.status == 1
-        assert said in done.err
-        assert not Path("no").exists()
+        assert "slimnet: error: Detector gives a list, no logits (N, classes)" in done.err
+        assert done.err.count("error") == 1 and not Path("no").exists()
+    run("prune", "weights.pth", *network, "--target-flops", 0.5, "--allocate-by", "energy", "--out", "by-energy")
 
 
 DETECTORS: dict[str, Callable[[Any], tuple[nn.Module, Tensor]]] = {
@@ -233,7 +306,7 @@ def test_detectors_of_torchvision(name: str, tmp_path: Path, capfd: pytest.Captu
     model, x = DETECTORS[name](partial(made, weights=None, weights_backbone=None))
     model.eval()
     with pytest.raises(GraphError, match=r"boxes\.py.*--part backbone"):
-        slimnet.channel_groups(model, x)
+        slimnet.slim(model, x, as_graph=True)
     slimnet.prune(model, x, rate=0.5, part="backbone+head")
     result = slimnet.slim(model, x, part="backbone+head")
     assert result.report.removed == result.report.closed

@@ -109,7 +109,7 @@ def test_between_widths_and_where_a_narrow_branch_is_worse_than_none() -> None:
 def layer(name: str, *sides: tuple[str, int] | None) -> Layer:
     reads, makes = (((side[0], side[1], 1),) if side else () for side in sides)
     sizes = [side[1] if side else 4 for side in sides]
-    return Layer(name, None, sizes[0], sizes[1], reads, makes, 1, 3, 9 * sizes[0] * sizes[1])
+    return Layer(name, (), sizes[0], sizes[1], reads, makes, 3, 9 * sizes[0] * sizes[1])
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -139,7 +139,7 @@ def test_the_knapsack_finds_what_trying_all_finds(seed: int) -> None:
 def test_the_knapsack_takes_layers_of_many_groups_as_linear() -> None:
     """Three groups that lie side by side in what a layer reads: exact, as one side alone changes."""
     parts = tuple((name, 8, 1) for name in "abc")
-    wide = Layer("wide", None, 24, 10, parts, (), 1, 1, 240)
+    wide = Layer("wide", (), 24, 10, parts, (), 1, 240)
     ladders = {name: [8, 4] for name in "abc"}
     worth = {"a": 3.0, "b": 1.0, "c": 2.0}
     found = least_loss([wide], ladders, lambda name, width: worth[name] * (width < 8), Layer.flops, 200, dict.fromkeys("abc", 8))

@@ -249,3 +249,19 @@ def test_a_method_closes_such_groups_in_training(name: str) -> None:
     result = slim(model, x())
     assert result.report.verification.worst <= 1e-12
     assert result.report.removed == closed > 0
+
+
+HALVES: Forward = lambda y: torch.cat([torch.tanh(part) for part in y.chunk(2, 1)], 1)  # noqa: E731
+
+
+@pytest.mark.parametrize(
+    ("join", "align", "kept"), [(F.relu, 4, (4, 5, 6, 7)), (HALVES, None, (1, 2, 3, 5, 6, 7))], ids=["aligned", "in proportion"]
+)
+def test_of_spare_channels_those_with_most_weight_left_stay(join: Forward, align: int | None, kept: tuple[int, ...]) -> None:
+    """Filters 0 to 4 are zero; what the next layer reads of them rises with their number, which training on can use."""
+    model = written(lambda m, x: m.head(m.b(join(m.a(x)))), b=nn.Conv2d(8, 8, 3), head=nn.Conv2d(8, 3, 3))
+    model.a.bias.data[:5] = 0
+    model.b.weight.data[:, :5] *= torch.arange(5).view(1, 5, 1, 1)
+    result = slim(model, x(), align=align)
+    assert {cut.name: cut.kept for cut in result.plan.cuts if not cut.dim}["a.weight"] == kept
+    assert result.report.verification.worst < 1e-12

@@ -41,7 +41,7 @@ def network(
     layers, sizes = parts_of(name, side)
     costs = CostTable(folder=tmp_path)
     costs.measure(places(layers))
-    known = sum(layer.calls * costs.microseconds(layer.site, *layer.widths({})) for layer in layers if layer.site)
+    known = sum(costs.microseconds(site, *layer.widths({})) for layer in layers for site in layer.sites)
     nodes = (Node("all", "Conv", (1,), longer * known), Node("pool", "MaxPool", (1,), 0.05 * known))
     cost = NetworkCost(layers, costs, NodeTimes(nodes), 0.05 * known)
     generator = torch.Generator().manual_seed(0)
@@ -50,7 +50,7 @@ def network(
 
 def test_prediction_of_the_dense_network_is_what_was_profiled(imagined: object, tmp_path: Path) -> None:
     cost, scores = network(tmp_path)
-    known = sum(staircase(layer.site, layer.reads, layer.makes) for layer in cost.layers if layer.site)
+    known = sum(staircase(site, layer.reads, layer.makes) for layer in cost.layers for site in layer.sites)
     assert cost.factor * known + cost.load == pytest.approx(1.1 * known, rel=1e-3)
     assert cost.dense_ms == pytest.approx(1.2 * known / 1e3, rel=1e-3)
     halved = {name: len(values) // 2 for name, values in scores.items()}
@@ -59,7 +59,7 @@ def test_prediction_of_the_dense_network_is_what_was_profiled(imagined: object, 
 
 def test_what_takes_longer_than_in_the_table_is_the_loading_of_weights_first(imagined: object, tmp_path: Path) -> None:
     cost, scores = network(tmp_path, longer=1.02)
-    known = sum(staircase(layer.site, layer.reads, layer.makes) for layer in cost.layers if layer.site)
+    known = sum(staircase(site, layer.reads, layer.makes) for layer in cost.layers for site in layer.sites)
     assert (cost.factor, cost.load) == (pytest.approx(1), pytest.approx(0.02 * known, rel=1e-2))
     none = dict.fromkeys(scores, 0)
     assert cost.milliseconds(none) < 0.4 * cost.dense_ms

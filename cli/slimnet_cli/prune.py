@@ -114,6 +114,8 @@ def command(
     asked = _take_training(options)
     if finetune is not None and plot is not None:
         raise click.UsageError("--plot draws the plan of prune alone: leave it or --finetune out.")
+    if finetune is not None and options["part"] is not None:
+        raise click.UsageError("--finetune trains whole networks, by the loss of their answers: leave it or --part out.")
     if finetune is None and (asked or quiet):
         flag = next(iter(asked), "quiet").replace("_", "-")
         raise click.UsageError(f"--{flag} is for fine-tuning: give --finetune, or leave it out.")
@@ -121,8 +123,6 @@ def command(
     refuse_missing(checkpoint)
     refuse_data_dir(options | asked)
     refuse_out(out, force=force)
-    if finetune is not None and options["part"] is not None:
-        raise click.UsageError("--part is for prune alone: leave it or --finetune out.")
     if finetune is not None:
         del options["part"]
         _finetune(checkpoint, out, options | given | asked, epochs=finetune, force=force, quiet=quiet, as_json=as_json)

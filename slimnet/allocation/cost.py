@@ -8,13 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-from torch import Tensor, nn
+from torch import nn
 
 from slimnet.allocation.layers import Layer, network_layers
 from slimnet.errors import ModelError
 from slimnet.export import export_onnx
 from slimnet.files import scratch_folder
-from slimnet.graph import ChannelGroup
+from slimnet.graph import ChannelGroup, ExampleInputs
 from slimnet.measure.costs import CostTable, NodeTimes, Site
 from slimnet.measure.costs.grid import Span
 from slimnet.measure.costs.table import WIDTH, Place
@@ -61,7 +61,7 @@ class NetworkCost:
         self._memo: dict[tuple[Site, int, int], float] = {}
         inside = profile.total(*LAYER_OPS)
         self._rest, self._run = profile.total() - inside, beside
-        known = sum(layer.calls * self._time(layer.site, layer.reads, layer.makes) for layer in self.layers if layer.site)
+        known = sum(self._alone(layer, layer.reads, layer.makes) for layer in self.layers)
         self._loaded = sum(_loads(layer, {}) for layer in self.layers)
         self._maps = sum(layer.positions * layer.makes for layer in self.layers)
         if not known:
@@ -74,7 +74,7 @@ class NetworkCost:
     def measure(
         cls,
         model: nn.Module,
-        example: Tensor,
+        example: ExampleInputs,
         groups: Iterable[ChannelGroup],
         table: CostTable,
     ) -> NetworkCost:
@@ -82,7 +82,7 @@ class NetworkCost:
 
         Args:
             model: the network; left as it was.
-            example: images (N, C, H, W), N at least 2.
+            example: images (N, C, H, W), or a tensor for each of several inputs; N at least 2.
             groups: its channel groups.
             table: of the target.
 
@@ -104,7 +104,7 @@ class NetworkCost:
     @property
     def unknown(self) -> tuple[float, str]:
         """The share of the multiply-adds that is in layers whose time the table does not know, and the first of these layers."""
-        strangers = [layer for layer in self.layers if layer.site is None]
+        strangers = [layer for layer in self.layers if not layer.sites]
         share = sum(layer.flops({}) for layer in strangers) / max(self.flops({}), 1)
         return share, strangers[0].name if strangers else ""
 
@@ -127,10 +127,9 @@ class NetworkCost:
         reads, makes = layer.widths(kept)
         if not reads:
             return 0.0  # surgery shuts the branch: the layer, and the addition behind it
-        alone = layer.calls * self._time(layer.site, reads, makes) if layer.site else 0.0
         rest = self._rest * layer.positions * makes / self._maps
         load = self.load * _loads(layer, kept) / self._loaded if self._loaded else 0.0
-        return (rest + load + self.factor * alone) / 1e3
+        return (rest + load + self.factor * self._alone(layer, reads, makes)) / 1e3
 
     def flops(self, kept: Mapping[str, int]) -> int:
         """Multiply-adds of the layers, for one image."""
@@ -139,6 +138,10 @@ class NetworkCost:
     def params(self, kept: Mapping[str, int]) -> int:
         """Weights of the layers."""
         return sum(layer.params(kept) for layer in self.layers)
+
+    def _alone(self, layer: Layer, reads: int, makes: int) -> float:
+        """Microseconds of all runs of a layer in one pass, as the table has them; 0 of what it does not know."""
+        return sum(self._time(site, reads, makes) for site in layer.sites)
 
     def _time(self, site: Site, reads: int, makes: int) -> float:
         key = (site, reads, makes)
@@ -185,7 +188,7 @@ def as_exported(layers: Sequence[Layer], reads: Sequence[int]) -> tuple[Layer, .
         layers: of the network.
         reads: features that the linear layers of the graph read, in order; ignored where there are more or fewer of them.
     """
-    linear = [layer.name for layer in layers if layer.site is not None and layer.site.kind == "linear"]
+    linear = [layer.name for layer in layers if layer.kind == "linear"]
     found = dict(zip(linear, reads, strict=True)) if len(linear) == len(reads) else {}
     return tuple(_reading(layer, found.get(layer.name, layer.reads)) for layer in layers)
 
@@ -200,11 +203,9 @@ def _reading(layer: Layer, reads: int) -> Layer:
 def places(layers: Iterable[Layer]) -> list[Place]:
     """Every place once, with the widest layer there; layers with a fixed end stand for themselves."""
     found: dict[tuple[Site, int, int], Place] = {}
-    for layer in layers:
-        if layer.site is None:
-            continue
+    for layer, site in ((each, site) for each in layers for site in dict.fromkeys(each.sites)):
         reads, makes = Span(layer.reads, not layer.read_from), Span(layer.makes, not layer.made_for)
-        key = (layer.site, reads.most if reads.fixed else 0, makes.most if makes.fixed else 0)
+        key = (site, reads.most if reads.fixed else 0, makes.most if makes.fixed else 0)
         _, first, second = found.get(key, (None, reads, makes))
-        found[key] = (layer.site, max(first, reads, key=WIDTH), max(second, makes, key=WIDTH))
+        found[key] = (site, max(first, reads, key=WIDTH), max(second, makes, key=WIDTH))
     return list(found.values())

@@ -15,7 +15,7 @@ from slimnet.allocation.cost import NetworkCost
 from slimnet.allocation.pad import padded_widths
 from slimnet.allocation.sensitivity import LossByWidth, measure_sensitivity, number_of_trials
 from slimnet.criteria import ClosedLoss
-from slimnet.graph import ChannelGroup, residual_branches
+from slimnet.graph import ChannelGroup, ExampleInputs, residual_branches
 from slimnet.progress import each
 from slimnet.runtimes.costs import cost_table
 from slimnet.settings import Budget
@@ -29,7 +29,7 @@ MOST_SECONDS = 600.0
 
 def fit_widths(
     model: nn.Module,
-    example: Tensor,
+    example: ExampleInputs,
     groups: Sequence[ChannelGroup],
     scores: Mapping[str, Tensor],
     budget: Budget,
@@ -49,7 +49,7 @@ def fit_widths(
 
     Args:
         model: the network; left as it was.
-        example: images (N, C, H, W), N at least 2.
+        example: images (N, C, H, W), or a tensor for each of several inputs; N at least 2.
         groups: its channel groups.
         scores: name of a group that may shrink → (size,) scores, at least 0; the highest stay.
         budget: the target.
@@ -97,7 +97,7 @@ def _affordable(loss: ClosedLoss, trials: int, rounds: int) -> tuple[ClosedLoss,
 
 def fit_padding(
     model: nn.Module,
-    example: Tensor,
+    example: ExampleInputs,
     groups: Sequence[ChannelGroup],
     kept: Mapping[str, int],
     *,
@@ -108,7 +108,7 @@ def fit_padding(
 
     Args:
         model: the network before it is cut; left as it was.
-        example: images (N, C, H, W), N at least 2.
+        example: images (N, C, H, W), or a tensor for each of several inputs; N at least 2.
         groups: its channel groups.
         kept: group name → channels that must stay.
         threads, batch: of the ONNX Runtime session.

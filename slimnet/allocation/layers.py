@@ -26,24 +26,22 @@ class Layer:
 
     Attributes:
         name: of the module.
-        site: where it stands; None for what the cost table does not know: grouped, transposed, 1-D and 3-D convolutions, layers
-            that run on maps of several sizes, linear layers on more than one row an image.
+        sites: where it stands, once for each time that it runs in one pass, on maps of whatever size; none of what the cost table
+            does not know: grouped, transposed, 1-D and 3-D convolutions, linear layers on more than one row an image.
         reads: channels that it reads now.
         makes: channels that it makes now.
         read_from: the groups that may shrink among its input channels.
         made_for: likewise among its output channels.
-        calls: how often it runs in one pass.
         positions: places of its output maps, over all calls, for one image; of a transposed convolution, of its input maps.
         weights: entries of its weight.
     """
 
     name: str
-    site: Site | None
+    sites: tuple[Site, ...]
     reads: int
     makes: int
     read_from: tuple[Part, ...]
     made_for: tuple[Part, ...]
-    calls: int
     positions: int
     weights: int
 
@@ -69,7 +67,12 @@ class Layer:
     @property
     def is_depthwise(self) -> bool:
         """Whether it has one filter a channel."""
-        return self.site is not None and self.site.kind == "depthwise"
+        return self.kind == "depthwise"
+
+    @property
+    def kind(self) -> str:
+        """Of its sites; empty where there are none."""
+        return self.sites[0].kind if self.sites else ""
 
 
 def _width(size: int, parts: Iterable[Part], kept: Mapping[str, int]) -> int:
@@ -108,13 +111,11 @@ def network_layers(model: nn.Module, example: ExampleInputs, groups: Iterable[Ch
 class _Seen:
     """What one pass of one image showed of a layer."""
 
-    sizes: set[tuple[int, ...]] = field(default_factory=set)
-    calls: int = 0
+    sizes: list[tuple[int, ...]] = field(default_factory=list)
     positions: int = 0
 
     def add(self, module: _Layer, images: Tensor, output: Tensor) -> None:
-        self.sizes.add(tuple(images.shape[2:]) if images.dim() == 4 else tuple(images.shape[1:-1]))
-        self.calls += 1
+        self.sizes.append(tuple(images.shape[2:]) if images.dim() == 4 else tuple(images.shape[1:-1]))
         reads, makes = _channels(module)
         is_transposed = isinstance(module, nn.modules.conv._ConvTransposeNd)  # one that spreads each place that it reads
         self.positions += images.numel() // reads if is_transposed else output.numel() // makes
@@ -145,10 +146,11 @@ def _channels(module: _Layer) -> tuple[int, int]:
 def _layer(name: str, module: _Layer, seen: _Seen, read: Mapping[str, list[Part]], made: Mapping[str, list[Part]]) -> Layer:
     weight = f"{name}.weight"
     reads, makes = (tuple(parts.get(weight, ())) for parts in (read, made))
-    site = _site(module, next(iter(seen.sizes))) if len(seen.sizes) == 1 else None
-    if site is not None and site.kind == "depthwise":
+    found = [_site(module, size) for size in seen.sizes]
+    sites = tuple(site for site in found if site is not None) if None not in found else ()
+    if sites and sites[0].kind == "depthwise":
         reads = makes
-    return Layer(name, site, *_channels(module), reads, makes, seen.calls, seen.positions, module.weight.numel())
+    return Layer(name, sites, *_channels(module), reads, makes, seen.positions, module.weight.numel())
 
 
 def _site(module: _Layer, size: tuple[int, ...]) -> Site | None:

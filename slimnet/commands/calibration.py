@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import torch
 
 from slimnet._modes import in_eval_mode
-from slimnet.criteria import ClassStatistics, collect_class_statistics, statistics_modules
+from slimnet.commands.opening import open_part
+from slimnet.criteria import ClassStatistics, as_logits, collect_class_statistics, statistics_modules
 from slimnet.errors import DataError
 from slimnet.graph import channel_groups, prunable
 from slimnet.names import Couple
@@ -47,6 +48,7 @@ def calibrate(
     data_dir: str | None,
     *,
     classes: Sequence[str] | None = None,
+    part: str | None = None,
     say: Say = _say,
 ) -> ClassStatistics | None:
     """Class statistics (for "cs"), or gradients left on the parameters (for "taylor").
@@ -54,7 +56,10 @@ def calibrate(
     Gradients need to know which output is which class: by ``classes``, the names of the network's outputs; without them as many
     classes as outputs are taken to be in its order, and that is said.
 
+    Statistics are of the channel groups of ``part``, where that is given; the whole network runs.
+
     Raises:
+        ArgumentError: if gradients are asked for, and the network gives no logits.
         DataError: if the data is missing or malformed, or does not fit the network.
     """
     from slimnet.data import calibration_batches, match_classes, match_count
@@ -63,7 +68,7 @@ def calibrate(
     batches = list(calibration_batches(loaded, CALIBRATION_IMAGES, 100))
     shown = each(batches, "calibrating", len(batches))
     if source == "statistics":
-        groups = prunable(channel_groups(model, example, couple=couple))
+        groups = prunable(channel_groups(*open_part(model, example, part), couple=couple))
         modules = list(dict.fromkeys(module for group in groups for module in statistics_modules(group)))
         return collect_class_statistics(model, modules, shown, loaded.num_classes)
     if source == "gradients":
@@ -72,10 +77,10 @@ def calibrate(
             outputs, note = torch.tensor(match.outputs), match.note
         else:
             with in_eval_mode(model), torch.no_grad():
-                count = model(example).shape[1]
+                count = as_logits(model(example), model).shape[1]
             outputs, note = torch.arange(count), match_count(count, loaded.classes, who="the checkpoint", whose=loaded.name)
         if note:
             say(note)
         for images, labels in shown:
-            torch.nn.functional.cross_entropy(model(images), outputs[labels]).backward()  # type: ignore[no-untyped-call]
+            torch.nn.functional.cross_entropy(as_logits(model(images), model), outputs[labels]).backward()  # type: ignore[no-untyped-call]
     return None

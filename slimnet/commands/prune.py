@@ -71,7 +71,8 @@ def prune_checkpoint(
             group is narrowed; ``"energy"``, the scores; ``"auto"``, the loss where ``data`` is given.
         criterion, ranking, couple, mask_norm, ignore: see :func:`slimnet.prune`.
         data, data_dir: training data for ``"cs"``, ``"taylor"`` and ``allocate_by="loss"``.
-        part: submodules that alone are pruned, see :func:`slimnet.slim`; FLOPs are those of the part. Not for a target.
+        part: submodules that alone are pruned, see :func:`slimnet.slim`. FLOPs, a target and what layers cost are those of the
+            part; the loss that ``allocate_by`` takes is the whole network's.
         force: replace an existing folder.
         say: told what takes a while.
         **network: see :func:`open_checkpoint`.
@@ -91,8 +92,6 @@ def prune_checkpoint(
     }
     budget = check_choice(rate, flops, target, data=data, allocate_by=allocate_by, shut_branches=shut_branches, **options)
     _check_runtime(runtime, budget)
-    if part is not None and budget is not None:
-        raise ArgumentError("a target is for whole networks: give `rate` or `flops` with `part`.")
     source = get_criterion(criterion).source
     if is_onnx(checkpoint):
         no_part(part, str(checkpoint))
@@ -104,7 +103,7 @@ def prune_checkpoint(
     model, example = open_part(whole, images, part)
     statistics, names = None, config.get("classes")
     if source in ("statistics", "gradients"):
-        statistics = calibrate(whole, images, source, couple, data, data_dir, classes=names, say=say)
+        statistics = calibrate(whole, images, source, couple, data, data_dir, classes=names, part=part, say=say)
     found: dict[str, Any] = {}
     left: int | None = None
     if budget is not None:
@@ -112,7 +111,7 @@ def prune_checkpoint(
         machine |= {"runtime": runtime} if runtime != RUN_BY[0] else {}
         scored = {"criterion": criterion, "statistics": statistics}
         loss = None if data is None or allocate_by == "energy" else _loss(whole, images, data, data_dir)
-        fitted = _fitted(whole, images, budget, scored, ignore, shut_branches=shut_branches, loss=loss, **machine)
+        fitted = _fitted(model, example, budget, scored, ignore, shut_branches=shut_branches, loss=loss, **machine)
         found = {**fitted.as_dict(), **machine}
         how: dict[str, Any] = {"widths": found["kept"]}
     else:
@@ -215,12 +214,12 @@ def _loss(model: nn.Module, example: Tensor, data: str, data_dir: str | None) ->
 
 
 def _fitted(
-    model: nn.Module, example: Tensor, budget: Budget, scored: Mapping[str, Any], ignore: Sequence[str], **how: Any
+    model: nn.Module, example: ExampleInputs, budget: Budget, scored: Mapping[str, Any], ignore: Sequence[str], **how: Any
 ) -> Allocation:
     """Widths for a target, chosen among the groups that are not ignored.
 
     Args:
-        model, example: the network and images for it.
+        model, example: the network, or a part of one, and what it takes.
         budget: the target.
         scored: criterion and statistics, see :func:`slimnet.criteria.group_scores`.
         ignore: patterns of names of groups that are left alone.

@@ -76,12 +76,8 @@ def slim_checkpoint(
         if align == "auto":
             raise ArgumentError("`align` 'auto' does not go with `as_graph`: give a number of channels, or leave it out.")
         result = slim(model, example, align=align, expand=expand, tolerance=tolerance, part=part, as_graph=True)
-    elif part is None:
-        result = slim_aligned(model, example, align, expand=expand, tolerance=tolerance)
-    elif align == "auto":
-        raise ArgumentError("`align` 'auto' is for whole networks: give a number of channels with `part`, or leave it out.")
     else:
-        result = slim(model, example, align=align, expand=expand, tolerance=tolerance, part=part)
+        result = slim_aligned(model, example, align, expand=expand, tolerance=tolerance, part=part)
     refused: ExportError | None = None
     with atomic_folder(Path(out), force=force, ours=SLIM_FILES) as folder:
         reference = None if result.report.zeroed else model  # zeroing small filters changes the function on purpose

@@ -2,7 +2,7 @@
 
 from slimnet.criteria.branches import branch_order
 from slimnet.criteria.groups import group_scores, statistics_modules
-from slimnet.criteria.losses import LOSS_IMAGES, ClosedLoss
+from slimnet.criteria.losses import LOSS_IMAGES, ClosedLoss, as_logits
 from slimnet.criteria.scores import (
     CRITERIA,
     Criterion,
@@ -26,6 +26,7 @@ __all__ = [
     "ClosedLoss",
     "Criterion",
     "Ranking",
+    "as_logits",
     "branch_order",
     "class_separability",
     "collect_class_statistics",

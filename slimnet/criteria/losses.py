@@ -5,11 +5,13 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from slimnet._modes import unwrapped
 from slimnet.errors import ArgumentError
 from slimnet.graph import ChannelGroup, in_eval_mode
 from slimnet.masks import SoftMask
@@ -58,7 +60,7 @@ class ClosedLoss:
             forward: how the network is called, e.g. under autocast; default: ``model`` itself.
 
         Raises:
-            ArgumentError: if there is no batch, or the temperature is out of its range.
+            ArgumentError: if there is no batch, the temperature is out of its range, or the network gives no single tensor.
         """
         self.model, self.batches, self.temperature = model, list(batches), temperature
         self._forward: Forward = forward or model
@@ -114,10 +116,29 @@ class ClosedLoss:
         with _batch_statistics(self.model):
             try:
                 mask.apply()
-                return [self._forward(images).float() for images, _ in self.batches]
+                return [as_logits(self._forward(images), self.model).float() for images, _ in self.batches]
             finally:
                 for name, value in before.items():
                     tensors[name].copy_(value)
+
+
+def as_logits(output: Any, model: nn.Module) -> Tensor:
+    """What a network gives, as long as that is the answers of a classifier.
+
+    Args:
+        output: that it gave.
+        model: the network.
+
+    Raises:
+        ArgumentError: if it is not a single tensor (N, classes, …).
+    """
+    if isinstance(output, Tensor) and output.dim() > 1:
+        return output
+    given = f"numbers of shape {tuple(output.shape)}" if isinstance(output, Tensor) else f"a {type(output).__name__}"
+    raise ArgumentError(
+        f"{type(unwrapped(model)).__name__} gives {given}, no logits (N, classes) whose loss could be measured: "
+        "choose by weights, with `allocate_by` 'energy' and a criterion that needs no gradients."
+    )
 
 
 def _moved(before: Tensor, after: Tensor, temperature: float) -> Tensor:

@@ -8,13 +8,15 @@ knows pins whatever it touches, and its name is the reason.
 
 from __future__ import annotations
 
-from torch import nn
+from torch import Tensor, nn
 
 from slimnet._modes import unwrapped
-from slimnet.graph.capture import ExampleInputs, as_inputs, capture
+from slimnet.errors import GraphError
+from slimnet.graph.capture import ExampleInputs, NotFollowedError, Program, as_inputs, capture
 from slimnet.graph.findings import Analysis, Traced
 from slimnet.graph.heads import find_blocks
 from slimnet.graph.interpreter import Interpreter
+from slimnet.graph.recorded import record
 from slimnet.graph.rules import rule_for
 from slimnet.graph.summands import find_summands
 
@@ -23,15 +25,16 @@ def analyse(model: nn.Module, example_inputs: ExampleInputs, *, as_graph: bool =
     """Find the channels of ``model`` and what ties them together; the model is left as it was.
 
     Args:
-        model: any module that ``torch.export`` can follow; what data-parallel modules or ``torch.compile`` wrap is looked at.
+        model: any module; what data-parallel modules or ``torch.compile`` wrap is looked at. Where ``torch.export`` cannot follow
+            it, as its control flow depends on data, it is recorded in several runs: ``runs`` of what is found tells how many.
         example_inputs: a tensor or tuple of tensors, batch first.
         as_graph: whether the exported program itself is to be cut: numbers in it that count channels then tie nothing.
 
     Raises:
-        GraphError: if the model cannot be exported with these inputs.
+        GraphError: if the model does not run on these inputs, or can be neither exported nor recorded.
     """
     model, inputs = unwrapped(model), as_inputs(example_inputs)
-    program = capture(model, inputs)
+    program = _program(model, inputs, as_graph)
     run = Interpreter(model, program, rule_for, inputs, as_graph=as_graph)
     found = run.walk()
     if run.ties or run.is_incomplete:  # the second time, the rows of a head are one channel from the beginning
@@ -39,4 +42,15 @@ def analyse(model: nn.Module, example_inputs: ExampleInputs, *, as_graph: bool =
         found = run.walk()
     found.summands = find_summands(run)
     found.traced = Traced(program.nodes, run.made) if as_graph else None
+    found.runs = program.runs
     return found
+
+
+def _program(model: nn.Module, inputs: tuple[Tensor, ...], as_graph: bool) -> Program:
+    try:
+        return capture(model, inputs)
+    except NotFollowedError as error:
+        recorded = None if as_graph else record(model, inputs, str(error))
+        if recorded is None:
+            raise GraphError(str(error)) from error
+        return recorded

@@ -39,12 +39,18 @@ class Program:
         tensors: node name of a placeholder → full name and value of the parameter or buffer behind it.
         inputs: node names of the network's own inputs.
         lifted: node names of tensors that the model makes in its forward pass (neither parameters nor buffers).
+        runs: how many runs of the network it was recorded in, where its control flow depends on data; 0: it holds for all inputs.
     """
 
     nodes: tuple[Node, ...]
     tensors: Mapping[str, tuple[str, Tensor]]
     inputs: frozenset[str]
     lifted: frozenset[str]
+    runs: int = 0
+
+
+class NotFollowedError(GraphError):
+    """A network that ``torch.export`` does not get through."""
 
 
 def as_inputs(example_inputs: ExampleInputs) -> tuple[Tensor, ...]:
@@ -85,7 +91,8 @@ def capture(model: nn.Module, example_inputs: ExampleInputs) -> Program:
         example_inputs: a tensor or tuple of tensors, batch first.
 
     Raises:
-        GraphError: if the model cannot run on the inputs, or its control flow depends on data.
+        NotFollowedError: if the model cannot run on the inputs, or its control flow depends on data.
+        GraphError: if it has no weights to look at.
     """
     inputs = as_inputs(example_inputs)
     check_model(model)
@@ -96,13 +103,13 @@ def capture(model: nn.Module, example_inputs: ExampleInputs) -> Program:
                 exported = export(model, inputs)
         except Exception as error:
             text = one_line(error).partition(" (unhinted")[0]  # torch's longer form of an expression
-            raise GraphError(
+            raise NotFollowedError(
                 f"{type(model).__name__} cannot be analysed with inputs of shape "
                 f"{[tuple(value.shape) for value in inputs]}: {text}{_stopped_at(error, model)}{_parts_of(model)}"
             ) from error
     for node in exported.graph.nodes:
         if _depends_on_data(node):
-            raise GraphError(
+            raise NotFollowedError(
                 placed(
                     node,
                     f"{type(model).__name__} cannot be analysed: the size of what {operator_in(node)} gives depends on the data",
@@ -157,13 +164,19 @@ def _parts_of(model: nn.Module) -> str:
     return f"; a part can be cut by itself: --part {names[0]} (`part` in Python), of {shown}"
 
 
-def _program(model: nn.Module, exported: Any) -> Program:
-    signature = exported.graph_signature
+def named_tensors(model: nn.Module) -> dict[str, tuple[str, Tensor]]:
+    """Full name of each parameter and buffer → the first name that it has (a shared tensor has several), and the tensor."""
     by_name: dict[str, Tensor] = {**dict(model.named_parameters(remove_duplicate=False))}
     by_name.update(dict(model.named_buffers(remove_duplicate=False)))
+    first = {id(tensor): name for name, tensor in reversed(by_name.items())}
+    return {name: (first[id(tensor)], tensor) for name, tensor in by_name.items()}
+
+
+def _program(model: nn.Module, exported: Any) -> Program:
+    signature = exported.graph_signature
+    by_name = named_tensors(model)
     names = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
-    first = {id(tensor): name for name, tensor in reversed(by_name.items())}  # the first name of a shared tensor
-    tensors = {node: (first[id(by_name[name])], by_name[name]) for node, name in names.items() if name in by_name}
+    tensors = {node: by_name[name] for node, name in names.items() if name in by_name}
     exported.graph.eliminate_dead_code()  # what nobody asks for (the weights of an attention, say) ties nothing
     nodes = tuple(exported.graph.nodes)
     placeholders = [node.name for node in nodes if node.op == "placeholder"]
@@ -182,6 +195,13 @@ def shape_of(node: Node) -> tuple[int, ...]:
     """Shape of the tensor that ``node`` makes; () where it makes none."""
     value = node.meta.get("val")
     return tuple(int(size) for size in value.shape) if isinstance(value, Tensor) else ()
+
+
+def is_empty(node: Node) -> bool:
+    """Whether a node makes tensors without entries alone: of no box, say."""
+    value = node.meta.get("val")
+    held = [item for item in (value if isinstance(value, list | tuple) else [value]) if isinstance(item, Tensor)]
+    return bool(held) and not any(item.numel() for item in held)
 
 
 Rule = Callable[..., Any]

@@ -190,6 +190,7 @@ class Analysis:
         frozen: parameter → why it may not be cut, for parameters that an operator uses in a way that is not known.
         noted: names of the parameters that the current operator's rule has noted.
         traced: what is known of each tensor, where the program itself is to be cut (``as_graph``); else None.
+        runs: how many different runs of the network it was found in, where control flow depends on data; 0: it holds for all.
     """
 
     model: nn.Module
@@ -206,6 +207,7 @@ class Analysis:
     frozen: dict[str, str] = field(default_factory=dict)
     noted: set[str] = field(default_factory=set)
     traced: Traced | None = None
+    runs: int = 0
 
     def note(self, param: Param, dim: int, labels: Tensor, role: Role) -> None:
         """Tie the indices of a parameter's dimension to channels; a second use unites both."""

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.fx import Node
 
-from slimnet.graph.capture import Program, operator_in, placed, shape_of
+from slimnet.graph.capture import Program, is_empty, module_path, operator_in, placed, shape_of
 from slimnet.graph.counts import Counts, watch
 from slimnet.graph.findings import Analysis, MovesChannels, Param
 from slimnet.graph.heads import Blocks, Tie
@@ -59,6 +59,7 @@ class Interpreter:
         self.whole: set[int] = set()  # labels that stand for tensors of which the channels are not known
         self._modules = dict(model.named_modules())
         self._at = {node: number for number, node in enumerate(program.nodes)}
+        self._filled = {_place(node) for node in program.nodes if program.runs and not is_empty(node)}
         self._shared: dict[Node, list[Node]] = {}  # what made some memory → the tensors in it, in the order of the program
         for node in program.nodes:
             self._shared.setdefault(_base(node), []).append(node)
@@ -79,6 +80,7 @@ class Interpreter:
                 self._call(node, self._rule_for(node))
             else:  # a graph within the graph: whatever takes it has no rule
                 self.env[node.name] = None
+        self._join_movers()
         self.analysis.pin_frozen()
         return self.analysis
 
@@ -91,11 +93,11 @@ class Interpreter:
         return argument
 
     def mover(self, node: Node) -> str:
-        """Name of the module around ``node`` that has ``keep_channels``, "" for none."""
+        """Name of the module around ``node`` that has ``keep_channels`` (``path@1``: it runs the second time), "" for none."""
         if self.as_graph:
             return ""
         for path, _ in reversed(list((node.meta.get("nn_module_stack") or {}).values())):
-            if isinstance(self._modules.get(path), MovesChannels):
+            if isinstance(self._modules.get(str(path).partition("@")[0]), MovesChannels):
                 return str(path)
         return ""
 
@@ -176,7 +178,10 @@ class Interpreter:
         before = self._first_value(arguments)
         self.analysis.noted.clear()
         self.labels.place = functools.partial(placed, node)
-        if rule is None:
+        is_seen_elsewhere = bool(self.program.runs) and is_empty(node) and _place(node) in self._filled
+        if is_seen_elsewhere:  # another run has something there
+            result: Any = _nothing(node)
+        elif rule is None:
             self.pin(arguments, operator_in(node))
             self.pin(list(self.value(list(node.kwargs.values()))), operator_in(node))
             result = self.opaque(node)
@@ -184,7 +189,8 @@ class Interpreter:
             keywords = {key: self.value(value) for key, value in node.kwargs.items()}
             result = rule(self, node, *arguments, **keywords)
         self.env[node.name] = self.made[node.name] = result
-        self._freeze_others(node)
+        if not is_seen_elsewhere:
+            self._freeze_others(node)
         self._overwrite(node, result)
         self._note_mover(node, before, result)
         self.labels.place = None
@@ -238,6 +244,31 @@ class Interpreter:
             return
         first = self.analysis.movers.get(path, (inputs, outputs))[0]
         self.analysis.movers[path] = (first, outputs)
+
+    def _join_movers(self) -> None:
+        """A module that runs more than once moves the same channels each time."""
+        calls = self.analysis.movers
+        self.analysis.movers = {}
+        for path, ends in calls.items():
+            name = path.partition("@")[0]
+            for known, found in zip(self.analysis.movers.setdefault(name, ends), ends, strict=True):
+                if len(known) == len(found):
+                    self.labels.unite(known, found)
+                else:
+                    self.labels.pin(torch.cat([known, found]), f"{name} runs with other channels each time")
+
+
+def _place(node: Node) -> tuple[str, Any]:
+    """Where a node is in the code, as far as runs are alike."""
+    return module_path(node).partition("@")[0], node.target
+
+
+def _nothing(node: Node) -> Any:
+    """What is known of tensors without entries: they tie nothing."""
+    value = node.meta["val"]
+    shapes = [tuple(item.shape) for item in (value if isinstance(value, list | tuple) else [value])]
+    made = [Value(shape, torch.full((1,) * len(shape), NONE), live(shape)) for shape in shapes]
+    return made if isinstance(value, list | tuple) else made[0]
 
 
 def _shares_memory(node: Node) -> bool:

@@ -96,6 +96,9 @@ class Labels:
         self._placed: set[str] = set()
         self._table: Tensor | None = None
 
+    def __len__(self) -> int:
+        return len(self._parent)
+
     def fresh(self, count: int) -> Tensor:
         """``count`` new labels, (count,) int64."""
         start = len(self._parent)

@@ -62,6 +62,14 @@ def _attention(inputs: list[Any], outputs: list[Any]) -> int:
     return int(heads * query[-2] * value[-2] * (query[-1] + value[-1]))
 
 
+_GUARDS = "_guards_fn"
+"""What torch calls the submodule of an exported program that looks at the sizes of inputs; fvcore's tracer hands it tensors."""
+
+
+def _no_guard(*_: object, **__: object) -> None:
+    return None
+
+
 @contextmanager
 def _left_as_found(model: nn.Module) -> Iterator[None]:
     """Evaluation mode inside; outside, the same modes and hooks as before, whatever happened.
@@ -70,12 +78,17 @@ def _left_as_found(model: nn.Module) -> Iterator[None]:
     """
     hooks = {m: (set(m._forward_pre_hooks), set(m._forward_hooks)) for m in model.modules()}
     fast_attention = torch.backends.mha.get_fastpath_enabled()
+    guards = [module for name, module in model.named_modules() if name.rpartition(".")[2] == _GUARDS]
     try:
+        for guard in guards:
+            vars(guard)["forward"] = _no_guard
         torch.backends.mha.set_fastpath_enabled(False)  # one fused operator that hides its products
         with in_eval_mode(model), with_flat_outputs(model):
             yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fast_attention)
+        for guard in guards:
+            del vars(guard)["forward"]
         for module, before in hooks.items():
             for kept, held in zip(before, (module._forward_pre_hooks, module._forward_hooks), strict=True):
                 for key in set(held) - kept:

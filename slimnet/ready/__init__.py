@@ -1,7 +1,7 @@
 """Bundles that slimnet ships, ready to use.
 
-`expressions`, and `expressions-base` which is larger and better, name one of seven facial expressions in a grey face
-of 48×48 pixels; they were trained on FER2013, for research.
+`expressions`, `expressions-base` which is larger and a little better, and `expressions-tiny` which is small and less good, name
+one of seven facial expressions in a grey face of 48×48 pixels; they were trained on FER2013, for research.
 `MODEL_CARD.md` beside each bundle says what it was trained on, how good it is, its limits and its terms.
 """
 

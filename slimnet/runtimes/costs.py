@@ -78,7 +78,13 @@ class ApartTimer:
             TimeLimitError: if it takes too long.
         """
         data = path.read_bytes()
-        (taken,) = interface(parse(data, str(path)))["inputs"]
+        inputs = interface(parse(data, str(path)))["inputs"]
+        if len(inputs) != 1:
+            raise MeasureError(
+                f"a target for {self._target.runtime} is for what takes one input, not {len(inputs)}: "
+                "name a part that begins earlier, or leave `runtime` out."
+            )
+        (taken,) = inputs
         try:
             files = convert(of_runtime(self._target.runtime), data, "fp32")
         except ExportError as error:

@@ -16,9 +16,10 @@ from slimnet._modes import flatten_outputs, unwrapped
 from slimnet.errors import GraphError, SurgeryError, one_line
 from slimnet.graph import ChannelGroup, ExampleInputs, as_inputs, channel_groups, in_eval_mode
 from slimnet.graph.dependency import Filter, cells, peer_cells, peer_slice
+from slimnet.graph.recorded import trials
 from slimnet.surgery.copies import baked_copy
 from slimnet.surgery.slim import slim
-from slimnet.surgery.verify import TOLERANCE, difference, trials
+from slimnet.surgery.verify import TOLERANCE, difference
 
 Cell = frozenset[Filter]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -52,7 +53,7 @@ class Search:
     """Marks the channels that are needed, from the network's output backwards, until nothing changes.
 
     Attributes:
-        needed: (labels,) bool over representatives.
+        needed: (labels,) bool over representatives; those in no group belong to no layer, and stay.
         shut: summands that are constant: their branches are shut down.
         gone: the modules of these branches.
         pieces: channels that the network's code counts.
@@ -81,8 +82,8 @@ class Search:
         self.differing: dict[int, str] = {}
         for link in self.links:
             self._note_differing(link, alike[link.reader.weight])
-        roots = sorted({root for group in groups for root in group.roots})
-        self.needed = torch.zeros(max(roots, default=0) + 1, dtype=torch.bool)
+        self.needed = torch.ones(len(analysis.labels), dtype=torch.bool)
+        self.needed[[root for group in groups for root in group.roots]] = False
         self.why: dict[int, str] = {}
         self.pieces = _merged(analysis.pieces)
         for added in analysis.sums:
@@ -114,7 +115,7 @@ class Search:
             self._mark()
 
     def _need(self, roots: Tensor) -> None:
-        self.needed[roots[(roots != NONE) & (roots < len(self.needed))]] = True
+        self.needed[roots[roots != NONE]] = True
 
     def keep(self, roots: list[int], reason: str) -> None:
         """Keep channels whatever their weights are."""
@@ -185,16 +186,37 @@ class Search:
             unit = max(1, *(-(-count // weight) for count, weight in zip(counts, pieces.weights, strict=True)))
             for part, count, weight in zip(pieces.parts, counts, pieces.weights, strict=True):
                 if count < unit * weight:
-                    roots = self.analysis.roots(part)
-                    spare = roots[~self._is_needed(roots)][: unit * weight - count]
-                    self.keep(spare.tolist(), f"kept so that the pieces stay in proportion ({pieces.where})")
+                    spare = self._spare(self.analysis.roots(part))[: unit * weight - count]
+                    self.keep(spare, f"kept so that the pieces stay in proportion ({pieces.where})")
                     return True
         return False
+
+    def _spare(self, roots: Tensor) -> list[int]:
+        """Those channels of some that may go, in the order in which they are kept where a few must be: most weight left first.
+
+        To what the network computes none adds anything. But training on can make use of one whose norm, or whose columns in the
+        layers that read it, are not zero; in channels of which all is zero nothing ever changes.
+        """
+        spare = roots[~self._is_needed(roots)]
+        return spare[self._weight_left[spare].argsort(descending=True, stable=True)].tolist()
+
+    @cached_property
+    def _weight_left(self) -> Tensor:
+        """(labels,) The squares of all weights that make, scale or read a channel, each relative to the mean of its tensor."""
+        left = torch.zeros(len(self.needed), dtype=torch.float64)
+        for entry in self.analysis.entries.values():
+            path, _, attribute = entry.name.rpartition(".")
+            value = getattr(self.analysis.model.get_submodule(path), attribute).detach().movedim(entry.dim, 0).cpu().double()
+            squares = value.reshape(len(value), -1).square().sum(1)
+            roots = self.analysis.roots(entry.labels)
+            known = (roots != NONE) & (roots < len(left))
+            left.index_add_(0, roots[known], squares[known] / squares.mean().clamp(min=torch.finfo(torch.float64).tiny))
+        return left
 
     def _align(self, group: ChannelGroup, align: int | Mapping[str, int]) -> bool:
         """Keep spare channels up to a multiple, or to the width that is asked for; whether any were."""
         roots = torch.tensor(group.roots)
-        spare, kept = roots[~self.needed[roots]].tolist(), int(self.needed[roots].sum())
+        spare, kept = self._spare(roots), int(self.needed[roots].sum())
         if isinstance(align, int):
             missing, reason = -kept % align, f"aligned to a multiple of {align}"
         else:

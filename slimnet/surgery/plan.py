@@ -48,7 +48,8 @@ class GroupPlan:
 class Plan:
     """The surgeon's plan: everything needed to cut a fresh copy of the network in the same way.
 
-    ``graph``: how the exported program of the network is made the slim model; None where its modules are.
+    ``graph``: how the exported program of the network is made the slim model; None where its modules are. ``runs``: in how many
+    different runs the network was recorded, where its control flow depends on data; 0 where the plan holds for all inputs.
     """
 
     groups: tuple[GroupPlan, ...]
@@ -60,6 +61,7 @@ class Plan:
     counts: tuple[Count, ...] = ()
     heads: tuple[Heads, ...] = ()
     graph: Graph | None = None
+    runs: int = 0
     version: int = VERSION
 
     def apply(self, model: nn.Module) -> nn.Module:
@@ -108,7 +110,7 @@ class Plan:
             item["inputs"], item["outputs"] = to_ranges(item["inputs"]), to_ranges(item["outputs"])
         for item in plan["expansions"]:
             item["live"] = to_ranges(item["live"])
-        for name in ("heads", "graph"):
+        for name in ("heads", "graph", "runs"):
             if not plan[name]:
                 del plan[name]  # as plans were before there were any
         return {"version": plan.pop("version"), **plan}
@@ -155,6 +157,7 @@ class Plan:
                 counts=tuple(Count(**c) for c in value.get("counts", ())),
                 heads=tuple(Heads(h["module"], h["size"], from_ranges(h["kept"], h["size"])) for h in value.get("heads", ())),
                 graph=_graph(value["graph"]) if "graph" in value else None,
+                runs=value.get("runs", 0),
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise FileFormatError(f"the plan is malformed: {error}") from None

@@ -66,6 +66,7 @@ def make_plan(
         counts=tuple(_counts(search)),
         heads=() if graph else tuple(_heads(analysis, search)),
         graph=replace(graph, literals=find_literals(analysis, _removed(search))) if graph else None,
+        runs=analysis.runs,
     )
 
 

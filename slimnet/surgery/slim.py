@@ -36,7 +36,8 @@ class SlimReport:
         zeroed: filters that were zeroed first, for being within the tolerance.
         seconds: analysis and cut, of a graph with the comparison; ``verify_seconds``: the comparison.
         way: ``"module"``: the slim model is a module of the same classes; or it is the exported program, and what of the inputs
-            is open: ``"graph, any batch and resolution"``, ``"graph, any batch"``, ``"graph, fixed sizes"``.
+            is open: ``"graph, any batch and resolution"``, ``"graph, any batch"``, ``"graph, fixed sizes"``. A module whose
+            control flow depends on data is ``"module, as N runs show it"``: on a path that no run took it is not known.
     """
 
     verification: Verification
@@ -77,8 +78,9 @@ def slim(
     """Remove, exactly, every channel that does not matter to the output, whatever left the zeros.
 
     Args:
-        model: any module that ``torch.export`` can follow; it is left as it was. What ``torch.compile``, DataParallel or
-            DistributedDataParallel wrap is cut, and comes back without the wrapper.
+        model: any module; it is left as it was. What ``torch.compile``, DataParallel or DistributedDataParallel wrap is cut, and
+            comes back without the wrapper. Where ``torch.export`` cannot follow it, as its control flow depends on data, it is
+            recorded in several runs (``report.way`` tells), and what the comparison refuses stays.
         example_inputs: a tensor or tuple of tensors, batch first; best real data, on which the result is verified.
         align: keep closed channels so that each group has a multiple of this many; or name of a group → so many at least, as
             `slimnet.allocation.padded_widths` finds them. None keeps none.
@@ -143,11 +145,13 @@ def slim(
 
 def _way(plan: Plan) -> str:
     if plan.graph is None:
-        return "module"
+        shown = "1 run shows" if plan.runs == 1 else f"{plan.runs} runs show"
+        return f"module, as {shown} it" if plan.runs else "module"
     free = plan.graph.free
     return "graph, " + ("any batch and resolution" if len(free) > 1 else "any batch" if free else "fixed sizes")
 
 
+_COUNTED = "the network's own code counts these channels"
 _Done = tuple[Plan, nn.Module, Verification, float]
 
 
@@ -164,7 +168,7 @@ def _cut(masked: nn.Module, example_inputs: ExampleInputs, align: Align, expand:
         verification = _verified(masked, small, example_inputs, plan)
     except VerificationError as error:
         differs = not isinstance(error, NotRunningError)
-        counts = plan.heads or (differs and analyse(masked, example_inputs).pieces)
+        counts = plan.runs or plan.heads or (differs and analyse(masked, example_inputs).pieces)
         if isinstance(error, NothingToCompareError) or (differs and not counts):
             raise
         plan = runnable_plan(masked, example_inputs, align=align, expand=expand, exact=bool(counts))
@@ -241,7 +245,8 @@ def runnable_plan(
         if not problem:
             return plan
         culprit = _culprit(plan, fails)
-        reason = f"the network's own code counts these channels: {problem}"
+        cause = "without these channels the network does something else" if plan.runs else _COUNTED
+        reason = f"{cause}: {problem}"
         if culprit and culprit not in keep:
             keep.update(dict.fromkeys(_alike(model, plan, culprit), reason))
         elif plan.shuts or plan.expansions:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -14,6 +13,7 @@ from slimnet._foreign import no_exit
 from slimnet._modes import flatten_outputs, output_names, stored_tolerance
 from slimnet.errors import VerificationError, whole_text
 from slimnet.graph import ExampleInputs, as_inputs, in_eval_mode
+from slimnet.graph.recorded import more_trials, trials
 from slimnet.surgery.copies import baked_copy, shared_copy
 from slimnet.surgery.plan import Plan
 
@@ -74,7 +74,8 @@ def verify(
 
     The plan, applied to a float64 copy of the reference, must agree to ``tolerance``; the slim model as it is stored to 1e-5.
     A model that does not run in float64 is compared in its own kind of numbers, to what these allow. An exported program is run
-    at the sizes that it takes.
+    at the sizes that it takes. Where control flow depends on data, each example is also run by itself, with its signal stronger,
+    weaker and inverted.
 
     Args:
         reference: the model with closed channels.
@@ -141,15 +142,20 @@ def _verified(
     before = baked_copy(reference).to("cpu", dtype)
     exact = plan.apply(shared_copy(before))
     stored = shared_copy(slim).to("cpu", dtype)
-    checks = []
+    checks, gives = [], False
     with in_eval_mode(before, exact, stored), torch.no_grad():
-        for name, trial in trials(inputs, dtype):
+        for name, trial in more_trials(inputs, dtype) if plan.runs else trials(inputs, dtype):
             if plan.graph is not None and not plan.graph.takes(trial):
                 continue
             expected = _expected(before, trial, given=name == "given")
             if expected is not None:
+                gives = gives or any(value.numel() for value in expected)
                 checks.append(_compare("plan", name, exact, trial, expected, tolerance, dtype))
                 checks.append(_compare("stored", name, stored, trial, expected, stored_tolerance(slim), dtype))
+    if plan.runs and not gives:
+        raise NothingToCompareError(
+            "the network finds nothing on any input: give an example with which its outputs hold something."
+        )
     return Verification(tuple(checks))
 
 
@@ -219,32 +225,3 @@ def difference(want: Tensor, got: Tensor) -> float:
     scale = float(want.abs().nan_to_num(0.0, 0.0).max()) or 1.0
     difference = float(torch.where(want == got, 0.0, want - got).abs().max()) / scale
     return math.inf if math.isnan(difference) else difference
-
-
-def trials(inputs: tuple[Tensor, ...], dtype: torch.dtype | None) -> Sequence[tuple[str, tuple[Tensor, ...]]]:
-    """The inputs given, random ones at batch 1 and 3, and random ones at a larger resolution."""
-    generator = torch.Generator().manual_seed(0)
-    given = tuple(value.detach().to("cpu", dtype if value.is_floating_point() else None) for value in inputs)
-
-    def random(batch: int, grow: int) -> tuple[Tensor, ...]:
-        result = []
-        for value in given:
-            shape = [batch, *value.shape[1:]]
-            if value.dim() > 2:
-                shape[2:] = [size + grow for size in shape[2:]]
-            made = torch.randn(shape, generator=generator, dtype=torch.float64)
-            result.append(made.to(value.dtype) if value.is_floating_point() else _repeated(value, shape))
-        return tuple(result)
-
-    trials = [("given", given), ("random", random(1, 0)), ("random", random(3, 0))]
-    smallest = min((size for value in given for size in value.shape[2:]), default=0)
-    if smallest:
-        trials.append(("random, larger", random(2, 8 if smallest < 64 else 32)))
-    return trials
-
-
-def _repeated(value: Tensor, shape: Sequence[int]) -> Tensor:
-    """Whole numbers or truth values of another shape: those given, again and again."""
-    for dim, size in enumerate(shape):
-        value = value.index_select(dim, torch.arange(size) % value.shape[dim])
-    return value

@@ -20,6 +20,9 @@ BAD: list[Bad] = [
         "is an ONNX file, which is not trained",
         nothing,
     ),
+    (f"prune {WEIGHTS} --part none --target-flops 0.5 --out new", "`part` 'none' is no submodule of", weights),
+    (f"prune {WEIGHTS} --part layer1 --target-ms 0 --out new", "the target `ms` must be a positive number", weights),
+    (f"prune {WEIGHTS} --part layer1 --target-flops 1e-6 --out new", "the target cannot be met", weights),
     (f"prune {WEIGHTS} --rate 0.5 --out . --force", r"\. holds x.safetensors, which is not ours to overwrite", weights),
 ]
 
@@ -30,6 +33,7 @@ test_bad_input_gets_one_line_and_nothing_is_written = refused(BAD)
 USAGE = [
     ("prune x.pth --model resnet8 --rate 0.5 --out new --plot plan.svg", "--plot draws the plan for a target: give one"),
     ("prune x.pth --model resnet8 --rate 0.5 --lr 0.1 --out new", "--lr is for fine-tuning: give --finetune"),
+    ("prune x.pth --model resnet8 --rate 0.5 --part conv1 --finetune 1 --out new", "--finetune trains whole networks"),
     ("prune x.pth --model resnet8 --target-ms 1 --finetune 1 --plot p.svg --out new", "--plot draws the plan of prune alone"),
     ("prune x.pth --model resnet8 --out o", "give one of --rate, --flops and --target"),
 ]

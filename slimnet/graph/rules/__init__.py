@@ -10,7 +10,7 @@ import torch
 from torch.fx import Node
 
 from slimnet.graph.interpreter import Interpreter, Rule
-from slimnet.graph.rules import attention, joining, linear, moving, norms, pieces, pointwise, products, space
+from slimnet.graph.rules import attention, joining, linear, moving, norms, picking, pieces, pointwise, products, space
 from slimnet.graph.rules.registry import RULES, rule
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "linear",
     "moving",
     "norms",
+    "picking",
     "pieces",
     "pointwise",
     "products",
@@ -32,8 +33,10 @@ def rule_for(node: Node) -> Rule | None:
     """The rule for a node's operator, None where there is none."""
     if node.target is operator.getitem:
         return _getitem
-    if not isinstance(node.target, torch._ops.OpOverload) or node.target.namespace != "aten":
+    if not isinstance(node.target, torch._ops.OpOverload):
         return None
+    if node.target.namespace != "aten":
+        return RULES.get(node.target._schema.name)
     name = node.target._schema.name.removeprefix("aten::")
     plain = name if name in RULES or name in pointwise.POINTWISE else name.removesuffix("_")
     if plain in RULES:

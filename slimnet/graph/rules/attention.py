@@ -74,18 +74,6 @@ def _product(run: Interpreter, node: Node, a: Any, b: Any) -> Any:
     return Value(shape_of(node), _spread(tied, heads), _zeros(b, -2))
 
 
-@rule("index")
-def _table(run: Interpreter, node: Node, x: Any, indices: Sequence[Any]) -> Any:
-    """Rows of a table picked by number (a bias for each relative position): its columns are channels."""
-    picks = isinstance(x, Param) and len(x.shape) == 2 and len(indices) == 1
-    if not picks or not isinstance(indices[0], Value | Param):
-        return opaque(run, node, x, *indices)
-    shape = shape_of(node)
-    labels = run.labels.fresh(shape[-1])
-    run.analysis.note(x, 1, labels, "other")
-    return Value(shape, labels.reshape([1] * (len(shape) - 1) + [-1]), live(shape))
-
-
 def _heads(values: Sequence[Value]) -> tuple[int, ...] | None:
     """The batch dimensions of a product, of size 1 where labels do not vary along them.
 

@@ -66,7 +66,7 @@ def _takes_bias(run: Interpreter, node: Node, weight: Param) -> bool:
     path, _, name = weight.name.rpartition(".")
     owner = run.analysis.model.get_submodule(path)
     plain = [kind for kind in LAYERS if isinstance(owner, kind) and type(owner).forward is kind.forward]
-    return bool(plain) and name == "weight" and owner.bias is None and module_path(node) == path
+    return bool(plain) and name == "weight" and owner.bias is None and module_path(node).partition("@")[0] == path
 
 
 def _used(weight: Tensor, in_dim: int) -> Tensor:

@@ -52,7 +52,7 @@ def _note_norm_behind(run: Interpreter, node: Node) -> None:
         return
     weight = run.env.get(getattr(source.args[1], "name", ""))
     if isinstance(weight, Param):
-        run.analysis.norm_behind[weight.name] = module_path(node)
+        run.analysis.norm_behind[weight.name] = module_path(node).partition("@")[0]
 
 
 def _norm_constant(

@@ -18,7 +18,8 @@ RULES: dict[str, Rule] = {}
 
 
 def rule(*names: str) -> Callable[[Rule], Rule]:
-    """Register a rule for the operators ``aten.<name>`` and ``aten.<name>_``, all overloads."""
+    """Register a rule for the operators ``aten.<name>`` and ``aten.<name>_``, all overloads; those of other libraries by their
+    full name, such as ``torchvision::roi_align``."""
 
     def register(function: Rule) -> Rule:
         for name in names:
