@@ -295,12 +295,18 @@ def _problem(model: nn.Module, example_inputs: ExampleInputs, plan: Plan, exact:
 
 
 def _culprit(plan: Plan, fails: Callable[[list[str]], bool]) -> str:
-    """The group that breaks the network when it alone is cut, by bisection; "" for none."""
+    """The group that breaks the network once it is cut beside those before it, by bisection; "" for none.
+
+    Of groups that break it only together it is the last.
+    """
     suspects = [group.name for group in plan.groups if len(group.kept) < group.size]
-    while len(suspects) > 1:
-        half = suspects[: len(suspects) // 2]
-        suspects = half if fails(half) else suspects[len(suspects) // 2 :]
-    return suspects[0] if suspects and fails(suspects) else ""
+    if not suspects or not fails(suspects):
+        return ""
+    runs, breaks = 0, len(suspects)  # with so many of them cut
+    while breaks - runs > 1:
+        half = (runs + breaks) // 2
+        runs, breaks = (runs, half) if fails(suspects[:half]) else (half, breaks)
+    return suspects[breaks - 1]
 
 
 def _verified(masked: nn.Module, small: nn.Module, example_inputs: ExampleInputs, plan: Plan) -> Verification:
