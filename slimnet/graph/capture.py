@@ -197,6 +197,11 @@ def shape_of(node: Node) -> tuple[int, ...]:
     return tuple(int(size) for size in value.shape) if isinstance(value, Tensor) else ()
 
 
+def is_told(node: Node) -> bool:
+    """Whether the numbers that an operator is given may depend on data: it was recorded behind one that reads some."""
+    return bool(node.meta.get("told"))
+
+
 def is_empty(node: Node) -> bool:
     """Whether a node makes tensors without entries alone: of no box, say."""
     value = node.meta.get("val")

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.fx import Node
 
-from slimnet.graph.capture import Program, is_empty, module_path, operator_in, placed, shape_of
+from slimnet.graph.capture import Program, is_empty, operator_in, placed, shape_of
 from slimnet.graph.counts import Counts, watch
 from slimnet.graph.findings import Analysis, MovesChannels, Param
 from slimnet.graph.heads import Blocks, Tie
@@ -59,7 +59,6 @@ class Interpreter:
         self.whole: set[int] = set()  # labels that stand for tensors of which the channels are not known
         self._modules = dict(model.named_modules())
         self._at = {node: number for number, node in enumerate(program.nodes)}
-        self._filled = {_place(node) for node in program.nodes if program.runs and not is_empty(node)}
         self._shared: dict[Node, list[Node]] = {}  # what made some memory → the tensors in it, in the order of the program
         for node in program.nodes:
             self._shared.setdefault(_base(node), []).append(node)
@@ -178,8 +177,8 @@ class Interpreter:
         before = self._first_value(arguments)
         self.analysis.noted.clear()
         self.labels.place = functools.partial(placed, node)
-        is_seen_elsewhere = bool(self.program.runs) and is_empty(node) and _place(node) in self._filled
-        if is_seen_elsewhere:  # another run has something there
+        makes_nothing = bool(self.program.runs) and is_empty(node) and not node.all_input_nodes
+        if makes_nothing:
             result: Any = _nothing(node)
         elif rule is None:
             self.pin(arguments, operator_in(node))
@@ -188,9 +187,11 @@ class Interpreter:
         else:
             keywords = {key: self.value(value) for key, value in node.kwargs.items()}
             result = rule(self, node, *arguments, **keywords)
+            if self.program.runs and is_empty(node) and not _is_sound(result):  # there is nothing that labels could stand on
+                self.pin([*arguments, *keywords.values(), result], operator_in(node))
+                result = self.opaque(node)
         self.env[node.name] = self.made[node.name] = result
-        if not is_seen_elsewhere:
-            self._freeze_others(node)
+        self._freeze_others(node)
         self._overwrite(node, result)
         self._note_mover(node, before, result)
         self.labels.place = None
@@ -258,13 +259,12 @@ class Interpreter:
                     self.labels.pin(torch.cat([known, found]), f"{name} runs with other channels each time")
 
 
-def _place(node: Node) -> tuple[str, Any]:
-    """Where a node is in the code, as far as runs are alike."""
-    return module_path(node).partition("@")[0], node.target
+def _is_sound(value: Any) -> bool:
+    return all(map(_is_sound, value)) if isinstance(value, list | tuple) else not isinstance(value, Value) or value.is_sound
 
 
 def _nothing(node: Node) -> Any:
-    """What is known of tensors without entries: they tie nothing."""
+    """What is known of tensors that are made without entries: they tie nothing."""
     value = node.meta["val"]
     shapes = [tuple(item.shape) for item in (value if isinstance(value, list | tuple) else [value])]
     made = [Value(shape, torch.full((1,) * len(shape), NONE), live(shape)) for shape in shapes]

@@ -29,6 +29,8 @@ from slimnet.graph.capture import Program, is_empty, named_tensors
 HIDDEN = frozenset({"tolist", "numpy", "__array__", "__dlpack__", "data_ptr", "untyped_storage", "storage", "__deepcopy__"})
 """Methods of a tensor by which its values leave what is recorded."""
 
+NUMBERS = frozenset({"aten.item.default", "aten._local_scalar_dense.default"})
+
 Inputs = tuple[Tensor, ...]
 Step = tuple[str, str]  # a module, and an operator that runs in it
 
@@ -182,6 +184,12 @@ class _Stack:
         self._now: dict[str, tuple[str, str]] = {"": ("", type(model).__name__)}
         self._times: dict[str, int] = {}
 
+    def begin(self) -> None:
+        """A run begins: nothing has been read in it."""
+        mode = get_proxy_mode()
+        if mode is not None:
+            next(reversed(mode.tracer.graph.nodes)).meta["ends"] = True
+
     def enter(self, path: str, module: nn.Module) -> None:
         self.settle()
         times = self._times[path] = self._times.get(path, -1) + 1
@@ -205,12 +213,19 @@ class _Stack:
 
 
 class _Reads(TorchFunctionMode):
-    """Makes an operator of what takes the values of a tensor out of torch: it reads all of them."""
+    """Makes an operator of what takes the values of a tensor out of torch: it reads all of them. Notes what is read to decide
+    alone (``if x > 0``): no number comes of that."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if getattr(func, "__name__", "") in HIDDEN and args and isinstance(args[0], Tensor) and get_proxy_mode() is not None:
+        name, mode = getattr(func, "__name__", ""), get_proxy_mode()
+        if mode is None:
+            return func(*args, **(kwargs or {}))
+        if name in HIDDEN and args and isinstance(args[0], Tensor):
             torch.nonzero(args[0])
-        return func(*args, **(kwargs or {}))
+        result = func(*args, **(kwargs or {}))
+        if name == "__bool__":
+            next(reversed(mode.tracer.graph.nodes)).meta["decides"] = True
+        return result
 
 
 def _recorded(model: nn.Module, runs: Sequence[Inputs], original: nn.Module) -> Program:
@@ -222,6 +237,7 @@ def _recorded(model: nn.Module, runs: Sequence[Inputs], original: nn.Module) -> 
     def all_runs(*values: Tensor) -> list[Tensor]:
         made = []
         for first in range(0, len(values), count):
+            stack.begin()
             with _Reads():
                 made += flatten_outputs(model(*values[first : first + count]))
             stack.settle()
@@ -242,8 +258,20 @@ def _recorded(model: nn.Module, runs: Sequence[Inputs], original: nn.Module) -> 
                 tensors[node.name] = names[id(held)]
             else:
                 lifted.add(node.name)
+    _tell(traced.graph)
     traced.graph.eliminate_dead_code(_is_read)
     return Program(tuple(traced.graph.nodes), tensors, inputs, frozenset(lifted), len(runs))
+
+
+def _tell(graph: Graph) -> None:
+    """Mark the operators behind one that gives numbers, or sizes, which depend on data: what they are given as a number may be
+    another one on other inputs."""
+    told = False
+    for node in graph.nodes:
+        node.meta["told"] = told
+        tags = getattr(node.target, "tags", ())
+        gives = torch.Tag.dynamic_output_shape in tags or str(node.target) in NUMBERS
+        told = (told or (gives and "decides" not in node.meta)) and "ends" not in node.meta
 
 
 def _is_read(node: Node) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -50,11 +50,29 @@ class Value:
         uniform = torch.where((full == first).all(dim=1), first[:, 0], torch.nan)
         return uniform.expand(self.shape[dim])
 
-    def map(self, function: Callable[[Tensor], Tensor]) -> Value:
-        """Apply an operator that only moves positions to the labels and the constants."""
-        labels = function(self.labels.expand(self.shape))
-        constant = function(self.constant.expand(self.shape))
-        return Value(tuple(labels.shape), compact(labels), compact(constant))
+    def map(self, function: Callable[[Tensor], Tensor], shape: tuple[int, ...] | None = None) -> Value:
+        """Apply an operator that only moves positions to the labels and the constants.
+
+        Args:
+            function: the operator.
+            shape: of what it makes, for a tensor without entries: that is moved as if it had one in each empty dimension.
+        """
+        labels, constant = (function(tensor.expand(some(self.shape))) for tensor in (self.labels, self.constant))
+        return Value(tuple(labels.shape) if shape is None else shape, compact(labels), compact(constant))
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether labels and constants have the sizes that they must have."""
+        return all(
+            tensor.dim() == len(self.shape)
+            and all(size in (1, full) for size, full in zip(tensor.shape, self.shape, strict=True))
+            for tensor in (self.labels, self.constant)
+        ) and 0 not in (*self.labels.shape, *self.constant.shape)
+
+
+def some(shape: Sequence[int]) -> tuple[int, ...]:
+    """A shape with one entry in each dimension that has none."""
+    return tuple(max(1, size) for size in shape)
 
 
 def compact(tensor: Tensor) -> Tensor:

@@ -44,9 +44,10 @@ def _part_class(module: nn.Module) -> None:
 
 
 def shared_copy(model: nn.Module, memo: Mapping[int, Tensor] | None = None) -> nn.Module:
-    """A copy of ``model`` whose parameters and buffers are objects of their own, but share the memory of the old ones.
+    """A copy of ``model`` whose parameters are objects of their own, but share the memory of the old ones.
 
-    Giving such a tensor other data (``module.to``, slicing) leaves the old model as it was; writing into it does not.
+    Giving such a tensor other data (``module.to``, slicing) leaves the old model as it was; writing into it does not. Buffers,
+    into which a forward pass may write, are copied.
     ``memo``: object identity → what stands for that object in the copy.
     """
     shared = dict(memo or {})
@@ -55,7 +56,7 @@ def shared_copy(model: nn.Module, memo: Mapping[int, Tensor] | None = None) -> n
             if type(tensor) is nn.Parameter:
                 shared[id(tensor)] = nn.Parameter(tensor.detach(), requires_grad=tensor.requires_grad)
             elif type(tensor) is Tensor and tensor.is_leaf:
-                shared[id(tensor)] = tensor.detach()
+                shared[id(tensor)] = tensor.detach().clone()
     return copy.deepcopy(model, shared)
 
 

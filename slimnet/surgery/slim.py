@@ -115,7 +115,7 @@ def slim(
     if optimizer is not None:
         check_optimizer(optimizer, model)
     start = time.perf_counter()
-    with Task("cutting", 3) as task:  # plan, cut, verify
+    with Task("cutting", 3) as task, torch.random.fork_rng(devices=[]):  # plan, cut, verify
         masked = baked_copy(model)
         zeroed = zero_small_filters(masked, tolerance) if tolerance else 0
         if as_graph:
@@ -253,6 +253,8 @@ def runnable_plan(
             shut, expand = shut and not plan.shuts, bool(plan.shuts) and expand
         elif counted := _counted(analysis, keep):
             keep.update(dict.fromkeys(counted, reason))
+        elif plan.runs and _runs(model, example_inputs, plan):
+            raise VerificationError(f"{problem} (does it draw random numbers, or keep something from one call to the next?)")
         else:
             raise NotRunningError(f"the slim model does not run: {problem}")
 
@@ -275,6 +277,10 @@ def _alike(model: nn.Module, plan: Plan, culprit: str) -> list[str]:
     kind = attention_of(culprit)
     others = [group.name for group in plan.groups if kind is not None and attention_of(group.name) is kind]
     return [culprit, *others]
+
+
+def _runs(model: nn.Module, example_inputs: ExampleInputs, plan: Plan) -> bool:
+    return not _problem(model, example_inputs, plan, exact=False)
 
 
 def _problem(model: nn.Module, example_inputs: ExampleInputs, plan: Plan, exact: bool) -> str:

@@ -34,7 +34,7 @@ def _stack(run: Interpreter, node: Node, values: Sequence[Any], dim: int = 0) ->
     if not all(isinstance(value, Value) for value in values):
         return opaque(run, node, *values)
     axis = dim % (len(values[0].shape) + 1)
-    values = [value.map(lambda tensor: tensor.unsqueeze(axis)) for value in values]
+    values = [value.map(lambda x: x.unsqueeze(axis), (*value.shape[:axis], 1, *value.shape[axis:])) for value in values]
     constant = compact(_joined([value.constant for value in values], values, axis))
     return Value(shape_of(node), _met(run, node, values, axis), constant)
 
@@ -42,6 +42,7 @@ def _stack(run: Interpreter, node: Node, values: Sequence[Any], dim: int = 0) ->
 def _joined(tensors: Sequence[Tensor], values: Sequence[Value], axis: int) -> Tensor:
     shapes = torch.broadcast_shapes(*[(*t.shape[:axis], 1, *t.shape[axis + 1 :]) for t in tensors])  # type: ignore[no-untyped-call]
     sizes = [value.shape[axis] for value in values]
+    sizes = sizes if any(sizes) else [1] * len(sizes)
     wide = [t.expand(*shapes[:axis], n, *shapes[axis + 1 :]) for t, n in zip(tensors, sizes, strict=True)]
     return torch.cat(wide, dim=axis)
 

@@ -8,12 +8,12 @@ from typing import Any
 import torch
 from torch.fx import Node
 
-from slimnet.graph.capture import shape_of
+from slimnet.graph.capture import is_told, shape_of
 from slimnet.graph.findings import Param
 from slimnet.graph.interpreter import Interpreter
 from slimnet.graph.rules.pieces import note_number, same_channels, split_channels
 from slimnet.graph.rules.registry import as_vector, channel_value, opaque, rule
-from slimnet.graph.values import Value, compact, live
+from slimnet.graph.values import Value, compact, live, some
 
 
 @rule(
@@ -26,7 +26,11 @@ def _move(run: Interpreter, node: Node, x: Any, *arguments: Any, **keywords: Any
     if not isinstance(x, Value):
         return opaque(run, node, x)
     target: Any = torch.ops.aten.reshape.default if "view" in str(node.target) else node.target
-    moved = x.map(lambda tensor: target(tensor, *arguments, **keywords))
+    has_sizes = any(name in str(node.target) for name in ("view", "reshape", "unflatten"))
+    filled = [some(item) if isinstance(item, list | tuple) and 0 in x.shape and has_sizes else item for item in arguments]
+    moved = x.map(lambda tensor: target(tensor, *filled, **keywords), shape_of(node))
+    if not moved.is_sound:
+        return opaque(run, node, x)
     if not moved.varying:  # one label for all of it
         return moved
     numbers = [number for item in arguments for number in (item if isinstance(item, list | tuple) else [item])]
@@ -48,7 +52,9 @@ def _repeat(run: Interpreter, node: Node, x: Any, *arguments: Any, **keywords: A
     values = (*arguments, *keywords.values())
     if not isinstance(x, Value) or any(isinstance(value, Value | Param) for value in values):
         return opaque(run, node, x, *values)
-    return x.map(lambda tensor: node.target(tensor, *arguments, **keywords))  # type: ignore[operator]
+    if "expand" in str(node.target):
+        return x.map(lambda tensor: tensor.expand(some(shape_of(node))), shape_of(node))
+    return x.map(lambda tensor: node.target(tensor, *arguments, **keywords), shape_of(node))  # type: ignore[operator]
 
 
 @rule("index_select", "roll")
@@ -57,7 +63,7 @@ def _pick(run: Interpreter, node: Node, x: Any, *arguments: Any, **keywords: Any
     x = as_vector(run, x)
     if not isinstance(x, Value) or any(isinstance(argument, Value | Param) for argument in arguments):
         return opaque(run, node, x, *arguments)
-    result = x.map(lambda tensor: node.target(tensor, *arguments, **keywords))  # type: ignore[operator]
+    result = x.map(lambda tensor: node.target(tensor, *arguments, **keywords), shape_of(node))  # type: ignore[operator]
     if not same_channels(x, result) and not run.mover(node):
         run.pin(x, f"picked by channel number ({node.name})")
     return result
@@ -68,7 +74,7 @@ def _expand_as(run: Interpreter, node: Node, x: Any, other: Any) -> Any:
     """The other operand only lends its shape."""
     if not isinstance(x, Value) or not isinstance(other, Value):
         return opaque(run, node, x, other)
-    return x.map(lambda tensor: tensor.expand(shape_of(node)))
+    return x.map(lambda tensor: tensor.expand(some(shape_of(node))), shape_of(node))
 
 
 @rule("pad", "constant_pad_nd")
@@ -81,6 +87,8 @@ def _pad(run: Interpreter, node: Node, x: Any, pads: Sequence[int], *arguments: 
     touched = [last - i // 2 for i, amount in enumerate(pads) if amount]
     if not any(dim in x.varying for dim in touched):
         grows = mode == "constant" and any(amount > 0 for amount in pads)
+        if fill and is_told(node):
+            fill = torch.nan
         constant = torch.where(x.constant == fill, x.constant, torch.nan) if grows else x.constant
         if any(x.constant.shape[dim] > 1 for dim in touched):
             constant = live(x.shape)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.fx import Node
 
-from slimnet.graph.capture import operator_in, shape_of
+from slimnet.graph.capture import is_told, operator_in, shape_of
 from slimnet.graph.findings import Param
 from slimnet.graph.interpreter import Interpreter
 from slimnet.graph.rules.registry import opaque, rule
@@ -33,7 +33,8 @@ def _like(run: Interpreter, node: Node, x: Any, fill: Any = None, **_: Any) -> A
     if not isinstance(x, Value):
         return run.opaque(node)
     known = FILLS.get(str(node.target).split(".")[1], fill)
-    constant = live(x.shape) if not isinstance(known, int | float) else torch.full_like(live(x.shape), float(known))
+    is_known = isinstance(known, int | float) and not (is_told(node) and fill is not None)
+    constant = torch.full_like(live(x.shape), float(known)) if is_known else live(x.shape)
     return Value(x.shape, x.labels, constant)
 
 
@@ -60,12 +61,10 @@ def _rows(run: Interpreter, node: Node, table: Param) -> Value:
 @rule("index_put")
 def _index_put(run: Interpreter, node: Node, x: Any, indices: Sequence[Any], values: Any, accumulate: bool = False) -> Any:
     """Places written by number: what is written has the channels of what it is written to."""
-    if isinstance(x, Value) and str(getattr(node.args[0], "target", "")) in ZEROS and (x.labels.numel() == 1):
+    if isinstance(x, Value) and _is_zeros(run, node.args[0]):
         x = Value(x.shape, torch.full((1,) * len(x.shape), NONE), torch.zeros((1,) * len(x.shape), dtype=torch.float64))
     if not isinstance(x, Value) or not isinstance(values, Value):
         return opaque(run, node, x, *indices, values)
-    if 0 in values.shape:
-        return x
     ranks = _ranks(node)
     place, new = _place(x, ranks), _inserted(ranks)
     if place is None or (lacks := len(x.shape) - place[1] + new - len(values.shape)) < 0:
@@ -87,7 +86,14 @@ def _index_put(run: Interpreter, node: Node, x: Any, indices: Sequence[Any], val
     run.labels.unite(*torch.broadcast_tensors(x.labels, written))  # type: ignore[no-untyped-call]
     labels = torch.where(x.labels == NONE, written, x.labels)
     same = _uniform(x.constant, range(first, first + count))
-    return Value(x.shape, labels, compact(torch.where(same == constant, same, torch.nan)))
+    stays = constant == 0 if accumulate else same == constant
+    return Value(x.shape, labels, compact(torch.where(stays, same, torch.nan)))
+
+
+def _is_zeros(run: Interpreter, node: Any) -> bool:
+    """Whether what a node made is zeros, to which nothing has been written."""
+    made = isinstance(node, Node) and str(node.target) in ZEROS
+    return made and run.env[node.name] is run.made[node.name]
 
 
 @rule("torchvision::roi_align", "torchvision::roi_pool")

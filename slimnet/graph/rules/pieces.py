@@ -16,12 +16,12 @@ import torch
 from torch import Tensor
 from torch.fx import Node
 
-from slimnet.graph.capture import module_path, operator_in, shape_of
+from slimnet.graph.capture import is_told, module_path, operator_in, shape_of
 from slimnet.graph.counts import Origin
 from slimnet.graph.findings import Number, Param, Pieces
 from slimnet.graph.interpreter import Interpreter
 from slimnet.graph.rules.registry import as_vector, channel_value, opaque, rule
-from slimnet.graph.values import NONE, Value, compact
+from slimnet.graph.values import NONE, Value, compact, some
 
 Counted = tuple[Tensor, Origin, int]
 """(n,) labels that are counted, where the number comes from, and how many times a module's number it is."""
@@ -37,14 +37,19 @@ def _pick(run: Interpreter, node: Node, x: Any, *arguments: Any, **keywords: Any
     def apply(tensor: Tensor) -> Any:
         return node.target(tensor, *arguments, **keywords)  # type: ignore[operator]
 
-    labels, constants = apply(x.labels.expand(x.shape)), apply(x.constant.expand(x.shape))
+    dim = _dimension(node, arguments, keywords) % len(x.shape)
+    if _name(node) in ("slice", "narrow") and x.labels.shape[dim] == x.constant.shape[dim] == 1:
+        return Value(shape_of(node), x.labels, x.constant)
+    labels, constants = apply(x.labels.expand(some(x.shape))), apply(x.constant.expand(some(x.shape)))
     many = isinstance(labels, list | tuple)
+    made = [tuple(int(size) for size in each.shape) for each in node.meta["val"]] if many else [shape_of(node)]
     pairs = zip(labels, constants, strict=True) if many else [(labels, constants)]
-    results = [Value(tuple(label.shape), compact(label), compact(constant)) for label, constant in pairs]
-    if any(not same_channels(x, result) for result in results) and not run.mover(node):
-        dim = _dimension(node, arguments, keywords) % len(x.shape)
-        if x.varying != (dim,) or not _count(run, node, x, dim, results, arguments):
-            run.pin(x, f"picked by channel number ({node.name})")
+    if many and len(labels) != len(made):
+        return opaque(run, node, x)
+    results = [Value(shape, compact(one), compact(two)) for shape, (one, two) in zip(made, pairs, strict=True)]
+    picks = any(not same_channels(x, result) for result in results) and not run.mover(node)
+    if picks and (x.varying != (dim,) or not _count(run, node, x, dim, results, arguments)):
+        run.pin(x, f"picked by channel number ({node.name})")
     return results if many else results[0]
 
 
@@ -152,6 +157,8 @@ def _note(run: Interpreter, node: Node, counted: Sequence[Counted], rest: Tensor
     for part, origin, times in counted:
         if isinstance(origin, Number):
             run.analysis.pieces.append(Pieces((part,), (times,), where, origin))
+        elif origin != "shape" and is_told(node):
+            run.pin(run.value(node.args[0]), f"counted by a number that may depend on data ({where})")
         elif origin != "shape":
             run.labels.pin(part, f"counted by a number that is written in the code ({where})")
 
@@ -199,6 +206,7 @@ def split_channels(run: Interpreter, node: Node, x: Value, moved: Value, numbers
 
 def _factors(before: tuple[int, ...], dim: int, after: tuple[int, ...]) -> list[int] | None:
     """The dimensions that a dimension becomes in a view; None where it is not taken apart cleanly."""
+    before, after = some(before), some(after)
     ahead, place = math.prod(before[:dim]), 0
     reached = 1
     while reached < ahead and place < len(after):
@@ -230,7 +238,11 @@ def _glu(run: Interpreter, node: Node, x: Any, dim: int = -1) -> Any:
         return opaque(run, node, x)
     axis = dim % len(x.shape)
     if axis not in x.varying:
-        return x.map(lambda tensor: tensor.chunk(2, axis)[0]) if x.constant.shape[axis] == 1 else opaque(run, node, x)
+        return (
+            x.map(lambda tensor: tensor.chunk(2, axis)[0], shape_of(node))
+            if x.constant.shape[axis] == 1
+            else opaque(run, node, x)
+        )
     labels = x.along(axis)
     if labels is None or bool((labels == NONE).any()):
         return opaque(run, node, x)

@@ -1,0 +1,195 @@
+"""Numbers, sizes and places that depend on data, in networks that are recorded: what example inputs did not show stays right."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchvision.ops import roi_align
+
+import slimnet
+from slimnet.errors import VerificationError
+
+X = torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+RARE = torch.tensor(100.0)  # above what any example input, or one made of it, has
+
+
+class Net(nn.Module):
+    """A stem whose closed channels are constant, but not zero, and what reads it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.head = nn.Conv2d(3, 8, 3, padding=1), nn.Linear(8, 5)
+
+    def features(self, x: Tensor) -> Tensor:
+        return F.relu(self.stem(x)).mean((2, 3))
+
+
+class AddsCount(Net):
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.head(self.features(x) + int((x > RARE).sum()))
+        return out
+
+
+class AddsTruth(Net):
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.head(self.features(x) + float((x > RARE).any()))
+        return out
+
+
+class AddsLength(Net):
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.head(self.features(x) + len(x[x > RARE]))
+        return out
+
+
+class Fills(Net):
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.features(x)
+        out: Tensor = self.head(h + torch.full_like(h, 0.5 + int((x > RARE).sum())))
+        return out
+
+
+class Picks(Net):
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.features(x)
+        out: Tensor = self.head(F.relu(h - h.detach() + h)) + h[:, 1 + int((x > RARE).any())][:, None]
+        return out
+
+
+class Slices(Net):
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.features(x)
+        return h[:, : 2 + int((x > RARE).any())].sum(1) + self.head(x.new_zeros(len(x), 8)).sum(1)
+
+
+class Accumulates(Net):
+    """Nothing is added to in any recorded run."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.features(x)
+        at = torch.nonzero(x.mean((1, 2, 3)) > RARE)[:, 0]
+        out: Tensor = self.head(h.index_put((at,), h[at], accumulate=True))
+        return out
+
+
+class Written(Net):
+    """Zeros, but for a place that is written through a view; images are copied into them where that is asked for."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = F.relu(self.stem(x))
+        z = h.new_zeros(h.shape)
+        z[:, :, 0] = 1
+        at = torch.nonzero(x.mean((1, 2, 3)) > RARE)[:, 0]
+        z[at] = h[at]
+        out: Tensor = self.head(z.mean((2, 3)))
+        return out
+
+
+class Levels(nn.Module):
+    """Boxes of two maps, of which no recorded run takes the second."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.down = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 8, 3, stride=2, padding=1)
+        self.head = nn.Linear(8 * 4, 3)
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        fine = F.relu(self.stem(x))
+        coarse = F.relu(self.down(fine))
+        answers = []
+        for number, image in enumerate(x):
+            at = torch.nonzero(image[0].flatten() > 0.8)[:, 0]
+            corner = torch.stack([at % x.shape[3], at // x.shape[3]], 1).to(x)
+            boxes = torch.cat([corner, corner + 3], 1)
+            is_large = image[1].flatten()[at] > RARE
+            found = fine.new_zeros((len(at), fine.shape[1], 2, 2))
+            for which, maps, scale in ((~is_large, fine, 1.0), (is_large, coarse, 0.5)):
+                found[which] = roi_align(maps[number : number + 1], [boxes[which]], 2, scale)
+            answers.append(self.head(found.flatten(1)))
+        return answers
+
+
+def closed(kind: Callable[[], nn.Module]) -> nn.Module:
+    """Half of the stem's filters are zero, and their biases are not; of the second map, the other half."""
+    torch.manual_seed(0)
+    model = kind().double().eval()
+    with torch.no_grad():
+        model.stem.weight[4:] = 0  # type: ignore[union-attr, operator, index]
+        model.stem.bias[4:] = torch.tensor([0.3, 0.5, 0.7, 0.9])  # type: ignore[union-attr, operator, index]
+        if isinstance(model, Levels):
+            model.stem.bias[4:] = 0
+            model.down.weight[:4], model.down.bias[:4] = 0, 0
+    return model
+
+
+@pytest.mark.parametrize(
+    "kind", [AddsCount, AddsTruth, AddsLength, Fills, Picks, Slices, Accumulates, Written, Levels], ids=lambda kind: kind.__name__
+)
+def test_what_no_example_showed(kind: Callable[[], nn.Module]) -> None:
+    """The same operators run on other inputs, with other numbers, sizes and places."""
+    model = closed(kind)
+    result = slimnet.slim(model, X)
+    assert result.plan.runs
+    for x in (X, X * 3, X + 200, X.abs() * 300):
+        with torch.no_grad():
+            torch.testing.assert_close(copy.deepcopy(result.model)(x), copy.deepcopy(model)(x), rtol=1e-9, atol=1e-9)
+
+
+def test_numbers_that_are_no_data_still_fold() -> None:
+    """What decides is read, but no number is made of it: a constant channel goes."""
+
+    class Decides(Net):
+        def forward(self, x: Tensor) -> Tensor:
+            h = self.features(x)
+            out: Tensor = self.head(h * 0.5 + 1) if x.mean() > 0 else self.head(h)
+            return out
+
+    class Adds(Net):
+        def forward(self, x: Tensor) -> Tensor:
+            h = self.features(x) * 0.5 + 1
+            out: Tensor = self.head(h) + x.mean().item()
+            return out if len(x[x > RARE]) < 3 else out * 2
+
+    assert slimnet.slim(closed(Adds), X).model.get_submodule("stem").weight.shape[0] == 4
+    reasons = {group.name: list(group.reasons) for group in slimnet.slim(closed(Decides), X).plan.groups}
+    assert reasons["stem"] == ["constant, but head.weight is used twice and reads other constants there"]
+
+
+def test_a_forward_pass_that_writes_and_draws() -> None:
+    """Buffers and random numbers of the network are left as they were, in a network of float64, too."""
+
+    class Writes(Net):
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("memory", torch.zeros(8))
+            self.register_buffer("count", torch.zeros((), dtype=torch.int64))
+
+        def forward(self, x: Tensor) -> Tensor:
+            h = self.features(x)
+            self.memory[:] = h[0]  # type: ignore[index, operator]
+            self.count += 1  # type: ignore[has-type]
+            torch.rand(1)
+            out: Tensor = self.head(h + self.memory)
+            return out if len(x[x > 0]) < 3 else out * 2
+
+    model = closed(Writes)
+    state, random = copy.deepcopy(model.state_dict()), torch.get_rng_state()
+    slimnet.slim(model, X)
+    torch.testing.assert_close(model.state_dict(), state)
+    assert torch.equal(torch.get_rng_state(), random)
+
+
+def test_a_network_that_draws_random_numbers_on_one_path() -> None:
+    class Draws(Net):
+        def forward(self, x: Tensor) -> Tensor:
+            h = self.features(x)
+            out: Tensor = self.head(h + torch.rand(1) if x.mean() > 0 else h)
+            return out
+
+    with pytest.raises(VerificationError, match=r"^the slim model differs on .* \(does it draw random numbers, or keep"):
+        slimnet.slim(closed(Draws), X)
