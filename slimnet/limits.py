@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -46,7 +47,7 @@ def current_limit() -> float:
     return _LIMIT.get()
 
 
-def within(seconds: float, work: Callable[[], Out], *, stop: Callable[[], object], what: str) -> Out:
+def within(seconds: float, work: Callable[[], Out], *, stop: Callable[[], object] | None = None, what: str) -> Out:
     """Do ``work`` in a thread and wait for it, so long.
 
     What does not stop when it is told to is left behind: its thread goes on until the process ends, which does not wait for it.
@@ -54,7 +55,7 @@ def within(seconds: float, work: Callable[[], Out], *, stop: Callable[[], object
     Args:
         seconds: to wait.
         work: what to do; its exceptions come out here.
-        stop: asks it to stop.
+        stop: asks it to stop; None: it is Python code, which is ended where it is.
         what: what did not end, in the message: ``"x.onnx did not finish a run"``.
 
     Raises:
@@ -66,7 +67,7 @@ def within(seconds: float, work: Callable[[], Out], *, stop: Callable[[], object
         in_time = task.wait(seconds)
     finally:  # also when the user interrupts
         if task.is_alive():
-            stop()
+            (stop or task.end)()
     if not in_time:
         task.wait(GRACE)
         raise _overdue(what, seconds)
@@ -93,6 +94,10 @@ class _Task(threading.Thread, Generic[Out]):
         """Whether it has ended by then."""
         self.join(min(seconds, threading.TIMEOUT_MAX))
         return not self.is_alive()
+
+    def end(self) -> None:
+        """Raise ``SystemExit`` in it, as soon as it does the next step of Python."""
+        ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(self.ident or 0), ctypes.py_object(SystemExit))
 
     def result(self) -> Out:
         if self._error is not None:

@@ -226,6 +226,39 @@ def test_a_number_that_means_something_else_as_well_stays() -> None:
     assert "the network's own code counts these channels" in reasons(result)
 
 
+def test_groups_that_break_a_network_only_together_are_found() -> None:
+    """A layer whose answer nobody uses reads what is spare of `a` once the rows of `b` go that read it as well."""
+
+    def forward(m: Any, x: Tensor) -> Tensor:
+        y = m.a(x)
+        m.c(y)
+        return m.head(m.b(y)) + m.up(m.wide(x))
+
+    model = written(forward, "wide", wide=nn.Conv2d(3, 8, 1), up=nn.Conv2d(8, 3, 1))
+    model.wide.bias.data[:5] = model.b.weight.data[5:, :3] = model.head.weight.data[:, :5] = 0
+    result = slim(model, x())
+    assert result.report.verification.worst <= 1e-12
+    assert {group.name: len(group.kept) for group in result.plan.groups} == {"a": 8, "b": 8, "wide": 3, "head": 3}
+
+
+def test_channels_that_are_all_one_may_move_in_any_way() -> None:
+    """Two norm groups whose channels are added to each other are one, of which nothing varies in what follows."""
+
+    def forward(m: Any, x: Tensor) -> Tensor:
+        y = m.a(x)
+        one, two = y.chunk(2, 1)
+        joined = torch.cat([one + two, m.b(m.norm(y)), m.norm(y).flatten(2).unflatten(2, x.shape[2:])], 1)
+        return m.head(m.c(joined))
+
+    model = written(forward, "", norm=nn.GroupNorm(2, 8), c=nn.Conv2d(20, 8, 3))
+    for layer in (model.a, model.c):
+        layer.weight.data[:5] = layer.bias.data[:5] = 0
+    result = slim(model, x())
+    assert result.report.verification.worst <= 1e-12
+    widths = {group.name: (group.size, len(group.kept)) for group in result.plan.groups}
+    assert widths["a"] == (1, 1) and widths["c"] == (8, 3)
+
+
 def test_the_network_is_left_as_it_was() -> None:
     model = network("split by a number", closed=True)
     slim(model, x())

@@ -9,6 +9,7 @@ import click
 
 from slimnet_cli._clean import clean, echo
 from slimnet_cli._emit import emit_json, emit_table, percent
+from slimnet_cli._numbers import Finite
 from slimnet_cli._options import as_json, existing, network, part
 from slimnet_cli._quick import refuse_missing, refuse_names
 
@@ -26,6 +27,13 @@ from slimnet_cli._quick import refuse_missing, refuse_names
     is_flag=True,
     help="Hold the channel sets against torch-pruning's; where they differ, cut one set each way and say who is exact.",
 )
+@click.option(
+    "--cross-check-seconds",
+    "seconds",
+    type=Finite(min=0, min_open=True),
+    metavar="SECONDS",
+    help="The most that torch-pruning may take: on some networks it never ends.  [default: 60]",
+)
 @as_json
 def command(checkpoint: Path, plot: Path | None, as_json: bool, **options: Any) -> None:
     """Show the channel groups of a network: what is zero, what can go, and if not, why.
@@ -35,6 +43,8 @@ def command(checkpoint: Path, plot: Path | None, as_json: bool, **options: Any) 
     slimnet inspect fpgm_resnet56.pth --model resnet56 --cross-check
     slimnet inspect model.onnx
     """
+    if options["seconds"] is not None and not options["check"]:
+        raise click.UsageError("--cross-check-seconds is for --cross-check: give both, or leave it out.")
     refuse_names(options)
     refuse_missing(checkpoint)
     from slimnet.commands import inspect_checkpoint
@@ -56,6 +66,9 @@ def command(checkpoint: Path, plot: Path | None, as_json: bool, **options: Any) 
              percent(group["flops_share"]), why)
         )  # fmt: skip
     emit_table(rows)
+    if "no_answer" in report:
+        echo("")
+        echo(clean(report["no_answer"]))
     if "differences" in report:
         _emit_differences(report["differences"])
 

@@ -10,25 +10,29 @@ from slimnet.commands.opening import is_onnx, no_part, open_checkpoint, open_par
 from slimnet.errors import ArgumentError
 from slimnet.graph import ChannelGroup, channel_groups
 from slimnet.measure import count
-from slimnet.surgery import cross_check, make_plan
+from slimnet.surgery import PEER_SECONDS, NoAnswerError, cross_check, make_plan
 from slimnet.surgery.plan import from_ranges
 
 if TYPE_CHECKING:
     from torch import nn
 
 
-def inspect_checkpoint(checkpoint: Path | str, *, part: str | None = None, check: bool = False, **network: Any) -> dict[str, Any]:
+def inspect_checkpoint(
+    checkpoint: Path | str, *, part: str | None = None, check: bool = False, seconds: float | None = None, **network: Any
+) -> dict[str, Any]:
     """The channel groups of a checkpoint: what is zero, what can go, and if not, why. Nothing is changed or verified.
 
     Args:
         checkpoint: the weights.
         part: submodules that alone are looked at, see :func:`slimnet.slim`.
         check: whether the channel sets are held against torch-pruning's, see :func:`slimnet.surgery.cross_check`.
+        seconds: that torch-pruning may take; None: a minute.
         **network: see :func:`open_checkpoint`.
 
     Returns:
         ``groups``: name, size, members, closed, partly, kept, reasons, flops_share (of making the channels);
-        ``flops``: of the whole network; ``differences``, where it is asked for: a row for each difference from torch-pruning.
+        ``flops``: of the whole network; ``differences``, where it is asked for: a row for each difference from torch-pruning;
+        ``no_answer`` in its place: why torch-pruning says nothing.
     """
     if is_onnx(checkpoint):
         no_part(part, str(checkpoint))
@@ -42,7 +46,10 @@ def inspect_checkpoint(checkpoint: Path | str, *, part: str | None = None, check
     rows = [{**group_row(group), "flops_share": shares[group["name"]]} for group in plan.as_dict()["groups"]]
     report: dict[str, Any] = {"flops": cost.flops, "params": cost.params, "groups": rows}
     if check:
-        report["differences"] = [found.as_dict() for found in cross_check(model, example)]
+        try:
+            report["differences"] = [found.as_dict() for found in cross_check(model, example, seconds=seconds or PEER_SECONDS)]
+        except NoAnswerError as error:
+            report["no_answer"] = str(error)
     return report
 
 

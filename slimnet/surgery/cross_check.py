@@ -3,25 +3,62 @@
 from __future__ import annotations
 
 import math
+import time
 import warnings
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from slimnet._modes import flatten_outputs, unwrapped
-from slimnet.errors import GraphError, SurgeryError, one_line
+from slimnet.errors import ArgumentError, GraphError, SurgeryError, TimeLimitError, one_line
 from slimnet.graph import ChannelGroup, ExampleInputs, as_inputs, channel_groups, in_eval_mode
 from slimnet.graph.dependency import Filter, cells, peer_cells, peer_slice
 from slimnet.graph.recorded import trials
+from slimnet.limits import within
 from slimnet.surgery.copies import baked_copy
 from slimnet.surgery.slim import slim
 from slimnet.surgery.verify import TOLERANCE, difference
 
 Cell = frozenset[Filter]
+Out = TypeVar("Out")
+PEER_SECONDS = 60.0
+"""What torch-pruning may take: on some networks it does not come to an end."""
+
+
+class NoAnswerError(GraphError):
+    """torch-pruning has no channel sets of a network, or not in time."""
+
+
+class _Peer:
+    """torch-pruning, with a limit to the time that all its answers take together.
+
+    Args:
+        seconds: the limit.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = self._left = seconds
+
+    def ask(self, function: Callable[..., Out], *arguments: Any) -> Out:
+        """What ``function`` gives.
+
+        Raises:
+            NoAnswerError: if it fails, or does not end.
+        """
+        start = time.monotonic()
+        try:
+            return within(self._left, lambda: function(*arguments), what="torch-pruning did not end")
+        except TimeLimitError:
+            told = f"torch-pruning did not end in {self._seconds:g} s: give it longer with --cross-check-seconds."
+            raise NoAnswerError(told) from None
+        except GraphError as error:
+            raise NoAnswerError(str(error)) from error
+        finally:
+            self._left = max(0.0, self._left - (time.monotonic() - start))
 
 
 @dataclass(frozen=True)
@@ -69,7 +106,7 @@ class Difference:
         return asdict(self)
 
 
-def cross_check(model: nn.Module, example_inputs: ExampleInputs) -> tuple[Difference, ...]:
+def cross_check(model: nn.Module, example_inputs: ExampleInputs, *, seconds: float = PEER_SECONDS) -> tuple[Difference, ...]:
     """Compare the channel sets of a network with those of torch-pruning.
 
     For each kind of difference one set is closed on a float64 copy (filters, biases, the norms behind them), cut as slimnet and
@@ -79,13 +116,19 @@ def cross_check(model: nn.Module, example_inputs: ExampleInputs) -> tuple[Differ
     Args:
         model: any module that ``torch.export`` can follow; it is left as it was.
         example_inputs: a tensor or tuple of tensors, batch first.
+        seconds: that torch-pruning may take in all.
 
     Returns:
         A difference for each set of layers; none where both agree.
 
     Raises:
-        GraphError: if either tool does not get through the network.
+        ArgumentError: if ``seconds`` is not above 0.
+        GraphError: if slimnet does not get through the network.
+        NoAnswerError: if torch-pruning does not, or takes longer.
     """
+    if not seconds > 0:
+        raise ArgumentError(f"`seconds` must be above 0, got {seconds}.")
+    peer = _Peer(seconds)
     inputs = tuple(value.double() if value.is_floating_point() else value for value in as_inputs(example_inputs))
     network = baked_copy(unwrapped(model)).to("cpu", torch.float64).eval()
     groups = channel_groups(network, inputs)
@@ -94,7 +137,7 @@ def cross_check(model: nn.Module, example_inputs: ExampleInputs) -> tuple[Differ
     mine = cells(group for group in groups if not group.pinned)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        theirs = frozenset(cell for cell in peer_cells(network, inputs) if not cell <= outputs)
+        theirs = frozenset(cell for cell in peer.ask(peer_cells, network, inputs) if not cell <= outputs)
         found = []
         for layers, (own, other) in _kinds(mine - theirs, theirs - mine).items():
             ours = (
@@ -102,8 +145,8 @@ def cross_check(model: nn.Module, example_inputs: ExampleInputs) -> tuple[Differ
                 if own
                 else Trial((), "stays", None, pinned.get(min(other[0]), "not followed"))
             )
-            peer = _theirs(network, inputs, groups, other[0]) if other else Trial((), "stays", None, "no such set")
-            found.append(Difference(layers, max(len(own), len(other)), ours, peer, _right(ours, peer)))
+            cut = _theirs(peer, network, inputs, groups, other[0]) if other else Trial((), "stays", None, "no such set")
+            found.append(Difference(layers, max(len(own), len(other)), ours, cut, _right(ours, cut)))
     return tuple(found)
 
 
@@ -183,11 +226,11 @@ def _ours(network: nn.Module, inputs: tuple[Tensor, ...], groups: Iterable[Chann
     return Trial(_named(cell), "cut", result.report.verification.worst)
 
 
-def _theirs(network: nn.Module, inputs: tuple[Tensor, ...], groups: Iterable[ChannelGroup], cell: Cell) -> Trial:
+def _theirs(peer: _Peer, network: nn.Module, inputs: tuple[Tensor, ...], groups: Iterable[ChannelGroup], cell: Cell) -> Trial:
     closed = _closed(network, groups, cell)
     layer, channel = min(cell)
     try:
-        small = peer_slice(closed, inputs, {layer: [channel]})
+        small = peer.ask(peer_slice, closed, inputs, {layer: [channel]})
     except GraphError as error:
         return Trial(_named(cell), "fails", None, one_line(error))
     worst = 0.0
