@@ -224,7 +224,7 @@ def _blocks(spec: dict[str, Any], width: int) -> tuple[nn.Module, nn.Module, int
         case "heads":
             return Attend(width, out), nn.Conv2d(out, out, 1), out
         case "norm groups":
-            return Layer(spec, width, out), nn.GroupNorm(2, out), out
+            return Layer(spec, width, out), nn.GroupNorm(2, out, affine=spec["bias"]), out
         case _:
             return empty, empty, width
 

@@ -18,6 +18,17 @@ from slimnet.surgery import Plan, slim
 from written_networks import Forward, Written, reasons, written, x
 
 
+class Normed(nn.Module):
+    """A group norm written out; it counts with a number of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.groups, self.weight, self.bias = 4, nn.Parameter(torch.rand(8)), nn.Parameter(torch.rand(8))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.group_norm(x, self.groups, self.weight, self.bias)
+
+
 def coordinates(m: Any, x: Tensor) -> Any:
     """Coordinate attention: maps pooled along both sides are joined along the height."""
     y = F.relu(m.a(x))
@@ -98,6 +109,16 @@ def outer(m: Any, x: Tensor) -> Any:
     return m.end(torch.einsum("bchw,bnhw->bcn", F.relu(m.a(x)), m.few(x)).flatten(1))
 
 
+def dotted(m: Any, x: Tensor) -> Any:
+    return m.end(torch.einsum("bc..., bn... -> bcn", F.relu(m.a(x)), m.few(x)).flatten(1))
+
+
+def unsaid(m: Any, x: Tensor) -> Any:
+    """How much two maps are alike, place by place."""
+    alike = torch.einsum("...z,...z", *(y.movedim(1, -1) for y in (F.relu(m.a(x)), m.other(x))))
+    return m.one(x) * alike.sigmoid().unsqueeze(1)
+
+
 def generated(m: Any, x: Tensor) -> Any:
     return m.head(F.relu(m.fc(x.mean((2, 3)))).view(x.shape[0], -1, 4, 4))
 
@@ -140,6 +161,11 @@ REMOVES: dict[str, tuple[Forward, str, dict[str, Any], int]] = {
     "tiled": (lambda m, x: m.head(m.a(x).repeat(1, 2, 1, 1)), "a:0-5", {"head": (CONV, 16, 3, 1)}, 5),
     "bmm": (correlated, "a:0-5 other:0-5", {"other": (CONV, 3, 8, 1), "end": (nn.Linear, 1, 3)}, 5),
     "einsum": (outer, "a:0-5", {"few": (CONV, 3, 2, 1), "end": (nn.Linear, 16, 3)}, 5),
+    "einsum, the rest by dots": (dotted, "a:0-5", {"few": (CONV, 3, 2, 1), "end": (nn.Linear, 16, 3)}, 5),
+    "einsum, the output unsaid": (unsaid, "a:0-5 other:0-5", {"other": (CONV, 3, 8, 1), "one": (CONV, 3, 3, 1)}, 5),
+    "norm groups without a scale": (lambda m, x: m.head(m.norm(m.a(x))), "a:0-4", {"norm": (nn.GroupNorm, 4, 8, 1e-5, False)}, 2),
+    "norm groups by a number": (lambda m, x: m.head(m.norm(m.a(x))), "a:0-4 norm:0-4", {"norm": (Normed,)}, 2),
+    "norm groups by a depth": (lambda m, x: m.head(F.group_norm(y := m.a(x), y.shape[1] // 2)), "a:0-4", {}, 2),
     "energy": (lambda m, x: m.a(x).square().sum(1, keepdim=True) * m.one(x), "a:0-5", {"one": (CONV, 3, 3, 1)}, 5),
 }  # fmt: skip
 
@@ -195,6 +221,7 @@ KEEPS: dict[str, tuple[Forward, dict[str, Any], str, int]] = {
     "every second": (lambda m, x: m.head(m.a(x)[:, ::2]), {"head": (CONV, 4, 3, 1)}, "picked by channel number", 8),
     "uneven chunks": (lambda m, x: m.head(m.a(x).chunk(3, 1)[0]), {"head": (CONV, 3, 3, 1)}, "picked by channel number", 8),
     "filled": (lambda m, x: m.head(torch.cat([m.a(x), torch.ones(len(x), 8, 1, 12)], 2)), {}, "joined with a tensor", 8),
+    "norm groups": (lambda m, x: m.head(F.group_norm(m.a(x), 4)), {}, "written in the code (operator aten.group_norm", 4),
     "softmax over channels": (lambda m, x: m.head(m.a(x).softmax(1)), {}, "aten.softmax", 8),
 }  # fmt: skip
 

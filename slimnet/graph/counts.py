@@ -22,7 +22,7 @@ that is itself cut; or a module's number."""
 
 SEEN = {
     "view": "view", "reshape": "view", "unflatten": "unflatten", "split": "split", "split_with_sizes": "split",
-    "narrow": "narrow", "__getitem__": "slice",
+    "narrow": "narrow", "__getitem__": "slice", "group_norm": "group_norm",
 }  # fmt: skip
 
 
@@ -154,7 +154,10 @@ def _numbers(name: str, shape: Sequence[int], arguments: list[Any], keywords: di
         "unflatten": ["dim", "sizes"],
         "split": ["split_size", "split_size_or_sections", "split_sizes", "dim"],
         "narrow": ["dim", "start", "length"],
+        "group_norm": ["num_groups"],
     }[name]
+    if name == "group_norm":
+        arguments = arguments[:1]
     flat: list[Any] = []
     for value in [*arguments, *(keywords[key] for key in names if key in keywords)]:
         flat.extend(value if isinstance(value, list | tuple) else [value])
@@ -164,7 +167,7 @@ def _numbers(name: str, shape: Sequence[int], arguments: list[Any], keywords: di
         flat.append(0)
     if name == "split":
         flat = [flat[-1] % len(shape), *flat[:-1]]
-    elif name != "view":
+    elif name not in ("view", "group_norm"):
         flat[0] = flat[0] % len(shape)
     yield flat
 
@@ -206,7 +209,8 @@ def _marked(model: nn.Module) -> Iterator[None]:
         own = vars(module)
         foreign = not type(module).__module__.startswith("torch.nn.")
         for name, value in list(own.items()):
-            if foreign and type(value) is int and not name.startswith("_"):
+            read = foreign or (isinstance(module, nn.GroupNorm) and name == "num_groups")
+            if read and type(value) is int and not name.startswith("_"):
                 before.append((own, name, value))
                 own[name] = Count(value, Number(path, name))
             elif isinstance(module, nn.Unflatten) and name == "unflattened_size" and isinstance(value, tuple | list):

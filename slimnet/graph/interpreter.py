@@ -91,6 +91,10 @@ class Interpreter:
             return type(argument)(self.value(item) for item in argument)
         return argument
 
+    def module(self, path: str) -> nn.Module | None:
+        """The module of that name; that of a second run of it has the same (``norm@1``)."""
+        return self._modules.get(path.partition("@")[0])
+
     def mover(self, node: Node) -> str:
         """Name of the module around ``node`` that has ``keep_channels`` (``path@1``: it runs the second time), "" for none."""
         if self.as_graph:

@@ -12,6 +12,7 @@ from torch.fx import Node
 from slimnet.graph.capture import module_path
 from slimnet.graph.findings import Param
 from slimnet.graph.interpreter import Interpreter
+from slimnet.graph.rules.pieces import count_norm_groups
 from slimnet.graph.rules.registry import channel_value, number, opaque, rule
 from slimnet.graph.values import NONE, Value, live
 
@@ -95,6 +96,7 @@ def _group_norm(
         return _mixing(run, node, x, "counts in the mean and variance of GroupNorm", affine)
     blocks = labels.reshape(groups, -1)
     run.labels.unite(blocks[:, :1].expand_as(blocks), blocks)
+    count_norm_groups(run, node, x, blocks)
     for param in affine:
         run.analysis.note(param, 0, labels, "norm")
     _note_norm_behind(run, node)

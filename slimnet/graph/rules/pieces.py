@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.fx import Node
 
 from slimnet.graph.capture import is_told, module_path, operator_in, shape_of
@@ -161,6 +161,22 @@ def _note(run: Interpreter, node: Node, counted: Sequence[Counted], rest: Tensor
             run.pin(run.value(node.args[0]), f"counted by a number that may depend on data ({where})")
         elif origin != "shape":
             run.labels.pin(part, f"counted by a number that is written in the code ({where})")
+
+
+def count_norm_groups(run: Interpreter, node: Node, x: Value, labels: Tensor) -> None:
+    """Norm groups, (groups, depth) labels, of which the code or a module has the number: that follows what remains.
+
+    A GroupNorm with scale and shift is resized with these.
+    """
+    path = module_path(node)
+    module = run.module(path)
+    if run.as_graph or (isinstance(module, nn.GroupNorm) and module.weight is not None):
+        return
+    origin, times = _origins(run, node, "group_norm", (len(labels),), x)[0]
+    _note(run, node, [(labels[:, 0] if isinstance(origin, Number) else labels, origin, times)])
+    if isinstance(module, nn.GroupNorm):
+        channels = Number(path.partition("@")[0], "num_channels")
+        run.analysis.pieces.append(Pieces((labels.reshape(-1),), (1,), operator_in(node), channels))
 
 
 def split_channels(run: Interpreter, node: Node, x: Value, moved: Value, numbers: Sequence[int]) -> Value | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import string
 from collections.abc import Sequence
 from typing import Any
 
@@ -35,12 +36,37 @@ def matrices(run: Interpreter, node: Node, first: Any, second: Any) -> Any:
 @rule("einsum")
 def _einsum(run: Interpreter, node: Node, equation: str, values: Sequence[Any], **_: Any) -> Any:
     values = [as_vector(run, value) for value in values]
-    ins, _arrow, out = equation.replace(" ", "").partition("->")
-    letters = ins.split(",")
-    whole = "->" in equation and "." not in equation and len(letters) == len(values) <= 2
-    if not whole or not all(isinstance(value, Value) for value in values) or any(len(set(word)) < len(word) for word in letters):
+    if not all(isinstance(value, Value) for value in values) or len(values) > 2:
+        return opaque(run, node, *values)
+    letters, out = spelled(equation, [len(value.shape) for value in values])
+    if any(len(set(word)) < len(word) for word in letters):
         return opaque(run, node, *values)
     return _contract(run, node, values, letters, out)
+
+
+def spelled(equation: str, ranks: Sequence[int]) -> tuple[list[str], str]:
+    """A letter for each dimension of every operand of an einsum, and for those of what comes out.
+
+    Letters stand in the place of ``...``. Where the equation does not say what comes out, it is every letter that comes once, in
+    the order of the alphabet, behind ``...``.
+
+    Args:
+        equation: as torch takes it.
+        ranks: how many dimensions the operands have.
+
+    Example:
+        >>> spelled("...ij, jk", [3, 2])
+        (['aij', 'jk'], 'aik')
+    """
+    ins, arrow, out = equation.replace(" ", "").partition("->")
+    if not arrow:
+        named = [letter for letter in ins if letter.isalpha()]
+        out = ("..." if "..." in ins else "") + "".join(sorted(letter for letter in named if named.count(letter) == 1))
+    words = ins.split(",")
+    widths = [rank - len(word.replace("...", "")) for rank, word in zip(ranks, words, strict=True)]
+    rest = "".join(letter for letter in string.ascii_letters if letter not in equation)[: max(widths)]
+    words = [word.replace("...", rest[len(rest) - width :]) for word, width in zip(words, widths, strict=True)]
+    return words, out.replace("...", rest)
 
 
 def _contract(run: Interpreter, node: Node, values: Sequence[Value], letters: Sequence[str], out: str) -> Any:
