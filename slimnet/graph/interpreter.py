@@ -190,8 +190,13 @@ class Interpreter:
             result = self.opaque(node)
         else:
             keywords = {key: self.value(value) for key, value in node.kwargs.items()}
-            result = rule(self, node, *arguments, **keywords)
-            if self.program.runs and is_empty(node) and not _is_sound(result):  # there is nothing that labels could stand on
+            try:
+                result = rule(self, node, *arguments, **keywords)
+            except RuntimeError:  # what a rule asks of torch may be more than it does without entries
+                if not self._lacks_entries(node):
+                    raise
+                result = None
+            if self._lacks_entries(node) and (result is None or not _is_sound(result)):
                 self.pin([*arguments, *keywords.values(), result], operator_in(node))
                 result = self.opaque(node)
         self.env[node.name] = self.made[node.name] = result
@@ -199,6 +204,10 @@ class Interpreter:
         self._overwrite(node, result)
         self._note_mover(node, before, result)
         self.labels.place = None
+
+    def _lacks_entries(self, node: Node) -> bool:
+        """Whether an operator makes, or takes, tensors without entries in a recorded run."""
+        return bool(self.program.runs) and any(map(is_empty, (node, *node.all_input_nodes)))
 
     def _freeze_others(self, node: Node) -> None:
         """A parameter of which a rule has said nothing must stay as it is."""

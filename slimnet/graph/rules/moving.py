@@ -27,7 +27,7 @@ def _move(run: Interpreter, node: Node, x: Any, *arguments: Any, **keywords: Any
         return opaque(run, node, x)
     target: Any = torch.ops.aten.reshape.default if "view" in str(node.target) else node.target
     has_sizes = any(name in str(node.target) for name in ("view", "reshape", "unflatten"))
-    filled = [some(item) if isinstance(item, list | tuple) and 0 in x.shape and has_sizes else item for item in arguments]
+    filled = [_filled(item) if isinstance(item, list | tuple) and 0 in x.shape and has_sizes else item for item in arguments]
     moved = x.map(lambda tensor: target(tensor, *filled, **keywords), shape_of(node))
     if not moved.is_sound:
         return opaque(run, node, x)
@@ -43,6 +43,12 @@ def _move(run: Interpreter, node: Node, x: Any, *arguments: Any, **keywords: Any
     if (len(x.varying) == 1 and len(moved.varying) != 1) or len(x.varying) > 1:
         run.pin(x, f"reshaped in a way that fixes channel counts ({node.name})")
     return moved
+
+
+def _filled(sizes: Sequence[int]) -> list[int]:
+    """Sizes of a view of a tensor without entries, for one that has some: the first dimension without any takes all of them."""
+    first = sizes.index(0) if 0 in sizes else -1
+    return [-1 if place == first else max(1, size) if size >= 0 else size for place, size in enumerate(sizes)]
 
 
 @rule("flip", "expand", "repeat", "repeat_interleave")

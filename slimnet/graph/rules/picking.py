@@ -33,7 +33,9 @@ def _like(run: Interpreter, node: Node, x: Any, fill: Any = None, **_: Any) -> A
     if not isinstance(x, Value):
         return run.opaque(node)
     known = FILLS.get(str(node.target).split(".")[1], fill)
-    is_known = isinstance(known, int | float) and not (is_told(node) and fill is not None)
+    is_known = (
+        isinstance(known, int | float) and not (is_told(node) and fill is not None) and node.meta["val"].is_floating_point()
+    )
     constant = torch.full_like(live(x.shape), float(known)) if is_known else live(x.shape)
     return Value(x.shape, x.labels, constant)
 
