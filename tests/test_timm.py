@@ -72,21 +72,25 @@ def test_tensors_that_are_in_no_file(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_analysed_is_one_line(tmp_path: Path) -> None:
-    """An unknown operator leaves channels; control flow that depends on data ends it, with the place."""
+    """Control flow that depends on data ends it where a layer never runs, with the place."""
     (tmp_path / "net.py").write_text(
-        "import timm\n"
+        "import timm, torch\n"
         "class Net(timm.models.ResNet):\n"
         "    def forward(self, x):\n"
-        "        x = self.forward_features(x)\n"
-        "        return self.forward_head(x if x.mean() > 0 else -x)\n"
-        "def net(num_classes): return Net(timm.models.resnet.BasicBlock, (1, 1, 1, 1), num_classes=num_classes)\n"
+        "        out = self.forward_head(self.forward_features(x))\n"
+        "        return self.more(out) if x.mean() > 1e9 else out\n"
+        "def net(num_classes):\n"
+        "    made = Net(timm.models.resnet.BasicBlock, (1, 1, 1, 1), num_classes=num_classes)\n"
+        "    made.more = torch.nn.Linear(num_classes, num_classes)\n"
+        "    return made\n"
     )
     torch.save(build_model(f"{tmp_path}/net.py:net", num_classes=5).state_dict(), tmp_path / "weights.pth")
     done = slimnet_cli("inspect", tmp_path / "weights.pth", "--model", f"{tmp_path}/net.py:net", "--num-classes", "5",
                        "--in-channels", "3")  # fmt: skip
     assert done.status == 1
     assert len(done.err.splitlines()) == 1
-    assert "net.py:5: return self.forward_head(x if x.mean() > 0 else -x)" in done.err
+    assert "net.py:5: return self.more(out) if x.mean() > 1e9 else out" in done.err
+    assert "more never ran" in done.err
 
 
 @pytest.fixture(scope="module")
