@@ -300,6 +300,15 @@ def test_padded_shortcuts_that_run_more_than_once(kind: Callable[[], nn.Module])
         torch.testing.assert_close(result.model(x * scale), model(x * scale), rtol=1e-4, atol=1e-5)
 
 
+def test_a_network_that_cannot_be_copied_is_one_line() -> None:
+    class Kept(Skips):
+        def __deepcopy__(self, memo: Any) -> Any:
+            raise RuntimeError("not this one")
+
+    with pytest.raises(GraphError, match="Kept cannot be analysed .*data-dependent expression"):
+        slimnet.channel_groups(network(Kept), X)
+
+
 def test_what_torch_can_export_is_not_recorded() -> None:
     assert analyse(network(lambda: nn.Sequential(nn.Conv2d(3, 4, 1))), X).runs == 0
 

@@ -98,7 +98,10 @@ def record(model: nn.Module, inputs: Inputs, why: str) -> Program | None:
     Raises:
         GraphError: if layers ran in no run: which channels they read is not known.
     """
-    copied = copy.deepcopy(model)
+    try:
+        copied = copy.deepcopy(model)
+    except Exception:  # it holds what cannot be copied
+        return None
     with in_eval_mode(copied), torch.no_grad(), torch.random.fork_rng(devices=[]), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
