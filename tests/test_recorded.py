@@ -305,7 +305,7 @@ def test_a_network_that_cannot_be_copied_is_one_line() -> None:
         def __deepcopy__(self, memo: Any) -> Any:
             raise RuntimeError("not this one")
 
-    with pytest.raises(GraphError, match="Kept cannot be analysed .*data-dependent expression"):
+    with pytest.raises(GraphError, match=r"Kept cannot be analysed .*data-dependent expression"):
         slimnet.channel_groups(network(Kept), X)
 
 
