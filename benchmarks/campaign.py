@@ -58,6 +58,9 @@ FACES: dict[str, Any] = {
 """What all rows on FER2013 share, those of dense networks too."""
 FACES_LR, FACES_DISTILLED = 0.05, 0.7
 """Of networks that are cut: the learning rate; of those with a teacher: its share."""
+MIRRORED: dict[str, Any] = {"teacher_views": "flip"}
+STRONGER: dict[str, Any] = {"augment": {"rotate": 15.0, "scale": 0.2, "erase": 0.5}}
+"""Of faces: twice the customary changes of size and twice as many images with a hole."""
 ORDER_IMAGES, ORDER_BATCH = 512, 256
 KEPT = Path(__file__).parent / "runs"
 """Weights of finished rows, to train on from."""
@@ -78,6 +81,7 @@ class Row:
         model: name of a network for faces, whose ``start`` does not say it.
         recipe: name of the recipe that it repeats, on CIFAR-10 from random weights; its epochs are the row's.
         teacher: run of another row, for faces, where it is not what the row begins with.
+        shape: row whose run of the same seed says which widths are left, where no target does.
     """
 
     name: str
@@ -89,6 +93,12 @@ class Row:
     model: str | None = None
     recipe: str | None = None
     teacher: str | None = None
+    shape: str | None = None
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether it trains a part of the network that it begins with."""
+        return self.blocks is not None or self.shape is not None or bool(self.settings.get("target"))
 
     @property
     def run(self) -> str:
@@ -129,7 +139,8 @@ def faces() -> tuple[Row, ...]:
 def expressions() -> tuple[Row, ...]:
     """The classifiers that slimnet ships, by what their int8 file may weigh: the base is the teacher of all others.
 
-    The small one is cut out of the base; the tiny one out of a network of separable convolutions, which says more in 90 kB.
+    The small one is cut out of the base; the tiny one out of a network of separable convolutions, which says more in 90 kB. The
+    base learns once more, from itself and its mirror images, with stronger changes of the images; so do the others, from it.
     """
     decay = {"weight_decay": 5e-4}
     base = Row("expressions-base", None, 30, None, decay, model="resnet12_face")
@@ -137,12 +148,37 @@ def expressions() -> tuple[Row, ...]:
     longer = Row("expressions-base-on", None, 45, None, decay | on, model=base.model)
     less = {"weight_decay": 1e-4}
     wide = Row("expressions-tiny-wide", None, 30, None, less, model="xception_face", teacher=base.run)
+    small, tiny = {"target": {"params": 0.29}}, {"target": {"params": 0.64}}
+    again = Row("expressions-base-again", longer.run, 30, None, decay | MIRRORED | STRONGER | {"mixup": 0.2}, model=base.model)
     return (
         base,
         longer,
         wide,
-        Row("expressions-small", longer.run, 14, None, decay | {"target": {"params": 0.29}}, model=base.model),
-        Row("expressions-tiny", wide.run, 20, None, less | {"target": {"params": 0.64}}, model=wide.model, teacher=longer.run),
+        Row("expressions-small", longer.run, 14, None, decay | small, model=base.model),
+        Row("expressions-tiny", wide.run, 20, None, less | tiny, model=wide.model, teacher=longer.run),
+        again,
+        Row("expressions-small-again", again.run, 12, None, decay | small | MIRRORED, model=base.model),
+        Row("expressions-tiny-again", wide.run, 20, None, less | tiny | MIRRORED, model=wide.model, teacher=again.run),
+    )
+
+
+def ingredients(seed: int) -> tuple[Row, ...]:
+    """What each ingredient of the small classifier gives: short trainings, each with one thing changed."""
+    shared, base = {"weight_decay": 5e-4, "target": {"params": 0.29}}, "expressions-base-on-0"
+
+    def row(name: str, changes: dict[str, Any], **more: Any) -> Row:
+        return Row(f"small-{name}", base, 6, None, shared | changes, seed, "resnet12_face", **more)
+
+    return (
+        row("reference", {}),
+        row("without-teacher", {"teacher": None}),
+        row("weaker-teacher", {}, teacher="expressions-base-0"),
+        row("mirrored-teacher", MIRRORED),
+        row("random-start", {"init": None, "target": {}}, shape="small-reference"),
+        row("stronger-changes", STRONGER),
+        row("mixup", {"mixup": 0.2}),
+        row("without-average", {"ema": 0.0}),
+        row("without-smoothing", {"label_smoothing": 0.0}),
     )
 
 
@@ -158,6 +194,7 @@ ROWS = (
     *(Row(f"resnet56-{blocks}-blocks", "resnet56", 24, blocks, seed=seed) for seed in (1, 2) for blocks in (9, 4)),
     *faces(),
     *expressions(),
+    *(row for seed in (0, 1) for row in ingredients(seed)),
     *(Row(name, None, 200, recipe=name) for name in ("fsdp-resnet20-cifar10", "fpgm-mix-resnet20-cifar10")),
 )
 
@@ -206,9 +243,13 @@ def settings_of(row: Row, work: Path) -> dict[str, Any]:
     begin = {"model": row.model, "data_dir": str(data_dir() / "fer2013"), **FACES}
     teacher = row.teacher or row.start
     taught = {} if teacher is None else {"teacher": str(work / teacher), "distill_weight": FACES_DISTILLED}
+    method = {} if row.is_cut else {"method": slimnet.Dense()}
+    if row.shape is not None:
+        shape = slimnet.Run.open(work / f"{row.shape}-{row.seed}").method
+        method = {"method": slimnet.OneShot(widths=shape.widths)}
     if row.start is None:
-        return {**begin, "method": slimnet.Dense(), **taught, **row.settings}
-    return {**begin, "init": str(work / row.start / "model.safetensors"), **taught, "lr": FACES_LR, **row.settings}
+        return {**begin, **method, **taught, **row.settings}
+    return {**begin, **method, "init": str(work / row.start / "model.safetensors"), **taught, "lr": FACES_LR, **row.settings}
 
 
 def train(row: Row, work: Path, device: str) -> None:
@@ -230,7 +271,7 @@ def described(row: Row, run: slimnet.Run, branches: tuple[str, ...]) -> dict[str
         "epochs": row.epochs,
         "seed": row.seed,
         "settings": {name: _relative(value) for name, value in row.settings.items()},
-        "teacher": row.teacher or row.start,
+        "teacher": None if run.config.teacher is None else row.teacher or row.start,
         "branches": list(branches),
         "widths": [list(pair) for pair in run.method.widths] if isinstance(run.method, slimnet.OneShot) else [],
         "predicted": (run.target or {}).get("predicted"),

@@ -85,6 +85,19 @@ def test_distillation_by_hand() -> None:
     assert float(Objective(job).loss(images, logits, labels)) == pytest.approx(float(expected), rel=1e-5)
 
 
+def test_the_teacher_answers_for_the_mirror_image_too() -> None:
+    job = job_of(distill_weight=1.0, distill_temperature=2.0, teacher_views="flip")
+    images, labels = batch(job)
+    other = small_net().eval()
+    nn.init.normal_(other[-1].weight)
+    job = replace(job, teacher=Teacher(other, torch.ones(1, 1, 1, 1), torch.zeros(1, 1, 1, 1)))
+    logits = job.model(images).detach()
+    mean = (other(images).softmax(1) + other(images.flip(3)).softmax(1)).detach() / 2
+    p, q = (mean.log() / 2).softmax(1), (logits / 2).log_softmax(1)
+    assert not torch.allclose(mean, other(images).softmax(1), atol=1e-2)  # a mirrored digit is another one
+    assert float(Objective(job).loss(images, logits, labels)) == pytest.approx(4 * float((p * (p.log() - q)).sum()), rel=1e-5)
+
+
 def test_agreeing_with_the_teacher_costs_nothing() -> None:
     job = job_of(distill_weight=1.0)
     images, labels = batch(job)
@@ -232,6 +245,7 @@ WRONG = [
     ({"ema": 1.0}, "`ema` must be in"),
     ({"mixup": -1}, "`mixup` must be 0 or a positive number"),
     ({"distill_weight": 1.5}, "`distill_weight` must be in"),
+    ({"teacher_views": "both"}, "`teacher_views` must be one of one, flip, ten-crop"),
     ({"distill_temperature": 0}, "`distill_temperature` must be a positive number"),
     ({"class_weights": 2}, "`class_weights` must be in"),
     ({"augment": {"flop": 1}}, "`augment` must be changes of crop_padding, flip"),

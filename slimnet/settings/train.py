@@ -34,7 +34,7 @@ from slimnet.fields import (
     whole,
     within,
 )
-from slimnet.names import ALLOCATE_BY, DATA, LOGGERS, METHOD, METHODS
+from slimnet.names import ALLOCATE_BY, DATA, LOGGERS, METHOD, METHODS, VIEWS, Views
 from slimnet.settings.augment import AUGMENTATIONS
 from slimnet.settings.budget import BUDGETS
 
@@ -156,6 +156,12 @@ class TrainSettings:
     )
     teacher: str | None = setting(
         None, path("RUN_OR_WEIGHTS"), "Learn from a run, or from weights of this very network.", group="training"
+    )
+    teacher_views: Views = setting(
+        "one",
+        one_of(*VIEWS),
+        "Views of an image whose answers are averaged as the teacher's; each costs its time.",
+        group="training",
     )
     distill_weight: float = setting(0.5, within("[0, 1]"), "Share α of the teacher in the loss.", group="training")
     distill_temperature: float = setting(4.0, above(0, MOST_FACTOR), "T, by which logits are divided.", group="training")

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from slimnet._modes import widened
 from slimnet._torchvision import mixer
 from slimnet.data import class_weights
+from slimnet.evaluation.views import averaged
 from slimnet.training.job import Job
 
 
@@ -23,11 +24,12 @@ class Objective:
     .. math:: L = (1 - \alpha)\, \mathrm{CE}_w(z, y) + \alpha\, T^2\, \mathrm{KL}(\sigma(z_t / T) \,\|\, \sigma(z / T))
 
     with logits z, targets y (labels, or shares of the classes), class weights w, the teacher's logits z_t, temperature T and
-    ``distill_weight`` α; α is 0 without a teacher.
+    ``distill_weight`` α; α is 0 without a teacher. Of several ``teacher_views`` z_t is the logarithm of the mean probability.
     """
 
     def __init__(self, job: Job) -> None:
-        self._config, self._teacher, self._precision = job.config, job.teacher, job.precision
+        self._config, self._precision = job.config, job.precision
+        self._teacher = None if job.teacher is None else averaged(job.teacher, job.config.teacher_views)
         self._mixer = mixer(mixup=job.config.mixup, cutmix=job.config.cutmix, classes=job.dataset.num_classes)
         self._weights: Tensor | None = None
         if job.config.class_weights:
