@@ -66,6 +66,10 @@ def command(checkpoint: Path, plot: Path | None, as_json: bool, **options: Any) 
              percent(group["flops_share"]), why)
         )  # fmt: skip
     emit_table(rows)
+    if report["runs"]:
+        echo("")
+        seen = "the one path that it took was" if report["runs"] == 1 else f"{report['runs']} runs of it were"
+        echo(f"The control flow of this network depends on data: {seen} recorded, and the groups hold for what ran.")
     if "no_answer" in report:
         echo("")
         echo(clean(report["no_answer"]))

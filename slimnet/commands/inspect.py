@@ -31,8 +31,9 @@ def inspect_checkpoint(
 
     Returns:
         ``groups``: name, size, members, closed, partly, kept, reasons, flops_share (of making the channels);
-        ``flops``: of the whole network; ``differences``, where it is asked for: a row for each difference from torch-pruning;
-        ``no_answer`` in its place: why torch-pruning says nothing.
+        ``flops``: of the whole network; ``runs``: in how many runs it was recorded because its control flow depends on data, 0
+        where the groups hold for all inputs; ``differences``, where it is asked for: a row for each difference from
+        torch-pruning; ``no_answer`` in its place: why torch-pruning says nothing.
     """
     if is_onnx(checkpoint):
         no_part(part, str(checkpoint))
@@ -44,7 +45,7 @@ def inspect_checkpoint(
     cost = count(model, example)
     shares = {g.name: _making(g, model, cost.by_module) / max(cost.flops, 1) for g in channel_groups(model, example)}
     rows = [{**group_row(group), "flops_share": shares[group["name"]]} for group in plan.as_dict()["groups"]]
-    report: dict[str, Any] = {"flops": cost.flops, "params": cost.params, "groups": rows}
+    report: dict[str, Any] = {"flops": cost.flops, "params": cost.params, "runs": plan.runs, "groups": rows}
     if check:
         try:
             report["differences"] = [found.as_dict() for found in cross_check(model, example, seconds=seconds or PEER_SECONDS)]

@@ -50,7 +50,7 @@ def _program(model: nn.Module, inputs: tuple[Tensor, ...], as_graph: bool) -> Pr
     try:
         return capture(model, inputs)
     except NotFollowedError as error:
-        recorded = None if as_graph else record(model, inputs, str(error))
+        recorded = None if as_graph else record(model, inputs, error)
         if recorded is None:
             raise GraphError(str(error)) from error
         return recorded

@@ -50,7 +50,16 @@ class Program:
 
 
 class NotFollowedError(GraphError):
-    """A network that ``torch.export`` does not get through."""
+    """A network that ``torch.export`` does not get through.
+
+    Attributes:
+        why: where it stops.
+        instead: what the user can do, to put behind; "" where nothing is known.
+    """
+
+    def __init__(self, why: str, instead: str) -> None:
+        super().__init__(why + instead)
+        self.why, self.instead = why, instead
 
 
 def as_inputs(example_inputs: ExampleInputs) -> tuple[Tensor, ...]:
@@ -105,7 +114,8 @@ def capture(model: nn.Module, example_inputs: ExampleInputs) -> Program:
             text = one_line(error).partition(" (unhinted")[0]  # torch's longer form of an expression
             raise NotFollowedError(
                 f"{type(model).__name__} cannot be analysed with inputs of shape "
-                f"{[tuple(value.shape) for value in inputs]}: {text}{_stopped_at(error, model)}{_parts_of(model)}"
+                f"{[tuple(value.shape) for value in inputs]}: {text}{_stopped_at(error, model)}",
+                _parts_of(model),
             ) from error
     for node in exported.graph.nodes:
         if _depends_on_data(node):
@@ -113,8 +123,8 @@ def capture(model: nn.Module, example_inputs: ExampleInputs) -> Program:
                 placed(
                     node,
                     f"{type(model).__name__} cannot be analysed: the size of what {operator_in(node)} gives depends on the data",
-                )
-                + _parts_of(model)
+                ),
+                _parts_of(model),
             )
     return _program(model, exported)
 

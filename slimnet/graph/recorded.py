@@ -24,7 +24,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from slimnet._foreign import no_exit
 from slimnet._modes import flatten_outputs, in_eval_mode
 from slimnet.errors import GraphError
-from slimnet.graph.capture import Program, is_empty, named_tensors
+from slimnet.graph.capture import NotFollowedError, Program, is_empty, named_tensors
 
 HIDDEN = frozenset({"tolist", "numpy", "__array__", "__dlpack__", "data_ptr", "untyped_storage", "storage", "__deepcopy__"})
 """Methods of a tensor by which its values leave what is recorded."""
@@ -84,7 +84,7 @@ def _repeated(value: Tensor, shape: Sequence[int]) -> Tensor:
     return value
 
 
-def record(model: nn.Module, inputs: Inputs, why: str) -> Program | None:
+def record(model: nn.Module, inputs: Inputs, why: NotFollowedError) -> Program | None:
     """What a network does on its example inputs, and on others made of them, where these take another path.
 
     Args:
@@ -290,7 +290,7 @@ def _paths(count: int) -> str:
     return "the one path that they took" if count == 1 else f"the {count} paths that they took"
 
 
-def _check_all_ran(model: nn.Module, program: Program, why: str) -> None:
+def _check_all_ran(model: nn.Module, program: Program, why: NotFollowedError) -> None:
     used = (node for node in program.nodes if node.name in program.tensors and not all(is_empty(user) for user in node.users))
     ran = {program.tensors[node.name][0] for node in used}
     idle = [
@@ -301,6 +301,6 @@ def _check_all_ran(model: nn.Module, program: Program, why: str) -> None:
     if idle:
         shown = ", ".join(idle[:4]) + (" …" if len(idle) > 4 else "")
         raise GraphError(
-            f"{why}; its runs were recorded instead, and on {_paths(program.runs)} {shown} never ran: give example "
-            "inputs with which they do, or put nn.Identity() in their place"
+            f"{why.why}; its runs were recorded instead, and on {_paths(program.runs)} {shown} never ran: give example "
+            f"inputs with which they do, or put nn.Identity() in their place{why.instead}"
         )
