@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -299,7 +300,8 @@ def is_finished(row: Row) -> bool:
 
 
 def run_rows(rows: list[Row], args: argparse.Namespace) -> None:
-    """Start rows one after another, so many at a time; stop them all when the time is over."""
+    """Start rows one after another, so many at a time; stop them all when the time is over, or when this is stopped."""
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     end = time.monotonic() + 60 * args.minutes
     waiting, running = [row for row in rows if not is_finished(row)], {}
     env = {"OMP_NUM_THREADS": "1", **os.environ}
