@@ -63,8 +63,6 @@ MIRRORED: dict[str, Any] = {"teacher_views": "flip"}
 STRONGER: dict[str, Any] = {"augment": {"rotate": 15.0, "scale": 0.2, "erase": 0.5}}
 """Of faces: twice the customary changes of size and twice as many images with a hole."""
 ORDER_IMAGES, ORDER_BATCH = 512, 256
-KEPT = Path(__file__).parent / "runs"
-"""Weights of finished rows, to train on from."""
 
 
 @dataclass(frozen=True)
@@ -145,8 +143,7 @@ def expressions() -> tuple[Row, ...]:
     """
     decay = {"weight_decay": 5e-4}
     base = Row("expressions-base", None, 30, None, decay, model="resnet12_face")
-    on = {"init": str(KEPT / "expressions-base.safetensors"), "lr": 0.05, "mixup": 0.2}
-    longer = Row("expressions-base-on", None, 45, None, decay | on, model=base.model)
+    longer = Row("expressions-base-on", base.run, 45, None, decay | {"teacher": None, "mixup": 0.2}, model=base.model)
     less = {"weight_decay": 1e-4}
     wide = Row("expressions-tiny-wide", None, 30, None, less, model="xception_face", teacher=base.run)
     small, tiny = {"target": {"params": 0.29}}, {"target": {"params": 0.64}}
