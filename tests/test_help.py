@@ -58,3 +58,15 @@ def test_prune_keeps_what_fine_tunes_apart() -> None:
     tuning = next(flags for title, flags in found.items() if title.startswith("Fine-tuning"))
     assert {"--finetune", "--teacher", "--lr", "--val-fraction"} <= set(tuning)
     assert {"--rate", "--target-speedup"} <= set(found["What is closed"])
+
+
+def test_prune_tells_the_defaults_of_fine_tuning() -> None:
+    words = {name: " ".join(slimnet_cli(name, "--help").out.split()) for name in ("prune", "train")}
+    for flag, tuning, training in (
+        ("lr FLOAT", "0.05", "0.1"),
+        ("schedule step", "cosine", "step"),
+        ("distill-weight", "0.9", "0.5"),
+    ):
+        for name, wanted in (("prune", tuning), ("train", training)):
+            (found,) = re.findall(rf"--{flag}.*?\[default: (\S+)\]", words[name])
+            assert found == wanted

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from slimnet.data import Batches, Split, load_data
 from slimnet.errors import ArgumentError, FileFormatError, ModelError, SlimnetError, SurgeryError
-from slimnet.models import PadShortcut, build_model, load_weights, model_names
+from slimnet.models import PadShortcut, build_model, find_sizes, load_weights, model_names
 from slimnet.training import train
 
 # Numbers of parameters from table 6 of He et al. (in millions), and of convolutions and linear layers.
@@ -105,6 +105,7 @@ from torch import nn
 def both(num_classes, in_channels): return nn.Conv2d(in_channels, num_classes, 1)
 def rest(**options): return nn.Conv2d(options["in_channels"], options["num_classes"], 1)
 def classes(num_classes=4): return nn.Conv2d(3, num_classes, 1)
+def grey(): return nn.Sequential(nn.Conv2d(1, 5, 1), nn.Conv2d(5, 5, 1, bias=False))
 def number(num_classes): return 3
 def broken(num_classes): raise RuntimeError("no\\nluck")
 value = 3
@@ -126,6 +127,17 @@ def test_user_factory(factories: None, function: str, channels: int) -> None:
     assert isinstance(model, nn.Conv2d)
     assert model.weight.shape[:2] == (5, channels)
     assert sys.path == before
+
+
+def test_a_network_for_grey_pictures_keeps_its_first_convolution(factories: None, tmp_path: Path) -> None:
+    name = "my_nets:grey"
+    grey = build_model(name, num_classes=5, in_channels=1)
+    assert [module.in_channels for module in grey.modules() if isinstance(module, nn.Conv2d)] == [1, 5]
+    torch.save(grey.state_dict(), tmp_path / "grey.pth")
+    with pytest.raises(ModelError, match="no first convolution that reads 3 channels: it cannot take 2"):
+        build_model(name, num_classes=5, in_channels=2)
+    build = lambda classes, channels: build_model(name, num_classes=classes, in_channels=channels)  # noqa: E731
+    assert find_sizes(build, tmp_path / "grey.pth") == (5, 1)
 
 
 BAD_NAMES = [

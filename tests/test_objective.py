@@ -86,7 +86,8 @@ def test_distillation_by_hand() -> None:
 
 
 def test_the_teacher_answers_for_the_mirror_image_too() -> None:
-    job = job_of(distill_weight=1.0, distill_temperature=2.0, teacher_views="flip")
+    job = job_of(distill_weight=1.0, distill_temperature=2.0)
+    job = replace(job, config=replace(job.config, teacher_views="flip"))
     images, labels = batch(job)
     other = small_net().eval()
     nn.init.normal_(other[-1].weight)
@@ -96,6 +97,12 @@ def test_the_teacher_answers_for_the_mirror_image_too() -> None:
     p, q = (mean.log() / 2).softmax(1), (logits / 2).log_softmax(1)
     assert not torch.allclose(mean, other(images).softmax(1), atol=1e-2)  # a mirrored digit is another one
     assert float(Objective(job).loss(images, logits, labels)) == pytest.approx(4 * float((p * (p.log() - q)).sum()), rel=1e-5)
+
+
+def test_views_without_a_teacher_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ArgumentError, match="`teacher_views` is for a teacher: give `teacher`"):
+        train(out=tmp_path / "run", teacher_views="flip", progress=False, **SMALL)
+    assert not (tmp_path / "run").exists()
 
 
 def test_agreeing_with_the_teacher_costs_nothing() -> None:
@@ -155,6 +162,14 @@ def test_teacher_sees_images_with_its_own_mean(teacher: Run) -> None:
     ]
     assert torch.allclose(taught(parts[0]), teacher.load_model()(parts[1]), atol=1e-4)
     assert not taught(parts[0]).requires_grad
+
+
+@pytest.mark.parametrize(("precision", "what"), [("fp32", "memory format"), ("auto", "precision")])
+def test_what_is_measured_is_said(precision: str, what: str) -> None:
+    said: list[str] = []
+    config = TrainConfig(**SMALL | {"precision": precision, "channels_last": "auto"})  # type: ignore[arg-type]
+    prepare(config, join_team("cpu"), weights=True, say=said.append, trust_code=config.model)
+    assert [line for line in said if line.startswith("looking")] == [f"looking which {what} is faster here"]
 
 
 def test_teacher_from_weights(teacher: Run) -> None:

@@ -6,6 +6,7 @@ Nothing of the library is imported when a command is named, only when its option
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterable
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -99,14 +100,16 @@ def later(name: str, make: Make) -> Decorator:
     return click.option(f"--{name}-later", cls=Later, make=make)
 
 
-def settings(group: str, *, without: Container[str] = ()) -> Decorator:
-    """A flag for each setting of training in a group, but for some."""
+def settings(group: str, *, without: Container[str] = (), finetuning: bool = False) -> Decorator:
+    """A flag for each setting of training in a group, but for some; with the defaults of fine-tuning, if it is that."""
 
     def make() -> list[click.Option]:
         from slimnet.fields import describe
-        from slimnet.settings import TrainSettings
+        from slimnet.settings import FINETUNING, TrainSettings
 
-        return [to_flag(row) for row in describe(TrainSettings) if row.group == group and row.name not in without]
+        rows = [row for row in describe(TrainSettings) if row.group == group and row.name not in without]
+        own = FINETUNING if finetuning else {}
+        return [to_flag(replace(row, default=own.get(row.name, row.default))) for row in rows]
 
     return later(f"{group}-settings" if without else group, make)
 

@@ -54,11 +54,11 @@ finetuning = together(
         "--finetune",
         type=COUNT,
         metavar="N",
-        help="Cut, and train what is left for N epochs: --out is then a run. "
-        "Defaults are lr 0.05 (adamw: 0.001), schedule cosine and distill-weight 0.9 then.",
+        help="Cut, and train what is left for N epochs: --out is then a run. What follows is for it alone; with adamw the "
+        "default of --lr is 0.001, and below 5 epochs that of --warmup-epochs is 0.",
     ),
     click.option("--teacher", metavar="FILE|RUN|none", help="Whom fine-tuning learns from.  [default: the dense network]"),
-    settings("training", without=OWN),
+    settings("training", without=OWN, finetuning=True),
     settings("data", without=OWN),
     set_option,
     click.option("--quiet", is_flag=True, help="No progress on stderr."),

@@ -21,6 +21,7 @@ from slimnet.methods.closing import prune
 from slimnet.models import Trust, weights_file
 from slimnet.names import AllocateBy, Couple, Ranking
 from slimnet.progress import NOBODY, Listener, Say, listener, listening, say_from
+from slimnet.settings import ADAMW_LR, FINETUNING, LEAST_TO_WARM_UP
 from slimnet.training import Run, TrainConfig, train
 from slimnet.training.data import load_config_data
 
@@ -30,12 +31,6 @@ if TYPE_CHECKING:
 _say = say_from(__name__)
 
 DENSE = "dense"
-DEFAULTS: Mapping[str, Any] = {"lr": 0.05, "schedule": "cosine", "distill_weight": 0.9}
-"""Of fine-tuning, where training has others: a large rate, down to zero, and the teacher's word before that of labels.
-
-Le & Hua (ICLR 2021) found that what is trained on at a large rate ends better than at the last rate of the training before.
-"""
-ADAMW_LR, LEAST_TO_WARM_UP = 1e-3, 5
 
 
 def prune_and_finetune(
@@ -146,7 +141,7 @@ def prune_and_finetune(
 def _defaults(epochs: int, settings: Mapping[str, Any]) -> dict[str, Any]:
     """What fine-tuning takes where nothing is said."""
     lr = {"lr": ADAMW_LR} if settings.get("optimizer") == "adamw" else {}
-    return {**DEFAULTS, **lr, "warmup_epochs": int(epochs >= LEAST_TO_WARM_UP)}
+    return {**FINETUNING, **lr, "warmup_epochs": int(epochs >= LEAST_TO_WARM_UP)}
 
 
 def _closed(

@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from slimnet.errors import ArgumentError
 from slimnet.progress import Say, each
 from slimnet.settings import PrecisionSettings
 
@@ -29,9 +28,6 @@ class PrecisionStep:
         settings: what is asked for.
         say: told what is being done.
         choice: what was found, once it was called.
-
-    Raises:
-        ArgumentError: if there are too few training images to calibrate with.
     """
 
     data: Dataset
@@ -39,17 +35,14 @@ class PrecisionStep:
     say: Say
     choice: Precisions | None = field(default=None, init=False)
 
-    def __post_init__(self) -> None:
-        asked, held = self.settings.calibration, len(self.data.train)
-        if asked > held:
-            raise ArgumentError(f"`calibration` asks for {asked} images, the training split of {self.data.name} has {held}.")
-
     def __call__(self, fp32: bytes) -> Mapping[str, PrecisionFile]:
         """Make them, choose on the validation split, then evaluate those that are kept on the test split."""
         from slimnet.export.precision import make_precisions
 
         settings = self.settings
         self.say(f"making {' and '.join(settings.further)}")
+        if "int8" in settings.further and settings.calibration > (held := len(self.data.train)):
+            self.say(f"int8 is calibrated with all {held:,} training images: there are fewer than {settings.calibration:,}")
         self.choice = make_precisions(
             fp32,
             settings.further,
@@ -100,11 +93,15 @@ def per_class(predictions: NDArray[np.int64], labels: NDArray[np.int64], classes
 
 
 def calibration_images(data: Dataset, count: int, seed: int) -> Tensor:
-    """Training images as the network takes them, without augmentation, each class in its share: (count, C, H, W) float32."""
+    """Training images as the network takes them, without augmentation, each class in its share: (count, C, H, W) float32.
+
+    Where there are fewer than ``count``, all of them.
+    """
     from torch import Generator
 
     from slimnet.data import real_batch, stratified_indices
 
+    count = min(count, len(data.train))
     chosen = stratified_indices(data.train.labels, count, Generator().manual_seed(seed))
     return real_batch(data.train.subset(chosen), data, count)
 

@@ -104,7 +104,8 @@ class Listing:
         names = self.paths.names()
         parts = torch.tensor([members.get(name, -1) for name in names], dtype=torch.int64)
         if gone := members.keys() - set(names):
-            raise DataError(f"{len(gone):,} pictures of the run are gone, {min(gone)} among them: put them back.")
+            gone_ones = f"{len(gone):,} pictures of the run are gone, {min(gone)} among them"
+            raise DataError(f"{gone_ones}: put them back, or name their folder; for other pictures there is a bundle of the run.")
         known = (parts >= 0).nonzero().flatten()
         new = len(names) - len(known)
         notes = (f"{new:,} pictures are in no split of the run: left out",) if new else ()

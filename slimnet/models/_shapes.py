@@ -7,15 +7,16 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from slimnet.errors import ModelError
+from slimnet.models._stem import channels_read
 from slimnet.models.weights import read_state_dict, read_weights
 
 Build = Callable[[int, int], nn.Module]
 """Builds the network for a number of classes and of input channels."""
 _CLASSES, _OTHER_CLASSES = 1009, 1013  # primes: no layer inside of a network is as wide by chance
-_CHANNELS, _OTHER_CHANNELS = 3, 1
+_CHANNELS, _OTHER_CHANNELS, _MOST_CHANNELS = 3, 1, 4
 Shapes = Mapping[str, torch.Size]
 
 
@@ -23,8 +24,8 @@ def find_sizes(build: Build, path: Path, *, key: str | None = None) -> tuple[int
     """Classes and input channels of the network whose weights a file holds.
 
     The network is built thrice without memory (on ``meta``): entries whose shapes change with the number of classes, or of
-    channels, tell it by their shapes in the file. Where nothing changes, it is the network's own number of channels, three, and
-    the length of the last weight.
+    channels, tell it by their shapes in the file. Where nothing changes, it is the network's own number of channels, and the
+    length of the last weight.
 
     Args:
         build: of the network, for a number of classes and channels.
@@ -35,12 +36,13 @@ def find_sizes(build: Build, path: Path, *, key: str | None = None) -> tuple[int
         FileFormatError: as in `load_weights`.
         ModelError: if the network cannot be built.
     """
-    first = _state(build, _CLASSES, _CHANNELS)
+    network = _network(build, _CLASSES, _CHANNELS)
+    first = network.state_dict()
     given = {name: tensor.shape for name, tensor in read_weights(path, first, key=key).tensors.items()}
     usual = {name: tensor.shape for name, tensor in first.items()}
     classes = _solved(given, usual, _shapes(build, _OTHER_CLASSES, _CHANNELS), (_CLASSES, _OTHER_CLASSES))
     channels = _solved(given, usual, _shapes(build, _CLASSES, _OTHER_CHANNELS), (_CHANNELS, _OTHER_CHANNELS))
-    return classes or _last(given, path), channels or _CHANNELS
+    return classes or _last(given, path), channels or _own_channels(network)
 
 
 def find_heads(build: Build, classes: int, channels: int) -> tuple[str, ...]:
@@ -53,18 +55,24 @@ def find_heads(build: Build, classes: int, channels: int) -> tuple[str, ...]:
 def _shapes(build: Build, classes: int, channels: int) -> Shapes:
     """Of a network of another size; none where it can only be built in one."""
     try:
-        return {name: tensor.shape for name, tensor in _state(build, classes, channels).items()}
+        return {name: tensor.shape for name, tensor in _network(build, classes, channels).state_dict().items()}
     except ModelError:
         return {}
 
 
-def _state(build: Build, classes: int, channels: int) -> dict[str, Tensor]:
+def _own_channels(network: nn.Module) -> int:
+    """Channels of the pictures that it reads: three, unless its first convolution is for other pictures."""
+    read = channels_read(network)
+    return read if read is not None and read <= _MOST_CHANNELS else _CHANNELS
+
+
+def _network(build: Build, classes: int, channels: int) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         try:
             with torch.device("meta"):
-                return build(classes, channels).state_dict()
+                return build(classes, channels)
         except (ModelError, NotImplementedError, RuntimeError):  # a factory that looks at values, which there are none of
-            return build(classes, channels).state_dict()
+            return build(classes, channels)
 
 
 def _solved(given: Shapes, one: Shapes, other: Shapes, numbers: tuple[int, int]) -> int:

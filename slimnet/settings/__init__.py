@@ -6,14 +6,18 @@ and schedules only the standard library is imported: ``--help`` needs no torch.
 
 from slimnet.settings.augment import AUGMENTATIONS, Augment
 from slimnet.settings.budget import BUDGETS, Budget
+from slimnet.settings.finetune import ADAMW_LR, FINETUNING, LEAST_TO_WARM_UP
 from slimnet.settings.methods import MethodSettings
 from slimnet.settings.precisions import PrecisionSettings
 from slimnet.settings.train import A_METHOD, NORMALISATION, TrainSettings, check_names, mean_and_std
 
 __all__ = [
+    "ADAMW_LR",
     "AUGMENTATIONS",
     "A_METHOD",
     "BUDGETS",
+    "FINETUNING",
+    "LEAST_TO_WARM_UP",
     "NORMALISATION",
     "Augment",
     "Budget",

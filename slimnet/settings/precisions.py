@@ -27,7 +27,7 @@ class PrecisionSettings:
         "Precisions of the slim network; fp32 is always there, another one only where it pays.",
     )
     max_drop: float = setting(0.005, between(0, 1), "Most validation accuracy that a precision may lose.")
-    calibration: int = setting(256, IMAGES, "Training images to calibrate int8 with.")
+    calibration: int = setting(256, IMAGES, "Training images to calibrate int8 with; all where there are fewer.")
     seed: int = setting(0, SEED, "Of the choice of these images.")
     reduce_range: bool | None = setting(
         None, optional(flag()), "int8 weights of 7 or 8 bits; without it 7 where this processor lacks VNNI."

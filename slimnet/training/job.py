@@ -196,6 +196,8 @@ def _load_data(
     check_model(config.model)
     if weights and config.init and not is_slim_folder(config.init):
         check_file(config.init)
+    if config.teacher_views != "one" and config.teacher is None:  # not in TrainConfig: a recipe leaves the teacher to its user
+        raise ArgumentError("`teacher_views` is for a teacher: give `teacher`, or leave it out.")
     if config.teacher and not Path(config.teacher).exists():
         raise FileFormatError(f"the teacher {config.teacher} does not exist: give a finished run, or a file of weights.")
     dataset = load_config_data(config, folder=folder)
@@ -224,7 +226,8 @@ def _with_precision(job: Job, say: Say) -> Job:
     """The job with a definite precision; its networks lie in memory accordingly, in place."""
     config = job.config
     if "auto" in (config.precision, config.channels_last):
-        say("looking which precision is faster here")
+        what = "precision" if config.precision == "auto" else "memory format"
+        say(f"looking which {what} is faster here")
         batch = next(iter(job.plain_train_batches.epoch(0)))
         job = replace(job, config=resolve_precision(config, job.model, batch, job.team))
     elif config.precision == "bf16" and job.team.device.type == "cpu" and not has_bf16():

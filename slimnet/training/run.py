@@ -188,7 +188,8 @@ def read_record(folder: Path) -> dict[str, Any]:
     check_run(folder)
     record = read_json(member(folder, CONFIG))
     if not {"train", "data", "environment"} <= record.keys():
-        raise FileFormatError(f"{folder / CONFIG} does not describe a run.")
+        hint = ": the folder is a bundle, give the run that it was made from" if holds(folder, "model.json") else ""
+        raise FileFormatError(f"{folder / CONFIG} does not describe a run{hint}.")
     check(record, "run", str(folder / CONFIG))
     data = record["data"]
     if not len(data["mean"]) == len(data["std"]) == data["image_shape"][0]:

@@ -122,7 +122,11 @@ BAD: list[Bad] = [
     ("export x --out new", "x is not a run: there is no such folder", nothing),
     ("export x --out new", "x is not a run: it holds no config.json", holding("x", Path.mkdir)),
     ("export x --out new", "x is not a run: it is a file", holding("x", Path.touch)),
-    ("export x --out new", "x/config.json does not describe a run", copied("bundle", lambda f: None)),
+    (
+        "export x --out new",
+        "x/config.json does not describe a run: the folder is a bundle",
+        copied("bundle", lambda f: None),
+    ),
     ("export x --out new", "the training in x did not finish: .*--resume", without_result(lambda f: None)),
     ("export x --out new", "x/config.json is not readable JSON", copied("run", lambda f: cut(f / "config.json"))),
     ("export x --out new", "x/metrics.jsonl, line ", copied("run", lambda f: cut(f / "metrics.jsonl"))),

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 
 import slimnet
 from slimnet.commands import PrecisionSettings, bench_bundle
@@ -95,6 +99,22 @@ def test_export_prints_what_was_refused_and_leaves_no_file(
     assert read_bundle(tmp_path / "x").model["precisions"].keys() == {"fp32"}
 
 
+@pytest.mark.parametrize("names", [("int8",), ("fp16",)])
+def test_few_training_images_all_calibrate_and_it_is_said(names: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    data, said, given = load_data("digits", seed=3), list[str](), list[int]()
+    few = replace(data, train=data.train.subset(torch.arange(100)))
+
+    def make_precisions(fp32: bytes, further: tuple[str, ...], *, calibration: np.ndarray, **_: object) -> object:
+        given.append(len(calibration))
+        return SimpleNamespace(kept=[])
+
+    monkeypatch.setattr("slimnet.export.precision.make_precisions", make_precisions)
+    assert PrecisionStep(few, PrecisionSettings(names), said.append)(b"") == {}
+    assert given == [100]
+    line = "int8 is calibrated with all 100 training images: there are fewer than 256"
+    assert (line in said) == ("int8" in names)
+
+
 @pytest.mark.parametrize(
     ("flags", "status", "message"),
     [
@@ -102,7 +122,6 @@ def test_export_prints_what_was_refused_and_leaves_no_file(
         ("--precision int8,", 2, "'' is not one of fp32, int8, fp16"),
         ("--precision int8 --max-drop 101", 2, "101"),
         ("--precision int8 --calibration 0", 2, "0 is not in the range"),
-        ("--precision int8 --calibration 5000", 1, "`calibration` asks for 5000 images, the training split of digits has 1294"),
     ],
 )
 def test_bad_flags_are_named(

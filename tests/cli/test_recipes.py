@@ -65,6 +65,13 @@ def test_settings_are_ready_for_train(mine: Path) -> None:
     assert settings.keys() == {*tomllib.loads(MINE)["train"], "method"}
 
 
+def test_a_recipe_leaves_the_teacher_of_its_views_to_its_user(mine: Path) -> None:
+    mine.write_text(changed("epochs = 2", 'epochs = 2\nteacher_views = "flip"'))
+    assert load_recipe(mine).settings["teacher_views"] == "flip"
+    done = slimnet_cli(*"train --recipe mine.toml --out o".split())
+    assert done.status == 1 and "`teacher_views` is for a teacher: give `teacher`, or leave it out." in done.err
+
+
 def changed(old: str, new: str) -> str:
     assert MINE.count(old) == 1
     return MINE.replace(old, new)
