@@ -131,6 +131,21 @@ class Levels(nn.Module):
         return answers
 
 
+class Numbers(Net):
+    """An operator is given a number that is zero, or below it, in every recorded run."""
+
+    def __init__(self, operator: Callable[[Tensor, int, Callable[[str], Tensor]], Tensor]) -> None:
+        super().__init__()
+        self.operator = operator
+        self.register_buffer("kernel", torch.randn(8, 8, 3, 3))
+        self.register_buffer("offset", torch.zeros(8))
+
+    def forward(self, x: Tensor) -> Tensor:
+        maps = self.operator(F.relu(self.stem(x)), int((x > RARE).sum()), self.get_buffer)
+        out: Tensor = self.head(maps.mean((2, 3)))
+        return out
+
+
 def closed(kind: Callable[[], nn.Module]) -> nn.Module:
     """Half of the stem's filters are zero, and their biases are not; of the second map, the other half."""
     torch.manual_seed(0)
@@ -158,6 +173,42 @@ def test_what_no_example_showed(kind: Callable[[], nn.Module]) -> None:
     for x in (X, X * 3, X + 200, X * 300, X.abs() * 300):
         with torch.no_grad():
             torch.testing.assert_close(copy.deepcopy(result.model)(x), copy.deepcopy(model)(x), rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    "operator",
+    [
+        pytest.param(lambda maps, n, _: maps.clamp(min=n - 0.5), id="clamp"),
+        pytest.param(lambda maps, n, _: maps.clamp(min=n), id="clamp at zero"),
+        pytest.param(lambda maps, n, _: F.hardtanh(maps, n - 0.5, n + 1000), id="hardtanh"),
+        pytest.param(lambda maps, n, _: F.threshold(maps, n - 0.5, 7.0), id="threshold"),
+        pytest.param(lambda maps, n, _: torch.where(maps < n - 0.5, torch.ones_like(maps), maps), id="compare"),
+        pytest.param(lambda maps, n, _: maps.masked_fill(maps < n - 0.5, 7.0), id="masked_fill"),
+        pytest.param(lambda maps, n, _: F.pad(maps, (0, n)), id="pad"),
+        pytest.param(lambda maps, n, _: F.avg_pool2d(maps, 3, 1, padding=min(n, 1)), id="avg_pool"),
+        pytest.param(lambda maps, n, held: F.conv2d(maps, held("kernel"), held("offset"), padding=min(n, 1)), id="conv"),
+        pytest.param(lambda maps, n, _: maps.roll(n, 1), id="roll"),
+    ],
+)
+def test_numbers_that_no_example_showed(operator: Callable[[Tensor, int, Callable[[str], Tensor]], Tensor]) -> None:
+    test_what_no_example_showed(lambda: Numbers(operator))
+
+
+def test_numbers_of_modules_are_no_data() -> None:
+    """Behind a number that depends on data, activations, pads and convolutions of torch's classes still have their own."""
+
+    class Modules(Net):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body = nn.Sequential(nn.ReLU6(), nn.LeakyReLU(0.1), nn.AvgPool2d(2), nn.Conv2d(8, 8, 3))
+
+        def forward(self, x: Tensor) -> Tensor:
+            count = int((x > RARE).sum())
+            out: Tensor = self.head(self.body(self.stem(x)).mean((2, 3)))
+            return out + count
+
+    result = slimnet.slim(closed(Modules), X)
+    assert result.plan.runs and result.model.get_submodule("stem").weight.shape[0] == 4
 
 
 def test_whole_numbers_are_not_what_they_are_filled_with() -> None:
