@@ -211,6 +211,40 @@ def test_numbers_of_modules_are_no_data() -> None:
     assert result.plan.runs and result.model.get_submodule("stem").weight.shape[0] == 4
 
 
+class Tables(Net):
+    """Rows of a table, one for each channel."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.Parameter(torch.randn(2, 8))
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.head(self.table[(self.features(x) > 0.6).long()].sum(1))
+        return out
+
+
+class Entries(Net):
+    """Single entries of a table, by a truth value for each."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.Parameter(torch.randn(8, 4))
+        self.register_buffer("which", torch.arange(32).reshape(8, 4) % 4 == 0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.head(self.features(x) * self.table[self.which])
+        return out
+
+
+@pytest.mark.parametrize("kind", [Tables, Entries])
+def test_what_picks_from_a_table_stays(kind: Callable[[], nn.Module]) -> None:
+    model = closed(kind)
+    result = slimnet.slim(model, X)
+    torch.testing.assert_close(result.model(X), model(X), rtol=1e-9, atol=1e-9)
+    (reason,) = {group.name: group.reasons for group in result.plan.groups}["stem"]
+    assert reason.startswith("operator aten.index")
+
+
 def test_whole_numbers_are_not_what_they_are_filled_with() -> None:
     """Also where nothing depends on data: 1.7 as a whole number is 1."""
 
@@ -266,6 +300,16 @@ def test_a_forward_pass_that_writes_and_draws() -> None:
     slimnet.slim(model, X)
     torch.testing.assert_close(model.state_dict(), state)
     assert torch.equal(torch.get_rng_state(), random)
+
+
+def test_answers_of_random_size() -> None:
+    class Draws(Net):
+        def forward(self, x: Tensor) -> Tensor:
+            out: Tensor = self.head(self.features(x)).flatten()
+            return out[: int(torch.randint(2, 18, ()))]
+
+    with pytest.raises(VerificationError, match=r"^the slim model gives .* \(does it draw random numbers, or keep"):
+        slimnet.slim(closed(Draws), X)
 
 
 def test_a_network_that_draws_random_numbers_on_one_path() -> None:
