@@ -215,7 +215,6 @@ def test_the_forward_pass_is_the_one_that_it_was() -> None:
 
 MODULE = """
 import torch
-import torch.nn.functional as F
 from torch import nn
 class Twice(nn.Module):
     def __init__(self, num_classes):
