@@ -194,6 +194,26 @@ def test_numbers_that_no_example_showed(operator: Callable[[Tensor, int, Callabl
     test_what_no_example_showed(lambda: Numbers(operator))
 
 
+def test_padding_that_no_size_of_the_examples_shows() -> None:
+    """Up to a multiple of 32: nothing at 64 and 96, where the network is exported and compared."""
+
+    class Pads(Net):
+        def forward(self, x: Tensor) -> Tensor:
+            maps = F.relu(self.stem(x))
+            maps = F.pad(maps, (0, -maps.shape[3] % 32, 0, -maps.shape[2] % 32))
+            out: Tensor = self.head(maps.mean((2, 3)))
+            return out
+
+    model, example = closed(Pads), torch.randn(2, 3, 64, 64, dtype=torch.float64)
+    result = slimnet.slim(model, example)
+    assert not result.plan.runs
+    for size in (64, 70):
+        x = torch.randn(1, 3, size, size, dtype=torch.float64)
+        torch.testing.assert_close(result.model(x), model(x), rtol=1e-9, atol=1e-9)
+    model.stem.bias.data[4:] = 0  # type: ignore[union-attr, operator, index]
+    assert slimnet.slim(model, example).model.get_submodule("stem").weight.shape[0] == 4  # zeros among zeros
+
+
 def test_numbers_of_modules_are_no_data() -> None:
     """Behind a number that depends on data, activations, pads and convolutions of torch's classes still have their own."""
 

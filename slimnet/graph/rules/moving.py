@@ -94,7 +94,9 @@ def _pad(run: Interpreter, node: Node, x: Any, pads: Sequence[int], *arguments: 
     vary = numbers_vary(run, node)
     touched = [last - i // 2 for i, amount in enumerate(pads) if amount or vary]
     if not any(dim in x.varying for dim in touched):
-        grows = mode == "constant" and (vary or any(amount > 0 for amount in pads))
+        if not touched and 0 in pads:  # the code may count what it pads with: nothing at this size, more at another
+            touched = [dim for dim in range(last - len(pads) // 2 + 1, last + 1) if dim not in x.varying]
+        grows = mode == "constant" and (vary or any(amount >= 0 for amount in pads))
         if fill and vary:
             fill = torch.nan
         constant = torch.where(x.constant == fill, x.constant, torch.nan) if grows else x.constant
