@@ -102,6 +102,17 @@ def unwrapped(model: nn.Module) -> nn.Module:
         model = inner
 
 
+def computed_tensors(model: nn.Module) -> dict[int, Tensor]:
+    """What modules hold that was computed (a masked weight, an answer that is kept), by identity, each as a tensor of its own.
+
+    As the memo of ``copy.deepcopy``, which refuses such tensors.
+    """
+    import torch
+
+    held = (value for module in model.modules() for value in vars(module).values())
+    return {id(value): value.detach().clone() for value in held if isinstance(value, torch.Tensor) and not value.is_leaf}
+
+
 STORED_TOLERANCE = 1e-5
 
 

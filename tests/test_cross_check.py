@@ -99,6 +99,13 @@ def test_torch_pruning_is_right_where_slimnet_does_not_know_an_operator() -> Non
     assert only.theirs.filters == ("a[0]",) and only.theirs.is_exact
 
 
+def test_inputs_for_which_the_network_is_not_defined_decide_nothing() -> None:
+    """The logarithm of random numbers is NaN before a cut, too."""
+    model = written(lambda m, x: m.head(torch.fft.ifft2(torch.fft.fft2(m.a(x.log()))).real), zero="")
+    (only,) = cross_check(model, torch.rand(2, 3, 12, 12) + 1)
+    assert only.right == "torch-pruning" and only.theirs.is_exact
+
+
 def test_neither_is_right_where_nothing_can_be_compared() -> None:
     """Dropout that is always on, behind convolution groups."""
     grouped = {"grouped": nn.Conv2d(8, 8, 3, groups=2)}

@@ -131,6 +131,21 @@ class Levels(nn.Module):
         return answers
 
 
+class Numbers(Net):
+    """An operator is given a number that is zero, or below it, in every recorded run."""
+
+    def __init__(self, operator: Callable[[Tensor, int, Callable[[str], Tensor]], Tensor]) -> None:
+        super().__init__()
+        self.operator = operator
+        self.register_buffer("kernel", torch.randn(8, 8, 3, 3))
+        self.register_buffer("offset", torch.zeros(8))
+
+    def forward(self, x: Tensor) -> Tensor:
+        maps = self.operator(F.relu(self.stem(x)), int((x > RARE).sum()), self.get_buffer)
+        out: Tensor = self.head(maps.mean((2, 3)))
+        return out
+
+
 def closed(kind: Callable[[], nn.Module]) -> nn.Module:
     """Half of the stem's filters are zero, and their biases are not; of the second map, the other half."""
     torch.manual_seed(0)
@@ -158,6 +173,96 @@ def test_what_no_example_showed(kind: Callable[[], nn.Module]) -> None:
     for x in (X, X * 3, X + 200, X * 300, X.abs() * 300):
         with torch.no_grad():
             torch.testing.assert_close(copy.deepcopy(result.model)(x), copy.deepcopy(model)(x), rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    "operator",
+    [
+        pytest.param(lambda maps, n, _: maps.clamp(min=n - 0.5), id="clamp"),
+        pytest.param(lambda maps, n, _: maps.clamp(min=n), id="clamp at zero"),
+        pytest.param(lambda maps, n, _: F.hardtanh(maps, n - 0.5, n + 1000), id="hardtanh"),
+        pytest.param(lambda maps, n, _: F.threshold(maps, n - 0.5, 7.0), id="threshold"),
+        pytest.param(lambda maps, n, _: torch.where(maps < n - 0.5, torch.ones_like(maps), maps), id="compare"),
+        pytest.param(lambda maps, n, _: maps.masked_fill(maps < n - 0.5, 7.0), id="masked_fill"),
+        pytest.param(lambda maps, n, _: F.pad(maps, (0, n)), id="pad"),
+        pytest.param(lambda maps, n, _: F.avg_pool2d(maps, 3, 1, padding=min(n, 1)), id="avg_pool"),
+        pytest.param(lambda maps, n, held: F.conv2d(maps, held("kernel"), held("offset"), padding=min(n, 1)), id="conv"),
+        pytest.param(lambda maps, n, _: maps.roll(n, 1), id="roll"),
+    ],
+)
+def test_numbers_that_no_example_showed(operator: Callable[[Tensor, int, Callable[[str], Tensor]], Tensor]) -> None:
+    test_what_no_example_showed(lambda: Numbers(operator))
+
+
+def test_padding_that_no_size_of_the_examples_shows() -> None:
+    """Up to a multiple of 32: nothing at 64 and 96, where the network is exported and compared."""
+
+    class Pads(Net):
+        def forward(self, x: Tensor) -> Tensor:
+            maps = F.relu(self.stem(x))
+            maps = F.pad(maps, (0, -maps.shape[3] % 32, 0, -maps.shape[2] % 32))
+            out: Tensor = self.head(maps.mean((2, 3)))
+            return out
+
+    model, example = closed(Pads), torch.randn(2, 3, 64, 64, dtype=torch.float64)
+    result = slimnet.slim(model, example)
+    assert not result.plan.runs
+    for size in (64, 70):
+        x = torch.randn(1, 3, size, size, dtype=torch.float64)
+        torch.testing.assert_close(result.model(x), model(x), rtol=1e-9, atol=1e-9)
+    model.stem.bias.data[4:] = 0  # type: ignore[union-attr, operator, index]
+    assert slimnet.slim(model, example).model.get_submodule("stem").weight.shape[0] == 4  # zeros among zeros
+
+
+def test_numbers_of_modules_are_no_data() -> None:
+    """Behind a number that depends on data, activations, pads and convolutions of torch's classes still have their own."""
+
+    class Modules(Net):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body = nn.Sequential(nn.ReLU6(), nn.LeakyReLU(0.1), nn.AvgPool2d(2), nn.Conv2d(8, 8, 3))
+
+        def forward(self, x: Tensor) -> Tensor:
+            count = int((x > RARE).sum())
+            out: Tensor = self.head(self.body(self.stem(x)).mean((2, 3)))
+            return out + count
+
+    result = slimnet.slim(closed(Modules), X)
+    assert result.plan.runs and result.model.get_submodule("stem").weight.shape[0] == 4
+
+
+class Tables(Net):
+    """Rows of a table, one for each channel."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.Parameter(torch.randn(2, 8))
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.head(self.table[(self.features(x) > 0.6).long()].sum(1))
+        return out
+
+
+class Entries(Net):
+    """Single entries of a table, by a truth value for each."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.Parameter(torch.randn(8, 4))
+        self.register_buffer("which", torch.arange(32).reshape(8, 4) % 4 == 0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.head(self.features(x) * self.table[self.which])
+        return out
+
+
+@pytest.mark.parametrize("kind", [Tables, Entries])
+def test_what_picks_from_a_table_stays(kind: Callable[[], nn.Module]) -> None:
+    model = closed(kind)
+    result = slimnet.slim(model, X)
+    torch.testing.assert_close(result.model(X), model(X), rtol=1e-9, atol=1e-9)
+    (reason,) = {group.name: group.reasons for group in result.plan.groups}["stem"]
+    assert reason.startswith("operator aten.index")
 
 
 def test_whole_numbers_are_not_what_they_are_filled_with() -> None:
@@ -215,6 +320,16 @@ def test_a_forward_pass_that_writes_and_draws() -> None:
     slimnet.slim(model, X)
     torch.testing.assert_close(model.state_dict(), state)
     assert torch.equal(torch.get_rng_state(), random)
+
+
+def test_answers_of_random_size() -> None:
+    class Draws(Net):
+        def forward(self, x: Tensor) -> Tensor:
+            out: Tensor = self.head(self.features(x)).flatten()
+            return out[: int(torch.randint(2, 18, ()))]
+
+    with pytest.raises(VerificationError, match=r"^the slim model gives .* \(does it draw random numbers, or keep"):
+        slimnet.slim(closed(Draws), X)
 
 
 def test_a_network_that_draws_random_numbers_on_one_path() -> None:

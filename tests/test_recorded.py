@@ -196,6 +196,22 @@ def test_a_cut_that_changes_the_answer_stays() -> None:
     assert reasons["stem"][0].startswith("without these channels the network does something else: the slim model differs on ")
 
 
+def test_what_modules_hold_that_was_computed() -> None:
+    """An answer with its history, which torch does not copy; the network is recorded all the same."""
+
+    class Keeps(Skips):
+        def forward(self, x: Tensor) -> dict[str, Tensor]:
+            answers = super().forward(x)
+            self.answer = answers["late"]
+            return answers
+
+    model = network(Keeps)
+    model(X)
+    held = model.answer
+    assert not next(group.pinned for group in slimnet.channel_groups(model, X) if group.name == "first.one")
+    assert model.answer is held
+
+
 def test_what_one_image_of_the_batch_shows() -> None:
     """A path that only a single image takes is known from the batch that it is in."""
 

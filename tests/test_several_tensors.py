@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 import slimnet
@@ -112,6 +113,36 @@ def test_inputs(tmp_path: Path) -> None:
     quick = {"batch": 2, "rounds": 3, "seconds": 0.1, "warmup": 0.0, "limit": 60.0}
     report = slimnet.compare_latency(dict.fromkeys(("one", "other"), tmp_path / "two.onnx"), inputs=arrays, **quick)
     assert [variant.name for variant in report.variants] == ["one", "other"]
+
+
+class Scaled(nn.Module):
+    """The second input is a single number."""
+
+    def __init__(self, decides: bool) -> None:
+        super().__init__()
+        self.decides, self.a, self.b = decides, nn.Conv2d(3, 6, 3), nn.Conv2d(6, 4, 3)
+        self.a.weight.data[1], self.a.bias.data[1] = 0, 0  # type: ignore[index]
+
+    def forward(self, x: Tensor, scale: Tensor) -> Tensor:
+        maps = F.relu(self.a(x)) * scale
+        out: Tensor = self.b(maps).mean((2, 3))
+        return out * 2 if self.decides and x.mean() > 1000 else out
+
+
+@pytest.mark.parametrize("scale", [torch.tensor(3), torch.tensor(0.5)], ids=str)
+@pytest.mark.parametrize(("decides", "as_graph"), [(False, False), (False, True), (True, False)])
+def test_an_input_that_is_a_single_number(scale: Tensor, decides: bool, as_graph: bool) -> None:
+    """It stays single in every comparison, and hides no image of the batch."""
+    result = slimnet.slim(Scaled(decides), (torch.randn(2, 3, 8, 8), scale), as_graph=as_graph)
+    assert result.report.removed == 1
+    made = {check.inputs for check in result.report.verification.checks}
+    assert {"given", "random", "random, larger"} <= made and ("given [1]" in made) == decides
+
+
+@pytest.mark.parametrize("inputs", [None, 3, "image", (), (None,), {"x": torch.randn(2, 3, 8, 8)}], ids=str)
+def test_example_inputs_that_are_no_tensors(inputs: Any) -> None:
+    with pytest.raises(ArgumentError, match=r"^`example_inputs` must be a tensor or a tuple of tensors\.$"):
+        slimnet.channel_groups(nn.Conv2d(3, 6, 3), inputs)
 
 
 def test_every_output_is_compared() -> None:

@@ -159,23 +159,25 @@ class Own(nn.Module):
         super().__init__()
         weight = torch.rand(8, 8, 3, 3) - 0.5
         weight[:4] = 0
-        if kind == "buffers":
+        offset = torch.rand(8) if kind in ("names", "buffers and a bias") else None
+        if kind.startswith("buffers"):
             self.register_buffer("kernel", weight)
+            self.register_buffer("offset", offset)
         else:
-            self.kernel = nn.Parameter(weight)
-        self.offset = nn.Parameter(torch.rand(8)) if kind == "names" else None
+            self.kernel, self.offset = nn.Parameter(weight), None if offset is None else nn.Parameter(offset)
 
     def forward(self, x: Tensor) -> Tensor:
         return F.conv2d(x, self.kernel, self.offset)
 
 
-@pytest.mark.parametrize("kind", ["names", "no bias", "buffers"])
+@pytest.mark.parametrize("kind", ["names", "no bias", "buffers", "buffers and a bias"])
 def test_a_convolution_of_ones_own(kind: str) -> None:
     """Constants go into the bias that is there; where the layer takes none, a channel carries them."""
     result = slim(written(lambda m, x: m.head(torch.sigmoid(m.own(torch.sigmoid(m.a(x))))), own=Own(kind)), x())
     assert result.report.verification.worst <= 1e-12
     assert result.report.removed >= 7
-    assert {g.name: len(g.kept) for g in result.plan.groups}["a"] == (3 if kind == "names" else 4)
+    kept = {g.name: len(g.kept) for g in result.plan.groups}
+    assert kept["a"] == (3 if kind in ("names", "buffers and a bias") else 4)
 
 
 def test_a_bias_that_two_layers_share_takes_no_constants() -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from slimnet.commands.opening import is_onnx, no_part, open_checkpoint, open_part
 from slimnet.errors import ArgumentError
-from slimnet.graph import ChannelGroup, channel_groups
+from slimnet.graph import ChannelGroup, analyse, stream_groups
 from slimnet.measure import count
 from slimnet.surgery import PEER_SECONDS, NoAnswerError, cross_check, make_plan
 from slimnet.surgery.plan import from_ranges
@@ -41,14 +41,16 @@ def inspect_checkpoint(
             raise ArgumentError("torch-pruning does not read ONNX files: leave --cross-check out.")
     whole, images, _ = open_checkpoint(checkpoint, **network)
     model, example = open_part(whole, images, part)
-    plan = make_plan(model, example)
+    analysis = analyse(model, example)
+    plan = make_plan(model, example, analysis=analysis)
     cost = count(model, example)
-    shares = {g.name: _making(g, model, cost.by_module) / max(cost.flops, 1) for g in channel_groups(model, example)}
+    shares = {g.name: _making(g, model, cost.by_module) / max(cost.flops, 1) for g in stream_groups(analysis)}
     rows = [{**group_row(group), "flops_share": shares[group["name"]]} for group in plan.as_dict()["groups"]]
     report: dict[str, Any] = {"flops": cost.flops, "params": cost.params, "runs": plan.runs, "groups": rows}
     if check:
+        limit = PEER_SECONDS if seconds is None else seconds
         try:
-            report["differences"] = [found.as_dict() for found in cross_check(model, example, seconds=seconds or PEER_SECONDS)]
+            report["differences"] = [found.as_dict() for found in cross_check(model, example, seconds=limit)]
         except NoAnswerError as error:
             report["no_answer"] = str(error)
     return report

@@ -68,7 +68,8 @@ def as_inputs(example_inputs: ExampleInputs) -> tuple[Tensor, ...]:
     Raises:
         ArgumentError: if they are not a tensor or a tuple of tensors, or there is nothing in one.
     """
-    inputs = (example_inputs,) if isinstance(example_inputs, Tensor) else tuple(example_inputs)
+    inputs = (example_inputs,) if isinstance(example_inputs, Tensor) else example_inputs
+    inputs = tuple(inputs) if isinstance(inputs, list | tuple) else ()
     if not inputs or not all(isinstance(value, Tensor) for value in inputs):
         raise ArgumentError("`example_inputs` must be a tensor or a tuple of tensors.")
     for value in inputs:

@@ -22,7 +22,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from slimnet._foreign import no_exit
-from slimnet._modes import flatten_outputs, in_eval_mode
+from slimnet._modes import computed_tensors, flatten_outputs, in_eval_mode
 from slimnet.errors import GraphError
 from slimnet.graph.capture import NotFollowedError, Program, is_empty, named_tensors
 
@@ -39,7 +39,7 @@ def trials(inputs: Inputs, dtype: torch.dtype | None) -> Sequence[tuple[str, Inp
     """Inputs to compare networks on, on the CPU: those given, and random ones at batch 1 and 3 and at a larger resolution.
 
     Args:
-        inputs: batch first.
+        inputs: batch first, or single numbers, which stay single.
         dtype: of floating point inputs; None leaves them in their own.
     """
     generator = torch.Generator().manual_seed(0)
@@ -48,7 +48,7 @@ def trials(inputs: Inputs, dtype: torch.dtype | None) -> Sequence[tuple[str, Inp
     def random(batch: int, grow: int) -> Inputs:
         result = []
         for value in given:
-            shape = [batch, *value.shape[1:]]
+            shape = [batch, *value.shape[1:]] if value.dim() else []
             if value.dim() > 2:
                 shape[2:] = [size + grow for size in shape[2:]]
             made = torch.randn(shape, generator=generator, dtype=torch.float64)
@@ -67,7 +67,7 @@ def more_trials(inputs: Inputs, dtype: torch.dtype | None) -> Sequence[tuple[str
     weaker and inverted signals."""
     found = [*trials(inputs, dtype)]
     given = found[0][1]
-    batch = min(value.shape[0] if value.dim() else 1 for value in given)
+    batch = min((value.shape[0] for value in given if value.dim()), default=1)
     if batch > 1:
         for index in range(min(batch, 8)):
             found.append((f"given [{index}]", tuple(value[index : index + 1] if value.dim() else value for value in given)))
@@ -99,7 +99,7 @@ def record(model: nn.Module, inputs: Inputs, why: NotFollowedError) -> Program |
         GraphError: if layers ran in no run: which channels they read is not known.
     """
     try:
-        copied = copy.deepcopy(model)
+        copied = copy.deepcopy(model, computed_tensors(model))
     except Exception:  # it holds what cannot be copied
         return None
     with in_eval_mode(copied), torch.no_grad(), torch.random.fork_rng(devices=[]), warnings.catch_warnings():

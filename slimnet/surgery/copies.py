@@ -10,6 +10,7 @@ from torch.nn.utils import parametrize, prune, remove_spectral_norm, remove_weig
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
+from slimnet._modes import computed_tensors
 from slimnet.graph import in_eval_mode
 
 
@@ -75,11 +76,4 @@ def _memory(tensor: Tensor) -> int:
 
 def baked_copy(model: nn.Module) -> nn.Module:
     """A :func:`shared_copy` of ``model`` with all masks and parametrisations written into its weights."""
-    derived = [
-        tensor
-        for module in model.modules()
-        for tensor in vars(module).values()
-        if isinstance(tensor, Tensor) and not tensor.is_leaf
-    ]  # torch refuses to copy what a mask computed; the copy computes it again
-    memo = {id(tensor): tensor.detach().clone() for tensor in derived}
-    return bake(shared_copy(model, memo))
+    return bake(shared_copy(model, computed_tensors(model)))

@@ -21,7 +21,7 @@ from slimnet.graph.recorded import trials
 from slimnet.limits import within
 from slimnet.surgery.copies import baked_copy
 from slimnet.surgery.slim import slim
-from slimnet.surgery.verify import TOLERANCE, difference
+from slimnet.surgery.verify import TOLERANCE, difference, expected_outputs
 
 Cell = frozenset[Filter]
 Out = TypeVar("Out")
@@ -129,7 +129,8 @@ def cross_check(model: nn.Module, example_inputs: ExampleInputs, *, seconds: flo
     if not seconds > 0:
         raise ArgumentError(f"`seconds` must be above 0, got {seconds}.")
     peer = _Peer(seconds)
-    inputs = tuple(value.double() if value.is_floating_point() else value for value in as_inputs(example_inputs))
+    given = as_inputs(example_inputs)
+    inputs = tuple(value.to("cpu", torch.float64 if value.is_floating_point() else None) for value in given)
     network = baked_copy(unwrapped(model)).to("cpu", torch.float64).eval()
     groups = channel_groups(network, inputs)
     outputs = frozenset[Filter]().union(*cells(group for group in groups if group.pinned.startswith("output of the network")))
@@ -233,12 +234,11 @@ def _theirs(peer: _Peer, network: nn.Module, inputs: tuple[Tensor, ...], groups:
         small = peer.ask(peer_slice, closed, inputs, {layer: [channel]})
     except GraphError as error:
         return Trial(_named(cell), "fails", None, one_line(error))
-    worst = 0.0
+    errors = []
     with in_eval_mode(closed, small), torch.no_grad():
         for name, given in trials(inputs, torch.float64):
-            try:
-                expected = flatten_outputs(closed(*given))
-            except Exception:  # the network itself does not take this size
+            expected = expected_outputs(closed, given, given=False)
+            if expected is None:  # the network itself does not take this size
                 continue
             try:
                 found = flatten_outputs(small(*given))
@@ -246,5 +246,8 @@ def _theirs(peer: _Peer, network: nn.Module, inputs: tuple[Tensor, ...], groups:
                 return Trial(_named(cell), "fails", None, f"does not run on {name} input: {one_line(error)[:120]}")
             if [value.shape for value in found] != [value.shape for value in expected]:
                 return Trial(_named(cell), "fails", None, "gives outputs of another shape")
-            worst = max([worst, *(difference(want, got) for want, got in zip(expected, found, strict=True))])
+            errors += [difference(want, got) for want, got in zip(expected, found, strict=True)]
+    if not errors:
+        return Trial(_named(cell), "fails", None, "the network itself gives nothing to compare")
+    worst = max(errors)
     return Trial(_named(cell), "cut", worst) if math.isfinite(worst) else Trial(_named(cell), "fails", None, "gives NaN")

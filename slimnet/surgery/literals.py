@@ -135,7 +135,7 @@ def shapes_of(inputs: Sequence[Tensor], free: Sequence[int], analysis: Analysis)
     """A graph without changes. Where the batch is free, the example has two rows: torch takes one row for a number."""
     rows = 2 if 0 in free else 0
     return Graph(
-        inputs=tuple((max(rows, value.shape[0]), *value.shape[1:]) for value in inputs),
+        inputs=tuple((max(rows, value.shape[0]), *value.shape[1:]) if value.dim() else () for value in inputs),
         kinds=tuple(str(value.dtype).removeprefix("torch.") for value in inputs),
         free=tuple(free),
         operators=len(_operators(analysis)),

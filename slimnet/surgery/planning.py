@@ -204,7 +204,8 @@ def _folds(search: Search) -> list[Fold]:
 
 
 def _group_plan(analysis: Analysis, group: ChannelGroup, search: Search, losses: Mapping[int, str]) -> GroupPlan:
-    rows = [_zero_rows(analysis.model, rows.name, rows.dim, rows.index) for rows in group.weights or group.filters]
+    makers = group.weights or [rows for rows in group.filters if rows.name not in group.biases] or group.filters
+    rows = [_zero_rows(analysis.model, rows.name, rows.dim, rows.index) for rows in makers]
     zero = torch.stack([filters.all(dim=1) for filters in rows])
     closed, partly = zero.all(dim=0), zero.any(dim=0) & ~zero.all(dim=0)
     beside = torch.stack([filters.any(dim=1) for filters in rows]).any(dim=0) & ~closed & ~partly
@@ -244,5 +245,5 @@ def _zero_rows(model: nn.Module, name: str, dim: int, index: Tensor) -> Tensor:
     """(channels, k) bool: which of the k filters of each channel are exactly zero."""
     path, _, attribute = name.rpartition(".")
     weight: Tensor = getattr(model.get_submodule(path), attribute).detach().movedim(dim, 0)
-    zero = ~any_along((weight != 0).flatten(1), 1).cpu()
+    zero = ~any_along((weight != 0).reshape(len(weight), -1), 1).cpu()
     return zero[index]

@@ -337,6 +337,8 @@ def _is_random(model: nn.Module, example_inputs: ExampleInputs) -> bool:
     inputs = as_inputs(example_inputs)
     with in_eval_mode(model), torch.no_grad():
         first, second = flatten_outputs(model(*inputs)), flatten_outputs(model(*inputs))
+    if [value.shape for value in first] != [value.shape for value in second]:
+        return True
     return any(not torch.allclose(one, other, equal_nan=True) for one, other in zip(first, second, strict=True))
 
 

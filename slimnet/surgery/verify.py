@@ -120,7 +120,7 @@ def whole_checks(
         with in_eval_mode(before, after), torch.no_grad():
             for name, trial in trials(as_inputs(example_inputs), dtype):
                 try:
-                    expected = _expected(before, trial, given=name == "given")
+                    expected = expected_outputs(before, trial, given=name == "given")
                 except (_ReferenceFails, NothingToCompareError):
                     break
                 if expected is not None:
@@ -147,7 +147,7 @@ def _verified(
         for name, trial in more_trials(inputs, dtype) if plan.runs else trials(inputs, dtype):
             if plan.graph is not None and not plan.graph.takes(trial):
                 continue
-            expected = _expected(before, trial, given=name == "given")
+            expected = expected_outputs(before, trial, given=name == "given")
             if expected is not None:
                 gives = gives or any(value.numel() for value in expected)
                 checks.append(_compare("plan", name, exact, trial, expected, tolerance, dtype))
@@ -159,7 +159,7 @@ def _verified(
     return Verification(tuple(checks))
 
 
-def _expected(model: nn.Module, inputs: tuple[Tensor, ...], *, given: bool) -> list[Tensor] | None:
+def expected_outputs(model: nn.Module, inputs: tuple[Tensor, ...], *, given: bool) -> list[Tensor] | None:
     """What the model before computes; None where it does not take these inputs, or is not defined for them."""
     try:
         with no_exit(type(model).__name__):

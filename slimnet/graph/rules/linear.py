@@ -11,7 +11,7 @@ from torch.fx import Node
 from slimnet.graph.capture import module_path, shape_of
 from slimnet.graph.findings import Param, Reader
 from slimnet.graph.interpreter import Interpreter
-from slimnet.graph.rules.registry import channel_value, number, opaque, rule, sizes
+from slimnet.graph.rules.registry import channel_value, number, numbers_vary, opaque, rule, sizes
 from slimnet.graph.values import NONE, Value, any_along
 
 LAYERS = (
@@ -109,6 +109,7 @@ def _conv(
     if not (isinstance(x, Value) and isinstance(weight, Param) and len(x.shape) == len(weight.shape)):
         return opaque(run, node, x, weight)
     padded = padding != "valid" and any(sizes(padding)) if padding != "same" else max(weight.shape[2:]) > 1
+    padded = padded or (not isinstance(padding, str) and numbers_vary(run, node))
     if groups == 1:
         return _produce(run, node, x, weight, bias, dim=1, in_dim=1, foldable=not padded)
     return _grouped(run, node, x, weight, bias, groups=groups, foldable=not padded)

@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from torch.fx import Node
 
-from slimnet.graph.capture import is_told, shape_of
+from slimnet.graph.capture import shape_of
 from slimnet.graph.findings import Param
 from slimnet.graph.interpreter import Interpreter
 from slimnet.graph.rules.pieces import note_number, same_channels, split_channels
-from slimnet.graph.rules.registry import as_vector, channel_value, opaque, rule
+from slimnet.graph.rules.registry import as_vector, channel_value, numbers_vary, opaque, rule, sizes
 from slimnet.graph.values import Value, compact, live, some
 
 
@@ -70,7 +70,8 @@ def _pick(run: Interpreter, node: Node, x: Any, *arguments: Any, **keywords: Any
     if not isinstance(x, Value) or any(isinstance(argument, Value | Param) for argument in arguments):
         return opaque(run, node, x, *arguments)
     result = x.map(lambda tensor: node.target(tensor, *arguments, **keywords), shape_of(node))  # type: ignore[operator]
-    if not same_channels(x, result) and not run.mover(node):
+    rolls = len(arguments) < 2 or any(dim % len(x.shape) in x.varying for dim in sizes(arguments[1]))
+    if (not same_channels(x, result) or (rolls and numbers_vary(run, node))) and not run.mover(node):
         run.pin(x, f"picked by channel number ({node.name})")
     return result
 
@@ -90,10 +91,13 @@ def _pad(run: Interpreter, node: Node, x: Any, pads: Sequence[int], *arguments: 
     mode = next((item for item in arguments if isinstance(item, str)), keywords.get("mode", "constant"))
     fill = next((item for item in arguments if isinstance(item, int | float)), keywords.get("value")) or 0.0
     last = len(x.shape) - 1
-    touched = [last - i // 2 for i, amount in enumerate(pads) if amount]
+    vary = numbers_vary(run, node)
+    touched = [last - i // 2 for i, amount in enumerate(pads) if amount or vary]
     if not any(dim in x.varying for dim in touched):
-        grows = mode == "constant" and any(amount > 0 for amount in pads)
-        if fill and is_told(node):
+        if not touched and 0 in pads:  # the code may count what it pads with: nothing at this size, more at another
+            touched = [dim for dim in range(last - len(pads) // 2 + 1, last + 1) if dim not in x.varying]
+        grows = mode == "constant" and (vary or any(amount >= 0 for amount in pads))
+        if fill and vary:
             fill = torch.nan
         constant = torch.where(x.constant == fill, x.constant, torch.nan) if grows else x.constant
         if any(x.constant.shape[dim] > 1 for dim in touched):

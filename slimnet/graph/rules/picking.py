@@ -43,7 +43,9 @@ def _like(run: Interpreter, node: Node, x: Any, fill: Any = None, **_: Any) -> A
 @rule("index")
 def _index(run: Interpreter, node: Node, x: Any, indices: Sequence[Any]) -> Any:
     """Places picked by number or by truth value, of all channels; or rows of a table."""
-    if isinstance(x, Param) and len(x.shape) == 2 and len(indices) == 1 and isinstance(indices[0], Value | Param):
+    rows = len(shape_of(node)) > 1  # else single entries, picked by a truth value for each
+    if isinstance(x, Param) and len(x.shape) == 2 and len(indices) == 1 and isinstance(indices[0], Value | Param) and rows:
+        run.pin(list(indices), operator_in(node))
         return _rows(run, node, x)
     picked = _picked(x, _ranks(node), shape_of(node)) if isinstance(x, Value) else None
     if picked is None:

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 from torch.fx import Node
 
-from slimnet.graph.capture import is_told, shape_of
+from slimnet.graph.capture import shape_of
 from slimnet.graph.findings import Param
 from slimnet.graph.interpreter import Interpreter
-from slimnet.graph.rules.registry import as_value, channel_value, number, opaque, rule
+from slimnet.graph.rules.registry import as_value, channel_value, number, numbers_vary, opaque, rule
 from slimnet.graph.values import NONE, Value, compact, live
 
 POINTWISE = frozenset(
@@ -20,11 +20,6 @@ POINTWISE = frozenset(
     "hardshrink softshrink threshold log_sigmoid rrelu clamp clamp_min clamp_max exp log sqrt rsqrt abs neg pow square "
     "reciprocal erf sin cos add sub rsub mul div maximum minimum where tanhshrink".split()
 )
-
-ACTIVATIONS = frozenset(
-    "leaky_relu hardtanh relu6 elu celu selu softplus threshold hardshrink softshrink rrelu gelu hardsigmoid hardswish".split()
-)
-"""They are given settings of a module."""
 
 PRODUCTS = frozenset(
     (torch.ops.aten.mul.Tensor, torch.ops.aten.mul_.Tensor, torch.ops.aten.mul.Scalar, torch.ops.aten.mul_.Scalar)
@@ -40,27 +35,22 @@ def pointwise(run: Interpreter, node: Node, *arguments: Any, **keywords: Any) ->
         return opaque(run, node, *arguments)
     labels = _meet(run, known, shape, node)
     constant = _evaluate(node, arguments, values, keywords, shape)
-    if is_told(node):
-        for others, instead in _other_numbers(node, arguments, keywords):
+    if numbers_vary(run, node):
+        for others, instead in _other_numbers(arguments, keywords):
             constant = _where_same(constant, _evaluate(node, others, values, instead, shape))
     if node.target in PRODUCTS:
         _note_losses(run, node, known, constant)
     return Value(shape, compact(labels), constant)
 
 
-def _other_numbers(
-    node: Node, arguments: Sequence[Any], keywords: dict[str, Any]
-) -> Iterator[tuple[Sequence[Any], dict[str, Any]]]:
-    """The same arguments with other numbers, which depend on data perhaps; those of activations do not, nor do bounds of zero."""
-    name = str(node.target).removeprefix("aten.").split(".")[0].removesuffix("_")
+def _other_numbers(arguments: Sequence[Any], keywords: dict[str, Any]) -> Iterator[tuple[Sequence[Any], dict[str, Any]]]:
+    """The same arguments with other numbers: near ones, and such as are beyond what a bound lets through on either side."""
 
     def other(value: Any, by: float) -> Any:
-        is_number = isinstance(value, int | float) and not ("clamp" in name and value == 0)
-        return value + by if is_number else value
+        return value + by if isinstance(value, int | float) and not isinstance(value, bool) else value
 
-    if name not in ACTIVATIONS:
-        for by in (1, 0.375):
-            yield [other(value, by) for value in arguments], {key: other(value, by) for key, value in keywords.items()}
+    for by in (1, 0.375, 1e6, -1e6):
+        yield [other(value, by) for value in arguments], {key: other(value, by) for key, value in keywords.items()}
 
 
 def _where_same(one: Tensor, other: Tensor) -> Tensor:

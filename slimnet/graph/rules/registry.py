@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.fx import Node
 
-from slimnet.graph.capture import operator_in
+from slimnet.graph.capture import is_told, module_path, operator_in
 from slimnet.graph.findings import Param
 from slimnet.graph.interpreter import Interpreter, Rule
 from slimnet.graph.values import NONE, Value, compact
@@ -72,6 +72,17 @@ def opaque(run: Interpreter, node: Node, *arguments: Any) -> Any:
     """Pin what the operator touches: nothing can be said about it."""
     run.pin(list(arguments), operator_in(node))
     return run.opaque(node)
+
+
+def numbers_vary(run: Interpreter, node: Node) -> bool:
+    """Whether the numbers that an operator is given may be others on other inputs: they may depend on data, and are no settings
+    of one of torch's modules."""
+    kinds = type(run.module(module_path(node))).__mro__
+    settings = any(kind.__module__.startswith("torch.nn.modules.") and kind.__module__ not in _ANY_FORWARD for kind in kinds)
+    return is_told(node) and not settings
+
+
+_ANY_FORWARD = (nn.Module.__module__, nn.Sequential.__module__)  # what is derived from these has a forward pass of its own
 
 
 def sizes(value: Any) -> Sequence[int]:

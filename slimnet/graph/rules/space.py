@@ -13,7 +13,7 @@ from slimnet.graph.capture import operator_in, shape_of
 from slimnet.graph.findings import Param, Sum
 from slimnet.graph.interpreter import Interpreter
 from slimnet.graph.rules.pointwise import pointwise
-from slimnet.graph.rules.registry import channel_value, opaque, rule, sizes
+from slimnet.graph.rules.registry import channel_value, numbers_vary, opaque, rule, sizes
 from slimnet.graph.values import NONE, Value, compact
 
 
@@ -49,7 +49,8 @@ def _avg_pool(
     count_include_pad: bool = True,
     divisor_override: int | None = None,
 ) -> Any:
-    exact = divisor_override is None and (not any(sizes(padding)) or not count_include_pad)
+    padded = any(sizes(padding)) or numbers_vary(run, node)
+    exact = divisor_override is None and (not padded or not count_include_pad)
     return _over_space(run, node, x, keeps_constant=exact)
 
 
