@@ -4,7 +4,7 @@
     SLIMNET_DATA=DATA python benchmarks/expressions.py time                         # again the times alone, on a quiet machine
     SLIMNET_DATA=DATA python benchmarks/expressions.py calibrate                    # again the temperatures of what is shipped
 
-Needs the runs that the rows `expressions-base-on-0`, `expressions-small-0` and `expressions-tiny-0` of benchmarks/campaign.py
+Needs the runs that the rows `expressions-base-again-0`, `expressions-small-0` and `expressions-tiny-0` of benchmarks/campaign.py
 make, with those that they begin with, in runs/campaign or in the folder that EXPRESSIONS_RUNS names. Expected: each within its
 bytes, at most half a point of accuracy lost to float32, and a calibration error that the temperature makes smaller. Writes
 slimnet/ready/ and results/expressions.json; a bundle is shipped only if its validation accuracy is higher than that of what is
@@ -34,7 +34,7 @@ from slimnet.measure import compare_latency
 
 NAME = "expressions"
 MOST_BYTES = {"tiny": 90_000, "small": 500_000, "base": 2_000_000}
-ROWS = {"tiny": ("tiny", "tiny-wide"), "small": ("small", "base-on"), "base": ("base-on", "base-on")}
+ROWS = {"tiny": ("tiny", "tiny-wide"), "small": ("small", "base-on"), "base": ("base-again", "base-again")}
 """The run of each, and the dense one that it was cut out of."""
 SHIPPED = {"tiny": "expressions-tiny", "small": "expressions", "base": "expressions-base"}
 READY = Path(slimnet.__file__).parent / "ready"
@@ -133,9 +133,12 @@ def shipped(size: str) -> dict[str, Any]:
     }
 
 
-def retire(new: set[str]) -> None:
-    """Note that what was shipped of these sizes, and no run of this machine made, is shipped no more."""
-    old = [row for row in own_run(NAME).get("networks", []) if row["size"] in new and row["shipped"] and "times" not in row]
+def retire() -> None:
+    """Note that what was shipped of a size is shipped no more, where a run of today's row took its place."""
+    rows = own_run(NAME).get("networks", [])
+    today = {f"{NAME}-{row}-0": size for size, (row, _) in ROWS.items()}
+    replaced = {today[row["name"]] for row in rows if row["shipped"] and row["name"] in today}
+    old = [row for row in rows if row["shipped"] and row["size"] in replaced and row["name"] not in today]
     write_networks(NAME, {"data": "fer2013"}, [row | {"shipped": False} for row in old])
 
 
@@ -171,7 +174,7 @@ def main() -> None:
             calibrate(size)
     new = {row["size"] for row in own_run(NAME).get("networks", []) if row["shipped"] and "times" in row}
     write_networks(NAME, values, [shipped(size) for size in there if size not in new])
-    retire(new)
+    retire()
 
 
 @of_runs(NAME)
