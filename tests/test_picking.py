@@ -13,6 +13,7 @@ from torchvision.ops import roi_align
 
 import slimnet
 from slimnet.errors import VerificationError
+from written_networks import reasons
 
 X = torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
 RARE = torch.tensor(100.0)  # above what any example input, or one made of it, has
@@ -194,19 +195,22 @@ def test_numbers_that_no_example_showed(operator: Callable[[Tensor, int, Callabl
     test_what_no_example_showed(lambda: Numbers(operator))
 
 
-def test_padding_that_no_size_of_the_examples_shows() -> None:
-    """Up to a multiple of 32: nothing at 64 and 96, where the network is exported and compared."""
+@pytest.mark.parametrize("skipped", [False, True])
+def test_padding_that_no_size_of_the_examples_shows(skipped: bool) -> None:
+    """Up to a multiple of 32: nothing at 64 and 96, where the network is exported; perhaps no operator is there to be seen."""
 
     class Pads(Net):
         def forward(self, x: Tensor) -> Tensor:
             maps = F.relu(self.stem(x))
-            maps = F.pad(maps, (0, -maps.shape[3] % 32, 0, -maps.shape[2] % 32))
+            by = (0, -maps.shape[3] % 32, 0, -maps.shape[2] % 32)
+            maps = F.pad(maps, by) if any(by) or not skipped else maps
             out: Tensor = self.head(maps.mean((2, 3)))
             return out
 
     model, example = closed(Pads), torch.randn(2, 3, 64, 64, dtype=torch.float64)
     result = slimnet.slim(model, example)
     assert not result.plan.runs
+    assert ("without these channels the network does something else at another size" in reasons(result)) == skipped
     for size in (64, 70):
         x = torch.randn(1, 3, size, size, dtype=torch.float64)
         torch.testing.assert_close(result.model(x), model(x), rtol=1e-9, atol=1e-9)

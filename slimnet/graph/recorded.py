@@ -11,7 +11,7 @@ import copy
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from itertools import pairwise
+from itertools import cycle, pairwise
 from typing import Any
 
 import torch
@@ -31,12 +31,16 @@ HIDDEN = frozenset({"tolist", "numpy", "__array__", "__dlpack__", "data_ptr", "u
 
 NUMBERS = frozenset({"aten.item.default", "aten._local_scalar_dense.default"})
 
+LARGER, UNEVEN = "random, larger", "random, uneven"
+"""What inputs of other sizes than those given are called."""
+
 Inputs = tuple[Tensor, ...]
 Step = tuple[str, str]  # a module, and an operator that runs in it
 
 
 def trials(inputs: Inputs, dtype: torch.dtype | None) -> Sequence[tuple[str, Inputs]]:
-    """Inputs to compare networks on, on the CPU: those given, and random ones at batch 1 and 3 and at a larger resolution.
+    """Inputs to compare networks on, on the CPU: those given, and random ones at batch 1 and 3, at a larger resolution, and at
+    one that divides by nothing: code that pads to a multiple runs there alone.
 
     Args:
         inputs: batch first, or single numbers, which stay single.
@@ -45,12 +49,12 @@ def trials(inputs: Inputs, dtype: torch.dtype | None) -> Sequence[tuple[str, Inp
     generator = torch.Generator().manual_seed(0)
     given = tuple(value.detach().to("cpu", dtype if value.is_floating_point() else None) for value in inputs)
 
-    def random(batch: int, grow: int) -> Inputs:
+    def random(batch: int, *grow: int) -> Inputs:
         result = []
         for value in given:
             shape = [batch, *value.shape[1:]] if value.dim() else []
             if value.dim() > 2:
-                shape[2:] = [size + grow for size in shape[2:]]
+                shape[2:] = [size + more for size, more in zip(shape[2:], cycle(grow))]
             made = torch.randn(shape, generator=generator, dtype=torch.float64)
             result.append(made.to(value.dtype) if value.is_floating_point() else _repeated(value, shape))
         return tuple(result)
@@ -58,7 +62,8 @@ def trials(inputs: Inputs, dtype: torch.dtype | None) -> Sequence[tuple[str, Inp
     found = [("given", given), ("random", random(1, 0)), ("random", random(3, 0))]
     smallest = min((size for value in given for size in value.shape[2:]), default=0)
     if smallest:
-        found.append(("random, larger", random(2, 8 if smallest < 64 else 32)))
+        found.append((LARGER, random(2, 8 if smallest < 64 else 32)))
+        found.append((UNEVEN, random(2, *((3, 5) if smallest < 64 else (-13, -11)))))
     return found
 
 

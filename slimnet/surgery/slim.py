@@ -22,7 +22,7 @@ from slimnet.surgery.find import Align
 from slimnet.surgery.optimizer import check_optimizer, move_optimizer
 from slimnet.surgery.plan import Plan
 from slimnet.surgery.planning import make_plan
-from slimnet.surgery.verify import NothingToCompareError, NotRunningError, Verification, verify, whole_checks
+from slimnet.surgery.verify import NothingToCompareError, NotRunningError, OtherSizesError, Verification, verify, whole_checks
 
 
 @dataclass(frozen=True)
@@ -152,6 +152,7 @@ def _way(plan: Plan) -> str:
 
 
 _COUNTED = "the network's own code counts these channels"
+_DIFFERS = "without these channels the network does something else"
 _Done = tuple[Plan, nn.Module, Verification, float]
 
 
@@ -168,7 +169,8 @@ def _cut(masked: nn.Module, example_inputs: ExampleInputs, align: Align, expand:
         verification = _verified(masked, small, example_inputs, plan)
     except VerificationError as error:
         differs = not isinstance(error, NotRunningError)
-        counts = plan.runs or plan.heads or (differs and analyse(masked, example_inputs).pieces)
+        elsewhere = isinstance(error, OtherSizesError)
+        counts = elsewhere or plan.runs or plan.heads or (differs and analyse(masked, example_inputs).pieces)
         if isinstance(error, NothingToCompareError) or (differs and not counts):
             raise
         plan = runnable_plan(masked, example_inputs, align=align, expand=expand, exact=bool(counts))
@@ -237,16 +239,18 @@ def runnable_plan(
     analysis = analyse(model, example_inputs)
 
     def fails(only: list[str]) -> bool:
-        return bool(_problem(model, example_inputs, make_plan(model, example_inputs, only=only, analysis=analysis), exact))
+        return _problem(model, example_inputs, make_plan(model, example_inputs, only=only, analysis=analysis), exact) is not None
 
     while True:
         plan = make_plan(model, example_inputs, align=align, expand=expand, shut=shut, keep=keep, analysis=analysis)
         problem = _problem(model, example_inputs, plan, exact)
-        if not problem:
+        if problem is None:
             return plan
         culprit = _culprit(plan, fails)
-        cause = "without these channels the network does something else" if plan.runs else _COUNTED
-        reason = f"{cause}: {problem}"
+        elsewhere = isinstance(problem, OtherSizesError)
+        cause = f"{_DIFFERS} at another size" if elsewhere else _DIFFERS if plan.runs else _COUNTED
+        told = whole_text(problem)[:120]
+        reason = f"{cause}: {told}"
         if culprit and culprit not in keep:
             keep.update(dict.fromkeys(_alike(model, plan, culprit), reason))
         elif plan.shuts or plan.expansions:
@@ -254,9 +258,9 @@ def runnable_plan(
         elif counted := _counted(analysis, keep):
             keep.update(dict.fromkeys(counted, reason))
         elif plan.runs and _runs(model, example_inputs, plan):
-            raise VerificationError(f"{problem} (does it draw random numbers, or keep something from one call to the next?)")
+            raise VerificationError(f"{told} (does it draw random numbers, or keep something from one call to the next?)")
         else:
-            raise NotRunningError(f"the slim model does not run: {problem}")
+            raise NotRunningError(f"the slim model does not run: {told}")
 
 
 def _counted(analysis: Analysis, known: Collection[str]) -> list[str]:
@@ -280,24 +284,24 @@ def _alike(model: nn.Module, plan: Plan, culprit: str) -> list[str]:
 
 
 def _runs(model: nn.Module, example_inputs: ExampleInputs, plan: Plan) -> bool:
-    return not _problem(model, example_inputs, plan, exact=False)
+    return _problem(model, example_inputs, plan, exact=False) is None
 
 
-def _problem(model: nn.Module, example_inputs: ExampleInputs, plan: Plan, exact: bool) -> str:
-    """Why the network does not run on the example inputs once it is cut (or differs, where that is asked), "" where it does."""
+def _problem(model: nn.Module, example_inputs: ExampleInputs, plan: Plan, exact: bool) -> Exception | None:
+    """Why the network does not run on the example inputs once it is cut (or differs, where that is asked); None where it does."""
     small = plan.apply(shared_copy(model))
     with in_eval_mode(small), torch.no_grad():
         try:
             with no_exit(type(small).__name__):
                 small(*as_inputs(example_inputs))
         except Exception as error:
-            return whole_text(error)[:120]
+            return error
     if exact:
         try:
             verify(model, small, example_inputs, plan=plan)
         except VerificationError as error:
-            return whole_text(error)[:120]
-    return ""
+            return error
+    return None
 
 
 def _culprit(plan: Plan, fails: Callable[[list[str]], bool]) -> str:
@@ -319,7 +323,7 @@ def _verified(masked: nn.Module, small: nn.Module, example_inputs: ExampleInputs
     """Verify; on failure, find the group at fault by bisection and name it."""
     try:
         return verify(masked, small, example_inputs, plan=plan)
-    except (NotRunningError, NothingToCompareError):
+    except (NotRunningError, NothingToCompareError, OtherSizesError):
         raise
     except VerificationError as error:
         if _is_random(masked, example_inputs):

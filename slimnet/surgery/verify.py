@@ -13,7 +13,7 @@ from slimnet._foreign import no_exit
 from slimnet._modes import flatten_outputs, output_names, stored_tolerance
 from slimnet.errors import VerificationError, whole_text
 from slimnet.graph import ExampleInputs, as_inputs, in_eval_mode
-from slimnet.graph.recorded import more_trials, trials
+from slimnet.graph.recorded import LARGER, UNEVEN, more_trials, trials
 from slimnet.surgery.copies import baked_copy, shared_copy
 from slimnet.surgery.plan import Plan
 
@@ -38,6 +38,10 @@ class Check:
 
 class NotRunningError(VerificationError):
     """A slim model that does not run at all."""
+
+
+class OtherSizesError(VerificationError):
+    """A slim model that computes the same at the size of the example inputs, and something else at another."""
 
 
 class NothingToCompareError(VerificationError):
@@ -70,7 +74,7 @@ def verify(
     reference: nn.Module, slim: nn.Module, example_inputs: ExampleInputs, *, plan: Plan, tolerance: float = TOLERANCE
 ) -> Verification:
     """Run models in float64 and eval mode on the example inputs and on random ones, at two batch sizes and, where the model
-    allows it, at a second resolution.
+    allows it, at two more resolutions, one of which divides by nothing.
 
     The plan, applied to a float64 copy of the reference, must agree to ``tolerance``; the slim model as it is stored to 1e-5.
     A model that does not run in float64 is compared in its own kind of numbers, to what these allow. An exported program is run
@@ -85,7 +89,8 @@ def verify(
         tolerance: greatest max |Δ| allowed, relative to max |reference|.
 
     Raises:
-        VerificationError: if they differ by more, a model does not run, or gives nothing to compare (no tensors, or NaN).
+        VerificationError: if they differ by more, a model does not run, or gives nothing to compare (no tensors, or NaN);
+            OtherSizesError, if they differ at other sizes alone.
     """
     inputs = as_inputs(example_inputs)
     try:
@@ -209,7 +214,7 @@ def _compare(
         if far > worst:
             worst, where = far, there
     if worst > tolerance:
-        raise VerificationError(
+        raise (OtherSizesError if name in (LARGER, UNEVEN) else VerificationError)(
             f"the slim model differs on {name} input {tuple(inputs[0].shape)}{where}: relative error {worst:.3g}, "
             f"allowed {tolerance:.3g}."
         )
