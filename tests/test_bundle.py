@@ -14,6 +14,7 @@ import torch
 from jsonschema import Draft202012Validator
 
 from export_cases import LABELS, PREPROCESSING, SHAPE, Branching, bundle_arguments, full_arguments, net, perturbed, real, run_onnx
+from slimnet.bundle.card import model_card
 from slimnet.bundle.manifest import ALL_FILES, DESCRIBED, FORMAT_FILES, OPTIONAL, REQUIRED
 from slimnet.bundle.schema import schema_faults
 from slimnet.commands.provenance import recipe_of
@@ -115,6 +116,22 @@ def test_card_says_what_the_report_says(full, plain):
     assert "| recipe | r |" in card
     bare = (plain.path / "MODEL_CARD.md").read_text(encoding="utf-8")
     assert "## Trained on" not in bare and "## Accuracy of each class" not in bare
+
+
+@pytest.mark.parametrize(
+    ("removed", "source", "title", "columns", "told"),
+    [
+        (3, "initial weights", "# n, slimmed", "dense | slim (this network)", "from which 3 closed channels were cut out."),
+        (0, "initial weights", "# n", "before training | this network", "nothing was cut out of it."),
+        (0, "run", "# n", "dense | this network", "nothing was cut out of it."),
+    ],
+)
+def test_card_of_a_network_that_lost_nothing(plain, removed, source, title, columns, told):
+    """What it began with is called so: it is no dense network that this one was cut out of."""
+    surgery = {"removed": removed, "params_before": 10, "params_after": 10 - removed}
+    report = plain.report | {"surgery": surgery, "dense_source": source, "method": {"name": "dense"}}
+    card = model_card(plain.model, report, {"model": "n"})
+    assert f"{title}\n" in card and f"| {columns} |" in card and told in card
 
 
 @pytest.mark.parametrize("name", recipe_names())

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from slimnet.bundle.front_matter import front_matter
+from slimnet.bundle.front_matter import front_matter, is_slimmed
+from slimnet.bundle.manifest import INITIAL_WEIGHTS
 
 Facts = Mapping[str, Any]
 
@@ -28,14 +29,15 @@ def _what(model: Facts, report: Facts, config: Facts) -> Iterator[str]:
     network, trained = config.get("model", "network"), f" on {data['name']}" if "name" in data else ""
     height, width = model["preprocessing"]["size"]
     color = {"grey": "grey", "rgb": "RGB"}[model["preprocessing"]["color"]]
-    yield f"# {network}{trained}, slimmed"
+    yield f"# {network}{trained}" + (", slimmed" if is_slimmed(report) else "")
     yield ""
     yield f"Tells {len(model['labels'])} classes of pictures apart: {', '.join(model['labels'])}."
     yield f"It takes {color} pictures of {height}×{width} pixels and gives one logit a class."
     surgery = report.get("surgery") or {}
     if "removed" in surgery and "name" in (report.get("method") or {}):
-        method = report["method"]["name"]
-        yield f"A {network}, trained with {method}, from which {surgery['removed']:,} closed channels were cut out."
+        how = f"A {network}, trained with {report['method']['name']}"
+        cut = f", from which {surgery['removed']:,} closed channels were cut out."
+        yield how + (cut if is_slimmed(report) else "; nothing was cut out of it.")
 
 
 def _sizes(model: Facts, report: Facts, config: Facts) -> Iterator[str]:
@@ -51,8 +53,7 @@ def _sizes(model: Facts, report: Facts, config: Facts) -> Iterator[str]:
         rows += [(split, _percent(accuracy["dense"]), _percent(accuracy["slim"]))]
     if None not in scores.values():
         rows += [("macro-F1", f"{scores['dense']:.4f}", f"{scores['slim']:.4f}")]
-    this = "slim, in fp32" if model.get("compact") else "slim (this network)"
-    yield from _table(("", "dense", this), rows)
+    yield from _table(("", *_columns(model, report)), rows)
     yield ""
     files = [(f"`{entry['file']}`", name, f"{entry['bytes']:,}", _accuracy(entry)) for name, entry in model["precisions"].items()]
     if "embedded" in model:
@@ -69,6 +70,15 @@ def _sizes(model: Facts, report: Facts, config: Facts) -> Iterator[str]:
         for how in [_accuracy(entry) if precision != "fp32" else "as in ONNX Runtime"]
     ]
     yield from _table(("file", "precision", "bytes", "accuracy"), files)
+
+
+def _columns(model: Facts, report: Facts) -> tuple[str, str]:
+    """What is compared: the network with the dense one that it was cut out of, or with what it was before training."""
+    compact = bool(model.get("compact"))
+    if is_slimmed(report):
+        return "dense", "slim, in fp32" if compact else "slim (this network)"
+    before = "before training" if report.get("dense_source") == INITIAL_WEIGHTS else "dense"
+    return before, "this network, in fp32" if compact else "this network"
 
 
 def _classes(model: Facts, report: Facts, config: Facts) -> Iterator[str]:

@@ -28,9 +28,16 @@ def front_matter(model: Facts, report: Facts, config: Facts, *, licence: str | N
     values |= {"library_name": "slimnet", "pipeline_tag": TASK, "tags": list(dict.fromkeys(tags))}
     if metrics := _metrics(model, report):
         values["metrics"] = list(dict.fromkeys(entry["type"] for entry in metrics))
-        values["model-index"] = [_index(str(network or "network"), report["data"]["name"], model, metrics)]
+        name = str(network or "network") + (", slimmed" if is_slimmed(report) else "")
+        values["model-index"] = [_index(name, report["data"]["name"], model, metrics)]
     lines = "".join(f"{key}: {_quoted(value)}\n" for key, value in values.items())
     return f"{FENCE}{lines}{FENCE}\n"
+
+
+def is_slimmed(report: Facts) -> bool:
+    """Whether channels or branches were cut out, as far as the report tells: a network that was trained dense has lost none."""
+    surgery = report.get("surgery") or {}
+    return bool(surgery.get("removed", 1)) or surgery.get("params_after") != surgery.get("params_before")
 
 
 def _metrics(model: Facts, report: Facts) -> list[dict[str, Any]]:
@@ -48,9 +55,9 @@ def _metrics(model: Facts, report: Facts) -> list[dict[str, Any]]:
     return found
 
 
-def _index(network: str, data: str, model: Facts, metrics: list[dict[str, Any]]) -> dict[str, Any]:
+def _index(name: str, data: str, model: Facts, metrics: list[dict[str, Any]]) -> dict[str, Any]:
     dataset = {"name": data, "type": data, "split": model["accuracy"]["split"]}
-    return {"name": f"{network}, slimmed", "results": [{"task": {"type": TASK}, "dataset": dataset, "metrics": metrics}]}
+    return {"name": name, "results": [{"task": {"type": TASK}, "dataset": dataset, "metrics": metrics}]}
 
 
 def _quoted(value: Any) -> str:

@@ -36,6 +36,9 @@ FORMAT_FILES = tuple(file for form in FORMATS.values() for precision in form.pre
 KNOWN_FILES = (*ALL_FILES, *FORMAT_FILES)
 """Every name that may stand in a bundle."""
 
+INITIAL_WEIGHTS = "initial weights"
+"""What ``dense_source`` of ``report.json`` says where the baseline is what training began with."""
+
 _PACKAGES = ("slimnet", "torch", "onnx", "onnxruntime", "onnxscript", "numpy")
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from slimnet.bundle.manifest import KNOWN_FILES
+from slimnet.bundle.manifest import INITIAL_WEIGHTS, KNOWN_FILES
 from slimnet.commands.paper import paper_accounting
 from slimnet.commands.provenance import about_data, provenance
 from slimnet.errors import ArgumentError, DataError, FileFormatError, ModelError
@@ -222,7 +222,7 @@ def _dense_model(run: Run, dense: Path | str | None, say: Say) -> tuple[nn.Modul
         if dense is not None:
             raise
         return run.load_model(), MASKED  # the run gave its initial weights a new head: they are no trained network
-    return model.eval(), "initial weights" if dense is None else "weights"
+    return model.eval(), INITIAL_WEIGHTS if dense is None else "weights"
 
 
 def _network(run: Run) -> tuple[Any, ...]:
