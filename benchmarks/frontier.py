@@ -8,9 +8,10 @@ The same with ``--data fer2013`` for faces; the default is cifar10.
 
 CIFAR-10. Dense: ResNet-20, -32, -44 and -56. The weights of 20 and 56 are evaluated here on all 10,000 test images, in fp32 and
 int8; those of 32 and 44 are not at hand, so their accuracy is the one that their authors publish, which the row says; they are
-timed with random weights. Slim: each finished row of the campaign, in fp32 and int8, evaluated on all test images as ONNX. All
-are timed in one run, one thread, batch 1, ONNX Runtime. Writes results/frontier.json: ``rows``, each with the instruction set
-that it was timed on; a rerun on another kind of processor adds its rows.
+timed with random weights. Slim: each finished row of the campaign that saw all training images, in fp32 and int8, evaluated on
+all test images as ONNX; those whose runs are not at hand were evaluated where they were trained, and are timed here with random
+weights in their shape. All are timed in one run, one thread, batch 1, ONNX Runtime. Writes results/frontier.json: ``rows``, each
+with the instruction set that it was timed on; a rerun on another kind of processor adds its rows.
 
 FER2013. Dense and slim are both rows of the campaign, and evaluated in the same way. Writes results/faces_frontier.json.
 """
@@ -25,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from _results import RESULTS, ratio
+from _results import RESULTS, ratio, read_runs
 from _runs import BUILD, data_dir, trained_network, weights
 from _tables import ROOT, Picture, Result, measured, of_runs, percent, ranged, table
 
@@ -58,9 +59,10 @@ def make(work: Path, data: str) -> None:
     rows = [row for name in LADDER for row in dense(name)] if data == "cifar10" else []
     for folder in sorted(path for path in work.iterdir() if path.is_dir() and is_finished(path)):
         run = slimnet.Run.open(folder)
-        if run.config.data == data:
+        if run.config.data == data and run.config.train_fraction == 1:
             rows += of_run(run)
             print(json.dumps(rows[-2:]), flush=True)
+    rows += [row for name in sorted(known(data) - {row["name"] for row in rows}) for row in of_shape(name, data)]
     write_json(made_of(data), {"rows": rows})
 
 
@@ -113,6 +115,42 @@ def of_run(run: slimnet.Run) -> list[dict[str, Any]]:
     return rows
 
 
+def known(data: str) -> set[str]:
+    """The slim networks whose accuracy was measured, here or elsewhere, and which lost branches alone: their shape is known."""
+    path = RESULTS / f"{RESULT[data]}.json"
+    if data != "cifar10" or not path.is_file():
+        return set()
+    measured_ones = {row["name"] for row in read_json(path)["rows"] if row["kind"] == "slim"}
+    return measured_ones & shapes().keys()
+
+
+def shapes() -> dict[str, Result]:
+    """What the campaign says of each row that lost branches alone."""
+    networks = [network for run in read_runs("campaign") for network in run["networks"]]
+    return {network["name"]: network for network in networks if network["branches"] and not network.get("widths")}
+
+
+def of_shape(name: str, data: str) -> list[dict[str, Any]]:
+    """A network that was evaluated elsewhere: its accuracies, and files of its shape with random weights, to be timed here."""
+    model, example = slimnet.build_model(shapes()[name]["start"], num_classes=10), torch.randn(2, 3, 32, 32)
+    for norm in map(model.get_submodule, shapes()[name]["branches"]):
+        for tensor in norm.parameters():
+            torch.nn.init.zeros_(tensor)
+    slim = slimnet.slim(model.eval(), example).model
+    folder = OUT / name
+    folder.mkdir(exist_ok=True)
+    slimnet.export_onnx(slim, example, folder / "model.onnx")
+    images = torch.randn(CALIBRATION, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    (folder / "model.int8.onnx").write_bytes(to_int8((folder / "model.onnx").read_bytes(), images.numpy()))
+    files = {"fp32": f"{name}/model.onnx", "int8": f"{name}/model.int8.onnx"}
+    was = {row["precision"]: row for row in read_json(RESULTS / f"{RESULT[data]}.json")["rows"] if row["name"] == name}
+    made = count(slim, example[:1]).flops
+    if any(row["flops"] != made for row in was.values()):
+        sys.exit(f"{name} has {made:,} multiply-adds in the shape that the campaign tells, not those that were evaluated.")
+    about = ("name", "kind", "precision", "accuracy", "source", "flops", "bytes", "epochs", "seed", "start", "method")
+    return [{key: row[key] for key in about} | {"file": files[precision]} for precision, row in was.items()]
+
+
 def measure(seconds: float, data: str) -> None:
     """Time everything that was made in one run, and write the rows."""
     made = read_json(made_of(data))["rows"]
@@ -159,28 +197,33 @@ def newest() -> list[Result]:
 
 
 def draw(rows: list[Result], path: Path) -> None:
-    """Accuracy against milliseconds."""
-    figure, axes = new_figure(
-        f"Test accuracy on CIFAR-10 against milliseconds ({rows[0]['instructions']}); slim: of ResNet-56", height=3.6
-    )
-    for precision, line in (("fp32", "o-"), ("int8", "o--")):
-        dense_rows = (row for row in rows if (row["kind"], row["precision"]) == ("dense", precision))
-        ladder = sorted((row["ms"], 100 * row["accuracy"], row["name"]) for row in dense_rows)
-        axes.plot([ms for ms, *_ in ladder], [accuracy for _, accuracy, _ in ladder], line, color=MUTED)
-        for ms, accuracy, name in ladder:
-            words = name if precision == "fp32" else f"{name}, int8"
-            axes.annotate(words, (ms, accuracy), xytext=(6, -11), textcoords="offset points", fontsize=8, color=MUTED)
-    for row in (row for row in rows if row["kind"] == "slim"):
-        colour = BLUE if row["precision"] == "fp32" else ORANGE
-        axes.plot(row["ms"], 100 * row["accuracy"], "D", color=colour)
-        words = row["name"].rsplit("-", 1)[0].removeprefix(f"{row['start']}-").replace("-", " ")
-        side = {"xytext": (7, 5), "ha": "left"} if row["precision"] == "fp32" else {"xytext": (4, 9), "ha": "right"}
-        place = (row["ms"], 100 * row["accuracy"])
-        axes.annotate(f"{words}, {row['precision']}", place, textcoords="offset points", fontsize=8, color=colour, **side)
-    axes.margins(x=0.2, y=0.15)
+    """Accuracy against milliseconds, a line for each network that others were cut out of, and for the dense ladder."""
+    figure, axes = new_figure(f"Test accuracy on CIFAR-10 against milliseconds ({rows[0]['instructions']})", height=4.2)
+    series: dict[tuple[str, str], list[Result]] = {}
+    for row in rows:
+        series.setdefault((row.get("start", ""), row["precision"]), []).append(row)
+    for (start, precision), found in sorted(series.items(), reverse=True):
+        colour = {"": MUTED, "resnet56": BLUE}.get(start, ORANGE)
+        style = "-" if precision == "fp32" else "--"
+        words = f"{start.replace('resnet', 'ResNet-')} cut" if start else "dense ResNet"
+        line = sorted(found, key=lambda row: row["ms"])
+        places = [(row["ms"], 100 * row["accuracy"]) for row in line]
+        fill = colour if precision == "fp32" else "white"
+        axes.plot(*zip(*places, strict=True), f"o{style}", color=colour, markerfacecolor=fill, label=f"{words}, {precision}")
+        for row, place in zip(line, places, strict=True):
+            beside = {"xytext": (6, -11), "ha": "left"} if not start else {"xytext": (-4, 6), "ha": "right"}
+            axes.annotate(_short(row), place, textcoords="offset points", fontsize=8, color=colour, **beside)
+    axes.margins(x=0.1, y=0.1)
     axes.set_xlabel("milliseconds, batch 1, one thread", fontsize=9, color=MUTED)
     axes.set_ylabel("test accuracy, %", fontsize=9, color=MUTED)
+    axes.legend(fontsize=8, frameon=False, loc="lower right", title="numbers: depth, or blocks left", title_fontsize=8)
     save(figure, path)
+
+
+def _short(row: Result) -> str:
+    """The depth of a dense network, or how many blocks are left of one that was cut."""
+    name = str(row["name"])
+    return name.removeprefix("resnet") if row["kind"] == "dense" else name.removeprefix(f"{row['start']}-").partition("-")[0]
 
 
 PICTURES = (Picture(ROOT / "docs" / "images" / "frontier.svg", newest, draw),)
