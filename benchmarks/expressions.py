@@ -22,6 +22,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import campaign
 from _results import own_run, ratio, write_networks
 from _runs import BUILD, data_dir
 from _tables import PROCESSOR, Result, of_runs, percent, processor, ranged, table, when
@@ -75,7 +76,7 @@ def made(size: str) -> dict[str, Any]:
         "size": size,
         "shipped": is_shipped,
         "model": opened.config.model,
-        "epochs": opened.config.epochs,
+        "epochs": epochs_of(run.name),
         "seed": opened.config.seed,
         "teacher": None if opened.config.teacher is None else Path(opened.config.teacher).name,
         "flops": whole.cost_slim.flops,
@@ -85,6 +86,12 @@ def made(size: str) -> dict[str, Any]:
         "times": times(whole),
     }
     return {"name": run.name, **own, **found}
+
+
+def epochs_of(name: str) -> list[int]:
+    """Of each training that the weights of a row of the campaign went through, the first first."""
+    row = next(each for each in campaign.ROWS if each.run == name)
+    return [*(epochs_of(row.start) if row.start else []), row.epochs]
 
 
 def judged(bundle: Bundle) -> dict[str, Any]:
@@ -192,7 +199,7 @@ def sizes_table(runs: list[Result]) -> str:
             figures = (f"{percent(one['accuracy'])} ({percent(flip['accuracy'])})", fp32, f"{one['macro_f1']:.3f}")
             size = (f"{each['bytes']:,}", f"{each['flops'] / 1e6:.1f} M", f"{each['params']:,}", fast)
             name = f"`{each['name']}`, {each['model']}" + (", shipped" if each["shipped"] else "")
-            rows.append((each["size"], name, *figures, *size, f"{each['epochs'] or '–'}", processor(run)))
+            rows.append((each["size"], name, *figures, *size, _epochs(each["epochs"]), processor(run)))
             body = [(label, *(str(n) for n in line)) for label, line in zip(one["classes"], one["confusion"], strict=True)]
             confusions.append(f"`{each['name']}`, int8, one view; rows are true:\n\n" + table(("", *one["classes"]), body))
     head = (
@@ -205,8 +212,13 @@ def sizes_table(runs: list[Result]) -> str:
         "multiply-adds",
         "parameters",
     )
-    head = (*head, "int8 and how much faster than fp32", "epochs", PROCESSOR)
+    head = (*head, "int8 and how much faster than fp32", "epochs, one training after another", PROCESSOR)
     return "\n\n".join([table(head, rows), f"{when(runs)}." + (f" Beware: {'; '.join(flags)}" if flags else ""), *confusions])
+
+
+def _epochs(each: list[int] | int | None) -> str:
+    """Of each training; rows of before know the last one alone."""
+    return " + ".join(map(str, each)) if isinstance(each, list) else f"… + {each}" if each else "–"
 
 
 @of_runs(NAME)
