@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from _results import own_run, write_networks
+from _results import own_run, read_runs, write_networks
 from _runs import data_dir, slim_flops, train_cifar10, trained_network, weights
 from _tables import Result, of_runs, table, when
 from torch import Tensor, nn
@@ -177,8 +177,8 @@ def main() -> None:
     for seed in args.seeds:
         for case in CASES:
             row = next((row for row in own_run(NAME).get("networks", []) if row["name"] == case.name), None)
-            found = dict(row["seeds"]) if row else {}
-            if str(seed) in found or (args.only and case.factor not in args.only):
+            found, known = dict(row["seeds"]) if row else {}, pooled(read_runs(NAME)).get(case.name, {})
+            if str(seed) in known or (args.only and case.factor not in args.only):
                 continue
             if time.monotonic() > end:
                 sys.exit("the time is over: call it again to go on.")
@@ -188,25 +188,32 @@ def main() -> None:
             print(case.name, seed, found[str(seed)], flush=True)
 
 
+def pooled(runs: Sequence[Result]) -> dict[str, dict[str, Any]]:
+    """Name of a case → its seeds, from whatever machine: they differ by rounding; of a seed that two have the newest counts."""
+    found: dict[str, dict[str, Any]] = {}
+    for run in reversed(runs):
+        for row in run["networks"]:
+            found.setdefault(row["name"], {}).update(row["seeds"])
+    return found
+
+
 @of_runs("ablation")
 def ablation_table(runs: list[Result]) -> str:
     """One change at a time of the recipe that cuts a trained network."""
     found = runs[0]
-    base = found["base"]
-    rows = [_ablation_row(row) for row in found["networks"]]
+    base, seeds = found["base"], pooled(runs)
+    rows = [_ablation_row(case, seeds[case.name]) for case in CASES if case.name in seeds]
     head = ("changed", "to", "test accuracy", "seeds", "multiply-adds left")
     share = f"{100 * base['train_fraction'] * (1 - base['val_fraction']):.1f} % of the training images"
-    note = (
-        f"`python benchmarks/ablation.py`: {found['network']}, CIFAR-10, {base['epochs']} passes over {share}. {when([found])}."
-    )
+    note = f"`python benchmarks/ablation.py`: {found['network']}, CIFAR-10, {base['epochs']} passes over {share}. {when(runs)}."
     return table(head, rows) + f"\n\n{note}"
 
 
-def _ablation_row(row: Result) -> tuple[str, ...]:
-    tests = [100 * seed["test"] for seed in row["seeds"].values()]
+def _ablation_row(case: Case, seeds: dict[str, Any]) -> tuple[str, ...]:
+    tests = [100 * seed["test"] for seed in seeds.values()]
     spread = f" ± {statistics.stdev(tests):.2f}" if len(tests) > 1 else ""
-    flops = statistics.mean(seed["flops"] for seed in row["seeds"].values())
-    return (row["factor"], row["value"], f"{statistics.mean(tests):.2f}{spread}", str(len(tests)), f"{flops / 1e6:.1f} M")
+    flops = statistics.mean(seed["flops"] for seed in seeds.values())
+    return (case.factor, case.value, f"{statistics.mean(tests):.2f}{spread}", str(len(tests)), f"{flops / 1e6:.1f} M")
 
 
 TABLES = {"ablation": ablation_table}
