@@ -6,6 +6,7 @@ References:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -124,26 +125,22 @@ class CifarResNet(nn.Module):
         return logits
 
 
-class FaceResNet(nn.Module):
-    """Twelve layers for faces of 48×48: a stem of stride 2, stages of 2, 2 and 1 blocks, mean, dropout, linear layer.
-
-    1.58 M parameters, 184 M multiply-adds at 48×48 grey, in shapes that processors run well: the largest maps are 24×24.
+class FaceNetwork(nn.Module):
+    """A stem, three stages, mean, dropout, linear layer.
 
     Args:
+        stem: the first convolution, without bias.
+        layers: the three stages.
+        width: channels of the last one.
         num_classes: number of outputs.
-        in_channels: channels of the input image.
         dropout: share of the features left out in training.
     """
 
-    def __init__(self, *, num_classes: int, in_channels: int = 3, dropout: float = 0.3) -> None:
+    def __init__(self, stem: nn.Conv2d, layers: Sequence[nn.Sequential], width: int, *, num_classes: int, dropout: float) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(in_channels, FACE_STEM, 3, stride=2, padding=1, bias=False)
-        self.bn1 = nn.BatchNorm2d(FACE_STEM)
-        width, blocks = FACE_STEM, []
-        for stage, (wider, count) in enumerate(FACE_STAGES):
-            blocks.append(_stage(width, wider, count, stride=2 if stage else 1, shortcut="B"))
-            width = wider
-        self.layer1, self.layer2, self.layer3 = blocks
+        self.conv1 = stem
+        self.bn1 = nn.BatchNorm2d(stem.out_channels)
+        self.layer1, self.layer2, self.layer3 = layers
         self.classifier = nn.Sequential(nn.Dropout(dropout), nn.Linear(width, num_classes))
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
@@ -155,6 +152,26 @@ class FaceResNet(nn.Module):
         out = self.layer3(self.layer2(self.layer1(out)))
         logits: Tensor = self.classifier(F.adaptive_avg_pool2d(out, 1).flatten(1))
         return logits
+
+
+class FaceResNet(FaceNetwork):
+    """Twelve layers for faces of 48×48: a stem of stride 2, stages of 2, 2 and 1 blocks, mean, dropout, linear layer.
+
+    1.58 M parameters, 184 M multiply-adds at 48×48 grey, in shapes that processors run well: the largest maps are 24×24.
+
+    Args:
+        num_classes: number of outputs.
+        in_channels: channels of the input image.
+        dropout: share of the features left out in training.
+    """
+
+    def __init__(self, *, num_classes: int, in_channels: int = 3, dropout: float = 0.3) -> None:
+        stem = nn.Conv2d(in_channels, FACE_STEM, 3, stride=2, padding=1, bias=False)
+        width, layers = FACE_STEM, []
+        for stage, (wider, count) in enumerate(FACE_STAGES):
+            layers.append(_stage(width, wider, count, stride=2 if stage else 1, shortcut="B"))
+            width = wider
+        super().__init__(stem, layers, width, num_classes=num_classes, dropout=dropout)
 
 
 def _stage(in_width: int, width: int, blocks: int, *, stride: int, shortcut: Literal["A", "B"] = "A") -> nn.Sequential:

@@ -11,6 +11,8 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from slimnet.models.resnet import FaceNetwork
+
 STEM, STAGES = 24, ((48, 3), (80, 2), (128, 1))
 
 
@@ -48,7 +50,7 @@ class SeparableBlock(nn.Module):
         return F.relu(self.conv2(F.relu(self.conv1(x))) + self.shortcut(x))
 
 
-class FaceXception(nn.Module):
+class FaceXception(FaceNetwork):
     """A stem at full resolution and six separable blocks for faces of 48×48: 90 thousand parameters, for very small files.
 
     Args:
@@ -58,22 +60,9 @@ class FaceXception(nn.Module):
     """
 
     def __init__(self, *, num_classes: int, in_channels: int = 3, dropout: float = 0.0) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(in_channels, STEM, 3, padding=1, bias=False)
-        self.bn1 = nn.BatchNorm2d(STEM)
-        width, blocks = STEM, []
+        stem = nn.Conv2d(in_channels, STEM, 3, padding=1, bias=False)
+        width, layers = STEM, []
         for wider, count in STAGES:
-            blocks.append(nn.Sequential(*(SeparableBlock(wider if i else width, wider, 1 if i else 2) for i in range(count))))
+            layers.append(nn.Sequential(*(SeparableBlock(wider if i else width, wider, 1 if i else 2) for i in range(count))))
             width = wider
-        self.layer1, self.layer2, self.layer3 = blocks
-        self.classifier = nn.Sequential(nn.Dropout(dropout), nn.Linear(width, num_classes))
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map images (N, in_channels, H, W) to logits (N, num_classes)."""
-        out = F.relu(self.bn1(self.conv1(x)))
-        out = self.layer3(self.layer2(self.layer1(out)))
-        logits: Tensor = self.classifier(F.adaptive_avg_pool2d(out, 1).flatten(1))
-        return logits
+        super().__init__(stem, layers, width, num_classes=num_classes, dropout=dropout)
