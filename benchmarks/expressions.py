@@ -4,12 +4,12 @@
     SLIMNET_DATA=DATA python benchmarks/expressions.py time                         # again the times alone, on a quiet machine
     SLIMNET_DATA=DATA python benchmarks/expressions.py calibrate                    # again the temperatures of what is shipped
 
-Needs the runs that the rows `expressions-base-again-0`, `expressions-small-0` and `expressions-tiny-0` of benchmarks/campaign.py
-make, with those that they begin with, in runs/campaign or in the folder that EXPRESSIONS_RUNS names. Expected: each within its
-bytes, at most half a point of accuracy lost to float32, and a calibration error that the temperature makes smaller. Writes
-slimnet/ready/ and results/expressions.json; a bundle is shipped only if its validation accuracy is higher than that of what is
-shipped, and worth its size (`WORTH`). With `calibrate` what is shipped stays as it is, and only temperatures are fitted again:
-that needs the data alone.
+Needs the runs that the rows `expressions-base-again-0`, `expressions-small-again-0` and `expressions-tiny-0` of
+benchmarks/campaign.py make, with those that they begin with, in runs/campaign or in the folder that EXPRESSIONS_RUNS names.
+Expected: each within its bytes, at most half a point of accuracy lost to float32, and a calibration error that the temperature
+makes smaller. Writes slimnet/ready/ and results/expressions.json; a bundle is shipped only if its validation accuracy is higher
+than that of what is shipped, and worth its size (`WORTH`). With `calibrate` what is shipped stays as it is, and only temperatures
+are fitted again: that needs the data alone.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from slimnet.measure import compare_latency
 
 NAME = "expressions"
 MOST_BYTES = {"tiny": 90_000, "small": 500_000, "base": 2_000_000}
-ROWS = {"tiny": ("tiny", "tiny-wide"), "small": ("small", "base-on"), "base": ("base-again", "base-again")}
+ROWS = {"tiny": ("tiny", "tiny-wide"), "small": ("small-again", "base-again"), "base": ("base-again", "base-again")}
 """The run of each, and the dense one that it was cut out of."""
 SHIPPED = {"tiny": "expressions-tiny", "small": "expressions", "base": "expressions-base"}
 READY = Path(slimnet.__file__).parent / "ready"
@@ -186,10 +186,11 @@ def main() -> None:
 
 @of_runs(NAME)
 def sizes_table(runs: list[Result]) -> str:
-    """The three classifiers, and the confusion of each."""
+    """The classifiers by size, what is shipped before what was, and the confusion of what is shipped."""
     rows, confusions, flags = [], [], []
+    order = list(MOST_BYTES)
     for run in runs:
-        for each in run["networks"]:
+        for each in sorted(run["networks"], key=lambda each: (order.index(each["size"]), not each["shipped"])):
             one, flip, took = each["test"]["one"], each["test"]["flip"], each.get("times")
             flags += [f"{each['name']}: {flag}" for flag in (took or {"flags": {}})["flags"].values()]
             fp32 = percent(each["fp32"]["test"]["one"]["accuracy"]) if "fp32" in each else "–"
@@ -200,6 +201,8 @@ def sizes_table(runs: list[Result]) -> str:
             size = (f"{each['bytes']:,}", f"{each['flops'] / 1e6:.1f} M", f"{each['params']:,}", fast)
             name = f"`{each['name']}`, {each['model']}" + (", shipped" if each["shipped"] else "")
             rows.append((each["size"], name, *figures, *size, _epochs(each["epochs"]), processor(run)))
+            if not each["shipped"]:
+                continue
             body = [(label, *(str(n) for n in line)) for label, line in zip(one["classes"], one["confusion"], strict=True)]
             confusions.append(f"`{each['name']}`, int8, one view; rows are true:\n\n" + table(("", *one["classes"]), body))
     head = (
