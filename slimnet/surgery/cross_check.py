@@ -17,7 +17,7 @@ from slimnet._modes import flatten_outputs, unwrapped
 from slimnet.errors import ArgumentError, GraphError, SurgeryError, TimeLimitError, one_line
 from slimnet.graph import ChannelGroup, ExampleInputs, as_inputs, channel_groups, in_eval_mode
 from slimnet.graph.dependency import Filter, cells, peer_cells, peer_slice
-from slimnet.graph.recorded import trials
+from slimnet.graph.recorded import taken, trials
 from slimnet.limits import within
 from slimnet.surgery.copies import baked_copy
 from slimnet.surgery.slim import slim
@@ -236,10 +236,9 @@ def _theirs(peer: _Peer, network: nn.Module, inputs: tuple[Tensor, ...], groups:
         return Trial(_named(cell), "fails", None, one_line(error))
     errors = []
     with in_eval_mode(closed, small), torch.no_grad():
-        for name, given in trials(inputs, torch.float64):
-            expected = expected_outputs(closed, given, given=False)
-            if expected is None:  # the network itself does not take this size
-                continue
+        for name, given, expected in taken(
+            trials(inputs, torch.float64), lambda _, given: expected_outputs(closed, given, given=False)
+        ):
             try:
                 found = flatten_outputs(small(*given))
             except Exception as error:

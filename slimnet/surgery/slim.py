@@ -257,7 +257,7 @@ def runnable_plan(
             shut, expand = shut and not plan.shuts, bool(plan.shuts) and expand
         elif counted := _counted(analysis, keep):
             keep.update(dict.fromkeys(counted, reason))
-        elif plan.runs and _runs(model, example_inputs, plan):
+        elif isinstance(problem, VerificationError) and _runs(model, example_inputs, plan):
             raise VerificationError(f"{told} (does it draw random numbers, or keep something from one call to the next?)")
         else:
             raise NotRunningError(f"the slim model does not run: {told}")

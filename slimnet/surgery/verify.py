@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -13,7 +15,7 @@ from slimnet._foreign import no_exit
 from slimnet._modes import flatten_outputs, output_names, stored_tolerance
 from slimnet.errors import VerificationError, whole_text
 from slimnet.graph import ExampleInputs, as_inputs, in_eval_mode
-from slimnet.graph.recorded import LARGER, UNEVEN, more_trials, trials
+from slimnet.graph.recorded import Inputs, more_trials, taken, trials
 from slimnet.surgery.copies import baked_copy, shared_copy
 from slimnet.surgery.plan import Plan
 
@@ -41,7 +43,7 @@ class NotRunningError(VerificationError):
 
 
 class OtherSizesError(VerificationError):
-    """A slim model that computes the same at the size of the example inputs, and something else at another."""
+    """A slim model that computes the same for the example inputs, and something else at another batch or resolution."""
 
 
 class NothingToCompareError(VerificationError):
@@ -74,7 +76,7 @@ def verify(
     reference: nn.Module, slim: nn.Module, example_inputs: ExampleInputs, *, plan: Plan, tolerance: float = TOLERANCE
 ) -> Verification:
     """Run models in float64 and eval mode on the example inputs and on random ones, at two batch sizes and, where the model
-    allows it, at two more resolutions, one of which divides by nothing.
+    allows it, at three more resolutions: a larger one, one that divides by nothing, and a smaller one, higher than wide.
 
     The plan, applied to a float64 copy of the reference, must agree to ``tolerance``; the slim model as it is stored to 1e-5.
     A model that does not run in float64 is compared in its own kind of numbers, to what these allow. An exported program is run
@@ -123,13 +125,9 @@ def whole_checks(
     for dtype in (torch.float64, None):
         before, after = (shared_copy(model).to("cpu", dtype) for model in (reference, slim))
         with in_eval_mode(before, after), torch.no_grad():
-            for name, trial in trials(as_inputs(example_inputs), dtype):
-                try:
-                    expected = expected_outputs(before, trial, given=name == "given")
-                except (_ReferenceFails, NothingToCompareError):
-                    break
-                if expected is not None:
-                    allowed = math.inf if only_runs else stored_tolerance(slim)
+            allowed = math.inf if only_runs else stored_tolerance(slim)
+            with suppress(_ReferenceFails, NothingToCompareError):
+                for name, trial, expected in _taken(before, trials(as_inputs(example_inputs), dtype)):
                     checks.append(_compare("whole", name, after, trial, expected, allowed, dtype))
         if checks:
             break
@@ -149,12 +147,11 @@ def _verified(
     stored = shared_copy(slim).to("cpu", dtype)
     checks, gives = [], False
     with in_eval_mode(before, exact, stored), torch.no_grad():
-        for name, trial in more_trials(inputs, dtype) if plan.runs else trials(inputs, dtype):
-            if plan.graph is not None and not plan.graph.takes(trial):
-                continue
-            expected = expected_outputs(before, trial, given=name == "given")
-            if expected is not None:
-                gives = gives or any(value.numel() for value in expected)
+        found = more_trials(inputs, dtype) if plan.runs else trials(inputs, dtype)
+        takes = plan.graph.takes if plan.graph is not None else lambda _: True
+        for name, trial, expected in _taken(before, [each for each in found if takes(each[1])]):
+            gives = gives or any(value.numel() for value in expected)
+            with _known_sizes(name, trial, inputs):
                 checks.append(_compare("plan", name, exact, trial, expected, tolerance, dtype))
                 checks.append(_compare("stored", name, stored, trial, expected, stored_tolerance(slim), dtype))
     if plan.runs and not gives:
@@ -162,6 +159,23 @@ def _verified(
             "the network finds nothing on any input: give an example with which its outputs hold something."
         )
     return Verification(tuple(checks))
+
+
+@contextmanager
+def _known_sizes(name: str, trial: Inputs, given: Inputs) -> Iterator[None]:
+    """Tell what goes wrong at another batch or resolution than the one given from what always does."""
+    try:
+        yield
+    except VerificationError as error:
+        same = name.startswith("given") or [value.shape for value in trial] == [value.shape for value in given]
+        if same:
+            raise
+        raise OtherSizesError(str(error)) from error
+
+
+def _taken(model: nn.Module, found: Iterable[tuple[str, Inputs]]) -> Iterator[tuple[str, Inputs, list[Tensor]]]:
+    """The inputs that a model takes, with what it makes of them."""
+    return taken(found, lambda name, trial: expected_outputs(model, trial, given=name == "given"))
 
 
 def expected_outputs(model: nn.Module, inputs: tuple[Tensor, ...], *, given: bool) -> list[Tensor] | None:
@@ -214,7 +228,7 @@ def _compare(
         if far > worst:
             worst, where = far, there
     if worst > tolerance:
-        raise (OtherSizesError if name in (LARGER, UNEVEN) else VerificationError)(
+        raise VerificationError(
             f"the slim model differs on {name} input {tuple(inputs[0].shape)}{where}: relative error {worst:.3g}, "
             f"allowed {tolerance:.3g}."
         )
