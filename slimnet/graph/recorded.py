@@ -50,10 +50,10 @@ def trials(inputs: Inputs, dtype: torch.dtype | None) -> Sequence[tuple[str, Inp
 
     Args:
         inputs: batch first, or single numbers, which stay single.
-        dtype: of floating point inputs; None leaves them in their own.
+        dtype: of floating point inputs, and the precision of complex ones; None leaves them in their own.
     """
     generator = torch.Generator().manual_seed(0)
-    given = tuple(value.detach().to("cpu", dtype if value.is_floating_point() else None) for value in inputs)
+    given = tuple(value.detach().to("cpu", kind_of(value, dtype)) for value in inputs)
 
     def random(batch: int, grow: Sequence[Grow] = (), last: bool = False) -> Inputs:
         result = []
@@ -61,8 +61,9 @@ def trials(inputs: Inputs, dtype: torch.dtype | None) -> Sequence[tuple[str, Inp
             shape = [batch, *value.shape[1:]] if value.dim() else []
             for dim, other in zip(_sizes_of(value, last), cycle(grow)):
                 shape[dim] = max(1, other(shape[dim]))
-            made = torch.randn(shape, generator=generator, dtype=torch.float64)
-            result.append(made.to(value.dtype) if value.is_floating_point() else _repeated(value, shape))
+            kind = kind_of(value, torch.float64)
+            made = _repeated(value, shape) if kind is None else torch.randn(shape, generator=generator, dtype=kind)
+            result.append(made.to(value.dtype))
         return tuple(result)
 
     found = [("given", given), ("random", random(1)), ("random", random(3))]
@@ -73,6 +74,13 @@ def trials(inputs: Inputs, dtype: torch.dtype | None) -> Sequence[tuple[str, Inp
             if any(one.shape[1:] != other.shape[1:] for one, other in zip(made, given, strict=True)):
                 found.append((name, made))
     return found
+
+
+def kind_of(value: Tensor, dtype: torch.dtype | None) -> torch.dtype | None:
+    """The kind of number for a tensor where those with a point are ``dtype``; None: its own."""
+    if dtype is None or not value.is_complex():
+        return dtype if value.is_floating_point() else None
+    return dtype.to_complex()
 
 
 def _sizes_of(value: Tensor, last: bool) -> range:

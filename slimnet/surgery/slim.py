@@ -116,7 +116,7 @@ def slim(
         check_optimizer(optimizer, model)
     start = time.perf_counter()
     with Task("cutting", 3) as task, torch.random.fork_rng(devices=[]):  # plan, cut, verify
-        masked = baked_copy(model)
+        masked = unshare(baked_copy(model), model)  # a network may write into its own tensors as it runs
         zeroed = zero_small_filters(masked, tolerance) if tolerance else 0
         if as_graph:
             plan, small, verification = cut_graph(masked, example_inputs, align, _culprit)
@@ -339,6 +339,7 @@ def _verified(masked: nn.Module, small: nn.Module, example_inputs: ExampleInputs
 
 def _is_random(model: nn.Module, example_inputs: ExampleInputs) -> bool:
     inputs = as_inputs(example_inputs)
+    model = unshare(shared_copy(model), model)  # it may keep something for the next call
     with in_eval_mode(model), torch.no_grad():
         first, second = flatten_outputs(model(*inputs)), flatten_outputs(model(*inputs))
     if [value.shape for value in first] != [value.shape for value in second]:
