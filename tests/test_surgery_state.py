@@ -1,4 +1,4 @@
-"""Networks that keep something from one call to the next, or write into their own tensors: cut exactly, or refused, and as before."""
+"""Networks that keep something from one call to the next, or write into their own tensors: cut exactly, or refused."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 import slimnet
 from slimnet.errors import VerificationError
 from test_surgery import roughen, zero_filters
+from written_networks import reasons
 
 X = torch.randn(3, 3, 12, 12, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
 
@@ -83,6 +84,32 @@ def cached(m: Keeps, x: Tensor) -> Tensor:
 def remembered(m: Keeps, x: Tensor) -> Tensor:
     before, m.kept = m.kept, x.mean(0, keepdim=True)
     return x if before is None else x + before
+
+
+def test_heads_that_run_in_training_mode_alone() -> None:
+    """The slim network trains as the one before does: what such a head reads stays."""
+
+    class Auxiliary(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b, self.c = nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3), nn.Conv2d(8, 8, 3)
+            self.head, self.aux = nn.Linear(8, 5), nn.Linear(8, 5)
+
+        def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+            middle = F.relu(self.b(F.relu(self.a(x))))
+            out = self.head(F.relu(self.c(middle)).mean((2, 3)))
+            return (out, self.aux(middle.mean((2, 3)))) if self.training else out
+
+    torch.manual_seed(0)
+    model = roughen(Auxiliary()).double()
+    zero_filters(model)
+    result = slimnet.slim(model, X)
+    assert result.model.b.out_channels == 8  # type: ignore[union-attr]
+    assert result.model.a.out_channels == result.model.c.out_channels == 4  # type: ignore[union-attr]
+    assert "layers that run in training mode alone read these channels: mat1 and mat2" in reasons(result)
+    out, aux = result.model.train()(X)
+    want, expected = model.train()(X)
+    torch.testing.assert_close((out, aux), (want, expected), rtol=1e-9, atol=1e-12)
 
 
 CASES = (set_up_by_a_number, set_up_by_a_buffer, running_mean, read_and_then_written, counted, cached, remembered)
