@@ -37,6 +37,18 @@ def in_eval_mode(*models: nn.Module) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def kept_attributes(model: nn.Module) -> Iterator[None]:
+    """On leaving, every submodule holds what it held, also where its code counts its calls or keeps something for the next."""
+    before = [(vars(module), dict(vars(module))) for module in model.modules()]
+    try:
+        yield
+    finally:
+        for held, had in before:
+            held.clear()
+            held.update(had)
+
+
 def flatten_outputs(value: Any) -> list[Tensor]:
     """All tensors in a model's output, in order: of a tensor, a tuple, list or mapping of such, or a dataclass."""
     return [tensor for _, tensor in _leaves(value, ())]

@@ -235,3 +235,17 @@ def test_a_graph_is_not_trained_on() -> None:
     assert plan == result.plan
     with pytest.raises(SurgeryError, match="an exported program, which is for inference"):
         uncut(plan, result.model.state_dict(), model.state_dict())
+
+
+def test_a_graph_that_refuses_maps_of_one_place_takes_other_resolutions() -> None:
+    """torch makes another program for 1 × 1; the network itself runs at the smaller size that is tried."""
+
+    def deep(m: Any, x: Tensor) -> Any:
+        maps = m.c(F.relu(m.b(F.relu(m.a(x)))[..., ::2, ::2])[..., ::2, ::2])[..., ::2, ::2]
+        return m.head(maps).mean((2, 3))
+
+    result = slim(written(deep, "a b"), x(2, 3, 16, 16), as_graph=True)
+    assert result.report.way == "graph, any batch and resolution"
+    assert "random, smaller" not in {check.inputs for check in result.report.verification.checks}
+    with pytest.raises(AssertionError, match="Guard failed"):
+        result.model(x(2, 3, 8, 4))

@@ -92,9 +92,33 @@ def test_other_kinds_of_numbers(kind: torch.dtype) -> None:
 
 
 def test_a_network_that_insists_on_float32_is_verified_in_float32() -> None:
-    result = slim(written(lambda m, x: m.head(torch.sigmoid(m.a(x)).float())), x())
+    def forward(m: Any, x: Tensor) -> Tensor:
+        assert x.dtype == torch.float32
+        out: Tensor = m.head(torch.sigmoid(m.a(x)))
+        return out
+
+    result = slim(written(forward), x())
     assert result.report.removed == 4
     assert {check.precision for check in result.report.verification.checks} == {"own"}
+
+
+@pytest.mark.parametrize(
+    "between",
+    [
+        lambda x: (1.5 * x.float()).to(x.dtype),
+        lambda x: x.half().float(),
+        lambda x: F.softmax(x, 2, dtype=torch.float32),
+        lambda x: x + torch.linspace(0, 1, x.shape[3]),
+        lambda x: x * torch.ones(x.shape[2:], dtype=torch.float32),
+        lambda x: F.grid_sample(x, torch.zeros(len(x), 6, 6, 2), align_corners=False),
+    ],
+)
+def test_what_a_network_casts_to_float32_is_compared_in_float64(between: Callable[[Tensor], Tensor]) -> None:
+    """Its rounding is no difference between two networks."""
+    result = slim(written(lambda m, x: m.head(between(torch.sigmoid(m.a(x))))), x())
+    assert {check.precision for check in result.report.verification.checks} == {"float64"}
+    assert result.report.verification.worst <= 1e-12
+    assert torch.get_default_dtype() == torch.float32
 
 
 @pytest.mark.parametrize(

@@ -229,3 +229,34 @@ def test_a_scale_that_is_computed_stays_as_wide_as_what_it_scales() -> None:
     result = slim(model, torch.randn(2, 3, 8, 8))
     assert result.model[0].gain.shape == (8, 1, 1, 1)
     assert result.report.verification.worst <= 1e-12
+
+
+@pytest.mark.parametrize(
+    "between",
+    [
+        lambda m, x: (x * m.turn).abs(),
+        lambda m, x: (x * m.turn + 1j).imag,
+        lambda m, x: (x * 2j).imag,
+        lambda m, x: torch.view_as_real(torch.view_as_complex(torch.stack([x, -x], -1).contiguous()) * m.turn).sum(-1),
+        lambda m, x: torch.fft.irfft2(torch.fft.rfft2(x) * m.turn, s=x.shape[2:]),
+    ],
+)
+def test_complex_numbers(between: Forward) -> None:
+    """Of a factor without a real part the rest counts, in the analysis and where networks are compared."""
+    model = written(lambda m, x: m.head(between(m, torch.sigmoid(m.a(x)))), "a").double()
+    model.register_parameter("turn", nn.Parameter(torch.complex(torch.zeros(1), torch.ones(1)).to(torch.complex128)))
+    result = slim(model, x().double())
+    assert result.report.verification.worst <= 1e-12
+    for size in (12, 13):
+        given = x(1, 3, size, size).double()
+        torch.testing.assert_close(result.model(given), model(given), rtol=1e-9, atol=1e-12)
+
+
+def test_an_input_of_complex_numbers() -> None:
+    """It is compared in float64 on random ones with an imaginary part."""
+    model = written(lambda m, x: m.head(torch.sigmoid(m.a(x.real + 2 * x.imag))), "a")
+    given = torch.complex(x(), -x())
+    result = slim(model, given)
+    assert result.report.removed == 4
+    assert {check.precision for check in result.report.verification.checks} == {"float64"}
+    torch.testing.assert_close(result.model(given), model(given))

@@ -21,7 +21,7 @@ from torch.fx import Node
 
 from slimnet._clean import clean
 from slimnet._foreign import no_exit, no_logs
-from slimnet._modes import in_eval_mode, with_flat_outputs
+from slimnet._modes import in_eval_mode, kept_attributes, with_flat_outputs
 from slimnet.errors import ArgumentError, GraphError, one_line
 
 _TORCH, _OURS = f"{Path(torch.__file__).parent}{os.sep}", f"{Path(__file__).parents[1]}{os.sep}"
@@ -142,9 +142,10 @@ def export(model: nn.Module, inputs: tuple[Tensor, ...], dynamic_shapes: Any = N
     fast_attention = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)  # it is one operator, which hides the layers in it
     try:
-        return torch.export.export(model, inputs, dynamic_shapes=dynamic_shapes)
+        with kept_attributes(model):
+            return torch.export.export(model, inputs, dynamic_shapes=dynamic_shapes)
     except Exception:
-        with with_flat_outputs(model):
+        with kept_attributes(model), with_flat_outputs(model):
             return torch.export.export(model, inputs, dynamic_shapes=dynamic_shapes)
     finally:
         torch.backends.mha.set_fastpath_enabled(fast_attention)

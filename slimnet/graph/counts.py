@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from slimnet._modes import in_eval_mode
+from slimnet._modes import in_eval_mode, kept_attributes
 from slimnet.graph.findings import Number
 
 Origin = Number | str
@@ -193,7 +193,7 @@ def watch(model: nn.Module, inputs: Sequence[Tensor]) -> Counts:
     """Run a network once, its numbers marked; it is left as it was."""
     counts = Counts(model)
     buffers = {name: tensor.detach().clone() for name, tensor in model.named_buffers()}
-    with in_eval_mode(model), torch.no_grad(), _marked(model), suppress(Exception), counts:
+    with in_eval_mode(model), torch.no_grad(), kept_attributes(model), _marked(model), suppress(Exception), counts:
         model(*inputs)
     for name, tensor in model.named_buffers():
         if name in buffers and buffers[name].shape == tensor.shape:

@@ -62,6 +62,7 @@ class Interpreter:
         self._shared: dict[Node, list[Node]] = {}  # what made some memory → the tensors in it, in the order of the program
         for node in program.nodes:
             self._shared.setdefault(_base(node), []).append(node)
+        self._written = {_base(node.args[0]) for node in program.nodes if _writes(node) and isinstance(node.args[0], Node)}
 
     @cached_property
     def counts(self) -> Counts:
@@ -161,7 +162,10 @@ class Interpreter:
 
     def _placeholder(self, node: Node) -> Any:
         if node.name in self.program.tensors:
-            return Param(*self.program.tensors[node.name])
+            name, tensor = self.program.tensors[node.name]
+            if tensor.is_complex() or node in self._written:  # no number that it is known to stay
+                tensor = torch.full(tensor.shape, torch.nan, dtype=torch.float64)
+            return Param(name, tensor)
         shape = shape_of(node)
         reason = "input of the network" if node.name in self.program.inputs else "made in the forward pass"
         view = [1] * len(shape)
@@ -223,9 +227,8 @@ class Interpreter:
 
     def _overwrite(self, node: Node, result: Any) -> None:
         """An in-place operator also changes its first argument, and whatever that is a view of."""
-        name = str(getattr(node.target, "__name__", node.target)).split(".")[0]
         target = node.args[0] if node.args else None
-        if not (name.endswith("_") and not name.endswith("__") and isinstance(target, Node)):
+        if not (_writes(node) and isinstance(target, Node)):
             return
         if target.op == "placeholder" and target.name in self.program.tensors:
             return
@@ -292,6 +295,12 @@ def _shares_memory(node: Node) -> bool:
     return isinstance(target, torch._ops.OpOverload) and any(
         argument.alias_info is not None for argument in target._schema.arguments
     )
+
+
+def _writes(node: Node) -> bool:
+    """Whether an operator changes its first argument in place."""
+    name = str(getattr(node.target, "__name__", node.target)).split(".")[0]
+    return node.op == "call_function" and bool(node.args) and name.endswith("_") and not name.endswith("__")
 
 
 def _base(node: Node) -> Node:

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import cycle, pairwise
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -31,40 +31,87 @@ HIDDEN = frozenset({"tolist", "numpy", "__array__", "__dlpack__", "data_ptr", "u
 
 NUMBERS = frozenset({"aten.item.default", "aten._local_scalar_dense.default"})
 
-LARGER, UNEVEN = "random, larger", "random, uneven"
+LARGER, UNEVEN, SMALLER = "random, larger", "random, uneven", "random, smaller"
 """What inputs of other sizes than those given are called."""
 
 Inputs = tuple[Tensor, ...]
+Out = TypeVar("Out")
 Step = tuple[str, str]  # a module, and an operator that runs in it
 
 
+Grow = Callable[[int], int]
+
+
 def trials(inputs: Inputs, dtype: torch.dtype | None) -> Sequence[tuple[str, Inputs]]:
-    """Inputs to compare networks on, on the CPU: those given, and random ones at batch 1 and 3, at a larger resolution, and at
-    one that divides by nothing: code that pads to a multiple runs there alone.
+    """Inputs to compare networks on, on the CPU: those given, random ones at batch 1 and 3, and at three kinds of other sizes:
+    larger; one that divides by nothing, where code that pads to a multiple does so; smaller, and higher than wide.
+
+    Of each kind there are several, as many networks take some sizes alone: the first that the network takes is enough.
 
     Args:
         inputs: batch first, or single numbers, which stay single.
-        dtype: of floating point inputs; None leaves them in their own.
+        dtype: of floating point inputs, and the precision of complex ones; None leaves them in their own.
     """
     generator = torch.Generator().manual_seed(0)
-    given = tuple(value.detach().to("cpu", dtype if value.is_floating_point() else None) for value in inputs)
+    given = tuple(value.detach().to("cpu", kind_of(value, dtype)) for value in inputs)
 
-    def random(batch: int, *grow: int) -> Inputs:
+    def random(batch: int, grow: Sequence[Grow] = (), last: bool = False) -> Inputs:
         result = []
         for value in given:
             shape = [batch, *value.shape[1:]] if value.dim() else []
-            if value.dim() > 2:
-                shape[2:] = [size + more for size, more in zip(shape[2:], cycle(grow))]
-            made = torch.randn(shape, generator=generator, dtype=torch.float64)
-            result.append(made.to(value.dtype) if value.is_floating_point() else _repeated(value, shape))
+            for dim, other in zip(_sizes_of(value, last), cycle(grow)):
+                shape[dim] = max(1, other(shape[dim]))
+            kind = kind_of(value, torch.float64)
+            made = _repeated(value, shape) if kind is None else torch.randn(shape, generator=generator, dtype=kind)
+            result.append(made.to(value.dtype))
         return tuple(result)
 
-    found = [("given", given), ("random", random(1, 0)), ("random", random(3, 0))]
-    smallest = min((size for value in given for size in value.shape[2:]), default=0)
-    if smallest:
-        found.append((LARGER, random(2, 8 if smallest < 64 else 32)))
-        found.append((UNEVEN, random(2, *((3, 5) if smallest < 64 else (-13, -11)))))
+    found = [("given", given), ("random", random(1)), ("random", random(3))]
+    for last in (False, True):
+        sizes = [value.shape[dim] for value in given for dim in _sizes_of(value, last)]
+        for name, batch, grow in _other_sizes(min(sizes) < 64) if sizes else ():
+            made = random(1 if last else batch, grow, last)
+            if any(one.shape[1:] != other.shape[1:] for one, other in zip(made, given, strict=True)):
+                found.append((name, made))
     return found
+
+
+def kind_of(value: Tensor, dtype: torch.dtype | None) -> torch.dtype | None:
+    """The kind of number for a tensor where those with a point are ``dtype``; None: its own."""
+    if dtype is None or not value.is_complex():
+        return dtype if value.is_floating_point() else None
+    return dtype.to_complex()
+
+
+def _sizes_of(value: Tensor, last: bool) -> range:
+    """The dimensions of an input that hold no batch and no channels. ``last``: channels come last, not behind the batch.
+
+    Whole numbers of two dimensions are places in a table, one behind another.
+    """
+    if value.dim() == 2 and not value.is_floating_point():
+        return range(1, 2)
+    return range(1, value.dim() - 1) if last else range(2, value.dim())
+
+
+def _other_sizes(is_small: bool) -> Sequence[tuple[str, int, tuple[Grow, ...]]]:
+    """Name, batch, and what becomes of the sizes, one dimension after the other; in the order in which they are tried."""
+
+    def by(more: int) -> Grow:
+        return lambda size: size + more
+
+    def share(of: int) -> Grow:
+        return lambda size: size // of
+
+    more, uneven = (8, (3, 5)) if is_small else (32, (-13, -11))
+    return [
+        (LARGER, 2, (by(more),)),
+        (UNEVEN, 2, tuple(map(by, uneven))),
+        (UNEVEN, 1, (by(uneven[1]),)),  # as many rows as columns
+        (SMALLER, 1, (share(2), share(4))),
+        (SMALLER, 1, (share(1), share(2))),
+        (SMALLER, 1, (share(2),)),
+        (LARGER, 1, (lambda size: 2 * size,)),  # divides by whatever the size given does
+    ]
 
 
 def more_trials(inputs: Inputs, dtype: torch.dtype | None) -> Sequence[tuple[str, Inputs]]:
@@ -80,6 +127,18 @@ def more_trials(inputs: Inputs, dtype: torch.dtype | None) -> Sequence[tuple[str
         scaled = tuple(value * factor if value.is_floating_point() else value for value in given)
         found.append((f"given × {factor:g}", scaled))
     return found
+
+
+def taken(found: Iterable[tuple[str, Inputs]], run: Callable[[str, Inputs], Out | None]) -> Iterator[tuple[str, Inputs, Out]]:
+    """Trials with what ``run`` makes of them, which is None where the network does not take them; one of each kind of size."""
+    done = set[str]()
+    for name, trial in found:
+        if name in done:
+            continue
+        made = run(name, trial)
+        if made is not None:
+            done |= {name} & {LARGER, UNEVEN, SMALLER}
+            yield name, trial, made
 
 
 def _repeated(value: Tensor, shape: Sequence[int]) -> Tensor:
@@ -125,15 +184,17 @@ def _different(model: nn.Module, inputs: Inputs) -> list[Inputs]:
     before; none where the network does not take those given."""
     found: list[Inputs] = []
     seen: set[Any] = set()
-    for _, trial in more_trials(inputs, None):
-        moved = tuple(value.to(given.device) for value, given in zip(trial, inputs, strict=True))
-        steps = _steps(model, moved)
-        if steps is None and not found:
+
+    def moved(trial: Inputs) -> Inputs:
+        return tuple(value.to(given.device) for value, given in zip(trial, inputs, strict=True))
+
+    for name, trial, steps in taken(more_trials(inputs, None), lambda _, trial: _steps(model, moved(trial))):
+        if name != "given" and not found:
             return []
-        new = set(pairwise(steps or ())) - seen
+        new = set(pairwise(steps)) - seen
         if new:
             seen |= new
-            found.append(moved)
+            found.append(moved(trial))
     return found
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
+import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize, prune, remove_spectral_norm, remove_weight_norm
 from torch.nn.utils.spectral_norm import SpectralNorm
@@ -12,6 +13,7 @@ from torch.nn.utils.weight_norm import WeightNorm
 
 from slimnet._modes import computed_tensors
 from slimnet.graph import in_eval_mode
+from slimnet.graph.recorded import kind_of
 
 
 def bake(model: nn.Module) -> nn.Module:
@@ -72,6 +74,19 @@ def unshare(model: nn.Module, other: nn.Module) -> nn.Module:
 
 def _memory(tensor: Tensor) -> int:
     return tensor.untyped_storage().data_ptr() if tensor.device.type != "meta" else 0
+
+
+def on_cpu(model: nn.Module, dtype: torch.dtype | None) -> nn.Module:
+    """``model`` on the CPU, in place: floating point tensors in ``dtype``, complex ones of the same precision; None: their own.
+
+    ``Module.to`` would take the imaginary part off.
+    """
+
+    def moved(tensor: Tensor) -> Tensor:
+        return tensor.to("cpu", kind_of(tensor, dtype))
+
+    moves: Callable[[Callable[[Tensor], Tensor]], nn.Module] = model._apply
+    return moves(moved)
 
 
 def baked_copy(model: nn.Module) -> nn.Module:

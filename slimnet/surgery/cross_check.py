@@ -17,9 +17,9 @@ from slimnet._modes import flatten_outputs, unwrapped
 from slimnet.errors import ArgumentError, GraphError, SurgeryError, TimeLimitError, one_line
 from slimnet.graph import ChannelGroup, ExampleInputs, as_inputs, channel_groups, in_eval_mode
 from slimnet.graph.dependency import Filter, cells, peer_cells, peer_slice
-from slimnet.graph.recorded import trials
+from slimnet.graph.recorded import kind_of, taken, trials
 from slimnet.limits import within
-from slimnet.surgery.copies import baked_copy
+from slimnet.surgery.copies import baked_copy, on_cpu
 from slimnet.surgery.slim import slim
 from slimnet.surgery.verify import TOLERANCE, difference, expected_outputs
 
@@ -130,8 +130,8 @@ def cross_check(model: nn.Module, example_inputs: ExampleInputs, *, seconds: flo
         raise ArgumentError(f"`seconds` must be above 0, got {seconds}.")
     peer = _Peer(seconds)
     given = as_inputs(example_inputs)
-    inputs = tuple(value.to("cpu", torch.float64 if value.is_floating_point() else None) for value in given)
-    network = baked_copy(unwrapped(model)).to("cpu", torch.float64).eval()
+    inputs = tuple(value.to("cpu", kind_of(value, torch.float64)) for value in given)
+    network = on_cpu(baked_copy(unwrapped(model)), torch.float64).eval()
     groups = channel_groups(network, inputs)
     outputs = frozenset[Filter]().union(*cells(group for group in groups if group.pinned.startswith("output of the network")))
     pinned = {one: group.pinned for group in groups if group.pinned for cell in cells([group]) for one in cell}
@@ -236,10 +236,9 @@ def _theirs(peer: _Peer, network: nn.Module, inputs: tuple[Tensor, ...], groups:
         return Trial(_named(cell), "fails", None, one_line(error))
     errors = []
     with in_eval_mode(closed, small), torch.no_grad():
-        for name, given in trials(inputs, torch.float64):
-            expected = expected_outputs(closed, given, given=False)
-            if expected is None:  # the network itself does not take this size
-                continue
+        for name, given, expected in taken(
+            trials(inputs, torch.float64), lambda _, given: expected_outputs(closed, given, given=False)
+        ):
             try:
                 found = flatten_outputs(small(*given))
             except Exception as error:

@@ -206,7 +206,9 @@ class Search:
         left = torch.zeros(len(self.needed), dtype=torch.float64)
         for entry in self.analysis.entries.values():
             path, _, attribute = entry.name.rpartition(".")
-            value = getattr(self.analysis.model.get_submodule(path), attribute).detach().movedim(entry.dim, 0).cpu().double()
+            value = (
+                getattr(self.analysis.model.get_submodule(path), attribute).detach().abs().movedim(entry.dim, 0).cpu().double()
+            )
             squares = value.reshape(len(value), -1).square().sum(1)
             roots = self.analysis.roots(entry.labels)
             known = (roots != NONE) & (roots < len(left))

@@ -116,7 +116,7 @@ def slim(
         check_optimizer(optimizer, model)
     start = time.perf_counter()
     with Task("cutting", 3) as task, torch.random.fork_rng(devices=[]):  # plan, cut, verify
-        masked = baked_copy(model)
+        masked = unshare(baked_copy(model), model)  # a network may write into its own tensors as it runs
         zeroed = zero_small_filters(masked, tolerance) if tolerance else 0
         if as_graph:
             plan, small, verification = cut_graph(masked, example_inputs, align, _culprit)
@@ -153,12 +153,14 @@ def _way(plan: Plan) -> str:
 
 _COUNTED = "the network's own code counts these channels"
 _DIFFERS = "without these channels the network does something else"
+_TRAINING = "layers that run in training mode alone read these channels"
 _Done = tuple[Plan, nn.Module, Verification, float]
 
 
 def _cut(masked: nn.Module, example_inputs: ExampleInputs, align: Align, expand: bool, task: Task | None = None) -> _Done:
     """The plan, the slim model, how it was verified, and when it was cut."""
-    plan = make_plan(masked, example_inputs, align=align, expand=expand)
+    analysis = analyse(masked, example_inputs)
+    plan = make_plan(masked, example_inputs, align=align, expand=expand, analysis=analysis)
     if task:
         task.advance()
     small = plan.apply(shared_copy(masked))
@@ -167,10 +169,12 @@ def _cut(masked: nn.Module, example_inputs: ExampleInputs, align: Align, expand:
         task.advance()
     try:
         verification = _verified(masked, small, example_inputs, plan)
+        _check_training(analysis, small, example_inputs)
     except VerificationError as error:
         differs = not isinstance(error, NotRunningError)
         elsewhere = isinstance(error, OtherSizesError)
-        counts = elsewhere or plan.runs or plan.heads or (differs and analyse(masked, example_inputs).pieces)
+        counts = elsewhere or plan.runs or plan.heads or (differs and analysis.pieces)
+        counts = counts or isinstance(error, NotTrainingError)
         if isinstance(error, NothingToCompareError) or (differs and not counts):
             raise
         plan = runnable_plan(masked, example_inputs, align=align, expand=expand, exact=bool(counts))
@@ -239,16 +243,18 @@ def runnable_plan(
     analysis = analyse(model, example_inputs)
 
     def fails(only: list[str]) -> bool:
-        return _problem(model, example_inputs, make_plan(model, example_inputs, only=only, analysis=analysis), exact) is not None
+        plan = make_plan(model, example_inputs, only=only, analysis=analysis)
+        return _problem(model, example_inputs, plan, exact, analysis) is not None
 
     while True:
         plan = make_plan(model, example_inputs, align=align, expand=expand, shut=shut, keep=keep, analysis=analysis)
-        problem = _problem(model, example_inputs, plan, exact)
+        problem = _problem(model, example_inputs, plan, exact, analysis)
         if problem is None:
             return plan
         culprit = _culprit(plan, fails)
         elsewhere = isinstance(problem, OtherSizesError)
         cause = f"{_DIFFERS} at another size" if elsewhere else _DIFFERS if plan.runs else _COUNTED
+        cause = _TRAINING if isinstance(problem, NotTrainingError) else cause
         told = whole_text(problem)[:120]
         reason = f"{cause}: {told}"
         if culprit and culprit not in keep:
@@ -257,7 +263,9 @@ def runnable_plan(
             shut, expand = shut and not plan.shuts, bool(plan.shuts) and expand
         elif counted := _counted(analysis, keep):
             keep.update(dict.fromkeys(counted, reason))
-        elif plan.runs and _runs(model, example_inputs, plan):
+        elif isinstance(problem, NotTrainingError):  # it is right in eval mode
+            return plan
+        elif isinstance(problem, VerificationError) and _runs(model, example_inputs, plan):
             raise VerificationError(f"{told} (does it draw random numbers, or keep something from one call to the next?)")
         else:
             raise NotRunningError(f"the slim model does not run: {told}")
@@ -287,7 +295,9 @@ def _runs(model: nn.Module, example_inputs: ExampleInputs, plan: Plan) -> bool:
     return _problem(model, example_inputs, plan, exact=False) is None
 
 
-def _problem(model: nn.Module, example_inputs: ExampleInputs, plan: Plan, exact: bool) -> Exception | None:
+def _problem(
+    model: nn.Module, example_inputs: ExampleInputs, plan: Plan, exact: bool, analysis: Analysis | None = None
+) -> Exception | None:
     """Why the network does not run on the example inputs once it is cut (or differs, where that is asked); None where it does."""
     small = plan.apply(shared_copy(model))
     with in_eval_mode(small), torch.no_grad():
@@ -296,12 +306,39 @@ def _problem(model: nn.Module, example_inputs: ExampleInputs, plan: Plan, exact:
                 small(*as_inputs(example_inputs))
         except Exception as error:
             return error
-    if exact:
-        try:
+    try:
+        if exact:
             verify(model, small, example_inputs, plan=plan)
-        except VerificationError as error:
-            return error
+        if analysis is not None:
+            _check_training(analysis, small, example_inputs)
+    except VerificationError as error:
+        return error
     return None
+
+
+class NotTrainingError(VerificationError):
+    """A slim model that does not run in training mode, while the model before does."""
+
+
+def _check_training(analysis: Analysis, small: nn.Module, example_inputs: ExampleInputs) -> None:
+    """Run a network in training mode, where it has weights that nothing reads in eval mode: a head for training alone.
+
+    Raises:
+        NotTrainingError: if it does not run, while the one before the cut does.
+    """
+    model, inputs = analysis.model, as_inputs(example_inputs)
+    read = {entry.name for entry in analysis.entries.values()} | set(analysis.frozen)
+    if all(name in read for name, _ in model.named_parameters()):
+        return
+    for network in (model, small):
+        copied = unshare(shared_copy(network), network).train()
+        try:
+            with torch.no_grad(), no_exit(type(model).__name__):
+                copied(*inputs)
+        except Exception as error:
+            if network is model:
+                return
+            raise NotTrainingError(whole_text(error)) from error
 
 
 def _culprit(plan: Plan, fails: Callable[[list[str]], bool]) -> str:
@@ -339,6 +376,7 @@ def _verified(masked: nn.Module, small: nn.Module, example_inputs: ExampleInputs
 
 def _is_random(model: nn.Module, example_inputs: ExampleInputs) -> bool:
     inputs = as_inputs(example_inputs)
+    model = unshare(shared_copy(model), model)  # it may keep something for the next call
     with in_eval_mode(model), torch.no_grad():
         first, second = flatten_outputs(model(*inputs)), flatten_outputs(model(*inputs))
     if [value.shape for value in first] != [value.shape for value in second]:

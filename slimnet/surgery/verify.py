@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from slimnet._foreign import no_exit
 from slimnet._modes import flatten_outputs, output_names, stored_tolerance
 from slimnet.errors import VerificationError, whole_text
 from slimnet.graph import ExampleInputs, as_inputs, in_eval_mode
-from slimnet.graph.recorded import LARGER, UNEVEN, more_trials, trials
-from slimnet.surgery.copies import baked_copy, shared_copy
+from slimnet.graph.recorded import SMALLER, Inputs, more_trials, taken, trials
+from slimnet.surgery.copies import baked_copy, on_cpu, shared_copy, unshare
 from slimnet.surgery.plan import Plan
 
 TOLERANCE = 1e-9
@@ -41,7 +44,7 @@ class NotRunningError(VerificationError):
 
 
 class OtherSizesError(VerificationError):
-    """A slim model that computes the same at the size of the example inputs, and something else at another."""
+    """A slim model that computes the same for the example inputs, and something else at another batch or resolution."""
 
 
 class NothingToCompareError(VerificationError):
@@ -74,7 +77,7 @@ def verify(
     reference: nn.Module, slim: nn.Module, example_inputs: ExampleInputs, *, plan: Plan, tolerance: float = TOLERANCE
 ) -> Verification:
     """Run models in float64 and eval mode on the example inputs and on random ones, at two batch sizes and, where the model
-    allows it, at two more resolutions, one of which divides by nothing.
+    allows it, at three more resolutions: a larger one, one that divides by nothing, and a smaller one, higher than wide.
 
     The plan, applied to a float64 copy of the reference, must agree to ``tolerance``; the slim model as it is stored to 1e-5.
     A model that does not run in float64 is compared in its own kind of numbers, to what these allow. An exported program is run
@@ -100,7 +103,8 @@ def verify(
     try:
         return _verified(reference, slim, inputs, plan, max(tolerance, coarse), None)
     except _ReferenceFails as error:
-        raise VerificationError(f"the network itself does not run on the example inputs on the CPU: {_line(error)}") from error
+        told = f"the network itself does not run on the example inputs on the CPU: {_line(error)}"
+        raise NothingToCompareError(told) from error
 
 
 def whole_checks(
@@ -121,15 +125,11 @@ def whole_checks(
     """
     checks = []
     for dtype in (torch.float64, None):
-        before, after = (shared_copy(model).to("cpu", dtype) for model in (reference, slim))
-        with in_eval_mode(before, after), torch.no_grad():
-            for name, trial in trials(as_inputs(example_inputs), dtype):
-                try:
-                    expected = expected_outputs(before, trial, given=name == "given")
-                except (_ReferenceFails, NothingToCompareError):
-                    break
-                if expected is not None:
-                    allowed = math.inf if only_runs else stored_tolerance(slim)
+        before, after = (on_cpu(shared_copy(model), dtype) for model in (reference, slim))
+        with in_eval_mode(before, after), torch.no_grad(), _all_in(dtype):
+            allowed = math.inf if only_runs else stored_tolerance(slim)
+            with suppress(_ReferenceFails, NothingToCompareError):
+                for name, trial, expected in _taken(before, trials(as_inputs(example_inputs), dtype)):
                     checks.append(_compare("whole", name, after, trial, expected, allowed, dtype))
         if checks:
             break
@@ -144,17 +144,17 @@ def _verified(
     reference: nn.Module, slim: nn.Module, inputs: tuple[Tensor, ...], plan: Plan, tolerance: float, dtype: torch.dtype | None
 ) -> Verification:
     """All comparisons, in float64 or (None) in the model's own kind of numbers."""
-    before = baked_copy(reference).to("cpu", dtype)
+    before = unshare(on_cpu(baked_copy(reference), dtype), reference)
     exact = plan.apply(shared_copy(before))
-    stored = shared_copy(slim).to("cpu", dtype)
+    stored = on_cpu(shared_copy(slim), dtype)
     checks, gives = [], False
-    with in_eval_mode(before, exact, stored), torch.no_grad():
-        for name, trial in more_trials(inputs, dtype) if plan.runs else trials(inputs, dtype):
-            if plan.graph is not None and not plan.graph.takes(trial):
-                continue
-            expected = expected_outputs(before, trial, given=name == "given")
-            if expected is not None:
-                gives = gives or any(value.numel() for value in expected)
+    with in_eval_mode(before, exact, stored), torch.no_grad(), _all_in(dtype):
+        found = more_trials(inputs, dtype) if plan.runs else trials(inputs, dtype)
+        takes = plan.graph.takes if plan.graph is not None else lambda _: True
+        for name, trial, expected in _taken(before, [each for each in found if takes(each[1])]):
+            gives = gives or any(value.numel() for value in expected)
+            refusable = [NotRunningError] if plan.graph is not None and name == SMALLER else []  # of maps that become 1 × 1
+            with _known_sizes(name, trial, inputs), suppress(*refusable):
                 checks.append(_compare("plan", name, exact, trial, expected, tolerance, dtype))
                 checks.append(_compare("stored", name, stored, trial, expected, stored_tolerance(slim), dtype))
     if plan.runs and not gives:
@@ -162,6 +162,54 @@ def _verified(
             "the network finds nothing on any input: give an example with which its outputs hold something."
         )
     return Verification(tuple(checks))
+
+
+class _Casts(TorchDispatchMode):
+    """What the code of a network casts to a coarser kind of number, or makes in one, is of a finer one: else its rounding would
+    be compared."""
+
+    def __init__(self, dtype: torch.dtype) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._finer = dict.fromkeys((torch.float32, torch.float16, torch.bfloat16), dtype)
+        self._finer |= dict.fromkeys((torch.complex64, torch.complex32), dtype.to_complex())
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        given = dict(kwargs or {})
+        if given.get("dtype") in self._finer:
+            given["dtype"] = self._finer[given["dtype"]]
+        return func(*args, **given)
+
+
+@contextmanager
+def _all_in(dtype: torch.dtype | None) -> Iterator[None]:
+    """Let everything that networks compute be of one kind of number, whatever their code says; None: as they do."""
+    if dtype is None:
+        yield
+        return
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        with _Casts(dtype):
+            yield
+    finally:
+        torch.set_default_dtype(before)
+
+
+@contextmanager
+def _known_sizes(name: str, trial: Inputs, given: Inputs) -> Iterator[None]:
+    """Tell what goes wrong at another batch or resolution than the one given from what always does."""
+    try:
+        yield
+    except VerificationError as error:
+        same = name.startswith("given") or [value.shape for value in trial] == [value.shape for value in given]
+        if same:
+            raise
+        raise OtherSizesError(str(error)) from error
+
+
+def _taken(model: nn.Module, found: Iterable[tuple[str, Inputs]]) -> Iterator[tuple[str, Inputs, list[Tensor]]]:
+    """The inputs that a model takes, with what it makes of them."""
+    return taken(found, lambda name, trial: expected_outputs(model, trial, given=name == "given"))
 
 
 def expected_outputs(model: nn.Module, inputs: tuple[Tensor, ...], *, given: bool) -> list[Tensor] | None:
@@ -214,7 +262,7 @@ def _compare(
         if far > worst:
             worst, where = far, there
     if worst > tolerance:
-        raise (OtherSizesError if name in (LARGER, UNEVEN) else VerificationError)(
+        raise VerificationError(
             f"the slim model differs on {name} input {tuple(inputs[0].shape)}{where}: relative error {worst:.3g}, "
             f"allowed {tolerance:.3g}."
         )

@@ -34,6 +34,9 @@ def pointwise(run: Interpreter, node: Node, *arguments: Any, **keywords: Any) ->
     if not known or not shape:
         return opaque(run, node, *arguments)
     labels = _meet(run, known, shape, node)
+    made = node.meta.get("val")
+    if isinstance(made, Tensor) and made.is_complex():  # constants have no imaginary part
+        return Value(shape, compact(labels), live(shape))
     constant = _evaluate(node, arguments, values, keywords, shape)
     if numbers_vary(run, node):
         for others, instead in _other_numbers(arguments, keywords):
