@@ -13,7 +13,7 @@ from slimnet.commands.provenance import about_data, provenance
 from slimnet.errors import ArgumentError, DataError, FileFormatError, ModelError
 from slimnet.files import claims_folder
 from slimnet.progress import Say, say_from
-from slimnet.settings import PrecisionSettings
+from slimnet.settings import PrecisionSettings, unused_precision_settings
 
 if TYPE_CHECKING:
     from torch import nn
@@ -100,6 +100,8 @@ def export_run(
         check_int8(written)
     check_formats(formats, precisions.further if precisions else ())
     run = Run.open(run_dir, trust_code=trust_code)
+    for line in unused_precision_settings(precisions) if precisions else ():
+        say(line)
     masked = run.load_model()
     baseline, source = _dense_model(run, dense, say)
     data = run.dataset(data_dir=data_dir, say=say)
