@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import slimnet
-from slimnet.commands import evaluate_any, export_run, prune_checkpoint, slim_checkpoint
+from slimnet.commands import evaluate_any, export_run, prune_checkpoint, slim_checkpoint, verify_bundle
 from slimnet.commands.calibration import load_images_for
 from slimnet.commands.opening import open_checkpoint
 from slimnet.files import read_json
@@ -55,3 +55,23 @@ def test_weights_that_say_nothing_take_those_of_the_data(run: Run, tmp_path: Pat
     _, example, about = open_checkpoint(tmp_path / "x.pth", model="resnet8", image_size=8)
     assert "mean" not in about
     assert load_images_for(example, "digits", None, about).mean != (MEAN,)
+
+
+def test_a_baseline_sees_pictures_as_it_learnt_them(run: Run, tmp_path: Path) -> None:
+    how: dict[str, Any] = {"model": "resnet8", "batch_size": 64, "lr": 0.05, "precision": "fp32", "progress": False}
+    dense = slimnet.train(epochs=3, out=tmp_path / "dense", **how)
+    on = slimnet.train(
+        epochs=1, init=str(dense.path / "model.safetensors"), normalise=f"{MEAN},{STD}", out=tmp_path / "on", **how
+    )
+    for bundle, said in (
+        (export_run(run.path, tmp_path / "a", dense=dense.path, say=(first := list[str]()).append), first),
+        (export_run(on.path, tmp_path / "b", say=(second := list[str]()).append), second),
+    ):
+        assert bundle.report["accuracy"]["dense"] == dense.result["test_accuracy"]
+        assert sum("learnt from pictures of mean" in line for line in said) == 1
+        assert evaluate_any(bundle.path / "dense.onnx", data="digits")[0].accuracy == dense.result["test_accuracy"]
+        assert verify_bundle(bundle.path).faults == ()
+    again = slimnet.train(epochs=1, init=str(dense.path), val_fraction=0.2, out=tmp_path / "again", **how)
+    said = []
+    export_run(again.path, tmp_path / "c", say=said.append)
+    assert not any("learnt" in line for line in said), "another split of the same data"

@@ -237,16 +237,36 @@ def onnx_pictures(path: Path | str) -> dict[str, Any]:
     return found if numbers is None else {**found, "mean": list(numbers[0]), "std": list(numbers[1])}
 
 
-def _own_pictures(weights: Path, recorded: Mapping[str, Any], shape: list[int]) -> dict[str, Any]:
-    """The mean and deviation that the ``config.json`` beside the weights says that they were trained with, and the size to which
-    pictures were brought; nothing where it says none, or of other channels."""
+def recorded_statistics(weights: Path, channels: int) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
+    """The mean and deviation of the pictures that weights were trained on, as the ``config.json`` beside them says.
+
+    Args:
+        weights: the file.
+        channels: of the pictures.
+
+    Returns:
+        A value a channel each, where 255 is 1; None where nothing is said, or of other channels.
+
+    Raises:
+        FileFormatError: if the file beside them is no JSON.
+    """
     config = weights.parent / "config.json"
     found = read_json(config) if config.is_file() else {}
     about: Any = found["data"] if isinstance(found.get("data"), dict) else found
-    numbers = {name: about.get(name) for name in ("mean", "std")}
-    if not all(isinstance(each, list) and len(each) == shape[0] and all(map(is_number, each)) for each in numbers.values()):
+    mean, std = about.get("mean"), about.get("std")
+    if not all(isinstance(each, list) and len(each) == channels and all(map(is_number, each)) for each in (mean, std)):
+        return None
+    return tuple(mean), tuple(std)
+
+
+def _own_pictures(weights: Path, recorded: Mapping[str, Any], shape: list[int]) -> dict[str, Any]:
+    """The mean and deviation that weights were trained with, and the size to which pictures were brought; nothing where their
+    ``config.json`` says none."""
+    numbers = recorded_statistics(weights, shape[0])
+    if numbers is None:
         return {}
-    return numbers | ({"image_size": shape[1]} if recorded.get("image_size") else {})
+    found = {"mean": list(numbers[0]), "std": list(numbers[1])}
+    return found | ({"image_size": shape[1]} if recorded.get("image_size") else {})
 
 
 def _pictures(known: Defaults | None, model: str, shape: list[int], say: Say) -> dict[str, Any]:
