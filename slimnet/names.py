@@ -34,6 +34,9 @@ DATA = tuple(LOADERS)
 SIZED_DATA = ("digits", "cifar10", "cifar100", "fer2013", "ferplus")
 """Those whose pictures have a size and a normalisation of their own, whatever network they are for."""
 
+FETCHED_DATA = ("cifar10", "cifar100")
+"""Those that ``--download`` fetches."""
+
 DATA_OPTIONS = {
     "drop_leaked": "Leave out training images that also stand in val or test.",
     "skip_bad_rows": "Leave malformed rows of a CSV out, and count them.",

@@ -296,7 +296,9 @@ def test_gradients_are_taken_by_name(run: Run, data: Path, renamed: Path) -> Non
     gradients = []
     for folder, classes in ((data, NAMES), (renamed, NAMES), (renamed, None)):
         model, said = run.load_model(), list[str]()
-        calibrate(model, run.example_input(), "gradients", "stream", "folder", str(folder), classes=classes, say=said.append)
+        calibrate(
+            model, run.example_input(), "gradients", "stream", "folder", str(folder), about={"classes": classes}, say=said.append
+        )
         gradients.append(torch.cat([weight.grad.flatten() for weight in model.parameters() if weight.grad is not None]))
         assert bool(said) == (folder == renamed)
     torch.testing.assert_close(gradients[0], gradients[1], rtol=1e-3, atol=1e-4)

@@ -163,7 +163,7 @@ BAD_FOLDERS: list[tuple[Callable[[Path], object], dict[str, Any], str]] = [
     (
         lambda root: Image.new("RGB", (5, 5)).save(root / "test/dog/0.png"),
         {},
-        "0.png is 5×5, 0.png is 10×12: give an im",
+        "0.png is 5×5, .*cat.0.png is 12×10: give an im",
     ),
     (
         lambda root: (root / "test/dog/0.png").write_text("hello"),

@@ -153,7 +153,7 @@ print(*sorted(name for name in sys.modules if name.startswith("slimnet.")))
 LIGHT_MODULES = (
     "slimnet._clean slimnet.errors slimnet.fields slimnet.names slimnet.schedules slimnet.settings slimnet.settings.augment "
     "slimnet.settings.budget slimnet.settings.finetune slimnet.settings.methods slimnet.settings.precisions "
-    "slimnet.settings.train"
+    "slimnet.settings.train slimnet.settings.unused"
 )
 
 

@@ -156,8 +156,10 @@ def test_a_table_serves_a_wider_network_too(imagined: object, tmp_path: Path) ->
 def test_a_target_out_of_reach(imagined: object, tmp_path: Path) -> None:
     cost, scores = network(tmp_path)
     hint = r"--shut-branches \(`shut_branches=True`\)"
-    with pytest.raises(ArgumentError, match=rf"the target cannot be met: .* is left of [\d.]+; .*{hint}\.$"):
-        allocate(cost, scores, Budget(speedup=1e5), BLOCKS)
+    for budget, unit in ((Budget(speedup=1e5), "ms"), (Budget(flops=1e-6), "multiply-adds"), (Budget(params=1e-6), "weights")):
+        left = rf".* is left of [\d.e+]+ {unit}, [\d.]+ times less; .*{hint}\.$"
+        with pytest.raises(ArgumentError, match=f"the target cannot be met: {left}"):
+            allocate(cost, scores, budget, BLOCKS)
     streams = {name: values for name, values in scores.items() if name not in cost.branches}
     for allowed, left in ((True, scores), (False, streams)):  # nothing more to try, no branch among the groups
         with pytest.raises(ArgumentError, match=r"the target cannot be met: [^;]*\.$"):

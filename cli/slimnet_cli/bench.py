@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from slimnet_cli._bench_table import show
-from slimnet_cli._emit import emit_json
+from slimnet_cli._emit import emit_json, say
 from slimnet_cli._flags import Named
 from slimnet_cli._numbers import COUNT, SEED, THREADS, Finite
 from slimnet_cli._options import BundlePath, Several, as_json, existing, time_limit, together, trust_code
@@ -62,12 +62,13 @@ def command(
     slimnet bench a.onnx b.onnx --provider cuda --plot latency.png
     """
     is_bundle = len(what) == 1 and what[0].suffix != ".onnx"
-    if not is_bundle and runtimes != ("onnxruntime",):
-        raise click.UsageError("--runtime torch needs a bundle: an ONNX file runs in ONNX Runtime alone.")
+    if not is_bundle and (others := [name for name in runtimes if name != "onnxruntime"]):
+        raise click.UsageError(f"--runtime {others[0]} needs a bundle: an ONNX file runs in ONNX Runtime alone.")
     given: Any = {"path": what[0], "runtimes": runtimes, "trust_code": trust_code} if is_bundle else {"paths": _names(what)}
     if is_bundle:
         refuse_missing_bundle(what[0])
         refuse_runtimes(runtimes)
+        _say_unused(runtimes)
     else:
         refuse_missing(*what)
     refuse_missing(settings["inputs"], hint="give a .npy or .npz file of inputs")
@@ -91,6 +92,15 @@ def command(
     if as_json:
         values = [report.as_dict() for report in reports]
         emit_json(values[0] if len(values) == 1 else {"combinations": values})
+
+
+def _say_unused(runtimes: tuple[str, ...]) -> None:
+    """Say which runtimes ``all`` leaves out: it is every file of the slim network, and PyTorch reads none of them."""
+    from slimnet.settings import does_nothing
+
+    for name in runtimes if "all" in runtimes else ():
+        if name.startswith("torch"):
+            say(does_nothing(name, "`all` compares the files of the bundle; name the runtimes in its place"))
 
 
 def _part(plot: Path, threads: int, batch: int) -> Path:

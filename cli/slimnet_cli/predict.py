@@ -113,6 +113,7 @@ def command(bundle: Path, images: tuple[str, ...], as_json: bool, **options: Any
         raise click.UsageError("--smooth needs --video.")
     refuse_missing_bundle(bundle)
     refuse_runtimes((options["runtime"],))
+    _say_unused(options)
     warnings.filterwarnings("ignore", module="PIL")  # what matters is an error, or a note
     emit = _emit_json if as_json else _emit_line
     from slimnet.progress import NOBODY, listening
@@ -123,6 +124,19 @@ def command(bundle: Path, images: tuple[str, ...], as_json: bool, **options: Any
             _images(bundle, images, emit, options)
         else:
             _video(bundle, emit, options)
+
+
+def _say_unused(options: dict[str, Any]) -> None:
+    """Say which options the others leave nothing to do."""
+    from slimnet.settings import does_nothing
+
+    if options["video"] is None:
+        if options["every"] > 1:
+            say(does_nothing("every", "it is for frames; --video names a video"))
+        return
+    for name, standard in (("batch", 32), ("workers", None)):
+        if options[name] != standard:
+            say(does_nothing(name, "the frames of a video are looked at one by one, as they come"))
 
 
 def _images(bundle: Path, images: tuple[str, ...], emit: Emit, options: dict[str, Any]) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import click
 
-from slimnet_cli._emit import emit_json, emit_table, percent
+from slimnet_cli._emit import emit_json, emit_table, percent, say
 from slimnet_cli._flags import Command, all_of, data_switches, later, section, settings
 from slimnet_cli._options import as_json, folder_out, force, model_arg, take_target, target_options, trust_code
 from slimnet_cli._quick import refuse_data_dir, refuse_missing, refuse_names, refuse_out, refuse_resume
@@ -76,7 +77,7 @@ def command(out: Path, resume: bool, force: bool, quiet: bool, as_json: bool, me
     default: Mapping[str, Any] = {"name": "dense" if begins_slim else METHOD}
     if recipe:
         chosen, default = with_recipe(recipe, chosen, sets)
-    chosen |= _chosen(method, given, sets, out, resume=resume, default=default)
+    chosen |= _chosen(method, given, sets, out, resume=resume, quiet=quiet, default=default)
     run = train(out=out, resume=resume, force=force, progress=False if quiet else None, **chosen)
     if as_json:
         emit_json({"run": str(run.path), **run.result})
@@ -117,7 +118,14 @@ def _refuse(given: Mapping[str, Any], out: Path, *, recipe: str | None, resume: 
 
 
 def _chosen(
-    name: str | None, given: dict[str, Any], sets: dict[str, Any], out: Path, *, resume: bool, default: Mapping[str, Any]
+    name: str | None,
+    given: dict[str, Any],
+    sets: dict[str, Any],
+    out: Path,
+    *,
+    resume: bool,
+    quiet: bool,
+    default: Mapping[str, Any],
 ) -> dict[str, Any]:
     """The method that the flags describe, and the settings among ``--set``; a resumed run brings its own method."""
     from slimnet.methods import Method
@@ -130,4 +138,16 @@ def _chosen(
     own, general = divide(sets, base["name"])
     if resume and name is None and not (given or own):
         return general
-    return general | {"method": Method.from_dict(base | given | own)}
+    method = Method.from_dict(base | given | own)
+    if not quiet:
+        _say_overridden(method, given | own)
+    return general | {"method": method}
+
+
+def _say_overridden(method: Any, asked: Mapping[str, Any]) -> None:
+    """Say which hyper-parameters the published recipe sets to something else than what was asked for."""
+    from slimnet.settings import does_nothing
+
+    for name, value in method.published.items() if getattr(method, "faithful", False) else ():
+        if name in asked and asked[name] != value:
+            say(does_nothing(name, f"`faithful` sets it to {json.dumps(value)}; --set faithful=false lets it stand"))

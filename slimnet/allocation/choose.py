@@ -231,6 +231,7 @@ class _Search:
         self.cost, self.layout, self.sensitivity = cost, layout, sensitivity
         self.used, self.used_by, self.limit = _measure_of(cost, budget)
         self.timed = budget.name in ("speedup", "ms")
+        self.unit = "ms" if self.timed else {"flops": "multiply-adds", "params": "weights"}[budget.name]
         self.sizes = {name: len(values) for name, values in scores.items()}
         self.ladders = width_ladders(cost, scores, layout, align, shut_branches=shut_branches)
         self.untried = [] if shut_branches else [name for name in cost.branches if name in self.ladders]
@@ -331,7 +332,9 @@ class _Search:
             if self.untried
             else ""
         )
-        raise ArgumentError(f"the target cannot be met: at the narrowest, {now:.4g} is left of {self.used({}):.4g}{hint}.")
+        dense = self.used({})
+        left = f"{now:.4g} is left of {dense:.4g} {self.unit}, {dense / now:.3g} times less"
+        raise ArgumentError(f"the target cannot be met: at the narrowest, {left}{hint}.")
 
     def _lost(self, kept: Mapping[str, int], trial: Mapping[str, int]) -> float:
         return sum(self.loss(name, width) - self.loss(name, kept[name]) for name, width in trial.items() if width != kept[name])

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -25,8 +26,14 @@ _say = say_from(__name__)
 CALIBRATION_IMAGES = 1000
 
 
-def load_images_for(example: Tensor, data: str | None, data_dir: str | None) -> Dataset:
+def load_images_for(example: Tensor, data: str | None, data_dir: str | None, about: Mapping[str, Any]) -> Dataset:
     """The data set, in the size of the network's input.
+
+    Args:
+        example: the network's input (N, C, H, W).
+        data, data_dir: the data set.
+        about: what is known of the network (see `slimnet.commands.opening.open_checkpoint`): the ``mean`` and ``std`` that it
+            was trained with are the data's own where it has none.
 
     Raises:
         DataError: if it is missing or malformed, or has other channels.
@@ -36,7 +43,9 @@ def load_images_for(example: Tensor, data: str | None, data_dir: str | None) -> 
     loaded = load_data(str(data), data_dir=data_dir, image_size=example.shape[-1])
     if loaded.image_shape[0] != example.shape[1]:
         raise DataError(f"{data} has images of {loaded.image_shape[0]} channels, the network takes {example.shape[1]}.")
-    return loaded
+    if about.get("mean") is None or about.get("std") is None:
+        return loaded
+    return replace(loaded, mean=tuple(about["mean"]), std=tuple(about["std"]))
 
 
 def calibrate(
@@ -47,14 +56,15 @@ def calibrate(
     data: str | None,
     data_dir: str | None,
     *,
-    classes: Sequence[str] | None = None,
+    about: Mapping[str, Any],
     part: str | None = None,
     say: Say = _say,
 ) -> ClassStatistics | None:
     """Class statistics (for "cs"), or gradients left on the parameters (for "taylor").
 
-    Gradients need to know which output is which class: by ``classes``, the names of the network's outputs; without them as many
-    classes as outputs are taken to be in its order, and that is said.
+    Gradients need to know which output is which class: by the ``classes`` of ``about``, the names of the network's outputs;
+    without them as many classes as outputs are taken to be in its order, and that is said. Pictures are normalised by its mean
+    and deviation, see :func:`load_images_for`.
 
     Statistics are of the channel groups of ``part``, where that is given; the whole network runs.
 
@@ -64,7 +74,8 @@ def calibrate(
     """
     from slimnet.data import calibration_batches, match_classes, match_count
 
-    loaded = load_images_for(example, data, data_dir)
+    loaded = load_images_for(example, data, data_dir, about)
+    classes = about.get("classes")
     batches = list(calibration_batches(loaded, CALIBRATION_IMAGES, 100))
     shown = each(batches, "calibrating", len(batches))
     if source == "statistics":

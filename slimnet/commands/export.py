@@ -13,11 +13,12 @@ from slimnet.commands.provenance import about_data, provenance
 from slimnet.errors import ArgumentError, DataError, FileFormatError, ModelError
 from slimnet.files import claims_folder
 from slimnet.progress import Say, say_from
-from slimnet.settings import PrecisionSettings
+from slimnet.settings import PrecisionSettings, unused_precision_settings
 
 if TYPE_CHECKING:
     from torch import nn
 
+    from slimnet.commands.renormalised import Numbers
     from slimnet.data import Dataset, Split
     from slimnet.export import Bundle
     from slimnet.models import Trust
@@ -100,6 +101,8 @@ def export_run(
         check_int8(written)
     check_formats(formats, precisions.further if precisions else ())
     run = Run.open(run_dir, trust_code=trust_code)
+    for line in unused_precision_settings(precisions) if precisions else ():
+        say(line)
     masked = run.load_model()
     baseline, source = _dense_model(run, dense, say)
     data = run.dataset(data_dir=data_dir, say=say)
@@ -192,8 +195,9 @@ def preprocessing(run: Run) -> dict[str, Any]:
 
 def _dense_model(run: Run, dense: Path | str | None, say: Say) -> tuple[nn.Module, str]:
     """The baseline, its outputs in the order of the run's classes, and where it is from."""
+    from slimnet.commands.opening import recorded_statistics
     from slimnet.data import match_classes
-    from slimnet.models import load_weights
+    from slimnet.models import load_weights, weights_file
     from slimnet.training import Run
     from slimnet.training.network import order_head, permute_head
     from slimnet.training.slim_start import is_slim_folder
@@ -207,7 +211,7 @@ def _dense_model(run: Run, dense: Path | str | None, say: Say) -> tuple[nn.Modul
         if match.note:
             say(match.note)
         permute_head(model, match.outputs, run.example_input(), who=str(dense))
-        return model, "run"
+        return _for_pictures(model, (other.mean, other.std), run, str(dense), say), "run"
     file = dense if dense is not None else run.config.init
     if file is None or (dense is None and is_slim_folder(file)):
         return run.load_model(), MASKED
@@ -222,7 +226,24 @@ def _dense_model(run: Run, dense: Path | str | None, say: Say) -> tuple[nn.Modul
         if dense is not None:
             raise
         return run.load_model(), MASKED  # the run gave its initial weights a new head: they are no trained network
-    return model.eval(), INITIAL_WEIGHTS if dense is None else "weights"
+    learnt = recorded_statistics(weights_file(Path(file)), run.image_shape[0])
+    return _for_pictures(model.eval(), learnt, run, str(file), say), INITIAL_WEIGHTS if dense is None else "weights"
+
+
+def _for_pictures(model: nn.Module, learnt: Numbers | None, run: Run, who: str, say: Say) -> nn.Module:
+    """The baseline for the pictures of the run: a bundle prepares them in one way, for all its networks."""
+    from slimnet.commands.renormalised import Renormalised, are_same
+
+    given = (run.mean, run.std)
+    if learnt is None or are_same(learnt, given):
+        return model
+    its, ours = (f"mean {_shown(mean)} and deviation {_shown(std)}" for mean, std in (learnt, given))
+    say(f"{who} learnt from pictures of {its}, not of {ours}: its input is brought there first, which is part of its time")
+    return Renormalised(model, learnt, given).eval()
+
+
+def _shown(values: Sequence[float]) -> str:
+    return ", ".join(f"{value:.3g}" for value in values)
 
 
 def _network(run: Run) -> tuple[Any, ...]:

@@ -10,7 +10,7 @@ import torch
 
 from slimnet.commands.calibration import calibrate
 from slimnet.commands.opening import is_onnx, open_checkpoint, recorded_network, recorded_pictures
-from slimnet.commands.prune import check_choice
+from slimnet.commands.prune import check_choice, unused_choices
 from slimnet.commands.rate import rate_for
 from slimnet.criteria import get_criterion
 from slimnet.errors import ArgumentError
@@ -21,7 +21,7 @@ from slimnet.methods.closing import prune
 from slimnet.models import Trust, weights_file
 from slimnet.names import AllocateBy, Couple, Ranking
 from slimnet.progress import NOBODY, Listener, Say, listener, listening, say_from
-from slimnet.settings import ADAMW_LR, FINETUNING, LEAST_TO_WARM_UP
+from slimnet.settings import ADAMW_LR, FINETUNING, LEAST_TO_WARM_UP, does_nothing
 from slimnet.training import Run, TrainConfig, train
 from slimnet.training.data import load_config_data
 
@@ -114,7 +114,7 @@ def prune_and_finetune(
         "data": data,
         "epochs": epochs,
         **recorded_pictures(checkpoint),
-        **_defaults(epochs, settings),
+        **_defaults(epochs, settings, teaches=teacher is not None),
         **settings,
     }
     how: dict[str, Any] = {"score": criterion, "couple": couple, "mask_norm": mask_norm, "ignore": tuple(ignore)}
@@ -123,10 +123,16 @@ def prune_and_finetune(
             raise ArgumentError(f"a target with fine-tuning takes no criterion {criterion!r}: take a rate, or another criterion.")
         aim = {"target": dict(target), "target_threads": threads, "target_batch": batch, "shut_branches": shut_branches}
         given |= {**aim, "allocate_by": allocate_by, "method": OneShot(**how)}
+        with listening(_told(progress)):
+            for name, value in (("num_classes", num_classes), ("in_channels", in_channels)):
+                if value is not None:
+                    say(does_nothing(name, "the network is built for the data that it is fine-tuned on"))
         return train(out=out, force=force, progress=progress, trust_code=trust_code is True, **given)
     config = TrainConfig(**given)
     check_output(Path(out), force=force)
-    with listening(NOBODY if progress is False else progress if isinstance(progress, Listener) else listener()):
+    with listening(_told(progress)):
+        for line in unused_choices(False, {"threads": threads, "batch": batch}, data, None, needs_data=True):
+            say(line)
         network = {"model": model, "num_classes": num_classes, "in_channels": in_channels, "model_args": model_args}
         network |= {"weights_key": weights_key, "trust_code": trust_code}
         closed = _closed(checkpoint, config, rate, flops, choice, network, say)
@@ -138,10 +144,16 @@ def prune_and_finetune(
     return train(out=out, force=force, progress=progress, trust_code=trust_code is True, **given, method=method)
 
 
-def _defaults(epochs: int, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """What fine-tuning takes where nothing is said."""
+def _told(progress: Listener | bool | None) -> Listener:
+    """Who is told of what comes before the training."""
+    return NOBODY if progress is False else progress if isinstance(progress, Listener) else listener()
+
+
+def _defaults(epochs: int, settings: Mapping[str, Any], *, teaches: bool) -> dict[str, Any]:
+    """What fine-tuning takes where nothing is said; the teacher's weight only where there is one."""
     lr = {"lr": ADAMW_LR} if settings.get("optimizer") == "adamw" else {}
-    return {**FINETUNING, **lr, "warmup_epochs": int(epochs >= LEAST_TO_WARM_UP)}
+    chosen = {name: value for name, value in FINETUNING.items() if teaches or name != "distill_weight"}
+    return {**chosen, **lr, "warmup_epochs": int(epochs >= LEAST_TO_WARM_UP)}
 
 
 def _closed(
@@ -160,7 +172,7 @@ def _closed(
     source, statistics = get_criterion(choice["criterion"]).source, None
     if source in ("statistics", "gradients"):
         where = (config.data, config.data_dir)
-        statistics = calibrate(model, example, source, choice["couple"], *where, classes=about.get("classes"), say=say)
+        statistics = calibrate(model, example, source, choice["couple"], *where, about=about, say=say)
     options = {**choice, "statistics": statistics}
     chosen = rate if flops is None else rate_for(model, example, flops, options)[0]
     closed = prune(model, example, rate=chosen, **options).closed()

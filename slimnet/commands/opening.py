@@ -10,6 +10,7 @@ import torch
 
 from slimnet.data import recorded_classes
 from slimnet.errors import ArgumentError, FileFormatError, GraphError
+from slimnet.fields import is_number
 from slimnet.files import read_json
 from slimnet.files.untrusted import holds, member, refuse_links
 from slimnet.models import (
@@ -75,7 +76,7 @@ def open_checkpoint(
     if is_onnx(checkpoint):
         options = {"model": model, "num_classes": num_classes, "in_channels": in_channels, "weights_key": weights_key}
         reading = open_onnx(checkpoint, image_size=image_size, model_args=model_args, **options)
-        return reading.model, example_of(reading), {"image_shape": list(reading.inputs[0].shape[1:])}
+        return reading.model, example_of(reading), {"image_shape": list(reading.inputs[0].shape[1:]), **onnx_pictures(checkpoint)}
     recorded = _recorded(Path(checkpoint))
     file = weights_file(Path(checkpoint))
     if model is None:
@@ -102,7 +103,7 @@ def open_checkpoint(
     names = recorded_classes(file)
     if names is not None and len(names) == num_classes:
         config["classes"] = list(names)
-    return network.eval(), example, config | _pictures(known, name, shape, say)
+    return network.eval(), example, config | (_own_pictures(file, recorded, shape) or _pictures(known, name, shape, say))
 
 
 def open_part(model: nn.Module, example: Tensor, part: str | None) -> tuple[nn.Module, Tensor | tuple[Tensor, ...]]:
@@ -221,6 +222,51 @@ def recorded_pictures(checkpoint: Path | str) -> dict[str, Any]:
     """The settings ``image_size`` and ``normalise`` of the run that a checkpoint is, where it had some."""
     recorded = _recorded(Path(checkpoint))
     return {name: recorded[name] for name in _OF_PICTURES if name in recorded}
+
+
+def onnx_pictures(path: Path | str) -> dict[str, Any]:
+    """Names of the classes, mean and deviation that an ONNX file of a bundle carries; nothing of another's.
+
+    Raises:
+        FileFormatError: if its metadata is damaged.
+    """
+    from slimnet.onnx.metadata import onnx_labels, onnx_statistics
+
+    names, numbers = onnx_labels(Path(path)), onnx_statistics(Path(path))
+    found: dict[str, Any] = {} if names is None else {"classes": list(names)}
+    return found if numbers is None else {**found, "mean": list(numbers[0]), "std": list(numbers[1])}
+
+
+def recorded_statistics(weights: Path, channels: int) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
+    """The mean and deviation of the pictures that weights were trained on, as the ``config.json`` beside them says.
+
+    Args:
+        weights: the file.
+        channels: of the pictures.
+
+    Returns:
+        A value a channel each, where 255 is 1; None where nothing is said, or of other channels.
+
+    Raises:
+        FileFormatError: if the file beside them is no JSON.
+    """
+    config = weights.parent / "config.json"
+    found = read_json(config) if config.is_file() else {}
+    about: Any = found["data"] if isinstance(found.get("data"), dict) else found
+    mean, std = about.get("mean"), about.get("std")
+    if not all(isinstance(each, list) and len(each) == channels and all(map(is_number, each)) for each in (mean, std)):
+        return None
+    return tuple(mean), tuple(std)
+
+
+def _own_pictures(weights: Path, recorded: Mapping[str, Any], shape: list[int]) -> dict[str, Any]:
+    """The mean and deviation that weights were trained with, and the size to which pictures were brought; nothing where their
+    ``config.json`` says none."""
+    numbers = recorded_statistics(weights, shape[0])
+    if numbers is None:
+        return {}
+    found = {"mean": list(numbers[0]), "std": list(numbers[1])}
+    return found | ({"image_size": shape[1]} if recorded.get("image_size") else {})
 
 
 def _pictures(known: Defaults | None, model: str, shape: list[int], say: Say) -> dict[str, Any]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from slimnet.allocation import Allocation, Budget, fit_widths
 from slimnet.commands.calibration import calibrate, load_images_for
-from slimnet.commands.opening import example_of, is_onnx, no_part, open_checkpoint, open_onnx, open_part
+from slimnet.commands.opening import example_of, is_onnx, no_part, onnx_pictures, open_checkpoint, open_onnx, open_part
 from slimnet.commands.rate import flops_once_cut, rate_for
 from slimnet.criteria import LOSS_IMAGES, ClosedLoss, get_criterion, group_scores
 from slimnet.errors import ArgumentError
@@ -21,6 +21,7 @@ from slimnet.methods.closing import prune
 from slimnet.names import ALLOCATE_BY, RUN_BY, AllocateBy, Couple, Ranking
 from slimnet.progress import Say, say_from
 from slimnet.runtimes.formats import check_runs
+from slimnet.settings import does_nothing
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -93,24 +94,27 @@ def prune_checkpoint(
     budget = check_choice(rate, flops, target, data=data, allocate_by=allocate_by, shut_branches=shut_branches, **options)
     _check_runtime(runtime, budget)
     source = get_criterion(criterion).source
+    needs_data = source in ("statistics", "gradients") or (budget is not None and allocate_by != "energy")
+    machine: dict[str, Any] = {"threads": threads, "batch": batch}
+    for line in unused_choices(budget is not None, machine, data, data_dir, needs_data=needs_data):
+        say(line)
     if is_onnx(checkpoint):
         no_part(part, str(checkpoint))
     reading = open_onnx(checkpoint, **network) if is_onnx(checkpoint) else None
     if reading is None:
         whole, images, config = open_checkpoint(checkpoint, say=say, **network)
     else:
-        whole, images, config = copy.deepcopy(reading.model), example_of(reading), {}
+        whole, images, config = copy.deepcopy(reading.model), example_of(reading), onnx_pictures(checkpoint)
     model, example = open_part(whole, images, part)
-    statistics, names = None, config.get("classes")
+    statistics = None
     if source in ("statistics", "gradients"):
-        statistics = calibrate(whole, images, source, couple, data, data_dir, classes=names, part=part, say=say)
+        statistics = calibrate(whole, images, source, couple, data, data_dir, about=config, part=part, say=say)
     found: dict[str, Any] = {}
     left: int | None = None
     if budget is not None:
-        machine: dict[str, Any] = {"threads": threads, "batch": batch}
         machine |= {"runtime": runtime} if runtime != RUN_BY[0] else {}
         scored = {"criterion": criterion, "statistics": statistics}
-        loss = None if data is None or allocate_by == "energy" else _loss(whole, images, data, data_dir)
+        loss = None if data is None or allocate_by == "energy" else _loss(whole, images, data, data_dir, config)
         fitted = _fitted(model, example, budget, scored, ignore, shut_branches=shut_branches, loss=loss, **machine)
         found = {**fitted.as_dict(), **machine}
         how: dict[str, Any] = {"widths": found["kept"]}
@@ -167,6 +171,28 @@ def check_choice(
     return budget
 
 
+def unused_choices(
+    has_target: bool, machine: Mapping[str, int], data: str | None, data_dir: str | None, *, needs_data: bool
+) -> Iterator[str]:
+    """A line for each choice that the others leave nothing to do.
+
+    Args:
+        has_target: whether there is a target.
+        machine: ``threads`` and ``batch`` that it would be for.
+        data, data_dir: the data.
+        needs_data: whether anything looks at them.
+    """
+    for name, value in machine.items():
+        if value != 1 and not has_target:
+            yield does_nothing(f"target_{name}", "there is no target; --target-speedup X is one")
+    if data is not None and not needs_data:
+        yield does_nothing(
+            "data", "no image is looked at; the criteria cs and taylor need some, and a target takes them for --allocate-by loss"
+        )
+    elif data_dir is not None and data is None:
+        yield does_nothing("data_dir", "no data set is named; --data NAME does")
+
+
 def _checked_budget(
     target: Mapping[str, float] | None, ranking: str, couple: str, *, mask_norm: bool, shut_branches: bool
 ) -> Budget | None:
@@ -206,11 +232,11 @@ def _check_runtime(runtime: str, budget: Budget | None) -> None:
     check_runs(runtime)
 
 
-def _loss(model: nn.Module, example: Tensor, data: str, data_dir: str | None) -> ClosedLoss:
+def _loss(model: nn.Module, example: Tensor, data: str, data_dir: str | None, about: Mapping[str, Any]) -> ClosedLoss:
     """How far the answers move on training images."""
     from slimnet.data import calibration_batches
 
-    return ClosedLoss.of_answers(model, calibration_batches(load_images_for(example, data, data_dir), *LOSS_IMAGES))
+    return ClosedLoss.of_answers(model, calibration_batches(load_images_for(example, data, data_dir, about), *LOSS_IMAGES))
 
 
 def _fitted(

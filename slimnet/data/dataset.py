@@ -80,6 +80,7 @@ class Dataset:
         notes: what a user should know about this data, a line each: rows left out, images in two splits.
         tested_on: ``"val"`` where there is no test split, and ``test`` is ``val``.
         is_drawn: whether a split was drawn, instead of lying there.
+        has_own_val: whether ``val`` came with the data, so that no share of the training data was held out.
 
     Raises:
         DataError: if a split is empty, image shapes differ, a label is out of range, or a class has no image
@@ -98,6 +99,7 @@ class Dataset:
     notes: tuple[str, ...] = ()
     tested_on: str = "test"
     is_drawn: bool = True
+    has_own_val: bool = False
 
     def __post_init__(self) -> None:
         check_statistics(self.mean, self.std, channels=self.image_shape[0])

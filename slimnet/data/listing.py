@@ -125,7 +125,7 @@ def _files(paths: Paths, training: Tensor, request: Request) -> ImageFiles:
         first = first or size
         if asked is None and size != first:
             raise DataError(
-                f"{paths[place]} is {size[0]}×{size[1]}, {paths[0].name} is {first[0]}×{first[1]}: "
+                f"{paths[place]} is {size[1]}×{size[0]}, {paths[0]} is {first[1]}×{first[0]}: "
                 "give an image size to bring all to one (--image-size)."
             )
     wanted = (asked, asked) if asked is not None else first

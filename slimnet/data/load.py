@@ -80,7 +80,7 @@ def load_data(
     train, val = (source.train, source.val) if source.val is not None else _hold_out(name, source.train, val_fraction, seed)
     mean, std = statistics(source, train, normalise)
     augment = source.augment or Augment(crop_padding=min(source.train.images.shape[2:]) // 8, flip=source.flip)
-    about = (source.notes, source.tested_on, source.is_drawn)
+    about = (source.notes, source.tested_on, source.is_drawn, source.val is not None)
     dataset = Dataset(name, source.classes, train, val, source.test, mean, std, augment, *about)
     if source.order is None or source.order == source.classes:
         return dataset

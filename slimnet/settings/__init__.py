@@ -10,6 +10,7 @@ from slimnet.settings.finetune import ADAMW_LR, FINETUNING, LEAST_TO_WARM_UP
 from slimnet.settings.methods import MethodSettings
 from slimnet.settings.precisions import PrecisionSettings
 from slimnet.settings.train import A_METHOD, NORMALISATION, TrainSettings, check_names, mean_and_std
+from slimnet.settings.unused import does_nothing, unused_precision_settings
 
 __all__ = [
     "ADAMW_LR",
@@ -25,5 +26,7 @@ __all__ = [
     "PrecisionSettings",
     "TrainSettings",
     "check_names",
+    "does_nothing",
     "mean_and_std",
+    "unused_precision_settings",
 ]

@@ -29,6 +29,7 @@ from slimnet.training.slim_start import is_slim_folder
 from slimnet.training.target import with_target
 from slimnet.training.teacher import Teacher, load_teacher
 from slimnet.training.team import Team
+from slimnet.training.unused import unused_settings
 
 LEAST_PER_CLASS = 16
 """Images a class, at least, that class statistics are taken over."""
@@ -206,7 +207,7 @@ def _load_data(
         if recorded is None
         else as_recorded(dataset, recorded, who="the run to be resumed", say=say)
     )
-    for note in dataset.notes:
+    for note in (*dataset.notes, *(unused_settings(config, dataset) if recorded is None else ())):
         say(note)
     _check_data(config, dataset, team)
     return dataset

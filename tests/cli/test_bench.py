@@ -73,6 +73,14 @@ def test_bench_compares_runtimes_on_given_inputs(made: Made, here: Path) -> None
     assert (latency["baseline"], latency["inputs"]) == ("dense (torch)", "given")
 
 
+def test_pytorch_beside_all_is_said_to_do_nothing(made: Made) -> None:
+    done = slimnet_cli("bench", made.bundle, "--runtimes", "all,torch", *BENCH, "--json")
+    assert [row["name"] for row in done.json["variants"]] == ["onnxruntime fp32"]
+    assert done.err.splitlines()[0] == (
+        "`torch` does nothing here: `all` compares the files of the bundle; name the runtimes in its place"
+    )
+
+
 # --- bad input ------------------------------------------------------------------------------------------------------------
 
 LISTED = sorted(BUNDLE - {"model.json"})
@@ -133,6 +141,7 @@ USAGE = [
     ("bench a.onnx --threads 99999999999999999999", "is not in the range 1<=x<=1024"),
     ("bench a.onnx --threads 1,two", "'two' is not a valid integer range"),
     ("bench a.onnx --runtime torch", "--runtime torch needs a bundle"),
+    ("bench a.onnx --runtime onnxruntime,ncnn", "--runtime ncnn needs a bundle"),
     ("bench a --runtime onnxruntime,jax", "'jax' is not one of 'all', 'onnxruntime', 'torch', 'torch-compile'"),
 ]
 

@@ -116,6 +116,14 @@ def test_failed_parity_leaves_no_bundle(was_there: bool, made: Made, here: Path,
     assert contents(here) == before
 
 
+def test_settings_of_a_precision_that_is_not_asked_for_are_said_to_do_nothing(made: Made, here: Path) -> None:
+    done = slimnet_cli("export", made.run, "--out", "o", "--calibration", "9", "--max-drop", "0.5")
+    assert done.status == 0
+    assert [line for line in done.err.splitlines() if "does nothing" in line] == [
+        "`calibration` does nothing here: it is for int8; --precision int8 asks for it"
+    ]
+
+
 # --- bad input ------------------------------------------------------------------------------------------------------------
 
 BAD: list[Bad] = [

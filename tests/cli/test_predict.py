@@ -35,6 +35,16 @@ def test_a_line_of_text_an_image(bundle: Bundle, here: Path) -> None:
     assert len(predict(bundle.path, "a.png", "--top", "9", "--json").lines[0]["predictions"][0]["top"]) == len(LABELS)
 
 
+def test_what_does_nothing_is_said(bundle: Bundle, here: Path) -> None:
+    TOP.save("a.png")
+    done = predict(bundle.path, "a.png", "--every", "3")
+    assert (done.status, done.err) == (0, "`every` does nothing here: it is for frames; --video names a video\n")
+    assert predict(bundle.path, "a.png", "--batch", "2", "--workers", "1").err == ""
+    done = predict(bundle.path, "--video", "no.mp4", "--batch", "2", "--workers", "1")
+    why = "the frames of a video are looked at one by one, as they come"
+    assert done.err.splitlines()[:2] == [f"`{name}` does nothing here: {why}" for name in ("batch", "workers")]
+
+
 # --- what is given --------------------------------------------------------------------------------------------------------
 
 

@@ -50,6 +50,16 @@ def test_quiet_leaves_stderr_empty(here: Path) -> None:
     assert (done.status, done.err) == (0, "")
 
 
+def test_what_the_published_recipe_overrides_is_said(here: Path) -> None:
+    how = ("train", "--model", "resnet8", "--epochs", "1", "--batch-size", "64", "--precision", "fp32", "--faithful")
+    said = slimnet_cli(*how, "--couple", "stream", "--finetune-epochs", "0", "--out", "o")
+    assert said.status == 0
+    note = '`couple` does nothing here: `faithful` sets it to "none"; --set faithful=false lets it stand'
+    assert [line for line in said.err.splitlines() if "does nothing" in line] == [note]
+    silent = slimnet_cli(*how, "--couple", "stream", "--out", "p", "--quiet")
+    assert (silent.status, silent.err) == (0, "")
+
+
 # --- bad input ------------------------------------------------------------------------------------------------------------
 
 TRAIN = "train --out new --precision fp32 --model resnet8"

@@ -1,0 +1,77 @@
+"""Pictures are normalised as the network learnt them, also where its weights left the run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import slimnet
+from slimnet.commands import evaluate_any, export_run, prune_checkpoint, slim_checkpoint, verify_bundle
+from slimnet.commands.calibration import load_images_for
+from slimnet.commands.opening import open_checkpoint
+from slimnet.files import read_json
+from slimnet.training import Run
+
+MEAN, STD = 0.9, 0.2
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Of grey pictures that are normalised as those of the digits are not."""
+    how: dict[str, Any] = {"batch_size": 64, "lr": 0.05, "precision": "fp32", "normalise": f"{MEAN},{STD}"}
+    out = tmp_path_factory.mktemp("normalised") / "run"
+    return slimnet.train(model="resnet8", method=slimnet.FPGM(rate=0.4), epochs=3, out=out, progress=False, **how)
+
+
+def test_a_slim_folder_is_evaluated_as_its_run(run: Run, tmp_path: Path) -> None:
+    slim_checkpoint(run.path, tmp_path / "slim")
+    prune_checkpoint(run.path, tmp_path / "pruned", rate=0)
+    slim_checkpoint(tmp_path / "pruned" / "model.safetensors", tmp_path / "again", model="resnet8", image_size=8)
+    accuracy = evaluate_any(run.path)[0].accuracy
+    assert accuracy > 0.5
+    for name in ("slim", "again"):
+        config = read_json(tmp_path / name / "config.json")
+        assert (config["mean"], config["std"]) == ([MEAN], [STD])
+        assert evaluate_any(tmp_path / name, data="digits")[0].accuracy == accuracy
+
+
+def test_criteria_see_pictures_as_the_network_does(run: Run, tmp_path: Path) -> None:
+    export_run(run.path, tmp_path / "bundle")
+    expected = run.dataset().train
+    for weights in (run.path, run.path / "model.safetensors", tmp_path / "bundle" / "model.onnx"):
+        named = {} if weights == run.path or weights.suffix == ".onnx" else {"model": "resnet8", "image_size": 8}
+        _, example, about = open_checkpoint(weights, **named)
+        images = load_images_for(example, "digits", None, about)
+        assert (images.mean, images.std) == ((MEAN,), (STD,))
+        assert about["classes"] == list(run.classes)
+        assert torch.equal(images.train.images, expected.images)
+
+
+def test_weights_that_say_nothing_take_those_of_the_data(run: Run, tmp_path: Path) -> None:
+    torch.save(run.load_model().state_dict(), tmp_path / "x.pth")
+    _, example, about = open_checkpoint(tmp_path / "x.pth", model="resnet8", image_size=8)
+    assert "mean" not in about
+    assert load_images_for(example, "digits", None, about).mean != (MEAN,)
+
+
+def test_a_baseline_sees_pictures_as_it_learnt_them(run: Run, tmp_path: Path) -> None:
+    how: dict[str, Any] = {"model": "resnet8", "batch_size": 64, "lr": 0.05, "precision": "fp32", "progress": False}
+    dense = slimnet.train(epochs=3, out=tmp_path / "dense", **how)
+    on = slimnet.train(
+        epochs=1, init=str(dense.path / "model.safetensors"), normalise=f"{MEAN},{STD}", out=tmp_path / "on", **how
+    )
+    for bundle, said in (
+        (export_run(run.path, tmp_path / "a", dense=dense.path, say=(first := list[str]()).append), first),
+        (export_run(on.path, tmp_path / "b", say=(second := list[str]()).append), second),
+    ):
+        assert bundle.report["accuracy"]["dense"] == dense.result["test_accuracy"]
+        assert sum("learnt from pictures of mean" in line for line in said) == 1
+        assert evaluate_any(bundle.path / "dense.onnx", data="digits")[0].accuracy == dense.result["test_accuracy"]
+        assert verify_bundle(bundle.path).faults == ()
+    again = slimnet.train(epochs=1, init=str(dense.path), val_fraction=0.2, out=tmp_path / "again", **how)
+    said = []
+    export_run(again.path, tmp_path / "c", say=said.append)
+    assert not any("learnt" in line for line in said), "another split of the same data"
