@@ -213,7 +213,7 @@ def draw(rows: list[Result], path: Path) -> None:
         fill = colour if precision == "fp32" else "white"
         axes.plot(*zip(*places, strict=True), f"o{style}", color=colour, markerfacecolor=fill, label=f"{words}, {precision}")
         for row, place in zip(line, places, strict=True):
-            beside = {"xytext": (6, -11), "ha": "left"} if not start else {"xytext": (-4, 6), "ha": "right"}
+            beside = {"xytext": (-6, 3), "ha": "right"} if start and precision == "int8" else {"xytext": (6, -9), "ha": "left"}
             axes.annotate(_short(row), place, textcoords="offset points", fontsize=8, color=colour, **beside)
     axes.margins(x=0.1, y=0.1)
     axes.set_xlabel("milliseconds, batch 1, one thread", fontsize=9, color=MUTED)

@@ -90,7 +90,7 @@ def test_the_setting_of_imagenet32() -> None:
 
 
 def test_page_lists_what_the_files_say() -> None:
-    rows = dict(re.findall(r"^\| `([\w-]+-[\w-]+)` \| (.*) \|$", PAGE.read_text(encoding="utf-8"), re.MULTILINE))
+    rows = dict(re.findall(r"^\| `([\w.-]+-[\w.-]+)` \| (.*) \|$", PAGE.read_text(encoding="utf-8"), re.MULTILINE))
     assert rows.keys() == set(recipe_names())
     for name, row in rows.items():
         recipe = read_recipe(name)
