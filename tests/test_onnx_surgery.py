@@ -46,6 +46,20 @@ def test_zero_filters_go_and_everything_else_is_kept(opset: int) -> None:
     assert {check.what for check in result.report.verification.checks} == {"plan", "stored", "file", "float64"}
 
 
+def test_a_file_is_compared_at_other_sizes_where_it_takes_them() -> None:
+    """One of them divides by nothing, where a graph may pad."""
+    of_any = plain()
+    for dim, name in zip(of_any.graph.input[0].type.tensor_type.shape.dim[2:], "hw", strict=True):
+        dim.dim_param = name
+    checks = slimmed(of_any).report.verification.checks
+    assert [(check.inputs, check.shape[2:]) for check in checks if check.what == "file"] == [
+        ("given", (8, 8)),
+        ("batch", (8, 8)),
+        ("size", (12, 12)),
+        ("uneven size", (11, 13)),
+    ]
+
+
 def test_the_file_itself_is_left_as_it_was(tmp_path: Path) -> None:
     path = tmp_path / "a.onnx"
     onnx.save(plain(), path)

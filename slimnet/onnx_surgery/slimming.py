@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
@@ -217,11 +218,15 @@ def _compared(reading: Reading, before: Any, after: Any, *, is_rounded: bool) ->
 
 
 def _trials(reading: Reading) -> Iterator[tuple[str, tuple[Tensor, ...]]]:
-    """The inputs, another batch, and another size of pictures."""
+    """The inputs, another batch, another size of pictures, and one that divides by nothing, where graphs pad to a multiple."""
     shapes = [tuple(value.shape) for value in reading.inputs]
     yield "given", reading.inputs
     yield "batch", random_inputs(reading.program.inputs, [(3, *shape[1:]) for shape in shapes])
+    if not any(shape[2:] for shape in shapes):
+        return
     yield "size", random_inputs(reading.program.inputs, [(*shape[:2], *(n + n // 2 for n in shape[2:])) for shape in shapes])
+    uneven = [(*shape[:2], *(n + more for n, more in zip(shape[2:], cycle((3, 5))))) for shape in shapes]
+    yield "uneven size", random_inputs(reading.program.inputs, uneven)
 
 
 def _worst(found: Sequence[Array], expected: Sequence[Array]) -> float:
