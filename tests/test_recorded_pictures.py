@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ import torch
 import slimnet
 from slimnet.commands import evaluate_any, export_run, prune_checkpoint, slim_checkpoint, verify_bundle
 from slimnet.commands.calibration import load_images_for
-from slimnet.commands.opening import open_checkpoint
+from slimnet.commands.opening import open_checkpoint, recorded_statistics
+from slimnet.errors import FileFormatError
 from slimnet.files import read_json
 from slimnet.training import Run
 
@@ -55,6 +57,15 @@ def test_weights_that_say_nothing_take_those_of_the_data(run: Run, tmp_path: Pat
     _, example, about = open_checkpoint(tmp_path / "x.pth", model="resnet8", image_size=8)
     assert "mean" not in about
     assert load_images_for(example, "digits", None, about).mean != (MEAN,)
+
+
+@pytest.mark.parametrize("std", [0.0, -1.0])
+def test_a_deviation_that_is_none_is_refused(std: float, tmp_path: Path) -> None:
+    """Pictures would be divided by it."""
+    (tmp_path / "config.json").write_text(json.dumps({"mean": [0.5], "std": [std]}), encoding="utf-8")
+    with pytest.raises(FileFormatError, match=r"config\.json: `std` must be above 0, got \["):
+        recorded_statistics(tmp_path / "model.safetensors", 1)
+    assert recorded_statistics(tmp_path / "model.safetensors", 3) is None
 
 
 def test_a_baseline_sees_pictures_as_it_learnt_them(run: Run, tmp_path: Path) -> None:

@@ -248,7 +248,7 @@ def recorded_statistics(weights: Path, channels: int) -> tuple[tuple[float, ...]
         A value a channel each, where 255 is 1; None where nothing is said, or of other channels.
 
     Raises:
-        FileFormatError: if the file beside them is no JSON.
+        FileFormatError: if the file beside them is no JSON, or a deviation in it is not above 0.
     """
     config = weights.parent / "config.json"
     found = read_json(config) if config.is_file() else {}
@@ -256,6 +256,8 @@ def recorded_statistics(weights: Path, channels: int) -> tuple[tuple[float, ...]
     mean, std = about.get("mean"), about.get("std")
     if not all(isinstance(each, list) and len(each) == channels and all(map(is_number, each)) for each in (mean, std)):
         return None
+    if min(std) <= 0:
+        raise FileFormatError(f"{config}: `std` must be above 0, got {std}.")
     return tuple(mean), tuple(std)
 
 
