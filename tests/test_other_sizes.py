@@ -14,7 +14,7 @@ from slimnet.graph.recorded import taken, trials
 from test_surgery import roughen, zero_filters
 from written_networks import reasons
 
-ELSEWHERE = "without these channels the network does something else at another size"
+ELSEWHERE = "without these channels the network does something else at another batch or size"
 
 
 class Between(nn.Module):

@@ -37,9 +37,7 @@ LARGER, UNEVEN, SMALLER = "random, larger", "random, uneven", "random, smaller"
 Inputs = tuple[Tensor, ...]
 Out = TypeVar("Out")
 Step = tuple[str, str]  # a module, and an operator that runs in it
-
-
-Grow = Callable[[int], int]
+Grow = Callable[[int], int]  # a size, and the one that is tried in its place
 
 
 def trials(inputs: Inputs, dtype: torch.dtype | None) -> Sequence[tuple[str, Inputs]]:

@@ -172,9 +172,8 @@ def _cut(masked: nn.Module, example_inputs: ExampleInputs, align: Align, expand:
         _check_training(analysis, small, example_inputs)
     except VerificationError as error:
         differs = not isinstance(error, NotRunningError)
-        elsewhere = isinstance(error, OtherSizesError)
+        elsewhere = isinstance(error, OtherSizesError | NotTrainingError)
         counts = elsewhere or plan.runs or plan.heads or (differs and analysis.pieces)
-        counts = counts or isinstance(error, NotTrainingError)
         if isinstance(error, NothingToCompareError) or (differs and not counts):
             raise
         plan = runnable_plan(masked, example_inputs, align=align, expand=expand, exact=bool(counts))
@@ -252,11 +251,8 @@ def runnable_plan(
         if problem is None:
             return plan
         culprit = _culprit(plan, fails)
-        elsewhere = isinstance(problem, OtherSizesError)
-        cause = f"{_DIFFERS} at another size" if elsewhere else _DIFFERS if plan.runs else _COUNTED
-        cause = _TRAINING if isinstance(problem, NotTrainingError) else cause
         told = whole_text(problem)[:120]
-        reason = f"{cause}: {told}"
+        reason = f"{_cause(problem, plan)}: {told}"
         if culprit and culprit not in keep:
             keep.update(dict.fromkeys(_alike(model, plan, culprit), reason))
         elif plan.shuts or plan.expansions:
@@ -269,6 +265,15 @@ def runnable_plan(
             raise VerificationError(f"{told} (does it draw random numbers, or keep something from one call to the next?)")
         else:
             raise NotRunningError(f"the slim model does not run: {told}")
+
+
+def _cause(problem: Exception, plan: Plan) -> str:
+    """Why channels stay without which a network has this problem."""
+    if isinstance(problem, NotTrainingError):
+        return _TRAINING
+    if isinstance(problem, OtherSizesError):
+        return f"{_DIFFERS} at another batch or size"
+    return _DIFFERS if plan.runs else _COUNTED
 
 
 def _counted(analysis: Analysis, known: Collection[str]) -> list[str]:
