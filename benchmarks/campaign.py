@@ -192,6 +192,7 @@ ROWS = (
     *(row for seed in (0, 1) for row in compared(seed)),
     Row("resnet56-15-blocks", "resnet56", 20, 15),
     Row("resnet56-20-blocks", "resnet56", 20, 20),
+    Row("resnet56-13-blocks", "resnet56", 20, 13),
     Row("resnet20-6-blocks", "resnet20", 24, 6),
     Row("resnet20-4-blocks", "resnet20", 24, 4),
     *(Row(f"resnet56-{blocks}-blocks", "resnet56", 24, blocks, seed=seed) for seed in (1, 2) for blocks in (9, 4)),
