@@ -8,7 +8,6 @@ from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -25,7 +24,7 @@ from slimnet.surgery import Plan
 from slimnet.surgery import slim as slim_module
 from slimnet.surgery.copies import baked_copy
 from slimnet.surgery.slim import SlimReport, SlimResult, check_tolerance, zero_small_filters
-from slimnet.surgery.verify import TOLERANCE, Check, Verification
+from slimnet.surgery.verify import TOLERANCE, Check, Verification, difference
 
 if TYPE_CHECKING:
     from slimnet.graph import ExampleInputs
@@ -212,7 +211,7 @@ def _compared(reading: Reading, before: Any, after: Any, *, is_rounded: bool) ->
         # a deep network's own rounding in float32 may be more than the tolerance
         checks.append(_passed(Check("file", what, tuple(inputs[0].shape), error, "float32"), max(STORED_TOLERANCE, 2 * noise)))
     again = _in_float64(reading, after)
-    error = max(relative(again[name], value) for name, value in exact.items())
+    error = max(relative(again[name], value, by_size=True) for name, value in exact.items())
     check = Check("float64", "given", tuple(reading.inputs[0].shape), error)
     return [*checks, _passed(check, STORED_TOLERANCE if is_rounded else TOLERANCE)]
 
@@ -250,22 +249,11 @@ def _passed(check: Check, tolerance: float) -> Check:
     return check
 
 
-def relative(found: Array, expected: Array, *, rounding: float = 0.0) -> float:
-    """Largest |Δ| over the largest |expected|; equal infinities and NaNs count as equal. NaN where shapes differ.
-
-    ``rounding``: what |Δ| may be without counting.
-    """
+def relative(found: Array, expected: Array, *, by_size: bool = False, rounding: float = 0.0) -> float:
+    """As :func:`slimnet.surgery.verify.difference`, of what runtimes give. NaN where shapes differ."""
     if found.shape != expected.shape:
         return float("nan")
-    if not expected.size:
-        return 0.0
-    left, right = found.astype(np.float64), expected.astype(np.float64)
-    same = (left == right) | (np.isnan(left) & np.isnan(right))
-    with np.errstate(invalid="ignore"):
-        differences = np.where(same, 0.0, np.abs(left - right))
-    differences[differences <= rounding] = 0.0
-    scale = np.abs(right[np.isfinite(right)]).max(initial=0.0)
-    return float(differences.max() / (scale or 1.0))
+    return difference(torch.from_numpy(expected), torch.from_numpy(found), by_size=by_size, rounding=rounding)
 
 
 def _as_bytes(reading: Reading, proto: Any) -> bytes:

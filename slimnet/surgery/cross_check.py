@@ -245,7 +245,7 @@ def _theirs(peer: _Peer, network: nn.Module, inputs: tuple[Tensor, ...], groups:
                 return Trial(_named(cell), "fails", None, f"does not run on {name} input: {one_line(error)[:120]}")
             if [value.shape for value in found] != [value.shape for value in expected]:
                 return Trial(_named(cell), "fails", None, "gives outputs of another shape")
-            errors += [difference(want, got) for want, got in zip(expected, found, strict=True)]
+            errors += [difference(want, got, by_size=True) for want, got in zip(expected, found, strict=True)]
     if not errors:
         return Trial(_named(cell), "fails", None, "the network itself gives nothing to compare")
     worst = max(errors)
