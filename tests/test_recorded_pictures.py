@@ -8,14 +8,18 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 
 import slimnet
 from slimnet.commands import evaluate_any, export_run, prune_checkpoint, slim_checkpoint, verify_bundle
 from slimnet.commands.calibration import load_images_for
-from slimnet.commands.opening import open_checkpoint, recorded_statistics
+from slimnet.commands.opening import open_checkpoint
+from slimnet.data import Batches, load_data, recorded_size, recorded_statistics
 from slimnet.errors import FileFormatError
 from slimnet.files import read_json
-from slimnet.training import Run
+from slimnet.training import Run, TrainConfig
+from slimnet.training.known import with_known_size
+from slimnet.training.teacher import load_teacher
 
 MEAN, STD = 0.9, 0.2
 
@@ -86,3 +90,48 @@ def test_a_baseline_sees_pictures_as_it_learnt_them(run: Run, tmp_path: Path) ->
     said = []
     export_run(again.path, tmp_path / "c", say=said.append)
     assert not any("learnt" in line for line in said), "another split of the same data"
+
+
+def test_training_goes_on_with_pictures_as_the_weights_learnt_them(run: Run, tmp_path: Path) -> None:
+    slim_checkpoint(run.path, tmp_path / "slim")
+    how: dict[str, Any] = {"epochs": 1, "batch_size": 64, "lr": 0.05, "precision": "fp32", "progress": False}
+    for name, init in {"run": run.path, "weights": run.path / "model.safetensors", "slim": tmp_path / "slim"}.items():
+        on = slimnet.train(model="resnet8", init=str(init), out=tmp_path / f"on-{name}", **how)
+        assert (on.mean, on.std) == ((MEAN,), (STD,)), name
+        assert on.dataset().mean == (MEAN,)
+    torch.save(run.load_model().state_dict(), tmp_path / "x.pth")
+    for changes in ({"init": str(tmp_path / "x.pth")}, {"init": str(run.path), "normalise": "0.5,0.5"}):
+        other = slimnet.train(model="resnet8", out=tmp_path / "other", force=True, **how | changes)
+        assert other.mean != (MEAN,)
+
+
+def test_training_goes_on_at_the_size_of_the_first_run(tmp_path: Path) -> None:
+    draw = torch.Generator().manual_seed(0)
+    for name in ("dark", "light"):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        for i in range(40):
+            grey = torch.randint(0, 256, (20, 20), generator=draw, dtype=torch.uint8).numpy() // 2 + 100 * (name == "light")
+            Image.fromarray(grey.astype("uint8")).save(tmp_path / "data" / name / f"{i}.png")
+    how: dict[str, Any] = {"data": "folder", "data_dir": str(tmp_path / "data"), "epochs": 1, "batch_size": 8, "progress": False}
+    how |= {"model": "resnet8", "precision": "fp32", "val_fraction": 0.2}
+    first = slimnet.train(image_size=12, out=tmp_path / "first", **how)
+    said: list[str] = []
+    assert slimnet.train(init=str(first.path), out=tmp_path / "on", **how).image_shape == first.image_shape
+    config = with_known_size(TrainConfig(**{k: v for k, v in how.items() if k != "progress"}, init=str(first.path)), said.append)
+    assert config.image_size == 12
+    assert said == [f"images are resized to 12×12, as {first.path} learnt from them (--image-size sets another size)"]
+    assert slimnet.train(init=str(first.path), image_size=16, out=tmp_path / "other", **how).image_shape[1:] == (16, 16)
+    (tmp_path / "config.json").write_text(json.dumps({"image_size": [224, 224]}), encoding="utf-8")  # of another library
+    assert recorded_size(tmp_path / "model.safetensors") is None
+
+
+def test_a_teacher_of_weights_in_a_run_sees_pictures_as_it_learnt_them(run: Run) -> None:
+    data = load_data("digits")
+    for teacher in (run.path, run.path / "model.safetensors"):
+        taught = load_teacher(TrainConfig(model="resnet8", teacher=str(teacher)), data, torch.device("cpu"))
+        assert taught is not None
+        images, own = (
+            next(iter(Batches(data.test, 32, mean=mean, std=std).epoch(0)))[0]
+            for mean, std in ((data.mean, data.std), (run.mean, run.std))
+        )
+        torch.testing.assert_close(taught(images), run.load_model()(own), rtol=1e-3, atol=1e-4)

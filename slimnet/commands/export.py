@@ -18,8 +18,7 @@ from slimnet.settings import PrecisionSettings, unused_precision_settings
 if TYPE_CHECKING:
     from torch import nn
 
-    from slimnet.commands.renormalised import Numbers
-    from slimnet.data import Dataset, Split
+    from slimnet.data import Dataset, MeanStd, Split
     from slimnet.export import Bundle
     from slimnet.models import Trust
     from slimnet.names import Mode
@@ -195,8 +194,7 @@ def preprocessing(run: Run) -> dict[str, Any]:
 
 def _dense_model(run: Run, dense: Path | str | None, say: Say) -> tuple[nn.Module, str]:
     """The baseline, its outputs in the order of the run's classes, and where it is from."""
-    from slimnet.commands.opening import recorded_statistics
-    from slimnet.data import match_classes
+    from slimnet.data import match_classes, recorded_statistics
     from slimnet.models import load_weights, weights_file
     from slimnet.training import Run
     from slimnet.training.network import order_head, permute_head
@@ -230,9 +228,10 @@ def _dense_model(run: Run, dense: Path | str | None, say: Say) -> tuple[nn.Modul
     return _for_pictures(model.eval(), learnt, run, str(file), say), INITIAL_WEIGHTS if dense is None else "weights"
 
 
-def _for_pictures(model: nn.Module, learnt: Numbers | None, run: Run, who: str, say: Say) -> nn.Module:
+def _for_pictures(model: nn.Module, learnt: MeanStd | None, run: Run, who: str, say: Say) -> nn.Module:
     """The baseline for the pictures of the run: a bundle prepares them in one way, for all its networks."""
-    from slimnet.commands.renormalised import Renormalised, are_same
+    from slimnet.commands.renormalised import Renormalised
+    from slimnet.data import are_same
 
     given = (run.mean, run.std)
     if learnt is None or are_same(learnt, given):

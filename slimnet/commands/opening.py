@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from slimnet.data import recorded_classes
+from slimnet.data import recorded_classes, recorded_statistics
 from slimnet.errors import ArgumentError, FileFormatError, GraphError
-from slimnet.fields import is_number
 from slimnet.files import read_json
 from slimnet.files.untrusted import holds, member, refuse_links
 from slimnet.models import (
@@ -235,30 +234,6 @@ def onnx_pictures(path: Path | str) -> dict[str, Any]:
     names, numbers = onnx_labels(Path(path)), onnx_statistics(Path(path))
     found: dict[str, Any] = {} if names is None else {"classes": list(names)}
     return found if numbers is None else {**found, "mean": list(numbers[0]), "std": list(numbers[1])}
-
-
-def recorded_statistics(weights: Path, channels: int) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
-    """The mean and deviation of the pictures that weights were trained on, as the ``config.json`` beside them says.
-
-    Args:
-        weights: the file.
-        channels: of the pictures.
-
-    Returns:
-        A value a channel each, where 255 is 1; None where nothing is said, or of other channels.
-
-    Raises:
-        FileFormatError: if the file beside them is no JSON, or a deviation in it is not above 0.
-    """
-    config = weights.parent / "config.json"
-    found = read_json(config) if config.is_file() else {}
-    about: Any = found["data"] if isinstance(found.get("data"), dict) else found
-    mean, std = about.get("mean"), about.get("std")
-    if not all(isinstance(each, list) and len(each) == channels and all(map(is_number, each)) for each in (mean, std)):
-        return None
-    if min(std) <= 0:
-        raise FileFormatError(f"{config}: `std` must be above 0, got {std}.")
-    return tuple(mean), tuple(std)
 
 
 def _own_pictures(weights: Path, recorded: Mapping[str, Any], shape: list[int]) -> dict[str, Any]:

@@ -7,9 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-Numbers = tuple[Sequence[float], Sequence[float]]
-SAME_PICTURES = 0.05
-"""Part of a deviation by which a mean may be another, and of itself by which a deviation may: another split does no more."""
+from slimnet.data import MeanStd
 
 
 class Renormalised(nn.Module):
@@ -24,7 +22,7 @@ class Renormalised(nn.Module):
     scale: Tensor
     shift: Tensor
 
-    def __init__(self, network: nn.Module, learnt: Numbers, given: Numbers) -> None:
+    def __init__(self, network: nn.Module, learnt: MeanStd, given: MeanStd) -> None:
         super().__init__()
         (its_mean, its_std), (mean, std) = learnt, given
         self.network = network
@@ -36,13 +34,6 @@ class Renormalised(nn.Module):
         """(N, C, H, W) → what the network gives."""
         answers: Tensor = self.network(images * self.scale + self.shift)
         return answers
-
-
-def are_same(learnt: Numbers, given: Numbers) -> bool:
-    """Whether two means and deviations are those of the same pictures, as far as another split goes."""
-    (its_mean, its_std), (mean, std) = learnt, given
-    far = [abs(ours - its) / deviation for its, ours, deviation in zip(its_mean, mean, std, strict=True)]
-    return max([*far, *(abs(its / ours - 1) for its, ours in zip(its_std, std, strict=True))]) <= SAME_PICTURES
 
 
 def _column(values: Sequence[float]) -> Tensor:

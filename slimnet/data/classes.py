@@ -5,14 +5,11 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any
 
 import torch
 
 from slimnet.data.dataset import Dataset, Split
 from slimnet.errors import DataError
-from slimnet.files import read_json
 
 # Words that mean the same in the data sets of one kind: taken as such only where every name of both lists is among them.
 _WORDS: tuple[Mapping[str, tuple[str, ...]], ...] = (
@@ -119,26 +116,6 @@ def match_count(outputs: int, data: Sequence[str], *, who: str, whose: str) -> s
     if outputs != len(data):
         raise DataError(f"{who} has {outputs} outputs, {whose} has {len(data)} classes.")
     return f"{who} does not name its classes: taken to be those of {whose}, in this order: {_listed(data)}"
-
-
-def recorded_classes(weights: Path | str) -> tuple[str, ...] | None:
-    """Names of the outputs of a network whose weights lie in a run, or in what ``slimnet prune`` made of one.
-
-    Returns:
-        The names, or None where the ``config.json`` beside the weights has none, or there is no such file.
-
-    Raises:
-        FileFormatError: if there is one, but it is not readable JSON.
-    """
-    config = Path(weights).parent / "config.json"
-    if not config.is_file():
-        return None
-    found = read_json(config)
-    data: Any = found.get("data")
-    names: Any = data.get("classes") if isinstance(data, dict) else found.get("classes")
-    if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
-        return None
-    return tuple(names)
 
 
 def sorted_classes(names: Iterable[str]) -> tuple[str, ...]:

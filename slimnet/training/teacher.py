@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from slimnet.data import Dataset, match_classes, match_count, recorded_classes
+from slimnet.data import Dataset, match_classes, match_count, recorded_classes, recorded_statistics
 from slimnet.errors import DataError, GraphError, ModelError
 from slimnet.graph import analyse
 from slimnet.models import Trust, load_weights
@@ -53,8 +53,8 @@ def load_teacher(
     """The teacher that ``config`` names: a finished run, or a file of weights for the student's own network.
 
     A run may have been trained with another mean and deviation: images are brought to its own. Its classes are matched by name;
-    one that the student does not have is left out, so that its share goes to the others. A file of weights has no names: its
-    outputs are taken to be the student's classes in their order, unless it lies in a run.
+    one that the student does not have is left out, so that its share goes to the others. A file of weights that lies in no run
+    has no names and no mean: its outputs are taken to be the student's classes in their order, its pictures to be the student's.
 
     Returns:
         The teacher on ``device``, or None where none is named.
@@ -73,6 +73,7 @@ def load_teacher(
         run = _open_run(path, dataset, who, trust_code)
         model, mean, std, names = run.load_model(), run.mean, run.std, run.classes
     else:
+        mean, std = recorded_statistics(path, len(mean)) or (mean, std)
         model = build_network(config, dataset)
         for note in load_weights(model, path, key=config.weights_key if config.teacher == config.init else None):
             say(note)
