@@ -139,14 +139,14 @@ def expressions() -> tuple[Row, ...]:
     """The classifiers that slimnet ships, by what their int8 file may weigh: the base is the teacher of all others.
 
     The small one is cut out of the base; the tiny one out of a network of separable convolutions, which says more in 90 kB. The
-    base learns once more, from itself and its mirror images, with stronger changes of the images; so do the others, from it.
+    base learns once more, from itself and its mirror images, with stronger changes of the images; the others learn from it again.
     """
     decay = {"weight_decay": 5e-4}
     base = Row("expressions-base", None, 30, None, decay, model="resnet12_face")
     longer = Row("expressions-base-on", base.run, 45, None, decay | {"teacher": None, "mixup": 0.2}, model=base.model)
     less = {"weight_decay": 1e-4}
     wide = Row("expressions-tiny-wide", None, 30, None, less, model="xception_face", teacher=base.run)
-    small, tiny = {"target": {"params": 0.29}}, {"target": {"params": 0.64}}
+    small, tiny, more = ({"target": {"params": left}} for left in (0.29, 0.64, 0.74))
     again = Row("expressions-base-again", longer.run, 30, None, decay | MIRRORED | STRONGER | {"mixup": 0.2}, model=base.model)
     return (
         base,
@@ -156,7 +156,7 @@ def expressions() -> tuple[Row, ...]:
         Row("expressions-tiny", wide.run, 20, None, less | tiny, model=wide.model, teacher=longer.run),
         again,
         _on("expressions-small", 14, decay | MIRRORED, base.model, again),
-        _on("expressions-tiny", 30, less | MIRRORED, wide.model, again),
+        Row("expressions-tiny-more", wide.run, 34, None, less | MIRRORED | more, model=wide.model, teacher=again.run),
     )
 
 

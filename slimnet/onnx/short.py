@@ -1,24 +1,30 @@
-"""Files without words that only a reader of the graph needs: for shipping."""
+"""Files without words that only a reader of the graph needs, and without what a runtime makes by itself: for shipping."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from itertools import count
+from typing import Any
 
+import numpy as np
 import onnx
 from onnx import numpy_helper
 
 from slimnet.onnx.write import checked, serialised
 
+LARGEST = 2**22
+"""Whole numbers of biases that are written in float32 lie below."""
+_DEFAULTS = {"dilations": (1,), "group": (1,), "pads": (0,), "strides": (1,), "auto_pad": (b"NOTSET",)}
 _DIGITS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
 def shortened(data: bytes, name: str) -> bytes:
-    """The bytes of the same network with one of equal constants, without zero points that are zero, and with short names; those
-    of inputs and outputs stay.
+    """The bytes of the same network with one of equal constants, without zero points that are zero, with biases as plain numbers,
+    without attributes that say the default, and with short names; those of inputs and outputs stay.
 
-    In an int8 file of a small network names are many of the bytes. The network computes the same, bit for bit. Files with
-    subgraphs keep their names.
+    In an int8 file of a small network these are many of the bytes. The network computes the same, bit for bit. Files with
+    subgraphs stay as they are.
 
     Args:
         data: an ONNX file.
@@ -32,6 +38,9 @@ def shortened(data: bytes, name: str) -> bytes:
     if any(attribute.HasField("g") or attribute.graphs for node in net.node for attribute in node.attribute):
         return data
     _drop_zeros(net)
+    _write_out_biases(net)
+    _drop_unread(net)
+    _drop_defaults(net)
     short = {value.name: value.name for value in (*net.input, *net.output)} | {"": ""}
     names = _names(set(short))
     held, first = list(net.initializer), dict[bytes, str]()
@@ -59,7 +68,6 @@ def _drop_zeros(net: onnx.GraphProto) -> None:
     ONNX Runtime computes convolutions in int8 as before. Matrix products it would compute in float32: these keep theirs.
     """
     held = {tensor.name: tensor for tensor in net.initializer}
-    fixed = {value.name for value in (*net.input, *net.output)}
     readers: dict[str, set[str]] = {}
     for node in net.node:
         for value in node.input:
@@ -70,10 +78,58 @@ def _drop_zeros(net: onnx.GraphProto) -> None:
         weight, point = held.get(node.input[0]), held.get(node.input[2])
         if weight is not None and point is not None and not numpy_helper.to_array(point).any():
             del node.input[2]
-    read = {value for node in net.node for value in node.input} | fixed
+
+
+def _write_out_biases(net: onnx.GraphProto) -> None:
+    """Give convolutions and matrix products biases in float32 in place of whole numbers, each with a scale.
+
+    ONNX Runtime makes the same whole numbers of them again, by the scales of the input and of the weights, where their product is
+    the scale of the bias; of larger ones float32 would not hold the last digit: these stay.
+    """
+    held = {tensor.name: tensor for tensor in net.initializer}
+    made = {value: node for node in net.node for value in node.output}
+    readers = Counter(value for node in net.node for value in node.input) + Counter(value.name for value in net.output)
+    for node in [node for node in net.node if node.op_type in ("Conv", "Gemm") and len(node.input) == 3]:
+        bias = made.get(node.input[2])
+        if bias is None or readers[node.input[2]] != 1 or any(attribute.name in ("alpha", "beta") for attribute in node.attribute):
+            continue
+        scales = [_scale_of(made.get(value), held) for value in node.input]
+        whole = held.get(bias.input[0])
+        if whole is None or whole.data_type != onnx.TensorProto.INT32 or any(scale is None for scale in scales):
+            continue
+        numbers, (left, right, own) = numpy_helper.to_array(whole), scales
+        if np.array_equal(np.broadcast_to(left * right, own.shape), own) and np.abs(numbers).max(initial=0) < LARGEST:
+            net.node.remove(bias)
+            net.initializer.append(numpy_helper.from_array(numbers.astype(np.float32) * own, node.input[2]))
+
+
+def _scale_of(node: onnx.NodeProto | None, held: Mapping[str, onnx.TensorProto]) -> Any:
+    """The scale by which a value was brought back to float32, and a point of nothing; None of any other value."""
+    if node is None or node.op_type != "DequantizeLinear" or node.input[1] not in held:
+        return None
+    return numpy_helper.to_array(held[node.input[1]])
+
+
+def _drop_unread(net: onnx.GraphProto) -> None:
+    read = {value for node in net.node for value in node.input} | {value.name for value in (*net.input, *net.output)}
     kept = [tensor for tensor in net.initializer if tensor.name in read]
     net.ClearField("initializer")
     net.initializer.extend(kept)
+
+
+def _drop_defaults(net: onnx.GraphProto) -> None:
+    """Leave out what convolutions take anyhow where nothing is said."""
+    for node in net.node:
+        if node.op_type == "Conv" and not node.domain:
+            told = [attribute for attribute in node.attribute if _value(attribute) not in _DEFAULTS.get(attribute.name, ())]
+            node.ClearField("attribute")
+            node.attribute.extend(told)
+
+
+def _value(attribute: onnx.AttributeProto) -> Any:
+    """A value, or of a list the only value in it; the list where it holds several."""
+    value = onnx.helper.get_attribute_value(attribute)
+    return next(iter(set(value))) if isinstance(value, list) and len(set(value)) == 1 else value
 
 
 def _given(short: dict[str, str], value: str, names: Iterator[str]) -> str:
