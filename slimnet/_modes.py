@@ -4,7 +4,7 @@ off; half precision widened."""
 from __future__ import annotations
 
 import functools
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
@@ -39,14 +39,28 @@ def in_eval_mode(*models: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def kept_attributes(model: nn.Module) -> Iterator[None]:
-    """On leaving, every submodule holds what it held, also where its code counts its calls or keeps something for the next."""
-    before = [(vars(module), dict(vars(module))) for module in model.modules()]
+    """On leaving, every submodule holds what it held, also where its code counts its calls or keeps something for the next, by
+    itself or in a mapping, list or set."""
+    before: dict[int, tuple[Any, Any]] = {}
+    for module in model.modules():
+        _note(vars(module), before)
     try:
         yield
     finally:
-        for held, had in before:
+        for held, had in before.values():
             held.clear()
-            held.update(had)
+            (held.extend if isinstance(held, list | deque) else held.update)(had)
+
+
+def _note(value: Any, before: dict[int, tuple[Any, Any]]) -> None:
+    """Note what something holds, and what that holds, by its identity."""
+    kind = type(value)
+    if id(value) in before or kind not in (dict, OrderedDict, defaultdict, list, set, deque, tuple):
+        return
+    if kind is not tuple:
+        before[id(value)] = value, list(value.items()) if isinstance(value, dict) else list(value)
+    for item in value.values() if isinstance(value, dict) else value:
+        _note(item, before)
 
 
 def flatten_outputs(value: Any) -> list[Tensor]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections import deque
 from collections.abc import Callable
 
 import pytest
@@ -32,6 +33,10 @@ class Keeps(nn.Module):
         self.register_buffer("set_up", torch.tensor(False))
         self.calls, self.is_new = 0, True
         self.kept: Tensor | None = None
+        self.held: dict[str, dict[str, Tensor]] = {"by device": {}}
+        self.kinds: list[Tensor] = []
+        self.shapes: set[torch.Size] = set()
+        self.last: deque[Tensor] = deque(maxlen=2)
         self.does = does
 
     def forward(self, x: Tensor) -> Tensor:
@@ -81,6 +86,23 @@ def cached(m: Keeps, x: Tensor) -> Tensor:
     return x + m.kept
 
 
+def kept_in_a_mapping(m: Keeps, x: Tensor) -> Tensor:
+    """As timm's efficientformer and LeViT keep what they look up in a table of weights, for each device."""
+    if m.training:
+        return x * m.scale.abs()
+    if str(x.device) not in m.held["by device"]:
+        m.held["by device"][str(x.device)] = m.scale.abs()
+    return x * m.held["by device"][str(x.device)]
+
+
+def kept_in_a_list(m: Keeps, x: Tensor) -> Tensor:
+    if len(m.kinds) < 1:
+        m.kinds.append(torch.linspace(0, 1, x.shape[3], dtype=x.dtype))
+    m.shapes.add(x.shape)
+    m.last.append(x.mean())
+    return x if x.shape[3] != m.kinds[0].shape[0] else x + m.kinds[0]
+
+
 def remembered(m: Keeps, x: Tensor) -> Tensor:
     before, m.kept = m.kept, x.mean(0, keepdim=True)
     return x if before is None else x + before
@@ -112,7 +134,10 @@ def test_heads_that_run_in_training_mode_alone() -> None:
     torch.testing.assert_close((out, aux), (want, expected), rtol=1e-9, atol=1e-12)
 
 
-CASES = (set_up_by_a_number, set_up_by_a_buffer, running_mean, read_and_then_written, counted, cached, remembered)
+CASES = (
+    set_up_by_a_number, set_up_by_a_buffer, running_mean, read_and_then_written, counted, cached, kept_in_a_mapping,
+    kept_in_a_list, remembered,
+)  # fmt: skip
 
 
 @pytest.mark.parametrize("ran", [0, 1])
@@ -134,7 +159,14 @@ def test_three_calls_give_what_they_gave(does: Callable[[Keeps, Tensor], Tensor]
     tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
     for name, tensor in (*before.named_parameters(), *before.named_buffers()):
         assert torch.equal(tensor, tensors[name]), name
-    assert (model.calls, model.is_new) == (before.calls, before.is_new)
+    assert (model.calls, model.is_new, model.shapes) == (before.calls, before.is_new, before.shapes)
+    for now, then in (
+        (model.held["by device"], before.held["by device"]),
+        (dict(enumerate(model.kinds)), dict(enumerate(before.kinds))),
+    ):
+        assert list(now) == list(then)
+        assert all(torch.equal(now[name], then[name]) for name in then)
+    assert len(model.last) == len(before.last)
     if result is not None:
         assert result.report.removed >= 4
         for x in (X, 2 * X, X[:1]):

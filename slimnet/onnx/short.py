@@ -91,7 +91,11 @@ def _write_out_biases(net: onnx.GraphProto) -> None:
     readers = Counter(value for node in net.node for value in node.input) + Counter(value.name for value in net.output)
     for node in [node for node in net.node if node.op_type in ("Conv", "Gemm") and len(node.input) == 3]:
         bias = made.get(node.input[2])
-        if bias is None or readers[node.input[2]] != 1 or any(attribute.name in ("alpha", "beta") for attribute in node.attribute):
+        if (
+            bias is None
+            or readers[node.input[2]] != 1
+            or any(attribute.name in ("alpha", "beta") for attribute in node.attribute)
+        ):
             continue
         scales = [_scale_of(made.get(value), held) for value in node.input]
         whole = held.get(bias.input[0])
