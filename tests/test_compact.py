@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 import pytest
 from click.testing import CliRunner
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 from onnxruntime import InferenceSession, SessionOptions
 from PIL import Image
 
@@ -98,6 +98,45 @@ def test_convolutions_stay_int8_without_zero_points(small: Bundle, whole: Path, 
     assert operators[0] == operators[1]
     assert "QLinearConv" in operators[0]
     assert points[1] < points[0]
+
+
+def whole_numbers(data: bytes) -> list[str]:
+    """The biases that are whole numbers."""
+    return [tensor.name for tensor in onnx.load_from_string(data).graph.initializer if tensor.data_type == TensorProto.INT32]
+
+
+def test_biases_are_plain_numbers_and_defaults_are_not_said(small: Bundle, whole: Path) -> None:
+    assert whole_numbers((whole / "model.int8.onnx").read_bytes())
+    assert not whole_numbers(small.onnx.read_bytes())
+    said = [
+        {attribute.name for attribute in node.attribute} for node in onnx.load(small.onnx).graph.node if node.op_type == "Conv"
+    ]
+    assert said == [{"kernel_shape", "pads"}]
+
+
+@pytest.mark.parametrize("what", ["scale", "size", "reader"])
+def test_a_bias_that_would_change_stays(what: str, whole: Path) -> None:
+    """Of another scale than ONNX Runtime would take, too large for float32, or read elsewhere."""
+    proto = onnx.load(whole / "model.int8.onnx")
+    held = {tensor.name: tensor for tensor in proto.graph.initializer}
+    bias = next(
+        node
+        for node in proto.graph.node
+        if node.op_type == "DequantizeLinear" and node.input[0] in whole_numbers(proto.SerializeToString())
+    )
+    numbers, scales = (numpy_helper.to_array(held[name]) for name in bias.input[:2])
+    if what == "scale":
+        held[bias.input[1]].CopyFrom(numpy_helper.from_array(scales * np.float32(1.5), bias.input[1]))
+    elif what == "size":
+        held[bias.input[0]].CopyFrom(numpy_helper.from_array(np.full_like(numbers, 2**23 + 1), bias.input[0]))
+    else:
+        proto.graph.output.append(helper.make_tensor_value_info(bias.output[0], TensorProto.FLOAT, numbers.shape))
+    before = proto.SerializeToString()
+    after = shortened(before, "net")
+    assert len(whole_numbers(after)) == 1 < len(whole_numbers(before))
+    x = {"input": np.random.default_rng(0).normal(size=(3, 1, 12, 12)).astype(np.float32)}
+    for one, other in zip(open_session(before).run(x), open_session(after).run(x), strict=True):
+        assert np.array_equal(one, other)
 
 
 def test_a_file_with_subgraphs_keeps_its_names() -> None:

@@ -13,8 +13,8 @@ from onnx import numpy_helper
 
 from slimnet.onnx.write import checked, serialised
 
-LARGEST = 2**22
-"""Whole numbers of biases that are written in float32 lie below."""
+LARGEST = 2**19
+"""Whole numbers of biases that are written in float32 lie below: divided by the scale again, they are the nearest."""
 _DEFAULTS = {"dilations": (1,), "group": (1,), "pads": (0,), "strides": (1,), "auto_pad": (b"NOTSET",)}
 _DIGITS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
@@ -84,27 +84,28 @@ def _write_out_biases(net: onnx.GraphProto) -> None:
     """Give convolutions and matrix products biases in float32 in place of whole numbers, each with a scale.
 
     ONNX Runtime makes the same whole numbers of them again, by the scales of the input and of the weights, where their product is
-    the scale of the bias; of larger ones float32 would not hold the last digit: these stay.
+    the scale of the bias. Large ones stay: float32 would not hold their last digit.
     """
     held = {tensor.name: tensor for tensor in net.initializer}
     made = {value: node for node in net.node for value in node.output}
     readers = Counter(value for node in net.node for value in node.input) + Counter(value.name for value in net.output)
-    for node in [node for node in net.node if node.op_type in ("Conv", "Gemm") and len(node.input) == 3]:
-        bias = made.get(node.input[2])
-        if (
-            bias is None
-            or readers[node.input[2]] != 1
-            or any(attribute.name in ("alpha", "beta") for attribute in node.attribute)
-        ):
+    plain = dict[str, np.ndarray[Any, Any]]()
+    for node in net.node:
+        bias = made.get(node.input[2]) if node.op_type in ("Conv", "Gemm") and len(node.input) == 3 else None
+        scaled = any(attribute.name in ("alpha", "beta") and attribute.f != 1 for attribute in node.attribute)
+        if bias is None or scaled or readers[node.input[2]] != 1:
             continue
         scales = [_scale_of(made.get(value), held) for value in node.input]
         whole = held.get(bias.input[0])
         if whole is None or whole.data_type != onnx.TensorProto.INT32 or any(scale is None for scale in scales):
             continue
         numbers, (left, right, own) = numpy_helper.to_array(whole), scales
-        if np.array_equal(np.broadcast_to(left * right, own.shape), own) and np.abs(numbers).max(initial=0) < LARGEST:
-            net.node.remove(bias)
-            net.initializer.append(numpy_helper.from_array(numbers.astype(np.float32) * own, node.input[2]))
+        if np.allclose(left * right, own, rtol=4 * np.finfo(np.float32).eps, atol=0) and np.abs(numbers).max(initial=0) < LARGEST:
+            plain[node.input[2]] = numbers.astype(np.float32) * own
+    kept = [node for node in net.node if node.output[0] not in plain]
+    net.ClearField("node")
+    net.node.extend(kept)
+    net.initializer.extend(numpy_helper.from_array(values, name) for name, values in plain.items())
 
 
 def _scale_of(node: onnx.NodeProto | None, held: Mapping[str, onnx.TensorProto]) -> Any:
