@@ -1,4 +1,4 @@
-"""Ctrl-C at any moment: one short line, status 130, nothing left behind."""
+"""Ctrl-C and SIGTERM at any moment: one short line, status 130 or 143, nothing left behind."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from slimnet_cli import _app
 from test_outputs import TRAIN
 
 LINE = "slimnet: interrupted\n"
+WORDS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
 STRIKE = "os.kill(os.getpid(), signal.SIGINT)"
 
 COMMAND = """
@@ -28,9 +29,10 @@ import slimnet_cli
 from slimnet_cli import _interrupt
 from slimnet.files import atomic_file, atomic_folder, scratch_folder
 _interrupt.GRACE = 0.2
+NUMBER = {number}
 
 def strike():
-    os.kill(os.getpid(), signal.SIGINT)
+    os.kill(os.getpid(), NUMBER)
 
 class Dying:
     def __del__(self):
@@ -76,7 +78,7 @@ MOMENTS = {
     "in foreign code that does not return": """
     pid = os.getpid()
     def stuck():
-        striker = subprocess.Popen(["sh", "-c", f"sleep 0.2; kill -INT {pid}"])
+        striker = subprocess.Popen(["sh", "-c", f"sleep 0.2; kill -{NUMBER} {pid}"])
         hashlib.pbkdf2_hmac("sha256", b"", b"", 10**9)
     in_the_midst_of_writing(stuck)""",
     "twice": """
@@ -93,20 +95,38 @@ MOMENTS = {
 }
 
 
+@pytest.mark.parametrize("number", WORDS)
 @pytest.mark.parametrize("moment", MOMENTS)
-def test_it_ends_with_one_line_and_nothing_is_left(moment: str, here: Path) -> None:
-    script = COMMAND.replace("{body}", MOMENTS[moment])
+def test_it_ends_with_one_line_and_nothing_is_left(moment: str, number: int, here: Path) -> None:
+    script = COMMAND.replace("{body}", MOMENTS[moment]).replace("{number}", str(int(number)))
     (here / "tmp").mkdir()
     environment = {**os.environ, "TMPDIR": str(here / "tmp")}
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=50, env=environment
     )
-    assert (done.returncode, done.stdout, done.stderr) == (130, "", LINE)
+    assert (done.returncode, done.stdout, done.stderr) == (128 + number, "", f"slimnet: {WORDS[number]}\n")
     assert list((here / "tmp").iterdir()) == []
     if moment == "with a process of ours":
         with pytest.raises(ProcessLookupError):
             os.kill(int((here / "child").read_text()), 0)
     assert {path.name for path in here.iterdir()} <= {"tmp", "child"}
+
+
+def test_a_forked_process_of_a_library_can_be_ended_alone(here: Path) -> None:
+    body = """
+    def ended():
+        child = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,))
+        child.start()
+        time.sleep(0.3)
+        child.terminate()
+        child.join()
+        print(child.exitcode, sorted(path.name for path in Path().iterdir() if not path.name.startswith(".")))
+    in_the_midst_of_writing(ended)"""
+    script = COMMAND.replace("{body}", body).replace("{number}", str(int(signal.SIGTERM)))
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=50)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("-15 ")
+    assert sorted(path.name for path in here.iterdir()) == ["f", "o"], "what the process above was writing"
 
 
 @pytest.mark.parametrize("module", ["click", "slimnet_cli.train", "torch", "torch._C", "numpy.exceptions", "slimnet.training"])
@@ -185,7 +205,7 @@ def test_the_second_signal_is_not_waited_for() -> None:
 
 
 def test_in_the_background_of_a_shell_it_stays_ignored(here: Path) -> None:
-    script = COMMAND.replace("{body}", "strike(); time.sleep(0.1); print('done')")
+    script = COMMAND.replace("{body}", "strike(); time.sleep(0.1); print('done')").replace("{number}", str(int(signal.SIGINT)))
     command = ["sh", "-c", f"trap '' INT; exec {sys.executable} -c \"$0\"", script]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "done\n", "")

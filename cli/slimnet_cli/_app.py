@@ -13,7 +13,7 @@ import click
 
 from slimnet_cli import bench, calibrate, evaluate, export, inspect, predict, prune, recipes, report, slim, train, verify, web
 from slimnet_cli._clean import clean, echo, make_room
-from slimnet_cli._interrupt import STATUS, interrupts
+from slimnet_cli._interrupt import interrupts
 
 _python_shows = warnings.showwarning
 
@@ -59,7 +59,7 @@ def run_process() -> None:
     interrupts.unwinds = True
     status = _run(sys.argv[1:])
     interrupts.unwinds = False
-    if interrupts.came and status == STATUS:
+    if interrupts.came and status == interrupts.status:
         interrupts.end()
     sys.exit(status if _flushed() else status or 1)
 
@@ -85,10 +85,10 @@ def _run(arguments: list[str]) -> int:
 
 
 def _interrupted(error: BaseException | None = None) -> int:
-    told = str(error) if hasattr(error, "status") else "interrupted"  # a training says where it can be resumed from
+    told = str(error) if hasattr(error, "status") else interrupts.word  # a training says where it can be resumed from
     interrupts.told = True
     echo(f"slimnet: {told}", err=True)
-    return int(getattr(error, "status", STATUS))
+    return int(getattr(error, "status", interrupts.status))
 
 
 def _explain(error: Exception) -> int:
