@@ -120,6 +120,7 @@ def test_a_forked_process_of_a_library_can_be_ended_alone(here: Path) -> None:
         time.sleep(0.3)
         child.terminate()
         child.join()
+        time.sleep(3 * _interrupt.GRACE)
         print(child.exitcode, sorted(path.name for path in Path().iterdir() if not path.name.startswith(".")))
     in_the_midst_of_writing(ended)"""
     script = COMMAND.replace("{body}", body).replace("{number}", str(int(signal.SIGTERM)))

@@ -35,7 +35,6 @@ class Interrupts:
     def __init__(self) -> None:
         self.unwinds = self.told = False
         self.came = 0
-        self._process = os.getpid()
         self._unraisable = sys.unraisablehook
 
     @property
@@ -50,7 +49,6 @@ class Interrupts:
 
     def watch(self) -> None:
         """Take them from now on; but for one that is ignored in this process, as Ctrl-C in the background of a shell."""
-        self._process = os.getpid()
         taken = [number for number in _WORDS if signal.getsignal(number) is not signal.SIG_IGN]
         for number in taken:
             signal.signal(number, self._strike)
@@ -60,12 +58,16 @@ class Interrupts:
         ours, theirs = os.pipe()
         os.set_blocking(theirs, False)
         signal.set_wakeup_fd(theirs, warn_on_full_buffer=False)
+        os.register_at_fork(after_in_child=self._forget)
         _thread.start_new_thread(self._guard, (ours,))
 
+    def _forget(self) -> None:
+        """In a forked process of a library: the pipe is its parent's, and it has nothing to put right when it is ended."""
+        signal.set_wakeup_fd(-1)
+        if signal.getsignal(signal.SIGTERM) == self._strike:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
     def _strike(self, signum: int, frame: FrameType | None) -> None:
-        if signum == signal.SIGTERM and os.getpid() != self._process:  # a forked process of a library has nothing to put right
-            signal.signal(signum, signal.SIG_DFL)
-            signal.raise_signal(signum)
         if self.came or not self.unwinds:
             self.end(signum)
         self.came = signum
