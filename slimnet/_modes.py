@@ -4,13 +4,16 @@ off; half precision widened."""
 from __future__ import annotations
 
 import functools
-from collections import OrderedDict, defaultdict, deque
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
 from typing import TYPE_CHECKING, Any
 
 from slimnet._clean import clean
+
+_HOLDERS: tuple[Any, ...] = (OrderedDict, dict, list, set, deque)
+_OBJECTS, _OTHERS = 2, ("torch", "builtins", "typing", "types", "functools")
 
 if TYPE_CHECKING:
     import torch
@@ -39,28 +42,50 @@ def in_eval_mode(*models: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def kept_attributes(model: nn.Module) -> Iterator[None]:
-    """On leaving, every submodule holds what it held, also where its code counts its calls or keeps something for the next, by
-    itself or in a mapping, list or set."""
+    """On leaving, every submodule holds what it held, also where its code counts its calls or keeps something for the next: by
+    itself, in mappings, lists and sets, of its class too, and in objects of the user's own."""
     before: dict[int, tuple[Any, Any]] = {}
     for module in model.modules():
         _note(vars(module), before)
+        for kind in type(module).__mro__:
+            for value in vars(kind).values() if kind.__module__.partition(".")[0] not in _OTHERS else ():
+                if isinstance(value, _HOLDERS):
+                    _note(value, before)
     try:
         yield
     finally:
         for held, had in before.values():
-            held.clear()
-            (held.extend if isinstance(held, list | deque) else held.update)(had)
+            kind = _holder(held)
+            kind.clear(held)
+            (kind.extend if kind in (list, deque) else kind.update)(held, had)
 
 
-def _note(value: Any, before: dict[int, tuple[Any, Any]]) -> None:
-    """Note what something holds, and what that holds, by its identity."""
-    kind = type(value)
-    if id(value) in before or kind not in (dict, OrderedDict, defaultdict, list, set, deque, tuple):
+def _holder(value: Any) -> Any:
+    """The type whose methods say what something holds: a subclass may do something else."""
+    return next((kind for kind in _HOLDERS if isinstance(value, kind)), None)
+
+
+def _note(value: Any, before: dict[int, tuple[Any, Any]], depth: int = 0) -> None:
+    """Note what something holds, and what that holds, by its identity; objects as far as ``_OBJECTS`` of them in one another."""
+    if id(value) in before:
         return
-    if kind is not tuple:
-        before[id(value)] = value, list(value.items()) if isinstance(value, dict) else list(value)
-    for item in value.values() if isinstance(value, dict) else value:
-        _note(item, before)
+    kind = _holder(value)
+    if kind is not None:
+        before[id(value)] = value, list(kind.items(value) if isinstance(value, dict) else kind.__iter__(value))
+    elif not isinstance(value, tuple):
+        attributes = getattr(value, "__dict__", None) if depth < _OBJECTS and _is_own(value) else None
+        if isinstance(attributes, dict):
+            _note(attributes, before, depth + 1)
+        return
+    for item in dict.values(value) if isinstance(value, dict) else value:
+        _note(item, before, depth)
+
+
+def _is_own(value: Any) -> bool:
+    """Whether an object may be one in which a network's code keeps tensors: no tensor, class, function or part of torch."""
+    if hasattr(value, "named_parameters"):  # a module in a plain list
+        return True
+    return not (isinstance(value, type) or callable(value) or type(value).__module__.partition(".")[0] in _OTHERS)
 
 
 def flatten_outputs(value: Any) -> list[Tensor]:

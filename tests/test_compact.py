@@ -101,8 +101,11 @@ def test_convolutions_stay_int8_without_zero_points(small: Bundle, whole: Path, 
 
 
 def whole_numbers(data: bytes) -> list[str]:
-    """The biases that are whole numbers."""
-    return [tensor.name for tensor in onnx.load_from_string(data).graph.initializer if tensor.data_type == TensorProto.INT32]
+    """The biases that are whole numbers, with a scale."""
+    net = onnx.load_from_string(data).graph
+    found = {tensor.name for tensor in net.initializer if tensor.data_type == TensorProto.INT32}
+    found |= {node.output[0] for node in net.node if node.op_type == "Constant"}
+    return [node.input[0] for node in net.node if node.op_type == "DequantizeLinear" and node.input[0] in found]
 
 
 def test_biases_are_plain_numbers_and_defaults_are_not_said(small: Bundle, whole: Path) -> None:
@@ -114,23 +117,31 @@ def test_biases_are_plain_numbers_and_defaults_are_not_said(small: Bundle, whole
     assert said == [{"kernel_shape", "pads"}]
 
 
-@pytest.mark.parametrize("what", ["scale", "size", "reader"])
+@pytest.mark.parametrize("what", ["scale", "size", "reader", "behind", "constant"])
 def test_a_bias_that_would_change_stays(what: str, whole: Path) -> None:
-    """Of another scale than ONNX Runtime would take, too large for float32, or read elsewhere."""
+    """Of another scale than ONNX Runtime would take, too large for float32, read elsewhere, of a layer whose output is read in
+    float32, or of a constant that is a node."""
     proto = onnx.load(whole / "model.int8.onnx")
     held = {tensor.name: tensor for tensor in proto.graph.initializer}
-    bias = next(
-        node
-        for node in proto.graph.node
-        if node.op_type == "DequantizeLinear" and node.input[0] in whole_numbers(proto.SerializeToString())
-    )
+    whole_number = whole_numbers(proto.SerializeToString())[0]
+    bias = next(node for node in proto.graph.node if whole_number in node.input)
     numbers, scales = (numpy_helper.to_array(held[name]) for name in bias.input[:2])
     if what == "scale":
         held[bias.input[1]].CopyFrom(numpy_helper.from_array(scales * np.float32(1.5), bias.input[1]))
     elif what == "size":
         held[bias.input[0]].CopyFrom(numpy_helper.from_array(np.full_like(numbers, 2**23 + 1), bias.input[0]))
-    else:
+    elif what == "reader":
         proto.graph.output.append(helper.make_tensor_value_info(bias.output[0], TensorProto.FLOAT, numbers.shape))
+    elif what == "behind":
+        layer = next(node for node in proto.graph.node if bias.output[0] in node.input)
+        proto.graph.output.append(
+            helper.make_tensor_value_info(layer.output[0], TensorProto.FLOAT, list("NCHW" if layer.op_type == "Conv" else "NC"))
+        )
+    else:
+        constant = helper.make_node("Constant", [], ["whole"], value=held[bias.input[0]])
+        proto.graph.node.insert(0, constant)
+        bias = next(node for node in proto.graph.node if node.output[0] == bias.output[0])
+        bias.input[0] = "whole"
     before = proto.SerializeToString()
     after = shortened(before, "net")
     assert len(whole_numbers(after)) == 1 < len(whole_numbers(before))

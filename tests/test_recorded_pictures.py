@@ -11,10 +11,10 @@ import torch
 from PIL import Image
 
 import slimnet
-from slimnet.commands import evaluate_any, export_run, prune_checkpoint, slim_checkpoint, verify_bundle
+from slimnet.commands import evaluate_any, export_run, prune_and_finetune, prune_checkpoint, slim_checkpoint, verify_bundle
 from slimnet.commands.calibration import load_images_for
 from slimnet.commands.opening import open_checkpoint
-from slimnet.data import Batches, load_data, recorded_size, recorded_statistics
+from slimnet.data import Batches, load_data, recorded_classes, recorded_size, recorded_statistics
 from slimnet.errors import FileFormatError
 from slimnet.files import read_json
 from slimnet.training import Run, TrainConfig
@@ -66,7 +66,8 @@ def test_weights_that_say_nothing_take_those_of_the_data(run: Run, tmp_path: Pat
 @pytest.mark.parametrize("std", [0.0, -1.0])
 def test_a_deviation_that_is_none_is_refused(std: float, tmp_path: Path) -> None:
     """Pictures would be divided by it."""
-    (tmp_path / "config.json").write_text(json.dumps({"mean": [0.5], "std": [std]}), encoding="utf-8")
+    network = {"model": "resnet8", "num_classes": 10, "in_channels": 1, "image_shape": [1, 8, 8]}
+    (tmp_path / "config.json").write_text(json.dumps({**network, "mean": [0.5], "std": [std]}), encoding="utf-8")
     with pytest.raises(FileFormatError, match=r"config\.json: `std` must be above 0, got \["):
         recorded_statistics(tmp_path / "model.safetensors", 1)
     assert recorded_statistics(tmp_path / "model.safetensors", 3) is None
@@ -121,8 +122,35 @@ def test_training_goes_on_at_the_size_of_the_first_run(tmp_path: Path) -> None:
     assert config.image_size == 12
     assert said == [f"images are resized to 12×12, as {first.path} learnt from them (--image-size sets another size)"]
     assert slimnet.train(init=str(first.path), image_size=16, out=tmp_path / "other", **how).image_shape[1:] == (16, 16)
-    (tmp_path / "config.json").write_text(json.dumps({"image_size": [224, 224]}), encoding="utf-8")  # of another library
-    assert recorded_size(tmp_path / "model.safetensors") is None
+
+
+def test_what_others_write_beside_weights_says_nothing(tmp_path: Path) -> None:
+    said = {"architectures": ["X"], "image_size": 224, "mean": [123.7], "std": [58.4], "classes": ["a", "b"]}
+    (tmp_path / "config.json").write_text(json.dumps(said), encoding="utf-8")
+    weights = tmp_path / "model.safetensors"
+    assert (recorded_size(weights), recorded_statistics(weights, 1), recorded_classes(weights)) == (None, None, None)
+
+
+def test_first_weights_that_are_not_there_say_nothing(run: Run) -> None:
+    said: list[str] = []
+    config = TrainConfig(model="resnet8", data="folder", init=str(run.path / "typo.pth"))
+    assert with_known_size(config, said.append) == config
+    assert not said
+
+
+def test_prune_and_finetune_takes_the_size_of_the_run(tmp_path: Path) -> None:
+    draw = torch.Generator().manual_seed(0)
+    for name in ("dark", "light"):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        for i in range(40):
+            grey = torch.randint(0, 156, (20 + i % 3, 20), generator=draw, dtype=torch.uint8).numpy() + 100 * (name == "light")
+            Image.fromarray(grey.astype("uint8")).save(tmp_path / "data" / name / f"{i}.png")
+    how: dict[str, Any] = {"data": "folder", "data_dir": str(tmp_path / "data"), "batch_size": 8, "progress": False}
+    how |= {"precision": "fp32", "val_fraction": 0.2}
+    first = slimnet.train(model="resnet8", image_size=12, epochs=1, out=tmp_path / "first", **how)
+    weights = first.path / "model.safetensors"
+    pruned = prune_and_finetune(weights, tmp_path / "pruned", epochs=1, model="resnet8", rate=0.3, **how)
+    assert pruned.image_shape == first.image_shape == (1, 12, 12)
 
 
 def test_a_teacher_of_weights_in_a_run_sees_pictures_as_it_learnt_them(run: Run) -> None:

@@ -17,7 +17,6 @@ from slimnet.methods.closing import prune
 from slimnet.models import build_model
 from slimnet.surgery import Plan, find, slim
 from slimnet.surgery.plan import from_ranges, to_ranges
-from slimnet.surgery.verify import difference
 
 
 class Net(nn.Module):
@@ -181,38 +180,6 @@ def test_a_masked_score_does_not_hide_a_wrong_cut(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(find.Search, "_add_carriers", lambda self: False)
     with pytest.raises(VerificationError, match=r"differs on given input .* relative error"):
         slim(model, torch.randn(2, 3, 16, 16))
-
-
-def _doubles(*values: float) -> Tensor:
-    return torch.tensor(values, dtype=torch.float64)
-
-
-@pytest.mark.parametrize(
-    ("want", "got", "whole", "by_size"),
-    [
-        (_doubles(1, 2, -4), _doubles(1, 2.5, -4), 0.125, 0.125),
-        (_doubles(1, 2, -1e9), _doubles(1.5, 2, -1e9), 5e-10, 0.25),
-        (_doubles(1, 2, -1e9), _doubles(1, 2, -1.5e9), 0.5, 0.5),
-        (_doubles(1, 2, -1e9, 4e20), _doubles(1, 2, -1.5e9, 4e20), 1.25e-12, 0.5),
-        (_doubles(0, 0, 1e9), _doubles(1e-17, 0, 1e9), 0.0, 0.0),  # next to nothing: what is left of numbers that cancel
-        (_doubles(1e-17, 1), _doubles(2e-17, 1), 0.0, 0.0),
-        (_doubles(1e-30, 2e-30), _doubles(1e-30, 3e-30), 0.5, 0.5),
-        (_doubles(0, 0), _doubles(0.5, 0), 0.5, 0.5),
-        (_doubles(1, float("inf")), _doubles(1, float("inf")), 0.0, 0.0),
-        (_doubles(1, float("inf")), _doubles(1, 7), float("inf"), float("inf")),
-        (_doubles(1, 2), _doubles(1, float("nan")), float("inf"), float("inf")),
-    ],
-)
-def test_how_far_outputs_are_apart(want: Tensor, got: Tensor, whole: float, by_size: float) -> None:
-    assert difference(want, got) == pytest.approx(whole, abs=1e-12)
-    assert difference(want, got, by_size=True) == pytest.approx(by_size, abs=1e-12)
-
-
-def test_small_outputs_are_not_held_against_themselves_by_rounding() -> None:
-    torch.manual_seed(0)
-    for size in (10, 1000):
-        want = 10 * torch.randn(size, dtype=torch.float64)
-        assert difference(want, want + 1e-14 * torch.rand_like(want), by_size=True) <= 1e-13
 
 
 def test_a_sum_of_zero_is_not_zero() -> None:

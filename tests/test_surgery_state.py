@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
-from collections import deque
+from collections import OrderedDict, UserDict, deque
 from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -132,6 +134,76 @@ def test_heads_that_run_in_training_mode_alone() -> None:
     out, aux = result.model.train()(X)
     want, expected = model.train()(X)
     torch.testing.assert_close((out, aux), (want, expected), rtol=1e-9, atol=1e-12)
+
+
+class Own:
+    """As somebody writes a cache."""
+
+    def __init__(self) -> None:
+        self.held: dict[str, Tensor] = {}
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.held
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self.held[name]
+
+    def __setitem__(self, name: str, value: Tensor) -> None:
+        self.held[name] = value
+
+    def clear(self) -> None:
+        self.held.clear()
+
+
+class Fixed(OrderedDict[str, Tensor]):
+    """One that gives nothing back."""
+
+    def clear(self) -> None:
+        raise TypeError("nothing is taken out of it")
+
+
+class Cached(nn.Module):
+    """Keeps a tensor in what it is given; in its class where that is nothing."""
+
+    shared: ClassVar[dict[str, Tensor]] = {}
+
+    def __init__(self, cache: Any) -> None:
+        super().__init__()
+        self.a, self.b = nn.Conv2d(3, 8, 3), nn.Conv2d(8, 4, 1)
+        self.scale = nn.Parameter(torch.rand(8, 1, 1), requires_grad=False)
+        self.cache = cache
+
+    def forward(self, x: Tensor) -> Tensor:
+        held = self.shared if self.cache is None else self.cache
+        if "k" not in held:
+            held["k"] = self.scale.abs()
+        out: Tensor = self.b(F.relu(self.a(x)) * held["k"])
+        return out
+
+
+class Hidden(nn.Module):
+    """Keeps a module in a plain list."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner, self.a = [Cached({})], nn.Conv2d(4, 4, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.a(self.inner[0](x))
+        return out
+
+
+@pytest.mark.parametrize("cache", [dict, Fixed, UserDict, Own, lambda: SimpleNamespace(x=1).__dict__, lambda: None, Hidden])
+def test_no_trace_of_an_analysis_is_left(cache: Callable[[], Any]) -> None:
+    torch.manual_seed(0)
+    made = cache()
+    model = (made if isinstance(made, Hidden) else Cached(made)).eval()
+    x = torch.randn(2, 3, 8, 8)
+    for _ in range(2):
+        slimnet.channel_groups(model, x)
+    with torch.no_grad():
+        assert type(model(x)) is Tensor
+    Cached.shared.clear()
 
 
 CASES = (

@@ -212,7 +212,7 @@ def _use(model: Facts, report: Facts, config: Facts) -> Iterator[str]:
     yield "## Use"
     yield ""
     yield "```sh"
-    yield "pip install numpy pillow onnxruntime"
+    yield "pip install numpy pillow 'onnxruntime>=1.22'"
     yield "python infer.py IMAGE…          # label and probability, the likeliest first"
     yield "slimnet predict . IMAGE…        # the same with slimnet: folders, batches, JSON"
     same = "" if model.get("compact") else ", and the network still computes the same"

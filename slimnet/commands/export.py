@@ -231,18 +231,14 @@ def _dense_model(run: Run, dense: Path | str | None, say: Say) -> tuple[nn.Modul
 def _for_pictures(model: nn.Module, learnt: MeanStd | None, run: Run, who: str, say: Say) -> nn.Module:
     """The baseline for the pictures of the run: a bundle prepares them in one way, for all its networks."""
     from slimnet.commands.renormalised import Renormalised
-    from slimnet.data import are_same
+    from slimnet.data import are_same, shown_statistics
 
     given = (run.mean, run.std)
     if learnt is None or are_same(learnt, given):
         return model
-    its, ours = (f"mean {_shown(mean)} and deviation {_shown(std)}" for mean, std in (learnt, given))
+    its, ours = map(shown_statistics, (learnt, given))
     say(f"{who} learnt from pictures of {its}, not of {ours}: its input is brought there first, which is part of its time")
     return Renormalised(model, learnt, given).eval()
-
-
-def _shown(values: Sequence[float]) -> str:
-    return ", ".join(f"{value:.3g}" for value in values)
 
 
 def _network(run: Run) -> tuple[Any, ...]:

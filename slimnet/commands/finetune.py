@@ -24,6 +24,7 @@ from slimnet.progress import NOBODY, Listener, Say, listener, listening, say_fro
 from slimnet.settings import ADAMW_LR, FINETUNING, LEAST_TO_WARM_UP, does_nothing
 from slimnet.training import Run, TrainConfig, train
 from slimnet.training.data import load_config_data
+from slimnet.training.known import with_known_size
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -135,6 +136,8 @@ def prune_and_finetune(
             say(line)
         network = {"model": model, "num_classes": num_classes, "in_channels": in_channels, "model_args": model_args}
         network |= {"weights_key": weights_key, "trust_code": trust_code}
+        config = with_known_size(config, say)
+        given["image_size"] = config.image_size
         closed = _closed(checkpoint, config, rate, flops, choice, network, say)
     method = OneShot(
         **how,

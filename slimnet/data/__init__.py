@@ -10,7 +10,7 @@ from slimnet.data.decode import read_image
 from slimnet.data.duplicates import Duplicates, duplicates
 from slimnet.data.images import ImageFiles
 from slimnet.data.load import data_names, load_data
-from slimnet.data.recorded import MeanStd, are_same, recorded_classes, recorded_size, recorded_statistics
+from slimnet.data.recorded import MeanStd, are_same, recorded_classes, recorded_size, recorded_statistics, shown_statistics
 from slimnet.data.sets.ferplus import FERPLUS_CLASSES, ferplus_targets, ferplus_votes
 from slimnet.data.strata import calibration_batches, real_batch, stratified_indices
 from slimnet.settings import Augment
@@ -40,5 +40,6 @@ __all__ = [
     "recorded_classes",
     "recorded_size",
     "recorded_statistics",
+    "shown_statistics",
     "stratified_indices",
 ]

@@ -14,6 +14,9 @@ MeanStd = tuple[Sequence[float], Sequence[float]]
 SAME_PICTURES = 0.05
 """Part of a deviation by which a mean may be another, and of itself by which a deviation may: another split does no more."""
 
+_OF_RUN = {"train", "data", "environment"}
+_OF_NETWORK = {"model", "num_classes", "in_channels", "image_shape"}
+
 
 def recorded_classes(weights: Path | str) -> tuple[str, ...] | None:
     """Names of the outputs of a network whose weights lie in a run, or in what ``slimnet prune`` made of one.
@@ -60,7 +63,7 @@ def recorded_size(weights: Path | str) -> int | None:
         FileFormatError: if the file beside them is no JSON.
     """
     size: Any = _recorded(_config(weights), "train").get("image_size")
-    return size if is_whole(size) and size >= 1 else None  # others write such files, too
+    return size if is_whole(size) and size >= 1 else None
 
 
 def are_same(learnt: MeanStd, given: MeanStd) -> bool:
@@ -70,11 +73,20 @@ def are_same(learnt: MeanStd, given: MeanStd) -> bool:
     return max([*far, *(abs(its / ours - 1) for its, ours in zip(its_std, std, strict=True))]) <= SAME_PICTURES
 
 
+def shown_statistics(statistics: MeanStd) -> str:
+    """A mean and deviation as a message tells them."""
+    mean, std = (", ".join(f"{value:.3g}" for value in values) for values in statistics)
+    return f"mean {mean} and deviation {std}"
+
+
 def _config(weights: Path | str) -> Path:
     return Path(weights).parent / "config.json"
 
 
 def _recorded(config: Path, part: str) -> dict[str, Any]:
-    """A part of what a run says, or what ``slim``, ``prune`` and a bundle say in one piece."""
+    """A part of what a run says, or what ``slim``, ``prune`` and a bundle say in one piece; nothing of another's file, such as
+    transformers and timm put beside weights."""
     found = read_json(config) if config.is_file() else {}
-    return found[part] if isinstance(found.get(part), dict) else found
+    if found.keys() >= _OF_RUN:
+        return found[part] if isinstance(found[part], dict) else {}
+    return found if found.keys() >= _OF_NETWORK else {}

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from slimnet._distance import distance, kinds
 from slimnet.errors import ExportError, ParityError
 
 if TYPE_CHECKING:
@@ -36,7 +37,8 @@ class ParityCheck:
         batch: samples.
         dtype: ``float64`` or ``float32``.
         max_abs: largest |Δ| of a logit.
-        scale: largest |logit| of the reference on this batch (1 where all are 0).
+        scale: largest |logit| of the reference on this batch (1 where all are 0); where sizes lie far apart, both are of the kind
+            in which they are worst (see ``slimnet/_distance.py``).
         tolerance: what ``max_abs / scale`` may be at most.
         agreement: share of the decided samples whose largest logit is the same, in [0, 1].
         undecided: samples whose two largest reference logits are closer than 2 · tolerance · scale: rounding
@@ -194,22 +196,32 @@ def _named(names: Sequence[str], count: int) -> Sequence[str]:
 def _compared(expected: Tensor, got: Tensor, what: tuple[str, str, int, str], tolerance: float) -> ParityCheck:
     """Compare finite (N, C, …) logits of one shape."""
     pair, kind, batch, output = what
-    scale = (float(expected.abs().max()) if expected.numel() else 0.0) or 1.0
-    top = expected.topk(min(2, expected.shape[1]), dim=1).values if expected.numel() else expected.new_zeros(0, 1)
-    decided = (top[:, 0] - top[:, -1]) > 2 * tolerance * scale
+    max_abs, scale = distance(expected, got)
+    decided = _decided(expected, tolerance)
     same = (expected.argmax(1) == got.argmax(1))[decided] if expected.numel() else decided
     return ParityCheck(
         pair=pair,
         input=kind,
         batch=batch,
         dtype=str(expected.dtype).removeprefix("torch."),
-        max_abs=float((expected - got).abs().max()) if expected.numel() else 0.0,
+        max_abs=max_abs,
         scale=scale,
         tolerance=tolerance,
         agreement=float(same.double().mean()) if same.numel() else 1.0,
         undecided=int((~decided).sum()),
         output=output,
     )
+
+
+def _decided(expected: Tensor, tolerance: float) -> Tensor:
+    """(N, …) bool, where the two largest logits are further apart than the tolerance of each."""
+    if not expected.numel():
+        return expected.new_zeros(0) > 0
+    scales = expected.new_zeros(expected.shape)
+    for of, scale in kinds(expected):
+        scales[of] = scale
+    top = expected.topk(min(2, expected.shape[1]), dim=1)
+    return (top.values[:, 0] - top.values[:, -1]) > 2 * tolerance * scales.gather(1, top.indices).amax(1)
 
 
 def _tensors(output: Any, where: str) -> list[Tensor]:

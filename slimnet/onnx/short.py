@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import count
 from typing import Any
 
@@ -68,12 +67,10 @@ def _drop_zeros(net: onnx.GraphProto) -> None:
     ONNX Runtime computes convolutions in int8 as before. Matrix products it would compute in float32: these keep theirs.
     """
     held = {tensor.name: tensor for tensor in net.initializer}
-    readers: dict[str, set[str]] = {}
+    readers = _readers(net)
     for node in net.node:
-        for value in node.input:
-            readers.setdefault(value, set()).add(node.op_type)
-    for node in net.node:
-        if node.op_type != "DequantizeLinear" or len(node.input) < 3 or readers.get(node.output[0]) != {"Conv"}:
+        kinds = {None if reader is None else reader.op_type for reader in readers.get(node.output[0], ())}
+        if node.op_type != "DequantizeLinear" or len(node.input) < 3 or kinds != {"Conv"}:
             continue
         weight, point = held.get(node.input[0]), held.get(node.input[2])
         if weight is not None and point is not None and not numpy_helper.to_array(point).any():
@@ -84,28 +81,52 @@ def _write_out_biases(net: onnx.GraphProto) -> None:
     """Give convolutions and matrix products biases in float32 in place of whole numbers, each with a scale.
 
     ONNX Runtime makes the same whole numbers of them again, by the scales of the input and of the weights, where their product is
-    the scale of the bias. Large ones stay: float32 would not hold their last digit.
+    the scale of the bias and the layer is computed in whole numbers (its optimiser WeightBiasQuantization, from 1.21). Large ones
+    stay: float32 would not hold their last digit.
     """
     held = {tensor.name: tensor for tensor in net.initializer}
     made = {value: node for node in net.node for value in node.output}
-    readers = Counter(value for node in net.node for value in node.input) + Counter(value.name for value in net.output)
+    readers = _readers(net)
     plain = dict[str, np.ndarray[Any, Any]]()
     for node in net.node:
-        bias = made.get(node.input[2]) if node.op_type in ("Conv", "Gemm") and len(node.input) == 3 else None
+        if node.op_type not in ("Conv", "Gemm") or node.domain or len(node.input) != 3 or not _is_whole(node, readers):
+            continue
+        bias, scales = made.get(node.input[2]), [_scale_of(made.get(value), held) for value in node.input]
         scaled = any(attribute.name in ("alpha", "beta") and attribute.f != 1 for attribute in node.attribute)
-        if bias is None or scaled or readers[node.input[2]] != 1:
+        if bias is None or scaled or any(scale is None for scale in scales) or len(readers[node.input[2]]) != 1:
             continue
-        scales = [_scale_of(made.get(value), held) for value in node.input]
-        whole = held.get(bias.input[0])
-        if whole is None or whole.data_type != onnx.TensorProto.INT32 or any(scale is None for scale in scales):
+        whole, (left, right, own) = held.get(bias.input[0]), scales
+        if whole is None or whole.data_type != onnx.TensorProto.INT32 or len(whole.dims) != 1:
             continue
-        numbers, (left, right, own) = numpy_helper.to_array(whole), scales
+        numbers = numpy_helper.to_array(whole)
         if np.allclose(left * right, own, rtol=4 * np.finfo(np.float32).eps, atol=0) and np.abs(numbers).max(initial=0) < LARGEST:
             plain[node.input[2]] = numbers.astype(np.float32) * own
     kept = [node for node in net.node if node.output[0] not in plain]
     net.ClearField("node")
     net.node.extend(kept)
     net.initializer.extend(numpy_helper.from_array(values, name) for name, values in plain.items())
+
+
+def _readers(net: onnx.GraphProto) -> dict[str, list[onnx.NodeProto | None]]:
+    """What reads each value, as often as it does; None for the user of an output."""
+    found: dict[str, list[onnx.NodeProto | None]] = {}
+    for node in net.node:
+        for value in node.input:
+            found.setdefault(value, []).append(node)
+    for output in net.output:
+        found.setdefault(output.name, []).append(None)
+    return found
+
+
+def _is_whole(node: onnx.NodeProto, readers: Mapping[str, Sequence[onnx.NodeProto | None]]) -> bool:
+    """Whether what a layer gives goes to whole numbers alone, at most through an activation that they have, too."""
+    while True:
+        found = readers.get(node.output[0], ())
+        if len(found) != 1 or found[0] is None:
+            return False
+        node = found[0]
+        if node.op_type not in ("Relu", "Clip"):
+            return node.op_type == "QuantizeLinear"
 
 
 def _scale_of(node: onnx.NodeProto | None, held: Mapping[str, onnx.TensorProto]) -> Any:

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from slimnet import _distance
 from slimnet._modes import STORED_TOLERANCE, flatten_outputs
 from slimnet.errors import ArgumentError, GraphError, MeasureError, VerificationError
 from slimnet.graph import as_inputs
@@ -24,7 +25,7 @@ from slimnet.surgery import Plan
 from slimnet.surgery import slim as slim_module
 from slimnet.surgery.copies import baked_copy
 from slimnet.surgery.slim import SlimReport, SlimResult, check_tolerance, zero_small_filters
-from slimnet.surgery.verify import TOLERANCE, Check, Verification, difference
+from slimnet.surgery.verify import TOLERANCE, Check, Verification
 
 if TYPE_CHECKING:
     from slimnet.graph import ExampleInputs
@@ -211,7 +212,7 @@ def _compared(reading: Reading, before: Any, after: Any, *, is_rounded: bool) ->
         # a deep network's own rounding in float32 may be more than the tolerance
         checks.append(_passed(Check("file", what, tuple(inputs[0].shape), error, "float32"), max(STORED_TOLERANCE, 2 * noise)))
     again = _in_float64(reading, after)
-    error = max(relative(again[name], value, by_size=True) for name, value in exact.items())
+    error = max(relative(again[name], value) for name, value in exact.items())
     check = Check("float64", "given", tuple(reading.inputs[0].shape), error)
     return [*checks, _passed(check, STORED_TOLERANCE if is_rounded else TOLERANCE)]
 
@@ -249,11 +250,11 @@ def _passed(check: Check, tolerance: float) -> Check:
     return check
 
 
-def relative(found: Array, expected: Array, *, by_size: bool = False, rounding: float = 0.0) -> float:
-    """As :func:`slimnet.surgery.verify.difference`, of what runtimes give. NaN where shapes differ."""
+def relative(found: Array, expected: Array, *, rounding: float = 0.0) -> float:
+    """As :func:`slimnet._distance.relative`, of what runtimes give. NaN where shapes differ."""
     if found.shape != expected.shape:
         return float("nan")
-    return difference(torch.from_numpy(expected), torch.from_numpy(found), by_size=by_size, rounding=rounding)
+    return _distance.relative(torch.from_numpy(expected), torch.from_numpy(found), rounding=rounding)
 
 
 def _as_bytes(reading: Reading, proto: Any) -> bytes:

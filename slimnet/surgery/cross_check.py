@@ -13,6 +13,7 @@ from typing import Any, Literal, TypeVar
 import torch
 from torch import Tensor, nn
 
+from slimnet._distance import relative
 from slimnet._modes import flatten_outputs, unwrapped
 from slimnet.errors import ArgumentError, GraphError, SurgeryError, TimeLimitError, one_line
 from slimnet.graph import ChannelGroup, ExampleInputs, as_inputs, channel_groups, in_eval_mode
@@ -21,7 +22,7 @@ from slimnet.graph.recorded import kind_of, taken, trials
 from slimnet.limits import within
 from slimnet.surgery.copies import baked_copy, on_cpu
 from slimnet.surgery.slim import slim
-from slimnet.surgery.verify import TOLERANCE, difference, expected_outputs
+from slimnet.surgery.verify import TOLERANCE, expected_outputs
 
 Cell = frozenset[Filter]
 Out = TypeVar("Out")
@@ -245,7 +246,7 @@ def _theirs(peer: _Peer, network: nn.Module, inputs: tuple[Tensor, ...], groups:
                 return Trial(_named(cell), "fails", None, f"does not run on {name} input: {one_line(error)[:120]}")
             if [value.shape for value in found] != [value.shape for value in expected]:
                 return Trial(_named(cell), "fails", None, "gives outputs of another shape")
-            errors += [difference(want, got, by_size=True) for want, got in zip(expected, found, strict=True)]
+            errors += [relative(want, got) for want, got in zip(expected, found, strict=True)]
     if not errors:
         return Trial(_named(cell), "fails", None, "the network itself gives nothing to compare")
     worst = max(errors)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from slimnet._distance import relative
 from slimnet._foreign import no_exit
 from slimnet._modes import flatten_outputs, output_names, stored_tolerance
 from slimnet.errors import VerificationError, whole_text
@@ -21,16 +22,12 @@ from slimnet.surgery.copies import baked_copy, on_cpu, shared_copy, unshare
 from slimnet.surgery.plan import Plan
 
 TOLERANCE = 1e-9
-APART = 20
-"""Powers of two between the sizes of an output that are of another kind."""
-SMALL = -20
-"""The power of two below which a number may be the rounding of others."""
 
 
 @dataclass(frozen=True)
 class Check:
-    """One comparison in float64: ``error`` is max |Δ| ÷ max |reference|, for inputs of ``shape``; of the plan, where sizes lie
-    far apart (masked scores of -1e9), the largest such among those of one kind.
+    """One comparison in float64: ``error`` is max |Δ| ÷ max |reference|, for inputs of ``shape``; where sizes lie far apart
+    (masked scores of -1e9), the largest such among those of one kind.
 
     ``what`` is ``"plan"`` (the cut made in float64) or ``"stored"`` (the slim model as it is stored, in float32 as a rule, where
     constants that were folded into a bias are rounded once); ``"whole"``: the network in which a part was cut.
@@ -263,7 +260,7 @@ def _compare(
         there = f" in output {output}" if len(names) > 1 else ""
         if want.shape != got.shape:
             raise VerificationError(f"the slim model gives {tuple(got.shape)}{there} for {name} input, not {tuple(want.shape)}.")
-        far = difference(want, got, by_size=what == "plan" and dtype is torch.float64)
+        far = relative(want, got)
         if far > worst:
             worst, where = far, there
     if worst > tolerance:
@@ -272,39 +269,3 @@ def _compare(
             f"allowed {tolerance:.3g}."
         )
     return Check(what, name, tuple(inputs[0].shape), worst, "own" if dtype is None else "float64")
-
-
-def difference(want: Tensor, got: Tensor, *, by_size: bool = False, rounding: float = 0.0) -> float:
-    """Max |Δ| ÷ max |want|; equal infinities do not differ, nor does NaN from NaN.
-
-    Args:
-        want, got: of one shape.
-        by_size: hold sizes that lie far apart each against the largest of its own kind: a masked score of -1e9 would hide
-            whatever the scores beside it are. For float64, in which small numbers are no rounding of large ones.
-        rounding: what |Δ| may be without counting.
-    """
-    if not want.numel():
-        return 0.0
-    want, got = (torch.view_as_real(value) if value.is_complex() else value for value in (want, got))
-    want, got = want.to(torch.float64), got.to(torch.float64)
-    distance = torch.where((want == got) | (want.isnan() & got.isnan()), 0.0, want - got).abs()
-    distance[distance <= rounding] = 0.0
-    if bool(distance.isnan().any()):
-        return math.inf
-    sizes = want.abs().nan_to_num(0.0, 0.0, 0.0)
-    kinds = _kinds(sizes) if by_size else [torch.ones_like(sizes, dtype=torch.bool)]
-    return max(float(distance[of].max()) / (float(sizes[of].max()) or 1.0) for of in kinds)
-
-
-def _kinds(sizes: Tensor) -> Iterator[Tensor]:
-    """Where the sizes of one kind stand: between two kinds there is nothing for more than ``APART`` powers of two.
-
-    What is below ``SMALL``, of 1 or of the largest, may be what is left of larger numbers that cancelled: it is of the lowest.
-    """
-    powers = torch.frexp(sizes).exponent
-    least = SMALL + min(0, int(powers.max()))
-    powers = torch.where(sizes > 0, powers, least).clamp(min=least)
-    there = torch.unique(powers)
-    starts = there[1:][(there.diff() > APART) & (there[:-1] > least)].tolist()
-    for start, end in zip([least, *starts], [*starts, math.inf], strict=True):
-        yield (powers >= start) & (powers < end)

@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from slimnet.data import Dataset, are_same, recorded_size, recorded_statistics
+from slimnet.data import Dataset, are_same, recorded_size, recorded_statistics, shown_statistics
 from slimnet.models import defaults_of, weights_file
 from slimnet.names import SIZED_DATA
 from slimnet.progress import Say
@@ -45,9 +45,7 @@ def with_known_statistics(config: TrainConfig, dataset: Dataset, say: Say) -> Da
     if learnt is not None:
         if are_same(learnt, (dataset.mean, dataset.std)):
             return dataset
-        mean, std = (", ".join(f"{value:.3g}" for value in values) for values in learnt)
-        told = f"mean {mean} and deviation {std}, as {config.init} learnt from them"
-        say(f"images are normalised by {told} (--normalise sets others)")
+        say(f"images are normalised by {shown_statistics(learnt)}, as {config.init} learnt from them (--normalise sets others)")
         return replace(dataset, mean=learnt[0], std=learnt[1])
     known = None if config.data in SIZED_DATA else defaults_of(config.model, config.model_args)
     if known is None or len(known.mean) != dataset.image_shape[0]:
@@ -61,4 +59,5 @@ def _weights(config: TrainConfig) -> Path | None:
     if config.init is None:
         return None
     path = Path(config.init)
-    return path / SLIM if is_slim_folder(path) else weights_file(path)
+    path = path / SLIM if is_slim_folder(path) else weights_file(path)
+    return path if path.is_file() else None

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from slimnet.data import Dataset, match_classes, match_count, recorded_classes, recorded_statistics
+from slimnet.data import Dataset, are_same, match_classes, match_count, recorded_classes, recorded_statistics, shown_statistics
 from slimnet.errors import DataError, GraphError, ModelError
 from slimnet.graph import analyse
 from slimnet.models import Trust, load_weights
@@ -73,7 +73,10 @@ def load_teacher(
         run = _open_run(path, dataset, who, trust_code)
         model, mean, std, names = run.load_model(), run.mean, run.std, run.classes
     else:
-        mean, std = recorded_statistics(path, len(mean)) or (mean, std)
+        learnt = recorded_statistics(path, len(mean))
+        if learnt is not None and not are_same(learnt, (mean, std)):
+            say(f"{who} sees images normalised by {shown_statistics(learnt)}, as it learnt from them")
+            mean, std = learnt
         model = build_network(config, dataset)
         for note in load_weights(model, path, key=config.weights_key if config.teacher == config.init else None):
             say(note)
