@@ -18,10 +18,11 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from drawn_nets import ACTIVATIONS, FORMS, KINDS, TAPS, build
+from slimnet._distance import relative as difference
 from slimnet.errors import VerificationError
 from slimnet.graph.interpreter import Interpreter
 from slimnet.surgery import SlimResult, find, slim
-from slimnet.surgery.verify import Verification, difference
+from slimnet.surgery.verify import Verification
 from written_networks import reasons
 
 EXAMPLES = os.environ.get("SLIMNET_PROPERTY_EXAMPLES")
