@@ -117,10 +117,10 @@ def test_biases_are_plain_numbers_and_defaults_are_not_said(small: Bundle, whole
     assert said == [{"kernel_shape", "pads"}]
 
 
-@pytest.mark.parametrize("what", ["scale", "size", "reader", "behind", "constant"])
+@pytest.mark.parametrize("what", ["scale", "size", "reader", "behind", "constant", "point"])
 def test_a_bias_that_would_change_stays(what: str, whole: Path) -> None:
     """Of another scale than ONNX Runtime would take, too large for float32, read elsewhere, of a layer whose output is read in
-    float32, or of a constant that is a node."""
+    float32, of a constant that is a node, or with a zero point."""
     proto = onnx.load(whole / "model.int8.onnx")
     held = {tensor.name: tensor for tensor in proto.graph.initializer}
     whole_number = whole_numbers(proto.SerializeToString())[0]
@@ -137,6 +137,8 @@ def test_a_bias_that_would_change_stays(what: str, whole: Path) -> None:
         proto.graph.output.append(
             helper.make_tensor_value_info(layer.output[0], TensorProto.FLOAT, list("NCHW" if layer.op_type == "Conv" else "NC"))
         )
+    elif what == "point":
+        held[bias.input[2]].CopyFrom(numpy_helper.from_array(np.ones_like(numbers), bias.input[2]))
     else:
         constant = helper.make_node("Constant", [], ["whole"], value=held[bias.input[0]])
         proto.graph.node.insert(0, constant)

@@ -106,15 +106,20 @@ def test_training_goes_on_with_pictures_as_the_weights_learnt_them(run: Run, tmp
         assert other.mean != (MEAN,)
 
 
-def test_training_goes_on_at_the_size_of_the_first_run(tmp_path: Path) -> None:
+def of_pictures(folder: Path) -> dict[str, Any]:
+    """Settings of a short training on dark and light pictures of several sizes, drawn into a folder."""
     draw = torch.Generator().manual_seed(0)
     for name in ("dark", "light"):
-        (tmp_path / "data" / name).mkdir(parents=True)
+        (folder / name).mkdir(parents=True)
         for i in range(40):
-            grey = torch.randint(0, 256, (20, 20), generator=draw, dtype=torch.uint8).numpy() // 2 + 100 * (name == "light")
-            Image.fromarray(grey.astype("uint8")).save(tmp_path / "data" / name / f"{i}.png")
-    how: dict[str, Any] = {"data": "folder", "data_dir": str(tmp_path / "data"), "epochs": 1, "batch_size": 8, "progress": False}
-    how |= {"model": "resnet8", "precision": "fp32", "val_fraction": 0.2}
+            grey = torch.randint(0, 156, (20 + i % 3, 20), generator=draw, dtype=torch.uint8).numpy() + 100 * (name == "light")
+            Image.fromarray(grey.astype("uint8")).save(folder / name / f"{i}.png")
+    how: dict[str, Any] = {"data": "folder", "data_dir": str(folder), "epochs": 1, "batch_size": 8, "progress": False}
+    return how | {"model": "resnet8", "precision": "fp32", "val_fraction": 0.2}
+
+
+def test_training_goes_on_at_the_size_of_the_first_run(tmp_path: Path) -> None:
+    how = of_pictures(tmp_path / "data")
     first = slimnet.train(image_size=12, out=tmp_path / "first", **how)
     said: list[str] = []
     assert slimnet.train(init=str(first.path), out=tmp_path / "on", **how).image_shape == first.image_shape
@@ -139,17 +144,10 @@ def test_first_weights_that_are_not_there_say_nothing(run: Run) -> None:
 
 
 def test_prune_and_finetune_takes_the_size_of_the_run(tmp_path: Path) -> None:
-    draw = torch.Generator().manual_seed(0)
-    for name in ("dark", "light"):
-        (tmp_path / "data" / name).mkdir(parents=True)
-        for i in range(40):
-            grey = torch.randint(0, 156, (20 + i % 3, 20), generator=draw, dtype=torch.uint8).numpy() + 100 * (name == "light")
-            Image.fromarray(grey.astype("uint8")).save(tmp_path / "data" / name / f"{i}.png")
-    how: dict[str, Any] = {"data": "folder", "data_dir": str(tmp_path / "data"), "batch_size": 8, "progress": False}
-    how |= {"precision": "fp32", "val_fraction": 0.2}
-    first = slimnet.train(model="resnet8", image_size=12, epochs=1, out=tmp_path / "first", **how)
+    how = of_pictures(tmp_path / "data")
+    first = slimnet.train(image_size=12, out=tmp_path / "first", **how)
     weights = first.path / "model.safetensors"
-    pruned = prune_and_finetune(weights, tmp_path / "pruned", epochs=1, model="resnet8", rate=0.3, **how)
+    pruned = prune_and_finetune(weights, tmp_path / "pruned", rate=0.3, **how)
     assert pruned.image_shape == first.image_shape == (1, 12, 12)
 
 

@@ -96,6 +96,9 @@ def _write_out_biases(net: onnx.GraphProto) -> None:
         if bias is None or scaled or any(scale is None for scale in scales) or len(readers[node.input[2]]) != 1:
             continue
         whole, (left, right, own) = held.get(bias.input[0]), scales
+        point = held.get(bias.input[2]) if len(bias.input) > 2 else None
+        if point is not None and numpy_helper.to_array(point).any():
+            continue
         if whole is None or whole.data_type != onnx.TensorProto.INT32 or len(whole.dims) != 1:
             continue
         numbers = numpy_helper.to_array(whole)
@@ -130,7 +133,7 @@ def _is_whole(node: onnx.NodeProto, readers: Mapping[str, Sequence[onnx.NodeProt
 
 
 def _scale_of(node: onnx.NodeProto | None, held: Mapping[str, onnx.TensorProto]) -> Any:
-    """The scale by which a value was brought back to float32, and a point of nothing; None of any other value."""
+    """The scale by which a value was brought back to float32; None of any other value."""
     if node is None or node.op_type != "DequantizeLinear" or node.input[1] not in held:
         return None
     return numpy_helper.to_array(held[node.input[1]])
