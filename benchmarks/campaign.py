@@ -252,10 +252,18 @@ def settings_of(row: Row, work: Path) -> dict[str, Any]:
     taught = {} if teacher is None else {"teacher": str(work / teacher), "distill_weight": FACES_DISTILLED}
     method = {} if row.is_cut else {"method": slimnet.Dense()}
     if row.shape is not None:
-        method = {"method": slimnet.OneShot(widths=slimnet.Run.open(work / f"{row.shape}-{row.seed}").method.widths)}
+        method = {"method": slimnet.OneShot(widths=widths_of(f"{row.shape}-{row.seed}"))}
     if row.start is None:
         return {**begin, **method, **taught, **row.settings}
     return {**begin, **method, "init": str(work / row.start / "model.safetensors"), **taught, "lr": FACES_LR, **row.settings}
+
+
+def widths_of(name: str) -> tuple[tuple[str, int], ...]:
+    """What a finished row left of each group: from the results, so that its run need not lie here."""
+    found = next((row["widths"] for run in read_runs(NAME) for row in run["networks"] if row["name"] == name), None)
+    if not found:
+        sys.exit(f"the row {name!r} is not finished, and another has its widths: train it first.")
+    return tuple((group, int(width)) for group, width in found)
 
 
 def train(row: Row, work: Path, device: str) -> None:

@@ -27,6 +27,15 @@ campaign.is_finished = lambda row: False
 campaign.run_rows([campaign.ROWS[0]], argparse.Namespace(minutes=2, jobs=1, device="cpu", work="work"))
 """
 
+WIDTHS = """
+import sys
+sys.path.insert(0, {benchmarks!r})
+import campaign
+rows = [{{"name": "a-0", "widths": []}}, {{"name": "b-0", "widths": [["conv1", 4], ["conv2", 8]]}}]
+campaign.read_runs = lambda name: [{{"networks": rows}}]
+print(campaign.widths_of("b-0"))
+"""
+
 
 def is_there(pid: int) -> bool:
     try:
@@ -56,3 +65,18 @@ def test_a_row_ends_with_the_script(tmp_path: Path, number: signal.Signals) -> N
         process.send_signal(number)
         assert process.wait(60) != 0
     wait_until(lambda: not is_there(pid), 10)
+
+
+def test_a_row_takes_the_widths_of_a_finished_one() -> None:
+    """They come from the results: the run of that row need not lie on this machine."""
+    found = subprocess.run(
+        [sys.executable, "-c", WIDTHS.format(benchmarks=str(BENCHMARKS))], check=True, capture_output=True, text=True
+    )
+    assert found.stdout == "(('conv1', 4), ('conv2', 8))\n"
+
+
+def test_a_row_says_which_one_it_waits_for() -> None:
+    script = WIDTHS.format(benchmarks=str(BENCHMARKS)).replace("b-0", "a-0")
+    found = subprocess.run([sys.executable, "-c", script], check=False, capture_output=True, text=True)
+    assert found.returncode == 1
+    assert found.stderr == "the row 'a-0' is not finished, and another has its widths: train it first.\n"
