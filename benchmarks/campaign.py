@@ -63,8 +63,8 @@ MIRRORED: dict[str, Any] = {"teacher_views": "flip"}
 STRONGER: dict[str, Any] = {"augment": {"rotate": 15.0, "scale": 0.2, "erase": 0.5}}
 """Of faces: turned half as far again as is customary, twice the changes of size, twice as many images with a hole."""
 ORDER_IMAGES, ORDER_BATCH = 512, 256
-FROM_SCRATCH, SHORT = ("fsdp-resnet20-cifar10", "fpgm-mix-resnet20-cifar10"), 50
-"""Recipes as published, and the epochs of their short rows: a quarter, which ends in one sitting on one thread."""
+FROM_SCRATCH, SHORT = ("fsdp-resnet20-cifar10", "fpgm-mix-resnet20-cifar10"), 30
+"""Recipes as published, and the epochs of their short rows, which end in one sitting on one thread."""
 
 
 @dataclass(frozen=True)
