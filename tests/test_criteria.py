@@ -7,6 +7,7 @@ import torch
 
 from slimnet import criteria
 from slimnet.criteria import ClassStatistics, collect_class_statistics, exact_count, group_scores, lowest
+from slimnet.criteria.statistics import global_maximum
 from slimnet.errors import ArgumentError
 from tiny_net import part_groups, tiny_groups, tiny_net
 
@@ -160,6 +161,19 @@ def test_class_statistics_equal_the_definition_and_leave_the_model_alone():
         assert torch.allclose(found.means("bn")[label], z[labels == label].mean(0))
     assert found.counts.tolist() == torch.bincount(labels, minlength=3).tolist()
     assert found.sums["conv1"].shape == (3, 6)
+
+
+@pytest.mark.parametrize("shape", [(2, 3), (2, 3, 1), (2, 3, 7), (2, 3, 5, 8), (2, 3, 1, 9), (2, 3, 4, 3, 6)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_global_maximum(shape: tuple[int, ...], dtype: torch.dtype) -> None:
+    """Exactly the largest value over all dimensions behind the second; where one is NaN, NaN."""
+    maps = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(dtype)
+    expected = maps.flatten(2).max(2).values if maps.dim() > 2 else maps
+    assert torch.equal(global_maximum(maps), expected)
+    if maps.dim() == 4:
+        assert torch.equal(global_maximum(maps.to(memory_format=torch.channels_last)), expected)
+    maps[(1, 2, *(size - 1 for size in shape[2:]))] = torch.nan
+    assert global_maximum(maps).isnan().nonzero().tolist() == [[1, 2]]
 
 
 def test_class_statistics_of_two_processes_add_up():
