@@ -15,7 +15,7 @@ from method_cases import Statistics, adamw, sgd
 from slimnet.attached import close_average
 from slimnet.errors import ArgumentError, SurgeryError
 from slimnet.graph import channel_groups, residual_branches
-from slimnet.methods import ASFP, FPGM, FSDP, SFP, OneShot
+from slimnet.methods import ASFP, FPGM, FSDP, SFP, Dense, OneShot, Stages
 from slimnet.surgery import uncut
 from slimnet.surgery.uncut import moves_constants
 from slimnet.training import Interrupted, Run, train
@@ -150,3 +150,59 @@ def test_never_and_faithful_runs_keep_their_size(tmp_path, monkeypatch):
     assert set(sizes) == {sum(p.numel() for p in slimnet.build_model("resnet8", num_classes=10, in_channels=1).parameters())}
     with pytest.raises(ArgumentError, match="`cut` must be one of settled, never, got 'soon'"):
         start(tmp_path / "wrong", "at the start", cut="soon")
+
+
+def zero_first_blocks():
+    """A network whose residual branches end in norms that begin with a γ of 0, as timm's do."""
+    model = slimnet.build_model("resnet8", num_classes=3, in_channels=1)
+    for block in (model.layer1[0], model.layer2[0], model.layer3[0]):
+        nn.init.zeros_(block.bn2.weight)
+    return model
+
+
+def test_what_is_zero_without_a_mask_is_not_cut():
+    """Branches that training is to open stay, as they do behind a mask; frozen ones never will, and go."""
+    for frozen in (False, True):
+        model = zero_first_blocks()
+        model.layer2[0].bn2.requires_grad_(not frozen)
+        groups = channel_groups(model, IMAGES.float())
+        pruner = OneShot(0.5).start(model, groups, epochs=2)
+        state = State(model, sgd(model.parameters()), pruner, Totals.zero(torch.device("cpu")))
+        pruner.begin(Statistics(model))
+        state.cut(state.plan_cut(IMAGES.float(), masked_alone=True))
+        assert state.model.layer1[0].conv1.weight.shape[0] == 8
+        left = {name for name, _ in state.model.named_parameters()}
+        assert {"layer1.0.conv2.weight", "layer3.0.conv2.weight"} <= left
+        assert ("layer2.0.conv2.weight" in left) is not frozen
+
+
+def test_the_best_epoch_is_cut_along():
+    """Where it was closed as the network is: the same answers as at full size; where others were, it counts no more."""
+    for same in (True, False):
+        state, statistics = begun(OneShot(0.5), sgd)
+        state.pruner.begin(statistics)
+        steps(state, 0)
+        close_average(state.average.module, state.model)
+        state.note_best(0.5, 1.0)
+        if not same:
+            state.best.weights["layer1.0.conv1.weight"] += 1
+        full = copy.deepcopy(state.model)
+        full.load_state_dict(state.best.weights)
+        state.cut(slimnet.slim(state.model, IMAGES).plan)
+        assert (state.best is not None) is same
+        if same:
+            small = copy.deepcopy(state.model)
+            small.load_state_dict(state.best.weights)
+            assert torch.allclose(small.eval()(IMAGES), full.eval()(IMAGES), rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("method", [FPGM(0.5, finetune_epochs=2), FSDP(0.2, 0.3, finetune_epochs=2)])
+def test_stages_resume_across_the_cut(method, tmp_path, monkeypatch):
+    given = {"method": Stages((Dense(), 1), (method, 3)), "ema": 0.9}
+    expected = start(tmp_path / "whole", "at the start", **given)
+    with monkeypatch.context() as patch, pytest.raises(Interrupted):
+        at_step(patch, 3, 2, 15)
+        start(tmp_path / "run", "at the start", **given)
+    assert_same(train(out=tmp_path / "run", resume=True, progress=False), expected)
+    longer = train(out=tmp_path / "run", resume=True, progress=False, epochs=6)
+    assert len(longer.metrics) == 6

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -164,6 +165,29 @@ def test_splits_are_written_down_and_hold_when_files_are_added(tmp_path: Path) -
         file.write("../../etc/passwd,cat,train\n")
     with pytest.raises(DataError, match=r"pictures of the run are gone, \.\./\.\./etc/passwd among them"):
         load_data_of(run.config.as_dict(), folder=out)
+
+
+def test_a_run_is_not_resumed_with_other_pictures(tmp_path: Path) -> None:
+    """A folder with splits of its own: none was drawn, so it is the counts that tell."""
+    data_dir, out = filled(tmp_path / "data", {"train": 8, "val": 2}), tmp_path / "run"
+    options = {"data": "folder", "data_dir": str(data_dir), "epochs": 1, "batch_size": 8, "progress": False, "device": "cpu"}
+    train(out=out, model="test_resume:small_net", method=Dense(), precision="fp32", **options)
+    filled(data_dir, {"train": 9})
+    with pytest.raises(DataError, match=r"since the run began: 16 images of train, now 18\. Put it back"):
+        train(out=out, resume=True, epochs=2, progress=False, trust_code=True)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="names that other systems do not take")
+def test_names_with_ends_of_lines_are_found_again(tmp_path: Path) -> None:
+    data_dir, out = filled(tmp_path / "data", {".": 20}), tmp_path / "run"
+    odd = ("two\n  lines.png", "carriage\rreturn.png", '"quoted",.png', " blank .png")
+    for number, name in enumerate(odd):
+        picture(data_dir / "cat" / name, 100 + number)
+    options = {"data": "folder", "data_dir": str(data_dir), "epochs": 1, "batch_size": 8, "progress": False, "device": "cpu"}
+    train(out=out, model="test_resume:small_net", method=Dense(), precision="fp32", **options)
+    found = Run.open(out, trust_code=True).dataset()
+    names = [name for split in (found.train, found.val, found.test) for name in split.names.names()]
+    assert {f"cat/{name}" for name in odd} <= set(names)
 
 
 def test_what_is_tested_without_a_test_split_is_said(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import torch
 from method_cases import adamw, closed_are_zero, on_a_line, places, run_epoch, sgd, start, step
 from slimnet.criteria import magnitude_mask
 from slimnet.errors import ArgumentError
-from slimnet.methods import DSD, FPGM, FSDP, SFP, Dense, Method, Stages, StructuredDSD
+from slimnet.methods import DSD, FPGM, FSDP, SFP, Dense, Method, OneShot, Stages, StructuredDSD
 from slimnet.methods.phases import split_epochs
 from slimnet.training.config import TrainConfig
 from slimnet.training.optim import learning_rate
@@ -218,3 +218,19 @@ def test_a_stage_that_cannot_work_shows_before_training():
 def test_bad_hyper_parameters_are_named_with_their_value(make, message):
     with pytest.raises(ArgumentError, match=message):
         make()
+
+
+def test_a_stage_closes_what_is_closed_from_its_start():
+    """One-shot behind dense training: nothing is closed before its first epoch, all of it from then on; also as the first."""
+    for method, closed in (
+        (Stages((Dense(), 0.5), (OneShot(0.5), 0.5)), [0, 0, 0.5, 0.5]),
+        (Stages((OneShot(0.5), 1)), [0.5] * 4),
+    ):
+        model, pruner, opt, statistics = start(method, epochs=4)
+        pruner.begin(statistics)
+        shares = []
+        for epoch in range(4):
+            run_epoch(model, pruner, opt, epoch, statistics)
+            shares.append(pruner.log().get("closed_share", 0))
+        assert shares == closed
+        assert pruner.is_closed()

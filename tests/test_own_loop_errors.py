@@ -111,7 +111,10 @@ def test_wrong_turns(do: Callable[[Loop], None], message: str) -> None:
 
 GIVEN: list[tuple[dict[str, Any], str]] = [
     ({"method": "fpgm"}, "`method` must be a method such as"),
-    ({"epochs": 0}, "`epochs` must be at least 1"),
+    ({"epochs": 0}, "`epochs` must be a whole number, at least 1"),
+    ({"epochs": "3"}, "`epochs` must be a whole number, at least 1, got '3'"),
+    ({"epochs": True}, "`epochs` must be a whole number, at least 1, got True"),
+    ({"method": FPGM(0.4, widths=(("conv1", 4),)), "target": slimnet.Budget(flops=0.5)}, "either a `target` or a method with"),
     ({"method": OneShot()}, "nothing would be closed"),
     ({"method": slimnet.DSD(), "target": slimnet.Budget(flops=0.5)}, "`target` needs a soft filter method"),
     ({"method": ASFP(0.4, couple="none"), "target": slimnet.Budget(flops=0.5)}, "`target` needs coupled streams"),
@@ -168,3 +171,34 @@ def test_data_leave_random_numbers_alone() -> None:
     drawn = torch.rand(1)
     torch.manual_seed(3)
     assert torch.equal(drawn, torch.rand(1))
+
+
+def test_an_optimizer_that_was_replaced() -> None:
+    """The one that was named makes no more steps: the masks would hold nothing."""
+    model = tiny_net(8, 10)
+    given, other = sgd(model.parameters()), sgd(model.parameters())
+    pruner = slimnet.attach(model, IMAGES[:2], FPGM(0.4), epochs=EPOCHS, optimizer=given)
+    with pruner.epoch(0):
+        plain_step(model, given, IMAGES, LABELS)
+    with (
+        pytest.raises(slimnet.SlimnetError, match=r"given to attach made no step: .* attach it again with that one"),
+        pruner.epoch(1),
+    ):
+        plain_step(model, other, IMAGES, LABELS)
+
+
+def test_what_is_closed_at_first_is_closed_after_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A loader that failed while statistics were taken: the same cell again closes what it did not the first time."""
+    model, fails = tiny_net(8, 10), [True]
+
+    def data() -> Any:
+        if fails.pop() if fails else False:
+            raise OSError("the disk is gone")
+        return loader()
+
+    pruner = slimnet.attach(model, IMAGES[:2], OneShot(0.5, score="cs"), epochs=2, data=data)
+    with pytest.raises(OSError, match="the disk is gone"), pruner.epoch(0):
+        pass
+    with pruner.epoch(0):
+        plain_step(model, sgd(model.parameters()), IMAGES, LABELS)
+    assert pruner.log()["closed_share"] > 0.3

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import gc
 from collections.abc import Callable
 from typing import Any
 
@@ -161,6 +162,61 @@ def test_a_skipped_step_changes_nothing() -> None:
         scaler.scale(loss(model, IMAGES * torch.inf, LABELS)).backward()
         scaler.step(optimizer)
     assert all(torch.equal(one, other) for one, other in zip(before, model.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("method", [SFP(0.4), NetworkSlimming(0.4, penalty=0.1)])
+def test_gradients_are_finished_again_after_a_skipped_step(method: Method, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Steps that a loss scaler skips leave nothing behind: those that are made are as if there had been no others."""
+    entered = slimnet.Attached.epoch
+    monkeypatch.setattr(slimnet.Attached, "epoch", lambda self, number: RUNNING.insert(0, self) or entered(self, number))
+
+    def sometimes(model: nn.Module, optimizer: torch.optim.Optimizer, images: Tensor, labels: Tensor) -> None:
+        kept = copy.deepcopy(model.state_dict())
+        loss(model, images, labels).backward()
+        RUNNING[0].finish_gradients(optimizer)
+        optimizer.zero_grad()
+        model.load_state_dict(kept)
+        finished(model, optimizer, images, labels)
+
+    assert same(train(method, step=sometimes)[0], train(method, step=finished)[0])
+
+
+def test_gradients_of_two_optimizers_are_finished_once_each() -> None:
+    def twice(ahead: bool) -> nn.Module:
+        model = tiny_net(8, 10)
+        halves = list(model.parameters())[::2], list(model.parameters())[1::2]
+        both = [sgd(half) for half in halves]
+        pruner = attach(model, IMAGES[:2], NetworkSlimming(0.4, penalty=0.1), epochs=1)
+        with pruner.epoch(0):
+            loss(model, IMAGES, LABELS).backward()
+            for optimizer in both if ahead else ():
+                pruner.finish_gradients(optimizer)
+            for optimizer in both:
+                optimizer.step()
+        return model
+
+    assert same(twice(True), twice(False))
+
+
+def hooks_of(model: nn.Module) -> set[int]:
+    """How many hooks the parameters have."""
+    return {len(parameter._backward_hooks or ()) for parameter in model.parameters()}
+
+
+def test_hooks_go_with_the_pruner() -> None:
+    """Who attaches anew, as when a cell of a notebook runs again, has the new pruner's masks alone."""
+    model = tiny_net(8, 10)
+    optimizer = sgd(model.parameters())
+    pruner = attach(model, IMAGES[:2], FPGM(0.6), epochs=4)
+    with pruner.epoch(0):
+        plain_step(model, optimizer, IMAGES, LABELS)
+    assert hooks_of(model) == {0, 1}
+    pruner = attach(model, IMAGES[:2], FPGM(0.2), epochs=4)
+    gc.collect()
+    assert hooks_of(model) == {0}
+    with pruner.epoch(0):
+        plain_step(model, optimizer, IMAGES, LABELS)
+    assert hooks_of(model) == {0, 1}
 
 
 @pytest.mark.parametrize("backend", ["eager", "aot_eager"])

@@ -154,6 +154,18 @@ def test_bad_transforms(files: Split, change: Callable[[Tensor], Any], message: 
         epoch(Batches(files, 4, **RAW, transform=change, workers=0))
 
 
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_transform_that_writes_into_its_image_changes_no_other_epoch(workers: int) -> None:
+    def darker(image: Tensor) -> Tensor:
+        return image.div_(2, rounding_mode="floor")
+
+    split = Split(torch.full((8, 3, 4, 4), 200, dtype=torch.uint8), torch.arange(8) % 2)
+    batches = Batches(split, 4, **RAW, transform=darker, workers=workers)
+    seen = [epoch(batches, number)[0] for number in (0, 1, 0)]
+    assert all(torch.equal(images, seen[0]) for images in seen)
+    assert bool((split.images == 200).all())
+
+
 def test_a_run_with_a_transform_is_resumed_with_it(tmp_path: Path) -> None:
     options = {"model": "test_resume:small_net", "method": Dense(), "epochs": 1, "precision": "fp32", "device": "cpu"}
     change = v2.RandomHorizontalFlip()

@@ -46,6 +46,7 @@ class Attached:
         epochs: int,
         statistics: Statistics,
         optimizers: Sequence[Optimizer] = (),
+        must_step: bool = False,
     ) -> None:
         """Put the hooks on; :func:`slimnet.attach` is the way in.
 
@@ -55,10 +56,11 @@ class Attached:
             epochs: length of the run.
             statistics: class statistics of training images, called where the method asks for them.
             optimizers: whose steps count; without one, those of any optimiser that holds parameters of the network.
+            must_step: whether an epoch without such a step is an error.
         """
         self.model, self.pruner, self.epochs, self.next_epoch = model, pruner, epochs, 0
         self._statistics = statistics
-        self._optimizers = tuple(optimizers)
+        self._optimizers, self._must_step = tuple(optimizers), must_step
         self._has_begun = False
         self._is_open = False
         self._is_entered = False
@@ -96,8 +98,8 @@ class Attached:
     def begin(self) -> None:
         """Close, in place, what is closed from the start; :meth:`epoch` does it by itself, before the first."""
         if not self._has_begun:
-            self._has_begun = True
             self.pruner.begin(self._statistics)
+            self._has_begun = True
 
     @contextmanager
     def epoch(self, number: int) -> Iterator[None]:
@@ -123,11 +125,8 @@ class Attached:
         self._steps.begin_epoch()
         try:
             yield
-            if not (self._steps.steps or self._optimizers or resumed):
-                raise ArgumentError(
-                    f"in epoch {number} no optimiser made a step with parameters of this network: "
-                    "step within `with pruner.epoch(…)`, with a torch optimiser of model.parameters()."
-                )
+            if self._must_step and not (self._steps.steps or resumed):
+                raise ArgumentError(_no_step(number, self._optimizers))
             self.pruner.after_epoch(number, self._statistics)
             self._gradients.install()
             self.next_epoch, self._is_entered = number + 1, False
@@ -254,6 +253,7 @@ class Attached:
         self._gradients.install()
 
     def _hook(self) -> None:
+        self.pruner.statistics = self._statistics
         self._gradients = GradientHooks(self.pruner)
         self._steps = OptimizerHooks(self.pruner, self.model, self._optimizers)
         self._steps.goes_with(self._gradients)
@@ -302,6 +302,18 @@ class Attached:
         own = {id(each) for each in self.model.parameters()}
         if not any(id(each) in own for group in optimizer.param_groups for each in group["params"]):
             raise ArgumentError(f"this {type(optimizer).__name__} holds no parameter of the network that was attached.")
+
+
+def _no_step(epoch: int, optimizers: Sequence[Optimizer]) -> str:
+    if optimizers:
+        return (
+            f"in epoch {epoch} the optimiser that was given to attach made no step: if another one trains this network now, "
+            "attach it again with that one, or without `optimizer`, to find whichever steps."
+        )
+    return (
+        f"in epoch {epoch} no optimiser made a step with parameters of this network: "
+        "step within `with pruner.epoch(…)`, with a torch optimiser of model.parameters()."
+    )
 
 
 @torch.no_grad()

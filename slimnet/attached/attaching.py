@@ -15,6 +15,7 @@ from slimnet.attached.hooks import check_kind
 from slimnet.attached.statistics import Data, device_of, from_first_process, no_statistics, statistics_from
 from slimnet.attached.target import check_shut, check_target, met_already, widths_for
 from slimnet.errors import ArgumentError
+from slimnet.fields import is_whole
 from slimnet.graph import ChannelGroup, ExampleInputs, as_inputs, channel_groups, check_model, residual_branches
 from slimnet.methods import Method
 from slimnet.methods.base import CLOSES_NOTHING
@@ -61,11 +62,13 @@ def attach(
     if not isinstance(method, Method):
         raise ArgumentError(f"`method` must be a method such as slimnet.FPGM(rate=0.4), got {type(method).__name__}.")
     if target is not None:
+        if method.widths:
+            raise ArgumentError("give either a `target` or a method with `widths`: a target chooses them.")
         check_target(method)
     elif not method.closes_anything:
         raise ArgumentError(CLOSES_NOTHING)
-    if epochs < 1:
-        raise ArgumentError(f"`epochs` must be at least 1, got {epochs}.")
+    if not is_whole(epochs) or epochs < 1:
+        raise ArgumentError(f"`epochs` must be a whole number, at least 1, got {epochs!r}.")
     method.check(epochs=epochs)
     check_model(network)
     device = device_of(network)
@@ -73,13 +76,13 @@ def attach(
     groups = channel_groups(network, example, couple=method.couple)
     for part in method.parts:
         check_shut(part, network, example[0], groups)
-    if target is not None and not method.widths:
+    if target is not None:
         method = method.with_widths(from_first_process(lambda: _widths(target, method, network, example, groups)))
     if method.closes_branches:
         groups += residual_branches(network, example)
     statistics = no_statistics if data is None else statistics_from(network, example, data, num_classes)
     pruner = method.start(network, groups, epochs=epochs)
-    attached = Attached(network, pruner, epochs=epochs, statistics=statistics, optimizers=optimizers)
+    attached = Attached(network, pruner, epochs=epochs, statistics=statistics, optimizers=optimizers, must_step=True)
     attached.remember(method, groups, example, has_target=target is not None)
     return attached
 

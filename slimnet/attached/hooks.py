@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from typing import Any
 
@@ -27,6 +27,7 @@ class GradientHooks:
         self.pruner = pruner
         self._handles: dict[int, RemovableHandle] = {}
         self._is_off = False
+        weakref.finalize(self, _remove_all, self._handles).atexit = False
 
     @property
     def hooked(self) -> frozenset[int]:
@@ -43,16 +44,16 @@ class GradientHooks:
     def remove(self) -> None:
         """Take the hooks off, for good."""
         self._is_off = True
-        for handle in self._handles.values():
-            handle.remove()
+        _remove_all(self._handles)
         self._handles.clear()
 
     def _hook(self, tensor: Tensor) -> Callable[[Tensor], Tensor | None]:
-        pruner, tensor_of = self.pruner, weakref.ref(tensor)
+        pruner_of, tensor_of = weakref.ref(self.pruner), weakref.ref(tensor)
 
         def masked(gradient: Tensor) -> Tensor | None:
-            here, mask = tensor_of(), pruner.mask
-            if here is None or mask is None or not pruner.masks_gradients:
+            here, pruner = tensor_of(), pruner_of()
+            mask = None if pruner is None else pruner.mask
+            if here is None or pruner is None or mask is None or not pruner.masks_gradients:
                 return None
             factor = mask.of_gradient(here)
             return None if factor is None else gradient * factor
@@ -74,14 +75,14 @@ class OptimizerHooks:
         self._is_alone = len(optimizers) == 1
         self._known: weakref.WeakKeyDictionary[Optimizer, tuple[int, frozenset[int]]] = weakref.WeakKeyDictionary()
         self._outermost: weakref.ref[Optimizer] | None = None
-        self._finished: weakref.ref[Optimizer] | None = None
+        self._finished: weakref.WeakSet[Optimizer] = weakref.WeakSet()
         self._gradients: GradientHooks | None = None
         before, after = _weakly(self, "before"), _weakly(self, "after")
         handles = [each.register_step_pre_hook(before) for each in optimizers]
         handles += [each.register_step_post_hook(after) for each in optimizers]
         if not optimizers:
             handles = [register_optimizer_step_pre_hook(before), register_optimizer_step_post_hook(after)]
-        self.remove = weakref.finalize(self, _remove_all, handles)
+        self.remove = weakref.finalize(self, _remove_all, dict(enumerate(handles)))
         self.remove.atexit = False
 
     def goes_with(self, gradients: GradientHooks) -> None:
@@ -90,13 +91,17 @@ class OptimizerHooks:
 
     def begin_epoch(self) -> None:
         """Count steps from 0; forget a step that an exception ended."""
-        self.steps, self._outermost, self._finished = 0, None, None
+        self.steps, self._outermost = 0, None
+        self._finished.clear()
 
     def finish(self, optimizer: Optimizer) -> None:
-        """Do now what would be done to gradients when ``optimizer`` makes its next step, and do it no more then."""
+        """Do now what would be done to gradients when ``optimizer`` makes its next step, and do it no more then.
+
+        The gradients are new ones also where the step that was to come last time never came (a loss scaler skips such steps).
+        """
         if self._concerns(optimizer):
             self._after_backward(optimizer)
-            self._finished = weakref.ref(optimizer)
+            self._finished.add(optimizer)
 
     def before(self, optimizer: Optimizer, args: Any, kwargs: Any) -> tuple[Any, Any] | None:
         """Before a step: change gradients, or keep weights; with a closure, each time that it has been called."""
@@ -106,13 +111,13 @@ class OptimizerHooks:
         self._outermost = weakref.ref(optimizer)
         closure = kwargs.get("closure") if "closure" in kwargs else next(iter(args[1:]), None)
         if closure is None:
-            self._after_backward(optimizer)
+            self._finish_unless_done(optimizer)
             return None
 
         @wraps(closure)
         def then_masked(*inner: Any, **options: Any) -> Any:
             loss = closure(*inner, **options)
-            self._after_backward(optimizer)
+            self._finish_unless_done(optimizer)
             return loss
 
         if "closure" in kwargs:
@@ -123,13 +128,16 @@ class OptimizerHooks:
         """After a step: what it did to masked weights is put right."""
         if self._outermost is None or self._outermost() is not optimizer:
             return
-        self._outermost = self._finished = None
+        self._outermost = None
+        self._finished.discard(optimizer)
         self.steps += 1
         self.pruner.after_step(optimizer)
 
+    def _finish_unless_done(self, optimizer: Optimizer) -> None:
+        if optimizer not in self._finished:
+            self._after_backward(optimizer)
+
     def _after_backward(self, optimizer: Optimizer) -> None:
-        if self._finished is not None and self._finished() is optimizer:
-            return
         scale = getattr(optimizer, "grad_scale", None)  # of a loss scaler, where the optimiser itself divides it out
         parameters = None if self._is_alone else self._known[optimizer][1]
         mask = self.pruner.mask
@@ -189,6 +197,6 @@ def _weakly(hooks: OptimizerHooks, name: str) -> Callable[[Optimizer, Any, Any],
     return hook
 
 
-def _remove_all(handles: Sequence[RemovableHandle]) -> None:
-    for handle in handles:
+def _remove_all(handles: Mapping[int, RemovableHandle]) -> None:
+    for handle in handles.values():
         handle.remove()

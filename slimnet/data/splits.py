@@ -6,7 +6,7 @@ import csv
 import io
 from pathlib import Path
 
-from slimnet.data._lines import read_lines
+from slimnet.data._lines import LIMIT
 from slimnet.data.dataset import Dataset
 from slimnet.errors import FileFormatError
 from slimnet.files.untrusted import member
@@ -20,13 +20,14 @@ def splits_bytes(dataset: Dataset) -> bytes | None:
     """The file, a row a picture; None where no split was drawn, or pictures have no names."""
     if not dataset.is_drawn or dataset.train.names is None:
         return None
-    text = io.StringIO()
-    out = csv.writer(text, lineterminator="\n")
-    out.writerow(_HEAD)
+    rows = [_HEAD]
     for name in SPLITS if dataset.tested_on == "test" else SPLITS[:2]:
         split = getattr(dataset, name)
         labels = split.labels.tolist()
-        out.writerows((split.names.name(i), dataset.classes[label], name) for i, label in enumerate(labels))
+        rows += [(split.names.name(i), dataset.classes[label], name) for i, label in enumerate(labels)]
+    text = io.StringIO()
+    odd = any("\r" in row[0] + row[1] for row in rows)  # which not every Python quotes by itself
+    csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_ALL if odd else csv.QUOTE_MINIMAL).writerows(rows)
     return text.getvalue().encode("utf-8", "surrogateescape")
 
 
@@ -38,14 +39,16 @@ def read_splits(folder: Path) -> dict[str, int]:
     """
     path, found = member(folder, SPLIT_FILE), dict[str, int]()
     with path.open("rb") as file:
-        for number, line in read_lines(file):
-            try:
-                row = next(csv.reader([(line or b"").decode("utf-8", "surrogateescape")]), [])
-            except csv.Error:
-                row = []
-            if number == 1 and tuple(row) == _HEAD:
-                continue
-            if len(row) != len(_HEAD) or row[2] not in SPLITS or number == 1:
-                raise FileFormatError(f"{path}, line {number}: not a path, a label and one of {', '.join(SPLITS)}.")
-            found[row[0]] = SPLITS.index(row[2])
+        lines = iter(lambda: file.readline(LIMIT), b"")
+        rows = csv.reader(line.decode("utf-8", "surrogateescape") for line in lines)  # a name may hold the end of a line
+        try:
+            is_right = tuple(next(rows, ())) == _HEAD
+            for row in rows:
+                if not (is_right := is_right and len(row) == len(_HEAD) and row[2] in SPLITS):
+                    break
+                found[row[0]] = SPLITS.index(row[2])
+        except csv.Error:
+            is_right = False
+        if not is_right:
+            raise FileFormatError(f"{path}, line {rows.line_num}: not a path, a label and one of {', '.join(SPLITS)}.")
     return found

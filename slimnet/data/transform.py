@@ -56,7 +56,7 @@ class Transformed:
             return torch.stack([self._one(index) for index in indices])
 
     def _one(self, index: int) -> Tensor:
-        image = self.images.whole(index) if isinstance(self.images, ImageFiles) else self.images[index]
+        image = self.images.whole(index) if isinstance(self.images, ImageFiles) else self.images[index].clone()
         _seed(mix(self.seed, self.epoch, index))
         try:
             found = self.transform(image)

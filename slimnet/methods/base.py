@@ -49,6 +49,7 @@ class Pruner(ABC):
 
     Attributes:
         step: the step that ``after_backward`` is called for; by default one of all weights, of gradients as they are.
+        statistics: class statistics of training images, for what is closed when an epoch begins; set by whoever drives it.
 
     A run: ``begin``, then its epochs. An epoch: learning rate → ``before_epoch`` → steps (backward, ``after_backward``,
     optimiser, ``after_step``) → ``after_epoch`` → the cut, where ``is_settled``, then ``release`` → validation (the epoch may be
@@ -56,6 +57,7 @@ class Pruner(ABC):
     """
 
     step: Step = Step()
+    statistics: Statistics | None = None
 
     @property
     def mask(self) -> SoftMask | None:

@@ -251,8 +251,8 @@ class SoftPruner(Pruner):
 
     def after_epoch(self, epoch: int, statistics: Statistics) -> None:
         """Select and scale, in place; nothing once the selection is frozen."""
-        self._epoch = epoch
         if epoch > self.last_epoch:
+            self._epoch = epoch
             return
         chosen = self.select(epoch, statistics)
         self.selected = {name: self._to_the_last(name, indices) for name, indices in chosen.items()}
@@ -263,6 +263,7 @@ class SoftPruner(Pruner):
         for name in list(self.branches)[: self._branch_count(epoch)]:
             self._set(name, EVERY, self.scale(epoch))
         self.mask.apply()
+        self._epoch = epoch
         if self.method.mask_momentum and not self._is_adaptive:
             for optimizer in self._optimizers:
                 self.mask.mask_momentum(optimizer)

@@ -117,6 +117,7 @@ class StagesPruner(Pruner):
         self.pruners = [stage.start(model, groups, epochs=length) for (stage, _), length in lengths]
         self.starts = method.starts(epochs)
         self.stage = 0
+        self._is_released = False
 
     @property
     def current(self) -> Pruner:
@@ -128,9 +129,17 @@ class StagesPruner(Pruner):
         """The mask of the stage at hand, if it has one."""
         return self.current.mask
 
+    def begin(self, statistics: Statistics) -> None:
+        """The first stage's own (see :meth:`Pruner.begin`)."""
+        self.statistics = statistics
+        self.current.begin(statistics)
+
     def before_epoch(self, epoch: int) -> None:
-        """Enter the stage of an epoch."""
+        """Enter the stage of an epoch; where it begins, close what is closed from its start."""
         self.stage = part_at(epoch, self.starts)
+        if self.stage and epoch == self.starts[self.stage] and not self._is_released:
+            assert self.statistics is not None, "set by whoever drives it"
+            self.current.begin(self.statistics)
         self.current.before_epoch(epoch - self.starts[self.stage])
 
     def after_backward(self) -> None:
@@ -160,8 +169,10 @@ class StagesPruner(Pruner):
         return self.stage == len(self.pruners) - 1 and self.current.is_settled()
 
     def release(self) -> None:
-        """The last stage's own (see :meth:`Pruner.release`)."""
-        self.current.release()
+        """Every stage's own (see :meth:`Pruner.release`): a run that is taken up again is released before it knows its stage."""
+        self._is_released = True
+        for pruner in self.pruners:
+            pruner.release()
 
     def log(self) -> dict[str, float]:
         """Number of the stage, and what it says itself."""

@@ -16,7 +16,7 @@ from torch import Generator, Tensor, nn
 from slimnet.criteria import ClassStatistics, collect_class_statistics
 from slimnet.data import Batches, Dataset, Split, stratified_indices
 from slimnet.data.transform import Transform
-from slimnet.errors import ArgumentError, FileFormatError
+from slimnet.errors import ArgumentError, DataError, FileFormatError
 from slimnet.graph import ChannelGroup, channel_groups, residual_branches
 from slimnet.models import Trust, check_file, check_model
 from slimnet.progress import Say, each, say_from
@@ -207,10 +207,22 @@ def _load_data(
         if recorded is None
         else as_recorded(dataset, recorded, who="the run to be resumed", say=say)
     )
+    _check_sizes(dataset, recorded or {})
     for note in (*dataset.notes, *(unused_settings(config, dataset) if recorded is None else ())):
         say(note)
     _check_data(config, dataset, team)
     return dataset
+
+
+def _check_sizes(dataset: Dataset, recorded: Mapping[str, Any]) -> None:
+    """Refuse to go on with other images than a run has seen so far."""
+    for split in ("train", "val", "test"):
+        now = len(getattr(dataset, split))
+        if recorded.get(split, now) != now:
+            raise DataError(
+                f"the data has changed since the run began: {recorded[split]} images of {split}, now {now}. "
+                "Put it back as it was, or begin a new run with this one as `init`."
+            )
 
 
 def _check_data(config: TrainConfig, dataset: Dataset, team: Team) -> None:

@@ -206,7 +206,7 @@ class Loop:
         job, state = self.job, self.state
         if job.config.cut == "never" or state.plan is not None or not self._may_cut or not state.pruner.is_settled():
             return
-        plan = state.plan_cut(job.example.to(job.team.device))
+        plan = state.plan_cut(job.example.to(job.team.device), masked_alone=True)
         if isinstance(plan, str):
             self._may_cut = False
             self.say(f"training goes on with the masked network: {plan}")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -17,6 +17,7 @@ from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel
 
 from slimnet.errors import FileFormatError, GraphError, SurgeryError, whole_text
+from slimnet.masks import SoftMask
 from slimnet.methods import Pruner
 from slimnet.surgery import Plan, move_optimizer, slim
 from slimnet.surgery.uncut import moves_constants
@@ -90,19 +91,21 @@ class State:
         """The network that is validated and kept: the running average of the weights where there is one."""
         return self.model if self.average is None else self.average.module
 
-    def plan_cut(self, example: Tensor) -> Plan | str:
+    def plan_cut(self, example: Tensor, *, masked_alone: bool = False) -> Plan | str:
         """How to cut the network once the selection is settled, so that training goes on as if it were masked.
 
         What is closed must emit zeros: constants in other layers' biases would be trained otherwise than norms behind a mask.
 
         Args:
             example: (N, C, H, W) on the device of the network.
+            masked_alone: leave what is zero without a mask, and would be trained: norms that begin with a γ of 0, for one.
 
         Returns:
             The plan, verified in float64, or the reason why the run goes on with the masked network.
         """
+        mask = self.pruner.mask
         try:
-            plan = slim(self.model, example).plan
+            plan = slim(self.model if mask is None or not masked_alone else _zero_where_closed(self.model, mask), example).plan
         except (GraphError, SurgeryError) as error:
             return str(error)
         return "what is closed leaves constants behind" if moves_constants(plan) else plan
@@ -121,8 +124,23 @@ class State:
             entries.update({key: laid_out_like(parameter, value) for key, value in entries.items() if isinstance(value, Tensor)})
         if self.average is not None:
             _apply(plan, self.average.module)
+        self.best = self.best and self._cut_best(before, plan)
         self.pruner.release()
         self.plan = plan
+
+    def _cut_best(self, whole: nn.Module, plan: Plan) -> Best | None:
+        """The best epoch so far, cut along; None where other channels were closed in it.
+
+        Args:
+            whole: a network of the size before the cut.
+        """
+        assert self.best is not None
+        module, closed = copy.deepcopy(whole), {name: parameter == 0 for name, parameter in whole.named_parameters()}
+        module.load_state_dict(self.best.weights)
+        if any(bool(parameter[closed[name]].any()) for name, parameter in module.named_parameters()):
+            return None
+        _apply(plan, module)
+        return replace(self.best, weights={name: tensor.detach().clone() for name, tensor in module.state_dict().items()})
 
     def note_best(self, accuracy: float, loss: float) -> None:
         """Keep the weights of this epoch if it is the best so far."""
@@ -187,6 +205,19 @@ class State:
         if values["best"] is not None:
             weights = {name: tensor.to(device) for name, tensor in _part(tensors, "best").items()}
             self.best = Best(weights=weights, **values["best"])
+
+
+@torch.no_grad()
+def _zero_where_closed(model: nn.Module, mask: SoftMask) -> nn.Module:
+    """A copy in which no entry that is trained is zero, but for those of closed channels."""
+    copied, random = copy.deepcopy(model), torch.Generator().manual_seed(0)
+    for own, other in zip(model.parameters(), copied.parameters(), strict=True):
+        factor = mask.of_gradient(own)
+        open_zeros = (own == 0) & (True if factor is None else factor != 0)
+        if own.requires_grad and bool(open_zeros.any()):
+            small = 1e-3 * (1 + torch.rand(own.shape, generator=random))
+            other.copy_(torch.where(open_zeros, small.to(other), other))
+    return copied
 
 
 def _apply(plan: Plan, model: nn.Module) -> None:
