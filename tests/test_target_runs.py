@@ -151,6 +151,7 @@ def test_training_from_weights_is_allocated_by_loss(imagined: object, tmp_path: 
         ({"shut_branches": True}, "`shut_branches` is for a target"),
         ({"allocate_by": "energy"}, "`allocate_by` is for a target"),
         ({"shut_branches": True, "target": {"flops": 0.4}, "method": FSDP(mask_norm=False)}, "leave `mask_norm` on"),
+        ({"method": FSDP(widths=(("layer1.0.conv1", 9),)), "target": {"flops": 0.4}}, "give either a `target` or a method"),
         ({"method": FSDP(widths=(("layer1", 0),))}, r"closes 'layer1' whole.*layer1\.0\.conv1"),
         ({"method": Stages((SFP(widths=(("layer1", 0),)), 1), (FSDP(), 1))}, "closes 'layer1' whole"),
     ],

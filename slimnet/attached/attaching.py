@@ -13,7 +13,7 @@ from slimnet.allocation import Budget
 from slimnet.attached.attached import Attached
 from slimnet.attached.hooks import check_kind
 from slimnet.attached.statistics import Data, device_of, from_first_process, no_statistics, statistics_from
-from slimnet.attached.target import check_shut, check_target, met_already, widths_for
+from slimnet.attached.target import check_shut, check_target, met_already, refuse_widths, widths_for
 from slimnet.errors import ArgumentError
 from slimnet.fields import is_whole
 from slimnet.graph import ChannelGroup, ExampleInputs, as_inputs, channel_groups, check_model, residual_branches
@@ -62,8 +62,7 @@ def attach(
     if not isinstance(method, Method):
         raise ArgumentError(f"`method` must be a method such as slimnet.FPGM(rate=0.4), got {type(method).__name__}.")
     if target is not None:
-        if method.widths:
-            raise ArgumentError("give either a `target` or a method with `widths`: a target chooses them.")
+        refuse_widths(method)
         check_target(method)
     elif not method.closes_anything:
         raise ArgumentError(CLOSES_NOTHING)

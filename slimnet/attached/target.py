@@ -27,6 +27,16 @@ def check_target(method: Method) -> None:
         raise ArgumentError("`target` needs coupled streams: `couple` is 'none' (which `faithful` sets too).")
 
 
+def refuse_widths(method: Method) -> None:
+    """Refuse widths beside a target that has chosen none yet.
+
+    Raises:
+        ArgumentError: if the method has any.
+    """
+    if method.widths:
+        raise ArgumentError("give either a `target` or a method with `widths`: a target chooses them.")
+
+
 def check_shut(method: Method, model: nn.Module, example: Tensor, groups: Sequence[ChannelGroup]) -> None:
     """Refuse a width of 0 where no other way leads past the group.
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from slimnet._foreign import no_exit
 from slimnet.allocation import LiveFlops
+from slimnet.attached import refuse_widths
 from slimnet.data.splits import SPLIT_FILE, splits_bytes
 from slimnet.data.transform import Transform, described
 from slimnet.errors import ArgumentError, FileFormatError
@@ -136,6 +137,8 @@ def _fresh(folder: Path, given: dict[str, Any], trust_code: Trust, *, force: boo
     if "model" not in given:
         raise ArgumentError(NO_MODEL)
     config = TrainConfig(**given)
+    if config.target:
+        refuse_widths(config.method)
     if is_slim_folder(config.init):
         check_slim_start(config)
     if config.teacher and Path(config.teacher).resolve() == folder.resolve():
