@@ -394,7 +394,34 @@ def _of_both(row: Result) -> float:
     return float(row["test_accuracy"] + row["val_accuracy"]) / 2
 
 
-TABLES = {"branches-widths": compared_table, "expression-ingredients": ingredients_table}
+@of_runs(NAME)
+def from_scratch_table(runs: list[Result]) -> str:
+    """Methods as published, from random weights: a row for each that is finished, the shortest first."""
+    done = {row["name"]: (row, run) for run in reversed(runs) for row in run["networks"]}
+    rows = [done[row.run] for row in ROWS if row.recipe in FROM_SCRATCH and row.run in done]
+    lines = [
+        (
+            row["name"].partition("-resnet20")[0],
+            str(row["epochs"]),
+            percent(row["test_accuracy"]),
+            percent(row["val_accuracy"]),
+            percent(row["flops"]["realised"] / row["flops"]["dense"], 1),
+            f"{row['seconds'] / 3600:.1f}",
+            processor(run),
+        )
+        for row, run in sorted(rows, key=lambda pair: pair[0]["epochs"])
+    ]
+    if not lines:
+        return "(Not measured yet.)"
+    head = ("ResNet-20, CIFAR-10, from random weights", "epochs", "test", "validation", "multiply-adds left", "hours", PROCESSOR)
+    return table(head, lines)
+
+
+TABLES = {
+    "branches-widths": compared_table,
+    "expression-ingredients": ingredients_table,
+    "from-scratch": from_scratch_table,
+}
 
 
 def main() -> None:
