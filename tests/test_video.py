@@ -15,7 +15,7 @@ from command import predict
 from crowds import TWO, crowd
 from slimnet.errors import ArgumentError
 from slimnet.export import Bundle
-from slimnet.predict import Box, Candidate, Prediction, Predictor
+from slimnet.predict import Box, Candidate, Prediction, Predictor, predict_video
 from slimnet.predict import _cv as cv_module
 from slimnet.predict.follow import Smoother, overlap
 from slimnet.predict.network import Network
@@ -177,6 +177,29 @@ def test_bad_video(arguments: str, changes: dict[str, Any], message: str, bundle
     status, _, err = predict(bundle.path, *arguments.split())
     assert (status, err) == (1, f"slimnet: error: {message}\n")
     assert [path.name for path in Path().iterdir()] == ["x.mp4"]
+
+
+def linked(path: Path) -> None:
+    path.symlink_to("x.mp4")
+
+
+def hard(path: Path) -> None:
+    path.hardlink_to("x.mp4")
+
+
+@pytest.mark.parametrize(("out", "make"), [("x.mp4", None), ("../HERE/x.mp4", None), ("y.mp4", linked), ("y.mp4", hard)])
+def test_a_video_is_not_written_over_itself(
+    out: str, make: Callable[[Path], None] | None, bundle: Bundle, film: type[Film]
+) -> None:
+    out = out.replace("HERE", Path.cwd().name)
+    Path("x.mp4").write_text("a film")
+    if make is not None:
+        make(Path(out))
+    status, _, err = predict(bundle.path, "--video", "x.mp4", "--annotate", out, "--force")
+    assert (status, err) == (1, f"slimnet: error: {out} is the video to be read: choose another output.\n")
+    assert Path("x.mp4").read_text() == "a film"
+    with pytest.raises(ArgumentError, match="is the video to be read"):
+        next(predict_video(Predictor(bundle.path), "x.mp4", annotate=Path(out)))
 
 
 # --- the mean of the last frames --------------------------------------------------------------------------------------------

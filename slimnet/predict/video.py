@@ -76,7 +76,7 @@ def predict_video(
         A result a frame.
 
     Raises:
-        ArgumentError: if ``every`` or ``smooth`` is less than 1, or ``annotate`` has an unknown ending.
+        ArgumentError: if ``every`` or ``smooth`` is less than 1, or ``annotate`` has an unknown ending or is the video itself.
         FileFormatError: if the video cannot be opened; at its end, if it was cut short.
         SlimnetError: if OpenCV is not installed, or cannot write the video.
     """
@@ -88,8 +88,11 @@ def predict_video(
     name = f"camera {video}" if isinstance(video, int) else str(video)
     if annotate is not None:
         _check_ending(annotate)
-    if not isinstance(video, int) and not Path(video).is_file():
-        raise FileFormatError(f"{name} does not exist: give a video file, or the number of a camera.")
+    if not isinstance(video, int):
+        if not Path(video).is_file():
+            raise FileFormatError(f"{name} does not exist: give a video file, or the number of a camera.")
+        if annotate is not None and annotate.exists() and annotate.samefile(video):
+            raise ArgumentError(f"{annotate} is the video to be read: choose another output.")
     with ExitStack() as stack:
         reader = VideoReader(video if isinstance(video, int) else Path(video))
         stack.callback(reader.close)
