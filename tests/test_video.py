@@ -161,6 +161,9 @@ def test_what_fails_leaves_no_video(bundle: Bundle, film: type[Film], monkeypatc
 
 BAD_VIDEO: list[tuple[str, dict[str, Any], str]] = [
     ("--video no.mp4", {}, "no.mp4 does not exist: give a video file, or the number of a camera."),
+    ("--video ²", {}, "² does not exist: give a video file, or the number of a camera."),
+    (f"--video {'9' * 20}", {}, f"{'9' * 20} does not exist: give a video file, or the number of a camera."),
+    ("--video 2147483648", {}, "the number of a camera must be from 0 to 2,147,483,647, got 2,147,483,648."),
     ("--video x.mp4", {"is_open": False}, "x.mp4 cannot be opened as a video."),
     ("--video 3", {"is_open": False}, "camera 3 cannot be opened as a video."),
     ("--video x.mp4", {"announced": 100}, "x.mp4 ends after 10 of 100 frames: it may be cut short."),
