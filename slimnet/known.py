@@ -89,3 +89,8 @@ def check_run(folder: Path) -> None:
     reasons = {"it holds no config.json": folder.is_dir(), "it is a file": folder.is_file()}
     reason = next((reason for reason, holds in reasons.items() if holds), "there is no such folder")
     raise FileFormatError(f"{folder} is not a run: {reason}.")
+
+
+def is_onnx(path: Path | str) -> bool:
+    """Whether a file is an ONNX file, by its name."""
+    return Path(path).suffix.lower() == ".onnx"

@@ -88,3 +88,35 @@ def test_annotations_refuse(out: str, names: list[str], force: bool, message: st
         Path(name).touch()
     with pytest.raises(ArgumentError, match=message):
         Annotations(Path(out), [Source(name, Path(name)) for name in names], force=force)
+
+
+@pytest.mark.parametrize(
+    ("names", "wanted"),
+    [
+        (["pics/a.jpg", "pics/../other/b.jpg"], ["pics/a.jpg.png", "other/b.jpg.png"]),
+        (["../a.jpg", "../b/../c/b.jpg"], ["a.jpg.png", "c/b.jpg.png"]),
+        (["a.jpg", "./a.jpg", "b/../a.jpg"], ["a.jpg.png"] * 3),
+        (["a.jpg", "a.jpg.png"], ["a.jpg-2.png", "a.jpg.png"]),
+        (["a.jpg", "a.jpg.png", "a.jpg-2.png"], ["a.jpg-3.png", "a.jpg.png", "a.jpg-2.png"]),
+    ],
+)
+def test_annotations_lie_below_their_folder_each_in_its_place(names: list[str], wanted: list[str], here: Path) -> None:
+    show = Annotations(Path("out"), [Source(name, Path(name)) for name in names])
+    for name in names:
+        show(TWO, Result(name, 1, 1, ()))
+    assert {str(path) for path in Path("out").rglob("*") if path.is_file()} == {f"out/{each}" for each in wanted}
+    assert [str(path) for path in here.iterdir()] == [str(here / "out")]
+
+
+def test_what_cannot_be_read_has_no_place_among_the_annotations(here: Path) -> None:
+    show = Annotations(Path("out"), [Source("b/a.jpg", Path("b/a.jpg")), Source("/", fault="/ holds no image.")])
+    show(TWO, Result("b/a.jpg", 1, 1, ()))
+    assert [path.name for path in Path("out").iterdir()] == ["a.jpg.png"]
+
+
+def test_annotations_do_not_follow_a_link_out_of_their_folder(here: Path) -> None:
+    Path("out").mkdir()
+    Path("other").mkdir()
+    Path("out/in").symlink_to(here / "other")
+    with pytest.raises(ArgumentError, match="out/in leads out of out, by a link"):
+        Annotations(Path("out"), [Source(name, Path(name)) for name in ("in/a.jpg", "b.jpg")], force=True)

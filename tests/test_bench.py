@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +115,18 @@ def test_what_cannot_be_held_against_a_target(
 ) -> None:
     assert said(TARGET, latency, capsys, first) == f"target 3.00×, predicted 3.02×, not comparable: {reason}"
     assert (against_target(TARGET, latency, first=first) or {})["measured"] is None
+
+
+@pytest.mark.parametrize(
+    ("made_for", "reason"),
+    [("onnxruntime", "it is for ONNX Runtime on the CPU"), ("openvino", "a bundle holds no dense network for openvino")],
+)
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_runtime_without_a_dense_network_is_not_held_against_a_target(count: int, made_for: str, reason: str) -> None:
+    slim = (variant("slim (openvino)", 1.0), variant("slim int8 (openvino)", 0.5, 2.0))
+    told = against_target({**TARGET, "runtime": made_for}, replace(measured(), variants=slim[:count]), first="openvino")
+    assert told is not None
+    assert (told["measured"], told["reason"]) == (None, reason)
 
 
 def test_no_target_nothing_said(capsys: pytest.CaptureFixture[str]) -> None:

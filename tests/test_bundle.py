@@ -118,6 +118,19 @@ def test_card_says_what_the_report_says(full, plain):
     assert "## Trained on" not in bare and "## Accuracy of each class" not in bare
 
 
+def test_names_are_no_markup_in_the_card(full):
+    names = ["<img src=x onerror=alert(1)>", "a|b $x_1$ `c`", "esc\x1b[31mred\u202e", "nl\n# next", "a_b & c"]
+    told = full.report | {"data": {"name": "x`<b>", "train": 5, "notes": [f"classes {', '.join(names)}"]}}
+    card = model_card({**full.model, "labels": names}, told, {"model": "n`|<i>"})
+    safe = ["&#60;img src=x onerror=alert(1)&#62;", "a&#124;b &#36;x_1&#36; &#96;c&#96;", "esc&#92;x1b&#91;31mred&#92;u202e"]
+    safe += ["nl&#92;n&#35; next", "a_b &#38; c"]
+    assert f"Tells 5 classes of pictures apart: {', '.join(safe)}.\n" in card
+    assert f"Note: classes {', '.join(safe)}.\n" in card
+    assert [line.split(" | ")[0] for line in card.split("| class |")[1].splitlines()[2:7]] == [f"| {name}" for name in safe]
+    text = card.split("\n---\n", 1)[1]
+    assert not any(mark in text for mark in ("<img", "<b>", "<i>", "\x1b", "\u202e", "`c`"))
+
+
 @pytest.mark.parametrize(
     ("removed", "source", "title", "columns", "told"),
     [

@@ -15,6 +15,7 @@ import pytest
 import slimnet
 import slimnet_cli.predict
 from command import slimnet_cli as run_command
+from slimnet._clean import in_markdown
 from slimnet._foreign import no_output
 from slimnet.errors import ArgumentError, FileFormatError, SlimnetError, SlimnetWarning, WriteError
 from slimnet.terminal import on
@@ -22,6 +23,22 @@ from slimnet_cli._app import _explain, _interrupted, _show_warning
 from slimnet_cli._clean import clean, shown_json
 from slimnet_cli._emit import emit_json, emit_table, say
 from slimnet_cli._interrupt import interrupts
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("snake_case é 9 (a-b)", "snake_case é 9 (a-b)"),
+        ("<b> & [x](y)", "&#60;b&#62; &#38; &#91;x&#93;(y)"),
+        (
+            "a|b `c` *d* ~e~ $f$ #g _h_ \\*",
+            "a&#124;b &#96;c&#96; &#42;d&#42; &#126;e&#126; &#36;f&#36; &#35;g &#95;h&#95; &#92;&#42;",
+        ),
+        ("a\n\x1b\u202e", "a&#92;n&#92;x1b&#92;u202e"),
+    ],
+)
+def test_marks_of_markdown_and_html_are_references(text: str, shown: str) -> None:
+    assert in_markdown(text) == shown
 
 
 @pytest.mark.parametrize(

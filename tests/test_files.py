@@ -91,6 +91,19 @@ def test_a_full_disk_is_one_line_and_changes_nothing(name: str, limit: int, tmp_
     assert [entry.name for entry in tmp_path.iterdir()] == ["out"]
 
 
+def test_a_file_in_a_folder_in_the_making_is_called_by_the_name_that_was_given(here: Path) -> None:
+    with (
+        files_of_at_most(1000),
+        pytest.raises(WriteError, match=r"^out/model cannot be written \(File too large\): [^\n]+\.$") as error,
+        atomic_folder(Path("out"), ours=OURS) as folder,
+    ):
+        write_bytes(folder / "model", b"x" * 5000)
+    assert error.value.errno == errno.EFBIG
+    with pytest.raises(WriteError, match=r"/other/model cannot be written"), atomic_folder(Path("out"), ours=OURS):
+        write_bytes(here / "other" / "model", b"")
+    assert list(here.iterdir()) == []
+
+
 POINTS = {
     "create": ("slimnet.files.writing.Path.open", "slimnet.files.outputs.Path.mkdir"),
     "close": ("slimnet.files.writing.os.close",),

@@ -35,6 +35,7 @@ DEEP = np.asarray(GREY).astype(np.uint16) << 8 | RNG.integers(0, 256, (13, 20), 
 DEEP_RGB = np.asarray(RGB).astype(np.uint16) << 8 | RNG.integers(0, 256, (13, 20, 3), np.uint16)
 PALETTE = RGB.quantize(16)
 CMYK = RGB.convert("CMYK")
+YCBCR = RGB.convert("YCbCr")
 SEEN = PALETTE.convert("RGB")
 BITS = GREY.convert("1")
 HIDDEN = RGB.convert("RGBA")
@@ -98,6 +99,7 @@ CASES: dict[str, tuple[str, Callable[[Path], None], Wanted]] = {
     "alpha": ("x.png", saved(HIDDEN), RGB),
     "grey and alpha": ("x.png", saved(Image.merge("LA", (GREY, OTHER))), GREY),
     "CMYK TIFF": ("x.tif", saved(CMYK), CMYK.convert("RGB")),
+    "YCbCr TIFF": ("x.tif", saved(YCBCR), YCBCR.convert("RGB")),
     "CMYK JPEG": ("x.jpg", saved(CMYK), lambda folder: jpeg(CMYK, folder)),
     "16-bit grey PNG": ("x.png", saved(Image.fromarray(DEEP)), GREY),
     "16-bit grey TIFF": ("x.tif", saved(Image.fromarray(DEEP)), GREY),

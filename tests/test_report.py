@@ -232,6 +232,19 @@ def test_run_without_masks_has_no_pruning(tmp_path: Path) -> None:
     assert report.headline["closed_share"] is None
 
 
+def test_figures_of_a_run_without_a_test_split_are_those_of_validation(run: Path) -> None:
+    config = json.loads((run / "config.json").read_text())
+    config["data"]["tested_on"] = "val"
+    (run / "config.json").write_text(json.dumps(config))
+    report = write_report(run)
+    page = page_of(report)
+    words = page.text + " ".join(str(image["alt"]) for image in page.all("img"))
+    assert report.headline["tested_on"] == "val"
+    assert "test accuracy" not in words.lower() and "test macro" not in words.lower() and "test images" not in words.lower()
+    for wanted in ("Validation accuracy", "Validation macro-F1", "Validation images, by true", "over 25 validation images"):
+        assert wanted in words, wanted
+
+
 def test_unfinished_run_is_shown_as_far_as_it_came(run: Path) -> None:
     (run / "model.safetensors").unlink()
     write_lines(run / "metrics.jsonl", read_lines(run / "metrics.jsonl")[:3])

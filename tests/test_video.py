@@ -15,7 +15,7 @@ from command import predict
 from crowds import TWO, crowd
 from slimnet.errors import ArgumentError
 from slimnet.export import Bundle
-from slimnet.predict import Box, Candidate, Prediction, Predictor
+from slimnet.predict import Box, Candidate, Prediction, Predictor, predict_video
 from slimnet.predict import _cv as cv_module
 from slimnet.predict.follow import Smoother, overlap
 from slimnet.predict.network import Network
@@ -161,6 +161,9 @@ def test_what_fails_leaves_no_video(bundle: Bundle, film: type[Film], monkeypatc
 
 BAD_VIDEO: list[tuple[str, dict[str, Any], str]] = [
     ("--video no.mp4", {}, "no.mp4 does not exist: give a video file, or the number of a camera."),
+    ("--video ²", {}, "² does not exist: give a video file, or the number of a camera."),
+    (f"--video {'9' * 20}", {}, f"{'9' * 20} does not exist: give a video file, or the number of a camera."),
+    ("--video 2147483648", {}, "the number of a camera must be from 0 to 2,147,483,647, got 2,147,483,648."),
     ("--video x.mp4", {"is_open": False}, "x.mp4 cannot be opened as a video."),
     ("--video 3", {"is_open": False}, "camera 3 cannot be opened as a video."),
     ("--video x.mp4", {"announced": 100}, "x.mp4 ends after 10 of 100 frames: it may be cut short."),
@@ -177,6 +180,29 @@ def test_bad_video(arguments: str, changes: dict[str, Any], message: str, bundle
     status, _, err = predict(bundle.path, *arguments.split())
     assert (status, err) == (1, f"slimnet: error: {message}\n")
     assert [path.name for path in Path().iterdir()] == ["x.mp4"]
+
+
+def linked(path: Path) -> None:
+    path.symlink_to("x.mp4")
+
+
+def hard(path: Path) -> None:
+    path.hardlink_to("x.mp4")
+
+
+@pytest.mark.parametrize(("out", "make"), [("x.mp4", None), ("../HERE/x.mp4", None), ("y.mp4", linked), ("y.mp4", hard)])
+def test_a_video_is_not_written_over_itself(
+    out: str, make: Callable[[Path], None] | None, bundle: Bundle, film: type[Film]
+) -> None:
+    out = out.replace("HERE", Path.cwd().name)
+    Path("x.mp4").write_text("a film")
+    if make is not None:
+        make(Path(out))
+    status, _, err = predict(bundle.path, "--video", "x.mp4", "--annotate", out, "--force")
+    assert (status, err) == (1, f"slimnet: error: {out} is the video to be read: choose another output.\n")
+    assert Path("x.mp4").read_text() == "a film"
+    with pytest.raises(ArgumentError, match="is the video to be read"):
+        next(predict_video(Predictor(bundle.path), "x.mp4", annotate=Path(out)))
 
 
 # --- the mean of the last frames --------------------------------------------------------------------------------------------

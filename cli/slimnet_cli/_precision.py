@@ -76,8 +76,11 @@ def take_precisions(options: dict[str, Any]) -> PrecisionSettings:
 
 def show_precisions(choice: Any, entries: Mapping[str, Any]) -> None:
     """The precisions side by side; what was refused, and why, on stderr."""
-    head = ("precision", "validation", "test", "agreement", "bytes", "median", "speed-up", "95 % interval", "kept")
-    emit_table([head, *(_row(one, entries.get(one.name)) for one in choice.found)])
+    measured = [entry["accuracy"] for entry in entries.values() if entry.get("accuracy")]
+    is_tested = all(accuracy["split"] == "test" for accuracy in measured)
+    head = ("precision", "validation", *(["test"] if is_tested else []))
+    head += ("agreement", "bytes", "median", "speed-up", "95 % interval", "kept")
+    emit_table([head, *(_row(one, entries.get(one.name), is_tested=is_tested) for one in choice.found)])
     for one in choice.found:
         if one.name == "int8":
             left = _left(one.made["excluded"])
@@ -96,13 +99,13 @@ def _left(names: list[str]) -> str:
     return ", ".join(names[:5]) + more or "no layer"
 
 
-def _row(one: Any, entry: Mapping[str, Any] | None) -> tuple[str, ...]:
+def _row(one: Any, entry: Mapping[str, Any] | None, *, is_tested: bool) -> tuple[str, ...]:
     tested = (entry or {}).get("accuracy") or {}
     low, high = one.interval
     return (
         one.name,
         percent(one.accuracy),
-        percent(tested.get("value")),
+        *([percent(tested.get("value"))] if is_tested else []),
         percent(one.agreement),
         number(len(one.data)),
         f"{one.median_ms:.3f} ms",

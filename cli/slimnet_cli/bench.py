@@ -61,7 +61,9 @@ def command(
     slimnet bench build/r56 --runtimes all
     slimnet bench a.onnx b.onnx --provider cuda --plot latency.png
     """
-    is_bundle = len(what) == 1 and what[0].suffix != ".onnx"
+    from slimnet.known import is_onnx
+
+    is_bundle = len(what) == 1 and not is_onnx(what[0])
     if not is_bundle and (others := [name for name in runtimes if name != "onnxruntime"]):
         raise click.UsageError(f"--runtime {others[0]} needs a bundle: an ONNX file runs in ONNX Runtime alone.")
     given: Any = {"path": what[0], "runtimes": runtimes, "trust_code": trust_code} if is_bundle else {"paths": _names(what)}

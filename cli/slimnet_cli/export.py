@@ -85,7 +85,7 @@ def _table(bundle: Any) -> None:
     emit_table(
         [
             ("", "dense", "slim", "dense ÷ slim"),
-            ("test accuracy", percent(accuracy["dense"]), percent(accuracy["slim"]), ""),
+            (f"{accuracy['split']} accuracy", percent(accuracy["dense"]), percent(accuracy["slim"]), ""),
             ("FLOPs", number(dense.flops), number(slim.flops), f"{dense.flops / slim.flops:.2f}"),
             ("parameters", number(dense.params), number(slim.params), f"{dense.params / slim.params:.2f}"),
             ("ONNX bytes", *_bytes(bundle)),
@@ -121,7 +121,8 @@ def _formats(found: dict[str, Any]) -> None:
                 far, most = (told["parity"][key] for key in ("relative", "tolerance"))
                 echo(f"{name} {precision}: {far:.1e} relative in {told['runtime']['name']} (at most {most:g})")
             else:
-                echo(f"{name} {precision}: test accuracy {percent(told['accuracy']['value'])} in {told['runtime']['name']}")
+                known = told["accuracy"]
+                echo(f"{name} {precision}: {known['split']} accuracy {percent(known['value'])} in {told['runtime']['name']}")
 
 
 def _steps(graphs: dict[str, Any]) -> None:

@@ -21,6 +21,7 @@ from slimnet_cli._quick import refuse_missing_bundle, refuse_runtimes
 
 Emit = Callable[[dict[str, Any]], None]
 NAMED = 8  # of those that failed, in the last line
+DIGITS = 10  # of a camera's number, at most
 _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
 
 
@@ -187,8 +188,9 @@ def _video(bundle: Path, emit: Emit, options: dict[str, Any]) -> None:
     if out is not None:
         check_new(out, force=options["force"])
     faces, predictor = _faces(options), _predictor(bundle, options)
-    camera = int(video) if video.isdigit() else video
-    frames = predict_video(predictor, camera, every=options["every"], smooth=options["smooth"], faces=faces, annotate=out)
+    is_camera = video.isascii() and video.isdigit() and len(video) <= DIGITS
+    what = int(video) if is_camera else video
+    frames = predict_video(predictor, what, every=options["every"], smooth=options["smooth"], faces=faces, annotate=out)
     count = failed = 0
     with closing(frames):
         for frame in frames:

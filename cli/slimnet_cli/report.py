@@ -45,13 +45,15 @@ def _table(headline: dict[str, Any]) -> None:
     if headline["best_epoch"] is None:
         say(f"the run is not finished: {headline['epochs']} of {headline['planned_epochs']} epochs")
     dense, slim = headline["flops"] or (None, None)
+    split = headline["tested_on"]
+    tested = {"test accuracy": percent(headline["test_accuracy"])} if split == "test" else {}
     emit_table(
         [
-            ("epochs", "val accuracy", "test accuracy", "test macro-F1", "closed filters", "FLOPs, dense", "FLOPs, slim"),
+            ("epochs", "val accuracy", *tested, f"{split} macro-F1", "closed filters", "FLOPs, dense", "FLOPs, slim"),
             (
                 f"{headline['epochs']} of {headline['planned_epochs']}",
                 percent(headline["val_accuracy"]),
-                percent(headline["test_accuracy"]),
+                *tested.values(),
                 "-" if headline["test_macro_f1"] is None else f"{headline['test_macro_f1']:.4f}",
                 percent(headline["closed_share"]),
                 number(dense),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from slimnet._clean import in_markdown
 from slimnet.bundle.front_matter import front_matter, is_slimmed
 from slimnet.bundle.manifest import INITIAL_WEIGHTS
 
@@ -20,8 +21,18 @@ def model_card(model: Facts, report: Facts, config: Facts) -> str:
         config: contents of ``config.json``.
     """
     sections = (_what, _sizes, _classes, _confidence, _data, _input, _checked, _limits, _use, _provenance)
-    parts = ["\n".join(section(model, report, config)) for section in sections]
+    shown = [_shown(facts) for facts in (model, report, config)]
+    parts = ["\n".join(section(*shown)) for section in sections]
     return front_matter(model, report, config) + "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _shown(value: Any) -> Any:
+    """Facts whose texts are no more than texts in Markdown: names of classes come from anybody."""
+    if isinstance(value, Mapping):
+        return {_shown(key): _shown(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_shown(each) for each in value]
+    return in_markdown(value) if isinstance(value, str) else value
 
 
 def _what(model: Facts, report: Facts, config: Facts) -> Iterator[str]:
@@ -238,7 +249,7 @@ def _table(head: Sequence[str], rows: Any) -> Iterator[str]:
     yield f"| {' | '.join(head)} |"
     yield f"|{'|'.join(' --- ' for _ in head)}|"
     for row in rows:
-        yield f"| {' | '.join(cell.replace('|', '&#124;') for cell in row)} |"
+        yield f"| {' | '.join(row)} |"
 
 
 def _evaluation(report: Facts, name: str) -> dict[str, Any]:

@@ -24,7 +24,8 @@ def prepare(path: str, size: list[int], channels: int, mean: list[float], std: l
             ImageOps.exif_transpose(image, in_place=True)
     shallow = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)) if image.mode.startswith("I") else image
     opaque = shallow.convert("RGBA") if shallow.mode == "P" and "transparency" in shallow.info else shallow
-    picture = opaque.convert("L" if channels == 1 else "RGB")
+    coloured = opaque.convert("RGB") if opaque.mode == "YCbCr" else opaque  # one rule of grey for all
+    picture = coloured.convert("L" if channels == 1 else "RGB")
     height, width = size
     scale = max(height / picture.height, width / picture.width)
     cover = max(width, round(picture.width * scale)), max(height, round(picture.height * scale))

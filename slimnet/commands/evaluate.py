@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from slimnet.commands.rebuild import load_slim
 from slimnet.errors import ArgumentError, DataError, FileFormatError
+from slimnet.known import is_onnx
 from slimnet.progress import Say, say_from
 
 if TYPE_CHECKING:
@@ -117,7 +118,7 @@ def _subject(path: Path, data: str | None, trust_code: Trust) -> _Subject:
     if not path.exists():
         raise FileFormatError(f"{path} does not exist: give a run, a bundle, or an ONNX file.")
     if not path.is_dir():
-        if path.suffix != ".onnx":
+        if not is_onnx(path):
             raise FileFormatError(f"{path} is neither a run, a bundle, nor an ONNX file (.onnx).")
         if data is None:
             raise ArgumentError(f"{path} does not know its data set: name it with --data.")

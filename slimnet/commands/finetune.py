@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from slimnet.commands.calibration import calibrate
-from slimnet.commands.opening import is_onnx, open_checkpoint, recorded_network, recorded_pictures
+from slimnet.commands.opening import open_checkpoint, recorded_network, recorded_pictures
 from slimnet.commands.prune import check_choice, unused_choices
 from slimnet.commands.rate import rate_for
 from slimnet.criteria import get_criterion
 from slimnet.errors import ArgumentError
 from slimnet.files import check_output
+from slimnet.known import is_onnx
 from slimnet.methods import OneShot
 from slimnet.methods.channels import to_bits
 from slimnet.methods.closing import prune

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from slimnet.commands.opening import is_onnx, no_part, open_checkpoint, open_part
+from slimnet.commands.opening import no_part, open_checkpoint, open_part
 from slimnet.errors import ArgumentError
 from slimnet.graph import ChannelGroup, analyse, stream_groups
+from slimnet.known import is_onnx
 from slimnet.measure import count
 from slimnet.surgery import PEER_SECONDS, NoAnswerError, cross_check, make_plan
 from slimnet.surgery.plan import from_ranges

@@ -12,6 +12,7 @@ from slimnet.data import recorded_classes, recorded_statistics
 from slimnet.errors import ArgumentError, FileFormatError, GraphError
 from slimnet.files import read_json
 from slimnet.files.untrusted import holds, member, refuse_links
+from slimnet.known import is_onnx
 from slimnet.models import (
     Defaults,
     build_model,
@@ -128,11 +129,6 @@ def no_part(part: str | None, name: str) -> None:
     """
     if part is not None:
         raise ArgumentError(f"`part` is for modules: leave it out for {name}, an ONNX file.")
-
-
-def is_onnx(path: Path | str) -> bool:
-    """Whether a file is an ONNX file, by its name."""
-    return Path(path).suffix.lower() == ".onnx"
 
 
 def open_onnx(path: Path | str, *, image_size: int | None = None, **options: Any) -> Reading:

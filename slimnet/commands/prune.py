@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 from slimnet.allocation import Allocation, Budget, fit_widths
 from slimnet.commands.calibration import calibrate, load_images_for
-from slimnet.commands.opening import example_of, is_onnx, no_part, onnx_pictures, open_checkpoint, open_onnx, open_part
+from slimnet.commands.opening import example_of, no_part, onnx_pictures, open_checkpoint, open_onnx, open_part
 from slimnet.commands.rate import flops_once_cut, rate_for
 from slimnet.criteria import LOSS_IMAGES, ClosedLoss, get_criterion, group_scores
 from slimnet.errors import ArgumentError
 from slimnet.fields import one_of
 from slimnet.files import atomic_folder, claims_folder, write_json, write_tensors
 from slimnet.graph import ExampleInputs, channel_groups, not_ignored, prunable
+from slimnet.known import is_onnx
 from slimnet.measure import count
 from slimnet.methods.closing import prune
 from slimnet.names import ALLOCATE_BY, RUN_BY, AllocateBy, Couple, Ranking

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from slimnet.allocation import slim_aligned
 from slimnet.commands.inspect import group_row
-from slimnet.commands.opening import is_onnx, no_part, open_checkpoint, open_part
+from slimnet.commands.opening import no_part, open_checkpoint, open_part
 from slimnet.errors import ArgumentError, ExportError
 from slimnet.files import atomic_folder, claims_folder, write_json, write_tensors
+from slimnet.known import is_onnx
 from slimnet.measure import count
 from slimnet.progress import Say, say_from
 from slimnet.surgery import slim

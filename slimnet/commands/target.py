@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from slimnet.names import DEPLOYED
+
 if TYPE_CHECKING:
     from slimnet.measure import LatencyReport
 
@@ -15,7 +17,8 @@ def against_target(target: Mapping[str, Any] | None, latency: LatencyReport, *, 
     Args:
         target: what the bundle's report says of it.
         latency: the measurement of the bundle.
-        first: the runtime of the first two variants, dense and slim.
+        first: the runtime of the first two variants, dense and slim; of those in `slimnet.names.DEPLOYED`, which run no dense
+            network, of the first.
 
     Returns:
         ``target``, ``predicted``, ``threads``, ``batch`` as recorded; ``measured``: ``speedup``, its ``interval``, ``ms``, or
@@ -24,6 +27,8 @@ def against_target(target: Mapping[str, Any] | None, latency: LatencyReport, *, 
     if not target:
         return None
     reason = _not_comparable(target, latency, first)
+    if reason is not None:
+        return {**target, "measured": None, "reason": reason}
     slim = latency.variants[1]
     measured = {
         "speedup": slim.speedup,
@@ -31,7 +36,7 @@ def against_target(target: Mapping[str, Any] | None, latency: LatencyReport, *, 
         "ms": slim.median_ms,
         "ms_interval": list(slim.median_interval or ()),
     }
-    return {**target, "measured": None if reason else measured, "reason": reason}
+    return {**target, "measured": measured, "reason": None}
 
 
 def _not_comparable(target: Mapping[str, Any], latency: LatencyReport, first: str) -> str | None:
@@ -45,4 +50,6 @@ def _not_comparable(target: Mapping[str, Any], latency: LatencyReport, first: st
     cpu = latency.environment.get("cpu")
     if target.get("cpu") not in (None, cpu):
         return f"it is for another processor, {target['cpu']}"
+    if first in DEPLOYED:
+        return f"a bundle holds no dense network for {first}"
     return None

@@ -50,15 +50,18 @@ def explaining(path: Path, *, within: Path | None = None) -> Iterator[None]:
 
     Args:
         path: what is being written.
-        within: leave errors alone that name files, none of them in this folder: what was read is not what was written.
+        within: the folder that becomes ``path``. Errors that name files, none of them in it, are left alone: what was read is
+            not what was written.
 
     Raises:
         WriteError: instead of OSError.
     """
     try:
         yield
-    except WriteError:
-        raise
+    except WriteError as error:
+        if within is None or str(within) not in error.args[0]:
+            raise
+        raise WriteError(error.args[0].replace(str(within), str(path)), error.errno) from None
     except OSError as error:
         named = [Path(os.fsdecode(name)) for name in (error.filename, error.filename2) if isinstance(name, str | bytes)]
         if within is not None and named and not any(within in (name, *name.parents) for name in named):

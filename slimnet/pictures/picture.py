@@ -70,6 +70,8 @@ def converted(image: Picture, channels: int) -> Picture:
         image = Image.fromarray((np.asarray(image) >> _SHIFT).astype(np.uint8))
     if image.mode == "P" and "transparency" in image.info:
         image = image.convert("RGBA")
+    if image.mode == "YCbCr":
+        image = image.convert("RGB")  # its Y is not quite the grey that all other pictures get
     mode = _MODES[channels]
     return image if image.mode == mode else image.convert(mode)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,7 +27,8 @@ class Annotations:
         force: overwrite what is there; never a source.
 
     Raises:
-        ArgumentError: if ``out`` is a picture and there are several sources, exists already, or is one of them.
+        ArgumentError: if ``out`` is a picture and there are several sources, exists already, or is one of them; if a link leads
+            out of the folder.
     """
 
     def __init__(self, out: Path, sources: Sequence[Source], *, force: bool = False) -> None:
@@ -39,6 +40,7 @@ class Annotations:
         else:
             check_output(out, force=force)
             self._targets = _targets(out, sources)
+            _check_within(out, self._targets.values())
         inputs = {source.path.resolve() for source in sources if source.path is not None}
         for target in self._targets.values():
             if target.resolve() in inputs:
@@ -61,8 +63,26 @@ def check_new(path: Path, *, force: bool) -> None:
         raise ArgumentError(f"{path} exists already: choose another output, or overwrite it with --force.")
 
 
+def _check_within(folder: Path, targets: Iterable[Path]) -> None:
+    """Refuse places that links lead out of a folder."""
+    full = folder.resolve()
+    for parent in {target.parent for target in targets}:
+        if not parent.resolve().is_relative_to(full):
+            raise ArgumentError(f"{parent} leads out of {folder}, by a link: choose another output.")
+
+
 def _targets(out: Path, sources: Sequence[Source]) -> dict[str, Path]:
-    paths = {source.name: (source.path or Path(source.name)).absolute() for source in sources}
+    """Name of each source that can be read → its place below ``out``, which no other has."""
+    known = [source for source in sources if source.fault is None]
+    paths = {source.name: Path(os.path.normpath((source.path or Path(source.name)).absolute())) for source in known}
+    if not paths:
+        return {}
     root = os.path.commonpath([path.parent for path in paths.values()])
-    places = {name: out / path.relative_to(root) for name, path in paths.items()}
-    return {name: place if place.suffix == ".png" else place.with_name(f"{place.name}.png") for name, place in places.items()}
+    places: dict[Path, Path] = {}
+    taken: set[Path] = set()
+    for path in sorted(dict.fromkeys(paths.values()), key=lambda path: path.suffix != ".png"):  # those of PNG keep their names
+        place = out / os.path.relpath(path, root)
+        free = (place.with_name(f"{place.name}{count}.png") for count in ("", *map("-{}".format, range(2, len(paths) + 2))))
+        places[path] = place if place.suffix == ".png" else next(each for each in free if each not in taken)
+        taken.add(places[path])
+    return {name: places[path] for name, path in paths.items()}

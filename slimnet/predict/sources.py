@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -58,7 +59,7 @@ def find_sources(names: Iterable[str | Path], *, stdin: BinaryIO | None = None) 
 
 
 def read_names(file: BinaryIO, name: str) -> list[str]:
-    """Names of files, one a line; blank lines are passed over.
+    """Names of files, one a line; blank lines are passed over, and a byte order mark at the start.
 
     Args:
         file: an open list.
@@ -67,7 +68,7 @@ def read_names(file: BinaryIO, name: str) -> list[str]:
     Raises:
         FileFormatError: if it holds a NUL byte: it is no text.
     """
-    data = file.read(MAX_BYTES)
+    data = file.read(MAX_BYTES).removeprefix(codecs.BOM_UTF8)
     if b"\0" in data:
         raise FileFormatError(f"{name} is no list of names, for it holds NUL bytes: give a text file, one name a line.")
     return [os.fsdecode(line) for line in data.splitlines() if line.strip()]

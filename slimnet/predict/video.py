@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from slimnet.predict.faces import FaceFinder
 
 CAMERA_RATE = 25.0  # frames a second of what is written, where a camera does not say
+LAST_CAMERA = 2**31 - 1
+"""The highest number of a camera that OpenCV takes."""
 _SHORT = 0.95  # of the frames that a file announces: fewer, and it was cut short
 
 
@@ -76,7 +78,8 @@ def predict_video(
         A result a frame.
 
     Raises:
-        ArgumentError: if ``every`` or ``smooth`` is less than 1, or ``annotate`` has an unknown ending.
+        ArgumentError: if ``every`` or ``smooth`` is less than 1, no camera can have the number, or ``annotate`` has an unknown
+            ending or is the video itself.
         FileFormatError: if the video cannot be opened; at its end, if it was cut short.
         SlimnetError: if OpenCV is not installed, or cannot write the video.
     """
@@ -88,8 +91,14 @@ def predict_video(
     name = f"camera {video}" if isinstance(video, int) else str(video)
     if annotate is not None:
         _check_ending(annotate)
-    if not isinstance(video, int) and not Path(video).is_file():
-        raise FileFormatError(f"{name} does not exist: give a video file, or the number of a camera.")
+    if isinstance(video, int):
+        if not 0 <= video <= LAST_CAMERA:
+            raise ArgumentError(f"the number of a camera must be from 0 to {LAST_CAMERA:,}, got {video:,}.")
+    else:
+        if not Path(video).is_file():
+            raise FileFormatError(f"{name} does not exist: give a video file, or the number of a camera.")
+        if annotate is not None and annotate.exists() and annotate.samefile(video):
+            raise ArgumentError(f"{annotate} is the video to be read: choose another output.")
     with ExitStack() as stack:
         reader = VideoReader(video if isinstance(video, int) else Path(video))
         stack.callback(reader.close)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from slimnet.report._figure import Axes
 
 MOST_COUNTS, MOST_NAMES, MOST_BARS = 12, 30, 25
+SPLIT_NAMES = {"test": "test", "val": "validation"}
 LEVEL_LETTERS = 3  # names of columns up to this length are not turned
 
 
@@ -41,13 +42,16 @@ class ClassScores:
     macro_f1: float | None
 
 
-def plot_confusion(confusion: Sequence[Sequence[int]], classes: Sequence[str], path: Path | str) -> Words:
+def plot_confusion(
+    confusion: Sequence[Sequence[int]], classes: Sequence[str], path: Path | str, *, tested_on: str = "test"
+) -> Words:
     """Draw a confusion matrix: colours are shares of the true class; numbers are images, up to 12 classes.
 
     Args:
         confusion: (classes, classes); rows are true classes, columns predicted ones.
         classes: their names.
         path: a .png, .svg or .pdf file.
+        tested_on: the split of the images, ``"test"`` or ``"val"``.
 
     Returns:
         The picture in words.
@@ -61,7 +65,7 @@ def plot_confusion(confusion: Sequence[Sequence[int]], classes: Sequence[str], p
     if not classes or counts.shape != (len(classes), len(classes)):
         raise ArgumentError(f"the confusion of {len(classes)} classes must be a square matrix, got shape {counts.shape}.")
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
-    words = _confusion_words(counts, classes)
+    words = _confusion_words(counts, classes, tested_on)
     figure, axes = new_figure(words.title, height=4.2)
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     if len(classes) <= MOST_COUNTS:
@@ -92,7 +96,7 @@ def _write_counts(axes: Axes, counts: NDArray[np.int64], shares: NDArray[np.floa
         axes.text(column, row, str(count), ha="center", va="center", fontsize=size, color=colour if count else "#9aa3af")
 
 
-def _confusion_words(counts: NDArray[np.int64], classes: Sequence[str]) -> Words:
+def _confusion_words(counts: NDArray[np.int64], classes: Sequence[str], tested_on: str) -> Words:
     total, right = int(counts.sum()), int(np.trace(counts))
     wrong = counts * (1 - np.eye(len(classes), dtype=counts.dtype))
     row, column = divmod(int(wrong.argmax()), len(classes))
@@ -100,7 +104,8 @@ def _confusion_words(counts: NDArray[np.int64], classes: Sequence[str]) -> Words
     said = f"most often {worst}" if wrong.any() else "no confusion"
     return Words(
         title=f"Confusion: {total - right:,} of {total:,} images are wrong, {said}",
-        alt=f"Confusion matrix of {len(classes)} classes over {total:,} test images: {right:,} on the diagonal, {said}.",
+        alt=f"Confusion matrix of {len(classes)} classes over {total:,} {SPLIT_NAMES.get(tested_on, tested_on)} images: "
+        f"{right:,} on the diagonal, {said}.",
         aid="Rows are true classes, columns predicted ones; the darker a cell, the larger its share of the row"
         + (", and the number counts images." if len(classes) <= MOST_COUNTS else "."),
     )

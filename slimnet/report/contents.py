@@ -58,6 +58,11 @@ class RunContents:
         return int(self.result["best_epoch"]) if self.result else None
 
     @property
+    def tested_on(self) -> str:
+        """``"val"`` where there is no test split: what is called test is measured on the validation split then."""
+        return str(self.data.get("tested_on", "test"))
+
+    @property
     def seconds(self) -> float:
         """How long the epochs took, all together."""
         return sum(float(epoch.get("seconds") or 0) for epoch in self.epochs)
@@ -73,6 +78,7 @@ class RunContents:
             "planned_epochs": self.planned,
             "best_epoch": self.best,
             **{name: result.get(name) for name in names},
+            "tested_on": self.tested_on,
             "test_macro_f1": self.scores.macro_f1 if self.scores else None,
             "closed_share": last.get("closed_share"),
             "flops": list(self.cost["flops"]) if self.cost else None,

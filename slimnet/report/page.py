@@ -10,6 +10,7 @@ from pathlib import Path
 from string import Template
 
 from slimnet.report._figure import Words
+from slimnet.report.confusion import SPLIT_NAMES
 from slimnet.report.contents import RunContents
 from slimnet.report.numbers import duration, large, percent
 from slimnet.report.pictures import SECTIONS, draw_pictures
@@ -81,9 +82,11 @@ def _cards(run: RunContents) -> Iterator[Card]:
     figures = run.headline()
     if run.result:
         images = figures["test_images"]
-        yield "Test accuracy", percent(figures["test_accuracy"]), f"of {images:,} images" if images else ""
+        if run.tested_on == "test":
+            yield "Test accuracy", percent(figures["test_accuracy"]), f"of {images:,} images" if images else ""
         if figures["test_macro_f1"] is not None:
-            yield "Test macro-F1", f"{figures['test_macro_f1']:.3f}", "every class counts alike"
+            split = SPLIT_NAMES.get(run.tested_on, run.tested_on).capitalize()
+            yield f"{split} macro-F1", f"{figures['test_macro_f1']:.3f}", "every class counts alike"
         yield "Validation accuracy", percent(figures["val_accuracy"]), f"with the weights of epoch {figures['best_epoch'] + 1}"
     else:
         yield "Validation accuracy", percent(figures["val_accuracy"]), f"epoch {len(run.epochs)}, not final"

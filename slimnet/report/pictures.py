@@ -59,7 +59,7 @@ def _classes(run: RunContents) -> dict[str, Draw]:
     if scores is None:
         return {}
     return {
-        "confusion.png": lambda path: plot_confusion(scores.confusion, scores.classes, path),
+        "confusion.png": lambda path: plot_confusion(scores.confusion, scores.classes, path, tested_on=run.tested_on),
         "classes.png": lambda path: plot_class_scores(scores, path),
     }
 

@@ -7,6 +7,7 @@ from html import escape
 from typing import Any
 
 from slimnet._json import encode
+from slimnet.report.confusion import SPLIT_NAMES
 from slimnet.report.contents import RunContents
 from slimnet.report.numbers import large, percent
 
@@ -48,11 +49,14 @@ def class_tables(run: RunContents) -> str:
         return ""
     columns = (scores.classes, scores.confusion, scores.recall, scores.f1)
     rows = [(name, f"{sum(row):,}", percent(recall), _f1(f1)) for name, row, recall, f1 in zip(*columns, strict=True)]
-    shown = folded("Classes in numbers", table(("class", "test images", "recall", "F1"), rows))
+    split = SPLIT_NAMES.get(run.tested_on, run.tested_on)
+    shown = folded("Classes in numbers", table(("class", f"{split} images", "recall", "F1"), rows))
     if len(scores.classes) > MOST_COLUMNS:
         return shown
     counts = [(name, *map(str, row)) for name, row in zip(scores.classes, scores.confusion, strict=True)]
-    matrix = table(("true ╲ predicted", *scores.classes), counts, caption="Test images, by true and predicted class")
+    matrix = table(
+        ("true ╲ predicted", *scores.classes), counts, caption=f"{split.capitalize()} images, by true and predicted class"
+    )
     return shown + "\n" + folded("Confusion in numbers", matrix)
 
 

@@ -97,6 +97,7 @@ def removing(name: str) -> Change:
 BAD: list[Bad] = [
     ("bench x.onnx", "x.onnx is not a readable ONNX file", holding("x.onnx", lambda p: p.write_text("hello"))),
     ("bench x.onnx", "x.onnx is not a readable ONNX file", holding("x.onnx", Path.touch)),
+    ("bench x.ONNX", "x.ONNX is not a readable ONNX file", holding("x.ONNX", Path.touch)),
     (
         "bench {bundle}/dense.onnx x.onnx",
         "x.onnx is not a readable ONNX file",

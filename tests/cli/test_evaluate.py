@@ -116,6 +116,7 @@ BAD: list[Bad] = [
     ("evaluate x.pth --data digits", "x.pth is neither a run, a bundle, nor an ONNX file", holding("x.pth", Path.touch)),
     ("evaluate x.onnx --data digits", "x.onnx is not a readable ONNX file", holding("x.onnx", Path.touch)),
     ("evaluate x.onnx", "x.onnx does not know its data set: name it with --data", holding("x.onnx", Path.touch)),
+    ("evaluate x.ONNX", "x.ONNX does not know its data set: name it with --data", holding("x.ONNX", Path.touch)),
     ("evaluate {bundle}/model.onnx --data no", "Unknown data set 'no'. Known: digits,", nothing),
     ("evaluate {run} --data cifar10 --data-dir no", "no does not exist: --data-dir must be where the data set lies", nothing),
     ("evaluate {run} --data-dir .", r"digits lies in no folder, got \.", nothing),

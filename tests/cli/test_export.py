@@ -7,7 +7,9 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -29,6 +31,9 @@ from cli.cases import (
 )
 from command import slimnet_cli
 from slimnet.allocation import aligned
+from slimnet.export import read_bundle
+from slimnet_cli._precision import show_precisions
+from slimnet_cli.export import _table
 from test_files import contents
 
 # --- what works -----------------------------------------------------------------------------------------------------------
@@ -122,6 +127,30 @@ def test_settings_of_a_precision_that_is_not_asked_for_are_said_to_do_nothing(ma
     assert [line for line in done.err.splitlines() if "does nothing" in line] == [
         "`calibration` does nothing here: it is for int8; --precision int8 asks for it"
     ]
+
+
+def test_export_names_the_split_that_it_measured_on(made: Made, capsys: pytest.CaptureFixture[str]) -> None:
+    bundle = read_bundle(made.bundle)
+    assert re.search(r"^test accuracy +\d", made.exported.out, re.MULTILINE)
+    accuracy = {"split": "val", "count": 9, "dense": 0.5, "slim": 0.5}
+    told = {"written": True, "accuracy": {"split": "val", "count": 9, "value": 0.5}, "runtime": {"name": "r"}}
+    report = bundle.report | {"accuracy": accuracy, "formats": {"tflite": {"int8": told}}}
+    _table(replace(bundle, report=report))
+    out = capsys.readouterr().out
+    assert re.search(r"^val accuracy +50.00 %", out, re.MULTILINE)
+    assert "tflite int8: val accuracy 50.00 % in r" in out
+
+
+@pytest.mark.parametrize(("split", "head"), [("test", ["validation", "test", "agreement"]), ("val", ["validation", "agreement"])])
+def test_precisions_are_told_of_each_split_once(split: str, head: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    fp32 = SimpleNamespace(name="fp32", accuracy=0.5, agreement=1.0, data=b"", median_ms=1.0, speedup=1.0, interval=(1.0, 1.0),
+                           kept=True, refused="")  # fmt: skip
+    latency = SimpleNamespace(control=SimpleNamespace(interval=(1.0, 1.0)), rounds=9, flags={})
+    entry = {"accuracy": {"split": split, "count": 9, "value": 0.75}}
+    show_precisions(SimpleNamespace(found=[fp32], latency=latency), {"fp32": entry})
+    top, _, row, *_ = capsys.readouterr().out.splitlines()
+    assert top.split()[1 : 1 + len(head)] == head
+    assert ("75.00 %" in row) == (split == "test")
 
 
 # --- bad input ------------------------------------------------------------------------------------------------------------

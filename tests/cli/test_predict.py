@@ -60,6 +60,8 @@ def test_standard_input_holds_a_picture_or_names(bundle: Bundle, here: Path) -> 
     assert names("-", data=Path("a b.png").read_bytes()) == ["standard input"]
     assert names("--files-from", "-", data=Path("list").read_bytes()) == ["a b.png", "a b.png"]
     assert [line["image"] for line in predict(bundle.path, "--files-from", "list", "--json").lines] == ["a b.png", "a b.png"]
+    Path("marked").write_text("a b.png\n", encoding="utf-8-sig")
+    assert [line["image"] for line in predict(bundle.path, "--files-from", "marked", "--json").lines] == ["a b.png"]
 
 
 def test_odd_names_stay_on_their_line(bundle: Bundle, here: Path) -> None:

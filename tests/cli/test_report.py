@@ -111,6 +111,17 @@ def test_command_prints_figures_and_the_path(run: Path, tmp_path: Path, capsys: 
     assert not (run / "report").exists()
 
 
+def test_command_names_the_split_of_its_figures(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert _run(["report", "--trust-code", str(run)]) == 0
+    assert "test accuracy  test macro-F1" in capsys.readouterr().out
+    config = json.loads((run / "config.json").read_text())
+    config["data"]["tested_on"] = "val"
+    (run / "config.json").write_text(json.dumps(config))
+    assert _run(["report", "--trust-code", str(run)]) == 0
+    out = capsys.readouterr().out
+    assert "val accuracy  val macro-F1" in out and "test" not in out.splitlines()[0] and "80.00 %" in out
+
+
 def test_command_prints_json(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert _run(["report", "--trust-code", str(run), "--json"]) == 0
     printed = json.loads(capsys.readouterr().out)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from html import escape
 
 from torch.utils.tensorboard import SummaryWriter
 
+from slimnet._clean import in_markdown
 from slimnet.training.loggers.base import Begin, Logger
 
 
@@ -36,10 +36,6 @@ class TensorBoardLogger(Logger):
         self.writer.close()
 
     def _text(self, tag: str, values: Mapping[str, str | float]) -> None:
-        rows = "\n".join(f"| {_cell(name)} | {_cell(value)} |" for name, value in values.items())
+        """What TensorBoard shows as text: it reads Markdown and HTML."""
+        rows = "\n".join(f"| {in_markdown(name)} | {in_markdown(value)} |" for name, value in values.items())
         self.writer.add_text(tag, f"| name | value |\n| --- | --- |\n{rows}")
-
-
-def _cell(value: str | float) -> str:
-    """What TensorBoard shows as text: it would read Markdown and HTML."""
-    return " ".join(escape(str(value)).split()).replace("|", "&#124;").replace("`", "&#96;")
