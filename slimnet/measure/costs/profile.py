@@ -73,7 +73,9 @@ def profile_nodes(model: Path | bytes, target: Target, *, runs: int = 20) -> Nod
         return NodeTimes(tuple(_nodes(_events(Path(session.raw.end_profiling())))))
 
 
-def profile_network(model: Path | bytes, target: Target, *, runs: int = 20) -> tuple[NodeTimes, float]:
+def profile_network(
+    model: Path | bytes, target: Target, shapes: Sequence[Sequence[int]] | None = None, *, runs: int = 20
+) -> tuple[NodeTimes, float]:
     """The same, and what a run costs beside its nodes.
 
     A session without the profile, which costs some for every node, is timed in the same rounds, and the difference taken within a
@@ -82,6 +84,7 @@ def profile_network(model: Path | bytes, target: Target, *, runs: int = 20) -> t
     Args:
         model: an ONNX file, or its content.
         target: how it is run.
+        shapes: of its inputs, in order, without the batch; None: as the model says.
         runs: rounds, after a few that warm up; fewer, but at least 5, where they take more than 10 seconds.
 
     Returns:
@@ -93,17 +96,20 @@ def profile_network(model: Path | bytes, target: Target, *, runs: int = 20) -> t
     """
     with scratch_folder("profile") as folder:
         session = open_session(model, threads=target.threads, profile=folder / "profile")
-        walls = _walls([session, open_session(model, threads=target.threads)], target, runs)[1]
+        walls = _walls([session, open_session(model, threads=target.threads)], target, runs, shapes)[1]
         events = _events(Path(session.raw.end_profiling()))
     inside = _by_name(events)
     totals = np.sum([times[WARM_UP:] for times in inside.values()], axis=0)
     return NodeTimes(tuple(_nodes(events))), max(float(np.median(np.asarray(walls) / 1e3 - totals)), 0.0)
 
 
-def _walls(sessions: Sequence[Session], target: Target, runs: int) -> list[list[int]]:
+def _walls(
+    sessions: Sequence[Session], target: Target, runs: int, shapes: Sequence[Sequence[int]] | None = None
+) -> list[list[int]]:
     """Nanoseconds of each run of each session, in turns, after those that warm up."""
-    rng = np.random.default_rng(0)
-    feed = {spec.name: _random(spec, target, rng) for spec in sessions[0].inputs}
+    rng, taken = np.random.default_rng(0), sessions[0].inputs
+    sizes = [spec.shape[1:] for spec in taken] if shapes is None else shapes
+    feed = {spec.name: _random((target.batch, *size), rng) for spec, size in zip(taken, sizes, strict=True)}
     walls: list[list[int]] = [[] for _ in sessions]
     try:
         begun = time.monotonic()
@@ -124,8 +130,7 @@ def faster_half(values: list[int] | list[float]) -> float:
     return float(np.mean(sorted(values)[: max(1, (len(values) + 1) // 2)]))
 
 
-def _random(spec: Any, target: Target, rng: np.random.Generator) -> Any:
-    shape = [size if isinstance(size, int) else target.batch for size in spec.shape]
+def _random(shape: Sequence[int], rng: np.random.Generator) -> Any:
     return rng.standard_normal(shape).astype(np.float32)
 
 
