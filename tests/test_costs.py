@@ -187,6 +187,20 @@ def test_a_network_of_open_size_is_profiled_at_that_of_the_example(imagined: obj
     assert [(node.shape[0], *node.shape[2:]) for node in nodes if "Conv" in node.op] == [(2, 8, 8)]
 
 
+def test_a_network_of_a_fixed_batch_is_profiled_at_that_batch_alone(imagined: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    fixed = opened("float[4, 3, 8, 8] x")
+    nodes = profiled(fixed, monkeypatch, Target(batch=fixed.batch or 0)).nodes
+    assert [node.shape[0] for node in nodes if "Conv" in node.op] == [4]
+    with pytest.raises(ArgumentError, match="`batch` must be 4 for the network, whose batch is fixed, got 2"):
+        profiled(fixed, monkeypatch, Target(batch=2))
+
+
+def test_a_network_of_whole_numbers_is_profiled(imagined: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    body = "h = Cast <to = 1> (x)" + CONV_NODES.replace("(x,", "(h,") + HEAD
+    nodes = profiled(opened("uint8[N, 3, 8, 8] x", body), monkeypatch, Target()).nodes
+    assert "Cast" in {node.op for node in nodes}
+
+
 def test_profile_of_what_is_no_network(tmp_path: Path) -> None:
     with pytest.raises(FileFormatError, match="is not a readable ONNX file"):
         profile_nodes(b"nothing", Target())

@@ -87,6 +87,7 @@ class NetworkCost:
             table: of the target.
 
         Raises:
+            ArgumentError: if it is a file of a fixed batch, and the target is for another.
             ExportError: if the network cannot be exported.
             MeasureError: if a layer does not run on the target.
         """

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,9 @@ from slimnet._json import decode, read_text
 from slimnet.errors import FileFormatError, MeasureError, whole_text
 from slimnet.files import scratch_folder
 from slimnet.measure.costs.store import Target
+from slimnet.measure.inputs import make_input
+from slimnet.measure.sessions import input_specs
+from slimnet.measure.timed import Array, Setting
 from slimnet.onnx.session import Session, open_session
 
 WARM_UP, LEAST = 3, 5
@@ -64,6 +67,7 @@ def profile_nodes(model: Path | bytes, target: Target, *, runs: int = 20) -> Nod
         runs: so many, after a few that warm up.
 
     Raises:
+        ArgumentError: if it takes another batch than the target's.
         FileFormatError: if it is not an ONNX network.
         MeasureError: if it does not run, or the runtime's profile cannot be read.
     """
@@ -91,6 +95,7 @@ def profile_network(
         The nodes; and microseconds: the median of a run of the plain session less the nodes of the other one, at least 0.
 
     Raises:
+        ArgumentError: if it takes another batch than the target's.
         FileFormatError: if it is not an ONNX network.
         MeasureError: if it does not run, or the runtime's profile cannot be read.
     """
@@ -107,9 +112,7 @@ def _walls(
     sessions: Sequence[Session], target: Target, runs: int, shapes: Sequence[Sequence[int]] | None = None
 ) -> list[list[int]]:
     """Nanoseconds of each run of each session, in turns, after those that warm up."""
-    rng, taken = np.random.default_rng(0), sessions[0].inputs
-    sizes = [spec.shape[1:] for spec in taken] if shapes is None else shapes
-    feed = {spec.name: _random((target.batch, *size), rng) for spec, size in zip(taken, sizes, strict=True)}
+    feed = _feed(sessions[0], target, shapes)
     walls: list[list[int]] = [[] for _ in sessions]
     try:
         begun = time.monotonic()
@@ -130,8 +133,12 @@ def faster_half(values: list[int] | list[float]) -> float:
     return float(np.mean(sorted(values)[: max(1, (len(values) + 1) // 2)]))
 
 
-def _random(shape: Sequence[int], rng: np.random.Generator) -> Any:
-    return rng.standard_normal(shape).astype(np.float32)
+def _feed(session: Session, target: Target, shapes: Sequence[Sequence[int]] | None) -> dict[str, Array]:
+    """Random input, of the kinds that the network takes."""
+    how, rng, specs = Setting(target.threads, target.batch), np.random.default_rng(0), input_specs(session, "the network")
+    if shapes is not None:
+        specs = [replace(spec, shape=[*spec.shape[:1], *size]) for spec, size in zip(specs, shapes, strict=True)]
+    return {spec.name: make_input(spec, how, rng) for spec in specs}
 
 
 def _events(path: Path) -> list[dict[str, Any]]:
