@@ -201,6 +201,23 @@ def test_a_network_of_whole_numbers_is_profiled(imagined: object, monkeypatch: p
     assert "Cast" in {node.op for node in nodes}
 
 
+def test_the_time_of_a_loop_is_that_of_the_nodes_in_it() -> None:
+    loop = """
+        often = Constant <value_int = 3> ()
+        true = Constant <value = bool {1}> ()
+        y = Loop <body = turn (int64 i, bool go, float[N, 5] now) => (bool on, float[N, 5] next) {
+            on = Identity (go)
+            next = Add (now, now)
+        }> (often, true, z)"""
+    body = CONV_NODES + HEAD.replace("y = Gemm", "z = Gemm") + loop
+    data = model(body, CONV_WEIGHTS | HEAD_WEIGHTS).SerializeToString()
+    nodes, beside = profile_network(data, Target(), runs=2)
+    for found in (nodes, profile_nodes(data, Target(), runs=2)):
+        operators = [node.op for node in found.nodes]
+        assert operators.count("Loop") == 1 and not {"Add", "Identity"} & set(operators)
+    assert beside >= 0
+
+
 def test_profile_of_what_is_no_network(tmp_path: Path) -> None:
     with pytest.raises(FileFormatError, match="is not a readable ONNX file"):
         profile_nodes(b"nothing", Target())

@@ -6,6 +6,7 @@ import time
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,8 @@ from slimnet.onnx.session import Session, open_session
 WARM_UP, LEAST = 3, 5
 ENOUGH = 10.0
 """Seconds after which no more than the least number of rounds is run."""
-_ENDING = "_kernel_time"
+_ENDING, _RUN = "_kernel_time", "model_run"
+Event = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,7 @@ class NodeTimes:
     """The nodes of a network with their times.
 
     Attributes:
-        nodes: in the order of execution.
+        nodes: in the order of execution; the time of one that holds a graph (``Loop``, ``If``) is that of all within.
     """
 
     nodes: tuple[Node, ...]
@@ -74,7 +76,7 @@ def profile_nodes(model: Path | bytes, target: Target, *, runs: int = 20) -> Nod
     with scratch_folder("profile") as folder:
         session = open_session(model, threads=target.threads, profile=folder / "profile")
         _walls([session], target, runs)
-        return NodeTimes(tuple(_nodes(_events(Path(session.raw.end_profiling())))))
+        return NodeTimes(tuple(_nodes(_profiled(Path(session.raw.end_profiling())))))
 
 
 def profile_network(
@@ -102,10 +104,9 @@ def profile_network(
     with scratch_folder("profile") as folder:
         session = open_session(model, threads=target.threads, profile=folder / "profile")
         walls = _walls([session, open_session(model, threads=target.threads)], target, runs, shapes)[1]
-        events = _events(Path(session.raw.end_profiling()))
-    inside = _by_name(events)
-    totals = np.sum([times[WARM_UP:] for times in inside.values()], axis=0)
-    return NodeTimes(tuple(_nodes(events))), max(float(np.median(np.asarray(walls) / 1e3 - totals)), 0.0)
+        profiled = _profiled(Path(session.raw.end_profiling()))
+    totals = np.asarray([sum(event["dur"] for event in events) for events in profiled[WARM_UP:]])
+    return NodeTimes(tuple(_nodes(profiled))), max(float(np.median(np.asarray(walls) / 1e3 - totals)), 0.0)
 
 
 def _walls(
@@ -141,29 +142,42 @@ def _feed(session: Session, target: Target, shapes: Sequence[Sequence[int]] | No
     return {spec.name: make_input(spec, how, rng) for spec in specs}
 
 
-def _events(path: Path) -> list[dict[str, Any]]:
+def _profiled(path: Path) -> list[list[Event]]:
+    """The events of each run, a node each, in order."""
+    runs: list[list[Event]] = []
+    nodes: list[Event] = []
     try:
-        return [event for event in decode(read_text(path), str(path)) if event.get("cat") == "Node"]
-    except (FileFormatError, TypeError, AttributeError) as error:
+        for event in decode(read_text(path), str(path)):
+            if event.get("cat") == "Node" and event["name"].endswith(_ENDING):
+                nodes.append(event)
+            elif event.get("name") == _RUN:
+                runs.append(_outer(nodes))
+                nodes = []
+    except (FileFormatError, TypeError, AttributeError, KeyError) as error:
         raise MeasureError(f"ONNX Runtime's profile cannot be read: {error}") from None
+    return runs
 
 
-def _nodes(events: list[dict[str, Any]]) -> list[Node]:
-    kernels = [event for event in events if event["name"].endswith(_ENDING)]
-    about = {event["name"].removesuffix(_ENDING): event.get("args", {}) for event in reversed(kernels)}
+def _outer(events: Sequence[Event]) -> list[Event]:
+    """Without the nodes of graphs within nodes, which have ended, and are told, before the node around them."""
+    found: list[Event] = []
+    for event in reversed(events):
+        if not found or event["ts"] + event["dur"] <= found[-1]["ts"]:
+            found.append(event)
+    return found[::-1]
+
+
+def _nodes(runs: Sequence[Sequence[Event]]) -> list[Node]:
+    times: dict[str, list[float]] = defaultdict(list)
+    about: dict[str, dict[str, Any]] = {}
+    for event in chain.from_iterable(runs):
+        name = event["name"].removesuffix(_ENDING)
+        times[name].append(float(event["dur"]))
+        about.setdefault(name, event.get("args", {}))
     return [
         Node(name, about[name].get("op_name", ""), _shape(about[name]), faster_half(values[WARM_UP:] or values))
-        for name, values in _by_name(events).items()
+        for name, values in times.items()
     ]
-
-
-def _by_name(events: list[dict[str, Any]]) -> dict[str, list[float]]:
-    """Node → microseconds of each run."""
-    times: dict[str, list[float]] = defaultdict(list)
-    for event in events:
-        if event["name"].endswith(_ENDING):
-            times[event["name"].removesuffix(_ENDING)].append(float(event["dur"]))
-    return times
 
 
 def _shape(about: dict[str, Any]) -> tuple[int, ...]:
