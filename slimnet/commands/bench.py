@@ -88,7 +88,6 @@ def bench_bundle(
         raise ArgumentError(f"{path} is compact: it holds no dense network to compare with. Give ONNX files instead.")
     if "all" in runtimes:
         return _bench_all(bundle, memory=memory, settings=settings)
-    accuracy = {**(bundle.report.get("accuracy") or {}), **_accuracies(bundle)}
     networks: dict[str, Path | Network] = {}
     rows = []
     for runtime in dict.fromkeys(runtimes):
@@ -96,8 +95,7 @@ def bench_bundle(
             name = which if list(runtimes) == ["onnxruntime"] else f"{which} ({runtime})"
             networks[name] = _network(bundle, which, runtime, trust_code)
             cost = bundle.cost_dense if which == "dense" else bundle.cost_slim
-            trained = which != "dense" or runtime == "onnxruntime"
-            rows.append(_row(name, networks[name], cost, accuracy.get(which) if trained else None))
+            rows.append(_row(name, networks[name], cost, _accuracy(bundle, which, runtime)))
     latency = _measured(networks, rows, memory=memory, settings=settings)
     target = against_target(bundle.report.get("target"), latency, first=runtimes[0])
     return BenchReport(tuple(rows), latency, bundle.report.get("paper_accounting"), target)
@@ -123,10 +121,18 @@ def _further(bundle: Bundle) -> dict[str, Path]:
     return {f"slim {name}": path for name, path in bundle.precision_files.items() if name != "fp32"}
 
 
-def _accuracies(bundle: Bundle) -> dict[str, float]:
-    """Accuracy of the further precisions, by the names of their rows."""
-    known = {name: entry.get("accuracy") for name, entry in bundle.model["precisions"].items() if name != "fp32"}
-    return {f"slim {name}": accuracy["value"] for name, accuracy in known.items() if accuracy}
+def _accuracy(bundle: Bundle, which: str, runtime: str) -> float | None:
+    """Accuracy of a network in the runtime that it is measured in; outside of ONNX Runtime, the dense one has fresh weights."""
+    known: Mapping[str, Any] = bundle.report.get("accuracy") or {}
+    precision = _precision(which)
+    if precision != "fp32":
+        return accuracies(bundle).get(f"{runtime} {precision}")
+    return known.get(which) if which != "dense" or runtime == "onnxruntime" else None
+
+
+def _precision(which: str) -> str:
+    """Of a network, by the name of its row."""
+    return which.removeprefix("slim ") if which.startswith("slim ") else "fp32"
 
 
 def bench_files(paths: Mapping[str, Path], *, memory: bool = False, **settings: Any) -> BenchReport:
@@ -151,7 +157,7 @@ def _network(bundle: Bundle, which: str, runtime: str, trust_code: Trust) -> Pat
         files = {"dense": bundle.dense_onnx, "slim": bundle.onnx, **_further(bundle)}
         return cast("Path", files[which])
     if runtime in DEPLOYED:
-        return held_by(bundle, runtime)[which.removeprefix("slim").strip() or "fp32"]
+        return held_by(bundle, runtime)[_precision(which)]
     import torch
 
     from slimnet.measure import TorchNetwork
