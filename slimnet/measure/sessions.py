@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ import numpy as np
 from slimnet.errors import MeasureError, TimeLimitError, one_line
 from slimnet.measure.inputs import InputSpec, make_input
 from slimnet.measure.timed import Setting, Timed, generator
-from slimnet.onnx.file import read_network
+from slimnet.onnx.file import read_network, stored_bytes
 from slimnet.onnx.providers import ON_GPU, runtime_version
 from slimnet.onnx.session import Session, open_session
 
@@ -77,7 +78,8 @@ class OnnxFile:
         except Exception as error:  # onnxruntime's errors share no base class
             raise MeasureError(f"{self.path} does not run at batch {how.batch}: {one_line(error)}") from None
         first = time.perf_counter_ns() - begin
-        return Timed(name, "onnxruntime", self.path, (created - start) / 1e6, first / 1e6, _clock(run), close)
+        took, size = ((created - start) / 1e6, first / 1e6), partial(stored_bytes, self.path)
+        return Timed(name, "onnxruntime", self.path, *took, _clock(run), close, size=size)
 
 
 def input_specs(session: Session, owner: str) -> list[InputSpec]:

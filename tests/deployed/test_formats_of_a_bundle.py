@@ -177,6 +177,8 @@ def test_bench_of_one_runtime_beside_onnx_runtime(bundle: Path) -> None:
         "dense (onnxruntime)", "slim (onnxruntime)", "slim int8 (onnxruntime)", "slim fp16 (onnxruntime)",
         "slim (ncnn)", "slim fp16 (ncnn)"]  # fmt: skip
     assert report.latency.baseline == "dense (onnxruntime)" and report.advice is None
+    size = sum((bundle / file).stat().st_size for file in FORMATS["ncnn"].files("fp32"))
+    assert report.rows[4]["file_bytes"] == report.latency["slim (ncnn)"].bytes == size
 
 
 def test_accuracy_is_that_of_the_runtime_that_is_measured(bundle: Path, tmp_path: Path) -> None:
