@@ -66,6 +66,18 @@ def test_a_fixed_batch_is_that_of_the_target(here: Path, monkeypatch: pytest.Mon
     assert timed == [4]
 
 
+def test_pictures_are_not_made_to_fit_a_network_of_other_than_square_ones(here: Path) -> None:
+    wide = {"w": CONV_WEIGHTS["w"][:, :1], "b": CONV_WEIGHTS["b"]}
+    onnx.save(model(CONV + HEAD, wide | HEAD_WEIGHTS, inputs="float[N, 1, 8, 16] x"), here / "a.onnx")
+    for criterion in ("cs", "taylor"):
+        done = slimnet_cli("prune", "a.onnx", "--criterion", criterion, "--rate", "0.5", "--data", "digits", "--out", "out")
+        assert (done.status, done.err) == (1, (
+            "slimnet: error: the network takes images of 8×16, those of digits are made square: "
+            "give a network of square images, or a criterion that needs no data, without --data.\n"
+        ))  # fmt: skip
+    assert not (here / "out").exists()
+
+
 def test_what_is_not_followed_is_said(here: Path) -> None:
     body = CONV + HEAD.replace("y = Gemm", "z = Gemm") + "k = Constant <value = int64[1] {3}> () y, i = TopK (z, k)"
     onnx.save(model(body, CONV_WEIGHTS | HEAD_WEIGHTS), here / "a.onnx")
