@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from PIL import Image
 
@@ -184,3 +185,11 @@ def test_files_are_counted_and_their_memory_is_seen(tmp_path: Path) -> None:
     assert all(row["memory_bytes"] is None or row["memory_bytes"] > 0 for row in report.rows)
     plot_bench(report, tmp_path / "p.png")
     assert report.as_dict()["target"] is None
+
+
+def test_weights_beside_a_file_count_with_it(tmp_path: Path) -> None:
+    whole = matmuls(tmp_path / "whole.onnx", 1)
+    onnx.save(onnx.load(whole), tmp_path / "a.onnx", save_as_external_data=True, size_threshold=0, location="a.data")
+    report = bench_files({name: tmp_path / f"{name}.onnx" for name in ("whole", "a")}, rounds=3, seconds=0.0, warmup=0.0)
+    sizes = [whole.stat().st_size, sum((tmp_path / name).stat().st_size for name in ("a.onnx", "a.data"))]
+    assert [row["file_bytes"] for row in report.rows] == [variant.bytes for variant in report.latency.variants] == sizes

@@ -13,8 +13,10 @@ import pytest
 import torch
 
 from imagined_costs import BLOCKS, CONV, staircase
+from onnx_nets import CONV as CONV_NODES
+from onnx_nets import CONV_WEIGHTS, HEAD, HEAD_WEIGHTS, model
 from slimnet import build_model, channel_groups
-from slimnet.allocation import network_layers
+from slimnet.allocation import NetworkCost, network_layers
 from slimnet.allocation.cost import as_exported, places
 from slimnet.errors import ArgumentError, FileFormatError, MeasureError
 from slimnet.export import export_onnx
@@ -24,6 +26,7 @@ from slimnet.measure.costs import CostTable, NodeTimes, Site, Target, profile_ne
 from slimnet.measure.costs.grid import PROBED, Layout, Span, layout_of, points
 from slimnet.measure.costs.probe import probe_model
 from slimnet.onnx.flops import linear_reads
+from slimnet.onnx_surgery import Reading, read_onnx
 from slimnet.progress import Listener, Task, listening
 
 # --- the grid -------------------------------------------------------------------------------------------------------------
@@ -157,6 +160,62 @@ def test_probes_run(site: Site) -> None:
     assert timer.layer_time(found) > 0
     nodes, beside = profile_network(probe_model(site, 16, 16), Target(), runs=2)
     assert [node.name for node in nodes.nodes] == [node.name for node in found.nodes] and beside >= 0
+
+
+def opened(inputs: str, body: str = CONV_NODES + HEAD) -> Reading:
+    """A small ONNX file that takes such inputs."""
+    return read_onnx(model(body, CONV_WEIGHTS | HEAD_WEIGHTS, inputs=inputs), image_size=8)
+
+
+def profiled(reading: Reading, monkeypatch: pytest.MonkeyPatch, target: Target) -> NodeTimes:
+    """What is profiled where its cost is predicted; layers alone are imagined."""
+    found: list[NodeTimes] = []
+
+    def watched(*arguments: Any, **how: Any) -> tuple[NodeTimes, float]:
+        nodes, beside = profile_network(*arguments, **how)
+        found.append(nodes)
+        return nodes, beside
+
+    monkeypatch.setattr(timer, "profile_network", watched)
+    (example,) = reading.inputs
+    NetworkCost.measure(reading.model, example, channel_groups(reading.model, example), CostTable(target, folder=None))
+    return found[0]
+
+
+def test_a_network_of_open_size_is_profiled_at_that_of_the_example(imagined: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    nodes = profiled(opened("float[N, 3, H, W] x"), monkeypatch, Target(batch=2)).nodes
+    assert [(node.shape[0], *node.shape[2:]) for node in nodes if "Conv" in node.op] == [(2, 8, 8)]
+
+
+def test_a_network_of_a_fixed_batch_is_profiled_at_that_batch_alone(imagined: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    fixed = opened("float[4, 3, 8, 8] x")
+    nodes = profiled(fixed, monkeypatch, Target(batch=fixed.batch or 0)).nodes
+    assert [node.shape[0] for node in nodes if "Conv" in node.op] == [4]
+    with pytest.raises(ArgumentError, match="`batch` must be 4 for the network, whose batch is fixed, got 2"):
+        profiled(fixed, monkeypatch, Target(batch=2))
+
+
+def test_a_network_of_whole_numbers_is_profiled(imagined: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    body = "h = Cast <to = 1> (x)" + CONV_NODES.replace("(x,", "(h,") + HEAD
+    nodes = profiled(opened("uint8[N, 3, 8, 8] x", body), monkeypatch, Target()).nodes
+    assert "Cast" in {node.op for node in nodes}
+
+
+def test_the_time_of_a_loop_is_that_of_the_nodes_in_it() -> None:
+    loop = """
+        often = Constant <value_int = 3> ()
+        true = Constant <value = bool {1}> ()
+        y = Loop <body = turn (int64 i, bool go, float[N, 5] now) => (bool on, float[N, 5] next) {
+            on = Identity (go)
+            next = Add (now, now)
+        }> (often, true, z)"""
+    body = CONV_NODES + HEAD.replace("y = Gemm", "z = Gemm") + loop
+    data = model(body, CONV_WEIGHTS | HEAD_WEIGHTS).SerializeToString()
+    nodes, beside = profile_network(data, Target(), runs=2)
+    for found in (nodes, profile_nodes(data, Target(), runs=2)):
+        operators = [node.op for node in found.nodes]
+        assert operators.count("Loop") == 1 and not {"Add", "Identity"} & set(operators)
+    assert beside >= 0
 
 
 def test_profile_of_what_is_no_network(tmp_path: Path) -> None:

@@ -13,6 +13,8 @@ import pytest
 import torch
 
 from imagined_costs import CONV, staircase
+from onnx_nets import CONV as CONV_NODES
+from onnx_nets import CONV_WEIGHTS, HEAD, HEAD_WEIGHTS, model
 from slimnet import build_model
 from slimnet.commands import prune_checkpoint
 from slimnet.errors import ArgumentError, ExportError, MeasureError, SlimnetError, TimeLimitError
@@ -172,8 +174,16 @@ def test_what_the_runtime_cannot_convert_is_an_error_before_layers_are_timed(
     model = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.PixelShuffle(2), *pool).eval()
     export_onnx(model, torch.randn(2, 3, 8, 8), tmp_path / "net.onnx")
     with pytest.raises(ExportError, match="the network cannot be converted for litert: "):
-        cost_table("litert", folder=None).timer.network(tmp_path / "net.onnx")
+        cost_table("litert", folder=None).timer.network(tmp_path / "net.onnx", [(3, 8, 8)])
     assert not opened
+
+
+@pytest.mark.parametrize("name", ["openvino", "litert"])
+def test_a_network_of_open_size_is_timed_at_the_size_that_is_given(name: str, tmp_path: Path) -> None:
+    open_sizes = "float[N, 3, H, W] x"
+    onnx.save(model(CONV_NODES + HEAD, CONV_WEIGHTS | HEAD_WEIGHTS, inputs=open_sizes), tmp_path / "net.onnx")
+    nodes, beside = cost_table(name, folder=None).timer.network(tmp_path / "net.onnx", [(3, 8, 8)])
+    assert nodes.total() > 0 and beside > 0
 
 
 def test_wrong_runtimes(weights: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ def slim_aligned(
     expand: bool = False,
     tolerance: float = 0.0,
     part: str | None = None,
+    batch: int = 1,
 ) -> SlimResult:
     """`slimnet.slim`, where ``align="auto"`` keeps the closed channels with which the network is predicted to run faster here.
 
@@ -28,6 +29,7 @@ def slim_aligned(
         example: images (N, C, H, W), or a tensor for each of several inputs; N at least 2.
         align: ``"auto"``; or as `slimnet.slim` takes it.
         expand, tolerance, part: see `slimnet.slim`. Of a part, it is the part alone that is to be faster.
+        batch: images a run that it is to be faster with.
 
     Raises:
         ArgumentError, GraphError, VerificationError: as `slimnet.slim`.
@@ -44,5 +46,5 @@ def slim_aligned(
     groups = channel_groups(timed, inputs)
     names = {group.name for group in prunable(groups)}
     kept = {group.name: len(group.kept) for group in result.plan.groups if group.name in names}
-    wider = fit_padding(timed, inputs, groups, kept)
+    wider = fit_padding(timed, inputs, groups, kept, batch=batch)
     return slim(model, example, align=wider, **how) if wider else result

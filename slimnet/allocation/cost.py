@@ -14,7 +14,7 @@ from slimnet.allocation.layers import Layer, network_layers
 from slimnet.errors import ModelError
 from slimnet.export import export_onnx
 from slimnet.files import scratch_folder
-from slimnet.graph import ChannelGroup, ExampleInputs
+from slimnet.graph import ChannelGroup, ExampleInputs, as_inputs
 from slimnet.measure.costs import CostTable, NodeTimes, Site
 from slimnet.measure.costs.grid import Span
 from slimnet.measure.costs.table import WIDTH, Place
@@ -87,6 +87,7 @@ class NetworkCost:
             table: of the target.
 
         Raises:
+            ArgumentError: if it is a file of a fixed batch, and the target is for another.
             ExportError: if the network cannot be exported.
             MeasureError: if a layer does not run on the target.
         """
@@ -97,7 +98,7 @@ class NetworkCost:
             else:
                 export_onnx(model, example, path)
             layers = as_exported(network_layers(model, example, groups), linear_reads(path))
-            profile, beside = table.timer.network(path)
+            profile, beside = table.timer.network(path, [value.shape[1:] for value in as_inputs(example)])
             table.measure(places(layers))
         return cls(layers, table, profile, beside)
 

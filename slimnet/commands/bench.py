@@ -13,7 +13,6 @@ from slimnet.commands.rebuild import load_dense_shape, load_slim
 from slimnet.commands.target import against_target
 from slimnet.errors import ArgumentError
 from slimnet.names import BENCH_RUNTIMES, DEPLOYED, RUNTIMES
-from slimnet.runtimes.files import RuntimeFile
 
 if TYPE_CHECKING:
     from slimnet.export import Bundle
@@ -88,7 +87,6 @@ def bench_bundle(
         raise ArgumentError(f"{path} is compact: it holds no dense network to compare with. Give ONNX files instead.")
     if "all" in runtimes:
         return _bench_all(bundle, memory=memory, settings=settings)
-    accuracy = {**(bundle.report.get("accuracy") or {}), **_accuracies(bundle)}
     networks: dict[str, Path | Network] = {}
     rows = []
     for runtime in dict.fromkeys(runtimes):
@@ -96,8 +94,7 @@ def bench_bundle(
             name = which if list(runtimes) == ["onnxruntime"] else f"{which} ({runtime})"
             networks[name] = _network(bundle, which, runtime, trust_code)
             cost = bundle.cost_dense if which == "dense" else bundle.cost_slim
-            trained = which != "dense" or runtime == "onnxruntime"
-            rows.append(_row(name, networks[name], cost, accuracy.get(which) if trained else None))
+            rows.append(_row(name, cost, _accuracy(bundle, which, runtime)))
     latency = _measured(networks, rows, memory=memory, settings=settings)
     target = against_target(bundle.report.get("target"), latency, first=runtimes[0])
     return BenchReport(tuple(rows), latency, bundle.report.get("paper_accounting"), target)
@@ -106,7 +103,7 @@ def bench_bundle(
 def _bench_all(bundle: Bundle, *, memory: bool, settings: dict[str, Any]) -> BenchReport:
     """Every file of the slim network, in its runtime."""
     networks, accuracy = all_networks(bundle), accuracies(bundle)
-    rows = [_row(name, network, bundle.cost_slim, None) | about(name, accuracy) for name, network in networks.items()]
+    rows = [_row(name, bundle.cost_slim, None) | about(name, accuracy) for name in networks]
     latency = _measured(networks, rows, memory=memory, settings=settings)
     return BenchReport(tuple(rows), latency, advice=advice(rows, latency), notes=tuple(left_out(bundle)))
 
@@ -123,10 +120,18 @@ def _further(bundle: Bundle) -> dict[str, Path]:
     return {f"slim {name}": path for name, path in bundle.precision_files.items() if name != "fp32"}
 
 
-def _accuracies(bundle: Bundle) -> dict[str, float]:
-    """Accuracy of the further precisions, by the names of their rows."""
-    known = {name: entry.get("accuracy") for name, entry in bundle.model["precisions"].items() if name != "fp32"}
-    return {f"slim {name}": accuracy["value"] for name, accuracy in known.items() if accuracy}
+def _accuracy(bundle: Bundle, which: str, runtime: str) -> float | None:
+    """Accuracy of a network in the runtime that it is measured in; outside of ONNX Runtime, the dense one has fresh weights."""
+    known: Mapping[str, Any] = bundle.report.get("accuracy") or {}
+    precision = _precision(which)
+    if precision != "fp32":
+        return accuracies(bundle).get(f"{runtime} {precision}")
+    return known.get(which) if which != "dense" or runtime == "onnxruntime" else None
+
+
+def _precision(which: str) -> str:
+    """Of a network, by the name of its row."""
+    return which.removeprefix("slim ") if which.startswith("slim ") else "fp32"
 
 
 def bench_files(paths: Mapping[str, Path], *, memory: bool = False, **settings: Any) -> BenchReport:
@@ -139,7 +144,7 @@ def bench_files(paths: Mapping[str, Path], *, memory: bool = False, **settings: 
     """
     from slimnet.onnx.flops import onnx_flops
 
-    rows = [_row(name, file, None, None) for name, file in paths.items()]
+    rows = [_row(name, None, None) for name in paths]
     latency = _measured(paths, rows, memory=memory, settings=settings)
     for row, file in zip(rows, paths.values(), strict=True):
         row["flops"] = onnx_flops(file)
@@ -151,7 +156,7 @@ def _network(bundle: Bundle, which: str, runtime: str, trust_code: Trust) -> Pat
         files = {"dense": bundle.dense_onnx, "slim": bundle.onnx, **_further(bundle)}
         return cast("Path", files[which])
     if runtime in DEPLOYED:
-        return held_by(bundle, runtime)[which.removeprefix("slim").strip() or "fp32"]
+        return held_by(bundle, runtime)[_precision(which)]
     import torch
 
     from slimnet.measure import TorchNetwork
@@ -164,7 +169,7 @@ def _network(bundle: Bundle, which: str, runtime: str, trust_code: Trust) -> Pat
 def _measured(
     networks: Mapping[str, Any], rows: Sequence[dict[str, Any]], *, memory: bool, settings: dict[str, Any]
 ) -> LatencyReport:
-    """The comparison; where ``memory`` is set, the rows are given theirs."""
+    """The comparison; the rows are given the sizes of their files, and where ``memory`` is set, their memory."""
     from slimnet.measure import Setting, compare_latency, peak_memory
     from slimnet.measure.inputs import read_inputs
     from slimnet.measure.latency import as_network
@@ -172,6 +177,8 @@ def _measured(
     inputs = settings.pop("inputs", None)
     inputs = read_inputs(Path(inputs)) if isinstance(inputs, str | Path) else inputs
     latency = compare_latency(networks, inputs=inputs, **settings)
+    for row in rows:
+        row["file_bytes"] = latency[row["name"]].bytes
     if memory:
         how = Setting(latency.threads, latency.batch, latency.provider, inputs, settings.get("seed", 0))
         for row, network in zip(rows, networks.values(), strict=True):
@@ -179,16 +186,10 @@ def _measured(
     return latency
 
 
-def _size(network: Path | Network) -> int | None:
-    if isinstance(network, RuntimeFile):
-        return sum(path.stat().st_size for path in network.paths)
-    return network.stat().st_size if isinstance(network, Path) and network.is_file() else None
-
-
-def _row(name: str, network: Path | Network, cost: Cost | None, accuracy: float | None) -> dict[str, Any]:
+def _row(name: str, cost: Cost | None, accuracy: float | None) -> dict[str, Any]:
     return {
         "name": name,
-        "file_bytes": _size(network),
+        "file_bytes": None,
         "flops": cost.flops if cost else None,
         "params": cost.params if cost else None,
         "unknown_operators": cost.unknown if cost else None,

@@ -36,13 +36,19 @@ def load_images_for(example: Tensor, data: str | None, data_dir: str | None, abo
             was trained with are the data's own where it has none.
 
     Raises:
-        DataError: if it is missing or malformed, or has other channels.
+        DataError: if it is missing or malformed, or has other channels; or the network takes no square pictures.
     """
     from slimnet.data import load_data
 
     loaded = load_data(str(data), data_dir=data_dir, image_size=example.shape[-1])
     if loaded.image_shape[0] != example.shape[1]:
         raise DataError(f"{data} has images of {loaded.image_shape[0]} channels, the network takes {example.shape[1]}.")
+    if loaded.image_shape != tuple(example.shape[1:]):
+        sizes = "×".join(map(str, example.shape[2:]))
+        raise DataError(
+            f"the network takes images of {sizes}, those of {data} are made square: "
+            "give a network of square images, or a criterion that needs no data, without --data."
+        )
     if about.get("mean") is None or about.get("std") is None:
         return loaded
     return replace(loaded, mean=tuple(about["mean"]), std=tuple(about["std"]))

@@ -44,7 +44,7 @@ def slim_onnx_file(
     check_tolerance(tolerance)
     reading, zeroed = without_small_filters(open_onnx(path, **network), tolerance)
     if align == "auto":
-        cut = slim_aligned(reading.model, example_of(reading), align)
+        cut = slim_aligned(reading.model, example_of(reading), align, batch=reading.batch or 1)
     else:
         cut = slim(reading.model, reading.inputs, align=align)
     result = finished(reading, replace(cut, report=replace(cut.report, zeroed=zeroed)))

@@ -27,6 +27,8 @@ from slimnet.settings import does_nothing
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from slimnet.onnx_surgery import Reading
+
 _say = say_from(__name__)
 
 PRUNED_FILES = ("model.safetensors", "config.json", "report.json", "model.onnx", "masked.onnx", "plan.json")
@@ -105,6 +107,8 @@ def prune_checkpoint(
     if reading is None:
         whole, images, config = open_checkpoint(checkpoint, say=say, **network)
     else:
+        if budget is not None:
+            _check_batch(reading, batch)
         whole, images, config = copy.deepcopy(reading.model), example_of(reading), onnx_pictures(checkpoint)
     model, example = open_part(whole, images, part)
     statistics = None
@@ -231,6 +235,16 @@ def _check_runtime(runtime: str, budget: Budget | None) -> None:
     if budget is None and runtime != RUN_BY[0]:
         raise ArgumentError("`runtime` is for a target: give one, or leave it out.")
     check_runs(runtime)
+
+
+def _check_batch(reading: Reading, batch: int) -> None:
+    """Refuse a target for another batch than an ONNX file fixes."""
+    fixed = reading.batch
+    if fixed not in (None, batch):
+        raise ArgumentError(
+            f"{reading.document.name} has a fixed batch of {fixed}, the target is for {batch}: "
+            f"give --target-batch {fixed} (`batch` in Python)."
+        )
 
 
 def _loss(model: nn.Module, example: Tensor, data: str, data_dir: str | None, about: Mapping[str, Any]) -> ClosedLoss:

@@ -5,17 +5,17 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from slimnet.errors import MeasureError, TimeLimitError, one_line
 from slimnet.measure.inputs import InputSpec, make_input
 from slimnet.measure.timed import Setting, Timed, generator
-from slimnet.onnx.file import read_network
+from slimnet.onnx.file import read_network, stored_bytes
 from slimnet.onnx.providers import ON_GPU, runtime_version
-from slimnet.onnx.session import open_session
+from slimnet.onnx.session import Session, open_session
 
 _DTYPES = {
     "tensor(float)": np.float32,
@@ -69,7 +69,7 @@ class OnnxFile:
         session = open_session(self.path, threads=how.threads, provider=how.provider, limit=how.time_limit, is_checked=True)
         created = time.perf_counter_ns()
         rng = generator(how)
-        feed = {spec.name: make_input(self._spec(spec), how, rng) for spec in session.inputs}
+        feed = {spec.name: make_input(spec, how, rng) for spec in input_specs(session, str(self.path))}
         begin = time.perf_counter_ns()
         try:
             run, close = session.timed(feed, on_gpu=how.provider in ON_GPU)
@@ -78,13 +78,25 @@ class OnnxFile:
         except Exception as error:  # onnxruntime's errors share no base class
             raise MeasureError(f"{self.path} does not run at batch {how.batch}: {one_line(error)}") from None
         first = time.perf_counter_ns() - begin
-        return Timed(name, "onnxruntime", self.path, (created - start) / 1e6, first / 1e6, _clock(run), close)
+        took, size = ((created - start) / 1e6, first / 1e6), partial(stored_bytes, self.path)
+        return Timed(name, "onnxruntime", self.path, *took, _clock(run), close, size=size)
 
-    def _spec(self, spec: Any) -> InputSpec:
+
+def input_specs(session: Session, owner: str) -> list[InputSpec]:
+    """What a session takes.
+
+    Args:
+        session: of the network.
+        owner: the network, as messages name it.
+
+    Raises:
+        MeasureError: if it takes numbers of a kind that is not made here.
+    """
+    for spec in session.inputs:
         if spec.type not in _DTYPES:
             known = ", ".join(_DTYPES)
-            raise MeasureError(f"{self.path} takes {spec.type} for `{spec.name}`: only {known} can be timed.")
-        return InputSpec(str(self.path), spec.name, spec.shape, np.dtype(_DTYPES[spec.type]))
+            raise MeasureError(f"{owner} takes {spec.type} for `{spec.name}`: only {known} can be timed.")
+    return [InputSpec(owner, spec.name, spec.shape, np.dtype(_DTYPES[spec.type])) for spec in session.inputs]
 
 
 def _clock(run: Callable[[], object]) -> Callable[[], int]:

@@ -54,6 +54,7 @@ class Timed:
         time: runs it once; nanoseconds.
         close: puts back what opening it has changed in the process.
         environment: what belongs into the record of the machine.
+        size: bytes of its files; asked for once the timing is over.
     """
 
     name: str
@@ -64,6 +65,7 @@ class Timed:
     time: Callable[[], int]
     close: Callable[[], None] = _nothing
     environment: Mapping[str, Any] = field(default_factory=dict)
+    size: Callable[[], int | None] = _nothing
 
 
 class Network(Protocol):

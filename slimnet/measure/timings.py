@@ -26,7 +26,7 @@ class Variant:
     Attributes:
         name: as given.
         path: its file; None for a PyTorch module.
-        bytes: size of the file.
+        bytes: size of the file, and of those that belong to it.
         samples: timed runs, one a round.
         median_ms, p90_ms: milliseconds of one run of the whole batch.
         p99_ms: the same; None with fewer than 1,000 samples.
@@ -106,7 +106,7 @@ def summarise(timed: Timed, times: Floats, base: Floats, seed: int) -> Variant:
     return Variant(
         name=timed.name,
         path=None if timed.path is None else str(timed.path),
-        bytes=None if timed.path is None else timed.path.stat().st_size,
+        bytes=timed.size(),
         samples=len(times),
         median_ms=median,
         p90_ms=p90,

@@ -54,6 +54,16 @@ def read_network(source: Path | bytes, name: str | None = None) -> onnx.ModelPro
     return proto
 
 
+def stored_bytes(path: Path) -> int:
+    """Bytes of an ONNX file, and of the files beside it that hold its weights, each once.
+
+    Raises:
+        FileFormatError: as :func:`read_network`, also where weights lie outside of its folder.
+    """
+    places = [_about(tensor).get("location", "") for tensor in _tensors(read_network(path)) if _is_elsewhere(tensor)]
+    return sum(file.stat().st_size for file in {path.resolve(), *((path.parent / place).resolve() for place in places)})
+
+
 def _check(proto: onnx.ModelProto, folder: Path | None) -> None:
     if len(proto.functions) > MAX_FUNCTIONS:
         raise FileFormatError(f"has {len(proto.functions):,} functions: at most {MAX_FUNCTIONS:,} are taken.")
@@ -67,7 +77,7 @@ def _check(proto: onnx.ModelProto, folder: Path | None) -> None:
         _check_size(sparse.values.name, sparse.dims, MAX_GIVEN)
     for tensor in _tensors(proto):
         _check_size(tensor.name, tensor.dims, MAX_ELEMENTS)
-        if tensor.data_location == onnx.TensorProto.EXTERNAL or tensor.external_data:
+        if _is_elsewhere(tensor):
             _check_place(tensor, folder)
 
 
@@ -180,9 +190,19 @@ def _check_size(name: str, sizes: Iterable[int], most: int) -> None:
         raise FileFormatError(f"has a tensor {name!r} of shape {tuple(given)}: at most {most:,} values are taken.")
 
 
+def _is_elsewhere(tensor: onnx.TensorProto) -> bool:
+    """Whether its values lie in another file."""
+    return tensor.data_location == onnx.TensorProto.EXTERNAL or bool(tensor.external_data)
+
+
+def _about(tensor: onnx.TensorProto) -> dict[str, str]:
+    """Where in another file they lie."""
+    return {entry.key: entry.value for entry in tensor.external_data}
+
+
 def _check_place(tensor: onnx.TensorProto, folder: Path | None) -> None:
     """Weights in another file: it must lie in the folder of the network, also behind links."""
-    about = {entry.key: entry.value for entry in tensor.external_data}
+    about = _about(tensor)
     location, what = about.get("location", ""), f"keeps {tensor.name!r} in the file {about.get('location', '')!r}"
     if folder is None:
         raise FileFormatError(f"{what}: a network that is not opened by its path must hold all of its weights.")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,18 @@ def interface(proto: onnx.ModelProto) -> dict[str, Any]:
         "inputs": [_value(value) for value in proto.graph.input],
         "outputs": [_value(value) for value in proto.graph.output],
     }
+
+
+def of_size(proto: onnx.ModelProto, shape: Sequence[int]) -> bytes:
+    """The bytes of a file whose first input has these sizes behind the batch, also where it left them open.
+
+    Args:
+        proto: the network; it is changed in place.
+        shape: (C, H, W) of an image.
+    """
+    for dim, size in zip(proto.graph.input[0].type.tensor_type.shape.dim[1:], shape, strict=True):
+        dim.dim_value = size
+    return serialised(proto)
 
 
 def described(model: Mapping[str, Any]) -> dict[str, str]:

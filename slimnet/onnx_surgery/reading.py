@@ -166,6 +166,12 @@ class Reading:
     is_rounded: bool = False
 
     @property
+    def batch(self) -> int | None:
+        """Images a run, where the file fixes them."""
+        shape = self.program.inputs[0].shape if self.program.inputs else None
+        return shape[0] if shape else None
+
+    @property
     def is_coarse(self) -> bool:
         """Whether it has weights of half precision."""
         return any(parameter.dtype == torch.float16 for parameter in self.model.parameters())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from slimnet.files import scratch_folder
 from slimnet.measure.costs import CostTable, NodeTimes, Site, Target
 from slimnet.measure.costs.profile import Node
 from slimnet.measure.costs.store import machine_with
-from slimnet.onnx.metadata import interface, parse
+from slimnet.onnx.metadata import of_size, parse
 from slimnet.runtimes import probing
 from slimnet.runtimes.apart import ApartError, Worker
 from slimnet.runtimes.base import runtime
@@ -69,22 +70,25 @@ class ApartTimer:
         asked = {"do": "layer", "site": [site.kind, *pairs], "reads": reads, "makes": makes}
         return float(self._asked(f"a layer ({site.key})", asked))
 
-    def network(self, path: Path) -> tuple[NodeTimes, float]:
+    def network(self, path: Path, shapes: Sequence[Sequence[int]]) -> tuple[NodeTimes, float]:
         """All its layers as one part; and microseconds that the mean of its images alone takes, which is what a run costs beside.
+
+        Args:
+            path: the file.
+            shapes: of its inputs, without the batch.
 
         Raises:
             ExportError: if it cannot be converted.
             MeasureError: if it does not run.
             TimeLimitError: if it takes too long.
         """
-        data = path.read_bytes()
-        inputs = interface(parse(data, str(path)))["inputs"]
-        if len(inputs) != 1:
+        if len(shapes) != 1:
             raise MeasureError(
-                f"a target for {self._target.runtime} is for what takes one input, not {len(inputs)}: "
+                f"a target for {self._target.runtime} is for what takes one input, not {len(shapes)}: "
                 "name a part that begins earlier, or leave `runtime` out."
             )
-        (taken,) = inputs
+        (shape,) = shapes
+        data = of_size(parse(path.read_bytes(), str(path)), shape)
         try:
             files = convert(of_runtime(self._target.runtime), data, "fp32")
         except ExportError as error:
@@ -92,7 +96,7 @@ class ApartTimer:
         with scratch_folder("cost") as folder:
             for name, content in files.items():
                 (folder / name).write_bytes(content)
-            asked = {"files": [str(folder / name) for name in files], "shape": [int(size) for size in taken["shape"][1:]]}
+            asked = {"files": [str(folder / name) for name in files], "shape": list(shape)}
             whole, beside = self._asked("the network", {"do": "network", **asked})
         return NodeTimes((Node("layers", "Conv", (), max(whole - beside, probing.LEAST)),)), beside
 

@@ -150,7 +150,11 @@ class RuntimeFile:
         run = self._first(network, images)
         first = time.perf_counter_ns() - begin
         about = {self.runtime: runtime(self.runtime).version()}
-        return Timed(name, self.runtime, self.paths[0], (created - start) / 1e6, first / 1e6, _clock(run), environment=about)
+        took = (created - start) / 1e6, first / 1e6
+        return Timed(name, self.runtime, self.paths[0], *took, _clock(run), environment=about, size=self._size)
+
+    def _size(self) -> int:
+        return sum(path.stat().st_size for path in self.paths)
 
     def _first(self, network: Runner, images: Any) -> Callable[[], object]:
         try:

@@ -53,6 +53,31 @@ def test_inspect_says_what_can_go(file: Path) -> None:
     assert (head["kept"], head["size"]) == (5, 5)
 
 
+def test_a_fixed_batch_is_that_of_the_target(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    onnx.save(model(CONV + HEAD, CONV_WEIGHTS | HEAD_WEIGHTS, inputs="float[4, 3, 8, 8] x"), here / "a.onnx")
+    done = slimnet_cli("prune", "a.onnx", "--target-speedup", "2", "--out", "out")
+    assert (done.status, done.err) == (1, (
+        "slimnet: error: a.onnx has a fixed batch of 4, the target is for 1: give --target-batch 4 (`batch` in Python).\n"
+    ))  # fmt: skip
+    assert not (here / "out").exists()
+    timed: list[int] = []
+    monkeypatch.setattr("slimnet.allocation.aligned.fit_padding", lambda *_, batch: timed.append(batch))
+    assert slimnet_cli("slim", "a.onnx", "--align", "auto", "--out", "out").status == 0
+    assert timed == [4]
+
+
+def test_pictures_are_not_made_to_fit_a_network_of_other_than_square_ones(here: Path) -> None:
+    wide = {"w": CONV_WEIGHTS["w"][:, :1], "b": CONV_WEIGHTS["b"]}
+    onnx.save(model(CONV + HEAD, wide | HEAD_WEIGHTS, inputs="float[N, 1, 8, 16] x"), here / "a.onnx")
+    for criterion in ("cs", "taylor"):
+        done = slimnet_cli("prune", "a.onnx", "--criterion", criterion, "--rate", "0.5", "--data", "digits", "--out", "out")
+        assert (done.status, done.err) == (1, (
+            "slimnet: error: the network takes images of 8×16, those of digits are made square: "
+            "give a network of square images, or a criterion that needs no data, without --data.\n"
+        ))  # fmt: skip
+    assert not (here / "out").exists()
+
+
 def test_what_is_not_followed_is_said(here: Path) -> None:
     body = CONV + HEAD.replace("y = Gemm", "z = Gemm") + "k = Constant <value = int64[1] {3}> () y, i = TopK (z, k)"
     onnx.save(model(body, CONV_WEIGHTS | HEAD_WEIGHTS), here / "a.onnx")

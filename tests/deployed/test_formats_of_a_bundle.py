@@ -177,6 +177,20 @@ def test_bench_of_one_runtime_beside_onnx_runtime(bundle: Path) -> None:
         "dense (onnxruntime)", "slim (onnxruntime)", "slim int8 (onnxruntime)", "slim fp16 (onnxruntime)",
         "slim (ncnn)", "slim fp16 (ncnn)"]  # fmt: skip
     assert report.latency.baseline == "dense (onnxruntime)" and report.advice is None
+    size = sum((bundle / file).stat().st_size for file in FORMATS["ncnn"].files("fp32"))
+    assert report.rows[4]["file_bytes"] == report.latency["slim (ncnn)"].bytes == size
+
+
+def test_accuracy_is_that_of_the_runtime_that_is_measured(bundle: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(bundle, tmp_path / "b")
+    model = read_bundle(copy).model
+    for held, value in ((model["precisions"], 0.125), (model["formats"]["openvino"], 0.25)):
+        held["int8"]["accuracy"]["value"] = value
+    resealed(copy, precisions=model["precisions"], formats=model["formats"])
+    report = bench_bundle(copy, runtimes=["onnxruntime", "openvino"], rounds=3, seconds=0, warmup=0)
+    accuracy = {row["name"]: row["accuracy"] for row in report.rows}
+    assert (accuracy["slim int8 (onnxruntime)"], accuracy["slim int8 (openvino)"]) == (0.125, 0.25)
+    assert accuracy["slim (openvino)"] == accuracy["slim (onnxruntime)"] == model["accuracy"]["slim"]
 
 
 def latency_of(report: LatencyReport, speedup: float, interval: tuple[float, float]) -> LatencyReport:

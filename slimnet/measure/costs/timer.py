@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -26,8 +27,13 @@ class Timer(Protocol):
     def layer(self, site: Site, reads: int, makes: int) -> float:
         """Microseconds of a layer, for the whole batch."""
 
-    def network(self, path: Path) -> tuple[NodeTimes, float]:
-        """The parts of the network in an ONNX file, and microseconds that a run costs beside them."""
+    def network(self, path: Path, shapes: Sequence[Sequence[int]]) -> tuple[NodeTimes, float]:
+        """The parts of the network in an ONNX file, and microseconds that a run costs beside them.
+
+        Args:
+            path: the file.
+            shapes: of its inputs, in order, without the batch; they stand for sizes that the file leaves open.
+        """
 
 
 class OnnxRuntimeTimer:
@@ -46,9 +52,9 @@ class OnnxRuntimeTimer:
         """Of the layer between neighbours of its own kind, see :func:`layer_time`."""
         return layer_time(profile_nodes(probe_model(site, reads, makes), self._target, runs=LAYER_RUNS))
 
-    def network(self, path: Path) -> tuple[NodeTimes, float]:
+    def network(self, path: Path, shapes: Sequence[Sequence[int]]) -> tuple[NodeTimes, float]:
         """Its nodes, see :func:`profile_network`."""
-        return profile_network(path, self._target, runs=NETWORK_RUNS)
+        return profile_network(path, self._target, shapes, runs=NETWORK_RUNS)
 
 
 def layer_time(found: NodeTimes) -> float:
