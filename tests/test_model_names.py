@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -57,10 +58,13 @@ def test_factories_get_what_they_understand(nets: Path, where: str, function: st
     assert sys.path == before
 
 
-def test_a_file_that_changed_is_read_again(nets: Path) -> None:
+def test_a_file_that_changed_is_read_again(nets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
     nets.write_text("from torch import nn\ndef net(): return nn.Conv2d(3, 3, 1)")
+    os.utime(nets, (1e9, 1e9))
     assert convolutions(build_model("nets.py:net", num_classes=5)) == [(3, 3)]
     nets.write_text("from torch import nn\ndef net(): return nn.Conv2d(3, 7, 1)")
+    os.utime(nets, (1e9, 1e9))  # within the same second, of the same length
     assert convolutions(build_model("nets.py:net", num_classes=5)) == [(3, 7)]
 
 
