@@ -186,6 +186,9 @@ def test_names_with_ends_of_lines_are_found_again(tmp_path: Path) -> None:
     options = {"data": "folder", "data_dir": str(data_dir), "epochs": 1, "batch_size": 8, "progress": False, "device": "cpu"}
     train(out=out, model="test_resume:small_net", method=Dense(), precision="fp32", **options)
     found = Run.open(out, trust_code=True).dataset()
+    with (out / "splits.csv").open("a") as file:
+        file.write("\n\n")  # as an editor leaves it
+    assert len(Run.open(out, trust_code=True).dataset().train) == len(found.train)
     names = [name for split in (found.train, found.val, found.test) for name in split.names.names()]
     assert {f"cat/{name}" for name in odd} <= set(names)
 

@@ -43,7 +43,7 @@ def read_splits(folder: Path) -> dict[str, int]:
         rows = csv.reader(line.decode("utf-8", "surrogateescape") for line in lines)  # a name may hold the end of a line
         try:
             is_right = tuple(next(rows, ())) == _HEAD
-            for row in rows:
+            for row in filter(None, rows):  # blank lines are passed over
                 if not (is_right := is_right and len(row) == len(_HEAD) and row[2] in SPLITS):
                     break
                 found[row[0]] = SPLITS.index(row[2])
