@@ -62,6 +62,8 @@ FACES_LR, FACES_DISTILLED = 0.05, 0.7
 MIRRORED: dict[str, Any] = {"teacher_views": "flip"}
 STRONGER: dict[str, Any] = {"augment": {"rotate": 15.0, "scale": 0.2, "erase": 0.5}}
 """Of faces: turned half as far again as is customary, twice the changes of size, twice as many images with a hole."""
+VOTES: dict[str, Any] = {"data_options": {"drop_leaked": True, "ferplus_votes": True}, "soft_labels": True}
+"""Of faces: half of each soft label is FER+'s votes."""
 ORDER_IMAGES, ORDER_BATCH = 512, 256
 FROM_SCRATCH, SHORT = ("fsdp-resnet20-cifar10", "fpgm-mix-resnet20-cifar10"), 30
 """Recipes as published, and the epochs of their short rows, which end in one sitting on one thread."""
@@ -142,6 +144,7 @@ def expressions() -> tuple[Row, ...]:
 
     The small one is cut out of the base; the tiny one out of a network of separable convolutions, which says more in 90 kB. The
     base learns once more, from itself and its mirror images, with stronger changes of the images; the others learn from it again.
+    Then all learn from FER+'s votes, too.
     """
     decay = {"weight_decay": 5e-4}
     base = Row("expressions-base", None, 30, None, decay, model="resnet12_face")
@@ -150,6 +153,8 @@ def expressions() -> tuple[Row, ...]:
     wide = Row("expressions-tiny-wide", None, 30, None, less, model="xception_face", teacher=base.run)
     small, tiny, more = ({"target": {"params": left}} for left in (0.29, 0.64, 0.74))
     again = Row("expressions-base-again", longer.run, 30, None, decay | MIRRORED | STRONGER | {"mixup": 0.2}, model=base.model)
+    alone = {"teacher": None, "mixup": 0.2, "label_smoothing": 0.0}  # votes are smooth by themselves
+    voted = Row("expressions-base-votes", again.run, 26, None, decay | STRONGER | VOTES | alone, model=base.model)
     return (
         base,
         longer,
@@ -159,6 +164,9 @@ def expressions() -> tuple[Row, ...]:
         again,
         _on("expressions-small", 14, decay | MIRRORED, base.model, again),
         Row("expressions-tiny-more", wide.run, 34, None, less | MIRRORED | more, model=wide.model, teacher=again.run),
+        voted,
+        Row("expressions-small-votes", voted.run, 14, None, decay | MIRRORED | VOTES | small, model=base.model),
+        Row("expressions-tiny-votes", wide.run, 20, None, less | MIRRORED | VOTES | more, model=wide.model, teacher=voted.run),
     )
 
 
@@ -184,6 +192,7 @@ def ingredients(seed: int) -> tuple[Row, ...]:
         row("mixup", {"mixup": 0.2}),
         row("without-average", {"ema": 0.0}),
         row("without-smoothing", {"label_smoothing": 0.0}),
+        row("votes", VOTES),
     )
 
 
@@ -368,6 +377,7 @@ CHANGES = {
     "mixup": "mixup, α = 0.2",
     "without-average": "no averaged weights",
     "without-smoothing": "no label smoothing",
+    "votes": "half of each label is FER+'s votes",
 }
 
 

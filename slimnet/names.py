@@ -39,7 +39,9 @@ FETCHED_DATA = ("cifar10", "cifar100")
 
 DATA_OPTIONS = {
     "drop_leaked": "Leave out training images that also stand in val or test.",
+    "ferplus_votes": "fer2013: half of each soft label is FER+'s votes; --soft-labels learns them.",
     "skip_bad_rows": "Leave malformed rows of a CSV out, and count them.",
+    "without_contempt": "ferplus: leave contempt out; what remains are the classes of fer2013.",
 }
 """Options that data sets have of their own, and what they are for."""
 

@@ -209,8 +209,10 @@ def test_a_huge_line_costs_no_memory(tmp_path: Path) -> None:
 BAD_REQUESTS: list[tuple[str, dict[str, Any], type[SlimnetError], str]] = [
     ("fer2013", {"data_dir": None}, DataError, r"fer2013 needs a data folder: the one that holds fer2013.csv"),
     ("fer2013", {"data_dir": "/nowhere"}, DataError, "looked for fer2013.csv, icml_face_data.csv, or train.csv, val.csv"),
-    ("fer2013", {"data_options": {"drop": True}}, ArgumentError, "no option 'drop'; known: drop_leaked, skip_bad_rows"),
+    ("fer2013", {"data_options": {"drop": True}}, ArgumentError, "no option 'drop'; known: drop_leaked, skip_bad_rows, ferplus"),
     ("fer2013", {"data_options": {"drop_leaked": 1}}, ArgumentError, "`drop_leaked` must be true or false, got 1"),
+    ("ferplus", {"data_options": {"ferplus_votes": True}}, ArgumentError, "ferplus has no option 'ferplus_votes'; known: drop_"),
+    ("fer2013", {"data_options": {"without_contempt": True}}, ArgumentError, "fer2013 has no option 'without_contempt'; known"),
     ("digits", {"data_dir": None, "data_options": {"drop_leaked": True}}, ArgumentError, "'drop_leaked'; known: none"),
 ]
 

@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 import torch
 
-from slimnet.data import (
-    ferplus_targets,
-    load_data,
-)
+from slimnet.commands import evaluate_any
+from slimnet.data import FERPLUS_CLASSES, ferplus_targets, load_data
+from slimnet.data.sets.fer2013 import half_voted
 from slimnet.errors import DataError
+from slimnet.methods import Dense
+from slimnet.training import train
 from test_fer2013 import USAGES, faces, parts, pixels, rows, whole, write
 
 HEADER = "Usage,Image name,neutral,happiness,surprise,sadness,anger,disgust,fear,contempt,unknown,NF"
@@ -78,6 +79,68 @@ def test_bad_votes(tmp_path: Path, damage: Callable[[Path], object], message: st
     with pytest.raises(DataError, match=message) as caught:
         load_data("ferplus", data_dir=tmp_path)
     assert "\n" not in str(caught.value)
+
+
+def test_votes_are_half_of_the_soft_labels(tmp_path: Path) -> None:
+    whole(tmp_path)
+    write(tmp_path, vote_lines(USAGES), "fer2013new.csv", HEADER)
+    found = load_data("fer2013", data_dir=tmp_path, data_options={"ferplus_votes": True})
+    plain = load_data("fer2013", data_dir=tmp_path)
+    assert found.classes == plain.classes
+    assert torch.equal(found.train.labels, plain.train.labels)
+    assert found.train.soft is not None
+    assert plain.train.soft is None
+    seen = [6, 3, 5, 4, 0, 1, 2]  # neutral, happiness, surprise, sadness, anger, disgust, fear among FER2013's classes
+    wanted = torch.zeros(14, 7)
+    for i, label in enumerate(plain.train.labels.tolist()):
+        voted = None if i == 0 or i % 8 == 7 else seen[i % 8]  # row 0 is no face, row 7 contempt: the label alone
+        wanted[i, label] += 0.5
+        wanted[i, label if voted is None else voted] += 0.5
+    assert torch.equal(found.train.soft, wanted)
+
+
+def test_shares_of_votes_without_single_ones() -> None:
+    votes = torch.tensor([[4, 0, 0, 2, 3, 1, 0, 0, 0, 0], [0, 2, 0, 0, 0, 0, 0, 6, 2, 0]])
+    soft = half_voted(torch.tensor([6, 0]), votes)
+    assert soft[0].tolist() == pytest.approx([3 / 18, 0, 0, 0, 2 / 18, 0, 0.5 + 4 / 18])
+    assert soft[1].tolist() == pytest.approx([0.5, 0, 0, 0.5, 0, 0, 0])  # contempt and unknown are no classes
+
+
+def test_ferplus_without_contempt(tmp_path: Path) -> None:
+    whole(tmp_path)
+    lines = vote_lines(USAGES)
+    lines[1] = "Training,fer0000001.png,0,5,0,0,0,0,0,4,0,0"  # happiness by a majority, some contempt
+    lines[2] = "Training,fer0000002.png,4,0,0,0,0,0,0,5,0,0"  # contempt by a majority: not neutral without it
+    write(tmp_path, lines, "fer2013new.csv", HEADER)
+    found = load_data("ferplus", data_dir=tmp_path, data_options={"without_contempt": True})
+    assert found.classes == FERPLUS_CLASSES[:7]
+    assert found.train.labels.tolist() == [1, 3, 4, 5, 6, *range(6)]  # of rows 1, 3 to 6, 8 to 13
+    assert found.train.soft is not None
+    assert torch.equal(found.train.soft, torch.eye(7)[found.train.labels])
+
+
+def test_a_network_for_fer2013_is_evaluated_by_votes(tmp_path: Path) -> None:
+    csv, said = tmp_path / "csv", list[str]()
+    csv.mkdir()
+    whole(csv)
+    write(csv, vote_lines(USAGES), "fer2013new.csv", HEADER)
+    settings = {"data": "fer2013", "data_dir": str(csv), "data_options": {"ferplus_votes": True}, "soft_labels": True}
+    train(model="vgg9_face", out=tmp_path / "run", epochs=1, batch_size=7, method=Dense(), **settings)
+    with pytest.raises(DataError, match=r"was trained for classes angry.*; ferplus has neutral"):
+        evaluate_any(tmp_path / "run", data="ferplus", data_dir=str(csv))
+    options = {"without_contempt": True}
+    found, classes = evaluate_any(tmp_path / "run", data="ferplus", data_dir=str(csv), data_options=options, say=said.append)
+    assert classes == ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
+    assert found.count == sum(USAGES[i] == "PrivateTest" and i % 8 < 7 for i in range(28))
+    assert "in another order" in said[0]
+    (csv / "fer2013new.csv").unlink()  # judging needs no votes
+    assert evaluate_any(tmp_path / "run")[0].count == 7
+
+
+def test_votes_need_rows(tmp_path: Path) -> None:
+    parts(tmp_path)
+    with pytest.raises(DataError, match=r"fer2013 needs fer2013.csv or icml_face_data.csv in .*: its votes"):
+        load_data("fer2013", data_dir=tmp_path, data_options={"ferplus_votes": True})
 
 
 def test_votes_need_the_order_of_the_whole_file(tmp_path: Path) -> None:

@@ -126,11 +126,19 @@ def all_of(kind: str, prefix: str = "") -> Decorator:
     return later(kind.lower(), make)
 
 
-def data_switches() -> list[click.Option]:
-    """A flag for each option that a data set has of its own."""
+def data_switches(without: Container[str] = ()) -> list[click.Option]:
+    """A flag for each option that a data set has of its own, but for some."""
     from slimnet.names import DATA_OPTIONS
 
-    return [click.Option([to_name(name)], is_flag=True, default=None, help=words) for name, words in DATA_OPTIONS.items()]
+    names = {name: words for name, words in DATA_OPTIONS.items() if name not in without}
+    return [click.Option([to_name(name)], is_flag=True, default=None, help=words) for name, words in names.items()]
+
+
+def take_switches(chosen: dict[str, Any]) -> dict[str, bool]:
+    """Take the options that a data set has of its own out of ``chosen``: those that were given."""
+    from slimnet.names import DATA_OPTIONS
+
+    return {name: value for name in DATA_OPTIONS if (value := chosen.pop(name, None)) is not None}
 
 
 def to_flag(row: Setting, prefix: str = "") -> click.Option:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,17 +10,18 @@ import click
 
 from slimnet_cli._clean import echo
 from slimnet_cli._emit import emit_json, emit_table, percent
-from slimnet_cli._flags import Named
+from slimnet_cli._flags import Command, Named, data_switches, later, take_switches
 from slimnet_cli._numbers import COUNT
 from slimnet_cli._options import BundlePath, as_json, time_limit, trust_code
 from slimnet_cli._quick import refuse_data_dir, refuse_missing, refuse_names
 
 
-@click.command("evaluate")
+@click.command("evaluate", cls=Command)
 @click.argument("what", type=BundlePath())
 @click.option("--split", type=Named("SPLITS"), default="test", show_default=True, help="Of the data set.")
 @click.option("--data", metavar="NAME", help="Data set (default: the one it was trained on).")
 @click.option("--data-dir", metavar="DIR", help="Where the data set lies.")
+@later("data-switches", partial(data_switches, without=("ferplus_votes",)))
 @click.option("--batch-size", type=COUNT, default=256, show_default=True, help="Images at a time.")
 @click.option(
     "--views",
@@ -38,13 +40,14 @@ def command(what: Path, split: str, as_json: bool, **options: Any) -> None:
     slimnet evaluate runs/r56
     slimnet evaluate build/r56 --data-dir DATA
     slimnet evaluate model.onnx --data cifar10 --data-dir DATA --json
+    slimnet evaluate expressions --data ferplus --without-contempt --data-dir DATA
     """
     refuse_missing(what, hint="give a run, a bundle, or an ONNX file")
     refuse_names(options)
     refuse_data_dir(options)
     from slimnet.commands import evaluate_any
 
-    result, classes = evaluate_any(what, split=split, **options)
+    result, classes = evaluate_any(what, split=split, data_options=take_switches(options), **options)
     if as_json:
         emit_json({"split": result.split or split, "classes": list(classes), **result.as_dict()})
     else:

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from slimnet_cli._emit import emit_json, emit_table, percent, say
-from slimnet_cli._flags import Command, all_of, data_switches, later, section, settings
+from slimnet_cli._flags import Command, all_of, data_switches, later, section, settings, take_switches
 from slimnet_cli._options import as_json, folder_out, force, model_arg, take_target, target_options, trust_code
 from slimnet_cli._quick import refuse_data_dir, refuse_missing, refuse_names, refuse_out, refuse_resume
 from slimnet_cli._recipe import recipe_option, with_recipe
@@ -52,7 +52,7 @@ def command(out: Path, resume: bool, force: bool, quiet: bool, as_json: bool, me
     augment = read_sets(options.pop("augment"), flag="--augment")
     recipe: str | None = options.pop("recipe")
     from slimnet.fields import describe
-    from slimnet.names import DATA_OPTIONS, METHOD, NO_MODEL
+    from slimnet.names import METHOD, NO_MODEL
     from slimnet.settings import MethodSettings
 
     chosen = {name: value for name, value in options.items() if value not in (None, (), {})}
@@ -61,7 +61,7 @@ def command(out: Path, resume: bool, force: bool, quiet: bool, as_json: bool, me
     if target := take_target(chosen):
         chosen["target"] = target
     given = {row.name: chosen.pop(row.name) for row in describe(MethodSettings) if row.name in chosen}
-    if switched := {name: chosen.pop(name) for name in DATA_OPTIONS if name in chosen}:
+    if switched := take_switches(chosen):
         chosen["data_options"] = switched
     init = (chosen | sets).get("init")
     begins_slim = init is not None and (Path(str(init)) / "plan.json").is_file()

@@ -89,7 +89,7 @@ def _data(bundle: Bundle, config: Mapping[str, Any], data: str | None, data_dir:
     from slimnet.data import match_classes
     from slimnet.training.data import load_data_of
 
-    loaded = load_data_of(config, data=data, data_dir=data_dir)
+    loaded = load_data_of(config, data=data, data_dir=data_dir, soft=False)
     rule, labels = bundle.model["preprocessing"], tuple(map(str, bundle.model["labels"]))
     wanted = (rule["channels"], *rule["size"])
     if loaded.image_shape != wanted:

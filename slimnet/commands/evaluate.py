@@ -28,6 +28,7 @@ def evaluate_any(
     split: str = "test",
     data: str | None = None,
     data_dir: str | None = None,
+    data_options: Mapping[str, bool] | None = None,
     batch_size: int = 256,
     views: Views = "one",
     trust_code: Trust = False,
@@ -44,6 +45,8 @@ def evaluate_any(
         split: ``"train"``, ``"val"`` or ``"test"``.
         data: name of the data set; default: the one the network was trained on (an ONNX file alone does not know it).
         data_dir: where the data set lies.
+        data_options: options of the data set's own (see `slimnet.data.load_data`); of the one that the network was trained on, in
+            place of those of its training.
         batch_size: images at a time.
         views: average the answers over views of each image (see `slimnet.training.evaluate`).
         trust_code: let a factory of the user's own that ``config.json`` names build the network (see `slimnet.models.trust`).
@@ -64,7 +67,8 @@ def evaluate_any(
     from slimnet.training.data import load_data_of
 
     subject = _subject(Path(what), data, trust_code)
-    loaded = load_data_of(subject.settings, data=data, data_dir=data_dir, folder=subject.folder)
+    where: dict[str, Any] = {"data": data, "data_dir": data_dir, "data_options": data_options, "folder": subject.folder}
+    loaded = load_data_of(subject.settings, **where, soft=False)
     mean, std = subject.statistics or (loaded.mean, loaded.std)
     if len(mean) != len(loaded.mean):
         raise DataError(f"{what} takes images of {len(mean)} channels, those of {loaded.name} have {len(loaded.mean)}.")

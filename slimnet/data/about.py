@@ -25,8 +25,8 @@ class About:
 def loader_of(name: str) -> ModuleType:
     """The module of a data set, imported when it is asked for.
 
-    It has a function ``load(request) -> Source``; its own options with their defaults in ``OPTIONS``, where it has any; and in
-    ``ABOUT``, by name, what is said of the data.
+    It has a function ``load(request) -> Source``; by name, its own options with their defaults in ``OPTIONS``, where it has any,
+    and in ``ABOUT`` what is said of the data.
     """
     return importlib.import_module(f"slimnet.data.sets.{LOADERS[name]}")
 

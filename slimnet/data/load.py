@@ -56,7 +56,9 @@ def load_data(
             ``"dataset"``, except for CIFAR-10, where it means ``"imagenet"``: the ResNets in circulation were trained so.
         resident_bytes: a folder larger than this, decoded, is not held in memory but streamed from its files.
         data_options: for FER2013 and FER+: ``drop_leaked`` leaves training images out that also stand in validation or
-            test; ``skip_bad_rows`` leaves malformed rows out, and counts them, instead of stopping at the first.
+            test; ``skip_bad_rows`` leaves malformed rows out, and counts them, instead of stopping at the first. FER2013:
+            ``ferplus_votes`` makes soft labels, half of each the label, half the shares of FER+'s votes. FER+:
+            ``without_contempt`` leaves that expression out, with its faces and votes.
         members: name of each picture below the data folder → its split (0 train, 1 val, 2 test), as a run wrote it down
             (`slimnet.data.splits`): in place of what lies there, or would be drawn. Others are left out.
 
@@ -89,7 +91,7 @@ def load_data(
 
 def _options(name: str, loader: ModuleType, given: Mapping[str, bool]) -> dict[str, bool]:
     """A value for every option of the loader; the ones given first."""
-    known: dict[str, bool] = getattr(loader, "OPTIONS", {})
+    known: dict[str, bool] = getattr(loader, "OPTIONS", {}).get(name, {})
     for option, value in given.items():
         if option not in known:
             raise ArgumentError(f"{name} has no option {option!r}; known: {', '.join(known) or 'none'}.")

@@ -29,7 +29,13 @@ def load_config_data(config: TrainConfig, *, folder: Path | None = None) -> Data
 
 
 def load_data_of(
-    settings: Mapping[str, Any], *, data: str | None = None, data_dir: Path | str | None = None, folder: Path | None = None
+    settings: Mapping[str, Any],
+    *,
+    data: str | None = None,
+    data_dir: Path | str | None = None,
+    data_options: Mapping[str, bool] | None = None,
+    folder: Path | None = None,
+    soft: bool = True,
 ) -> Dataset:
     """The data set of a run with the same splits; or another one, or the same at another place.
 
@@ -37,7 +43,9 @@ def load_data_of(
         settings: of a run, or what a bundle keeps of them (`DATA_SETTINGS`); what is missing is as by default.
         data: name of another data set; of the settings then only ``image_size`` is used.
         data_dir: where the data set lies now.
+        data_options: single options of the data set's own, in place of the run's (see `load_data`).
         folder: of the run that the settings are of: where it has written its splits down, they hold.
+        soft: whether soft labels are wanted: without them the votes of FER+ need not lie beside FER2013.
 
     Raises:
         DataError: if it is unknown, missing or malformed.
@@ -56,6 +64,10 @@ def load_data_of(
         had["resident_bytes"] = 0  # it sees files in their own size
     if data_dir is not None:
         had["data_dir"] = data_dir
+    if data_options:
+        had["data_options"] = {**had.get("data_options", {}), **data_options}
+    if not soft and "ferplus_votes" in had.get("data_options", {}):
+        had["data_options"] = {**had["data_options"], "ferplus_votes": False}
     share, changes = had.pop("train_fraction", 1.0), had.pop("augment", {})
     dataset = load_data(name, **had)
     if share < 1:

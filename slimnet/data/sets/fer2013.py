@@ -15,22 +15,25 @@ from pathlib import Path
 
 import torch
 from torch import Generator, Tensor
+from torch.nn.functional import one_hot
 
 from slimnet.data._cache import fingerprint, read_copy, write_copy
 from slimnet.data._source import Request, Source, channel_statistics, resized
 from slimnet.data.about import About
+from slimnet.data.classes import match_classes
 from slimnet.data.dataset import Split
 from slimnet.data.duplicates import leaked, overlap_notes
 from slimnet.data.layouts import roles
 from slimnet.data.sets import folder as folders
 from slimnet.data.sets.fer_rows import NO_USAGE, SIDE, USAGES, Rows, read_rows
-from slimnet.data.sets.ferplus import FERPLUS_CLASSES, ferplus_targets, ferplus_votes
+from slimnet.data.sets.ferplus import FERPLUS_CLASSES, counted, ferplus_targets, ferplus_votes
 from slimnet.data.strata import stratified_indices
 from slimnet.errors import DataError
 from slimnet.settings import Augment
 
 CLASSES = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
-OPTIONS = {"drop_leaked": False, "skip_bad_rows": False}
+_SHARED = {"drop_leaked": False, "skip_bad_rows": False}
+OPTIONS = {"fer2013": {**_SHARED, "ferplus_votes": False}, "ferplus": {**_SHARED, "without_contempt": False}}
 
 _FACES = (
     "It was trained on tight crops of single faces in grey: give it a face, not a scene, cropped as the data are.",
@@ -69,9 +72,14 @@ def load(request: Request) -> Source:
     folder, names = _found(request)
     rows = _joined([cached_rows(folder / name, skip_bad_rows=request.options["skip_bad_rows"]) for name in names])
     labels, soft, kept = rows.labels, None, torch.ones(len(rows.labels), dtype=torch.bool)
+    classes: tuple[str, ...] = CLASSES
     if request.name == "ferplus":
-        labels, soft, kept = ferplus_targets(_votes(folder, names, rows))
-    classes = FERPLUS_CLASSES if request.name == "ferplus" else CLASSES
+        labels, soft, kept = ferplus_targets(_votes(request.name, folder, names, rows))
+        classes = FERPLUS_CLASSES
+        if request.options["without_contempt"]:
+            classes, soft, kept = _without_contempt(labels, soft, kept)
+    elif request.options["ferplus_votes"]:
+        soft = half_voted(labels, _votes(request.name, folder, names, rows))
     rows, drawn = _drawn(rows, labels) if bool((rows.usage == NO_USAGE).any()) else (rows, ())
     train, val, test = (_split(rows, labels, soft, kept & (rows.usage == part)) for part in range(3))
     for part, split in zip(USAGES, (train, val, test), strict=True):
@@ -80,9 +88,8 @@ def load(request: Request) -> Source:
     statistics = channel_statistics(train)  # the same with and without what is left out below
     notes = (*_skipped(rows), *drawn, *overlap_notes(train, val, test))
     if request.options["drop_leaked"]:
-        away = leaked(train, (val, test))
-        train = train.subset((~away).nonzero().flatten())
-        notes += (f"{int(away.sum()):,} training images left out that also stand in validation or test",)
+        train, note = _without_leaked(train, (val, test))
+        notes += (note,)
     train, val, test = (_resized(part, request.image_size) for part in (train, val, test))
     augment = _scaled(_AUGMENT, request.image_size)
     return Source(classes, train, test, val=val, augment=augment, notes=notes, statistics=statistics)
@@ -93,10 +100,17 @@ def _pictures(request: Request) -> Source | None:
     given = request.data_dir
     if request.name != "fer2013" or given is None or not given.is_dir() or any(given.glob("*.csv")) or not roles(given):
         return None
+    if request.options["ferplus_votes"]:
+        raise DataError(f"FER+'s votes follow the order of rows in {' or '.join(_WHOLE)}: {given} holds pictures instead.")
     source = folders.find(given).source(request)
     if source.order is None:
         raise DataError(f"fer2013: {given} must have the classes {', '.join(CLASSES)}; it has {', '.join(source.classes)}.")
-    return replace(source, augment=_scaled(_AUGMENT, request.image_size))
+    train, notes = source.train, source.notes
+    if request.options["drop_leaked"]:
+        others = [split for split in (source.val, source.test) if split is not None and split is not train]
+        train, note = _without_leaked(train, others)
+        notes += (note,)
+    return replace(source, train=train, notes=notes, augment=_scaled(_AUGMENT, request.image_size))
 
 
 def cached_rows(path: Path, *, skip_bad_rows: bool = False) -> Rows:
@@ -155,10 +169,11 @@ def _drawn(rows: Rows, labels: Tensor) -> tuple[Rows, tuple[str, ...]]:
     return replace(rows, usage=usage), (note,)
 
 
-def _votes(folder: Path, names: Sequence[str], rows: Rows) -> Tensor:
+def _votes(name: str, folder: Path, names: Sequence[str], rows: Rows) -> Tensor:
     """(N, 10) votes on the good rows; refused where the two files do not tell of the same faces."""
     if len(names) > 1:
-        raise DataError(f"ferplus needs {' or '.join(_WHOLE)} in {folder}: its votes follow the order of rows there.")
+        wanted = f"{' or '.join(_WHOLE)} in {folder}"
+        raise DataError(f"{name} needs {wanted}: its votes follow the order of rows there.")
     path = folder / _VOTES
     votes, usage = ferplus_votes(path)
     total = len(rows.rows) + rows.bad_count
@@ -170,6 +185,41 @@ def _votes(folder: Path, names: Sequence[str], rows: Rows) -> Tensor:
         known = f"row {row + 1} is {USAGES[usage[row]]}, in {names[0]} it is not"
         raise DataError(f"{path}: {known}: they do not belong together.")
     return votes[rows.rows]
+
+
+def half_voted(labels: Tensor, votes: Tensor) -> Tensor:
+    """Soft labels for FER2013's classes: half the label, half the shares of the votes for these; the label alone without any.
+
+    Args:
+        labels: (N,), from 0, of `CLASSES`.
+        votes: (N, 10), as `ferplus_votes` gives them; a single vote counts as none.
+
+    Returns:
+        (N, 7) float32; each row sums to 1.
+    """
+    places = match_classes(FERPLUS_CLASSES, CLASSES, who="FER+", whose="FER2013").outputs
+    shares = _shares(counted(votes)[:, list(places)])
+    alone = one_hot(labels, len(CLASSES)).float()
+    return torch.where(shares.sum(dim=1, keepdim=True) > 0, (alone + shares) / 2, alone)
+
+
+def _without_contempt(labels: Tensor, soft: Tensor, kept: Tensor) -> tuple[tuple[str, ...], Tensor, Tensor]:
+    """FER+'s classes, soft labels, and which faces are kept, when contempt is no class."""
+    contempt = FERPLUS_CLASSES.index("contempt")  # the last
+    return FERPLUS_CLASSES[:contempt], _shares(soft[:, :contempt]), kept & (labels != contempt)
+
+
+def _shares(votes: Tensor) -> Tensor:
+    """Each row divided by its sum: (N, classes) float32; zeros remain."""
+    total = votes.sum(dim=1, keepdim=True)
+    return votes.float() / torch.where(total > 0, total, 1)
+
+
+def _without_leaked(train: Split, others: Sequence[Split]) -> tuple[Split, str]:
+    """The training images that stand in no other split, and a line that counts the rest."""
+    away = leaked(train, others)
+    note = f"{int(away.sum()):,} training images left out that also stand in validation or test"
+    return train.subset((~away).nonzero().flatten()), note
 
 
 def _split(rows: Rows, labels: Tensor, soft: Tensor | None, chosen: Tensor) -> Split:

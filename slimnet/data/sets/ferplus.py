@@ -60,11 +60,16 @@ def ferplus_targets(votes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         labels (N,) int64, the expression with the most votes; soft (N, 8) float32, the shares of the votes for expressions;
         kept (N,) bool, where one expression has more than half of all votes. Elsewhere labels and soft mean nothing.
     """
-    counted = torch.where(votes > 1, votes, 0)
-    faces = counted[:, : len(FERPLUS_CLASSES)]
+    heard = counted(votes)
+    faces = heard[:, : len(FERPLUS_CLASSES)]
     best, labels = faces.max(dim=1)
     soft = faces.float() / faces.sum(dim=1, keepdim=True).clamp(min=1)
-    return labels, soft, 2 * best > counted.sum(dim=1)
+    return labels, soft, 2 * best > heard.sum(dim=1)
+
+
+def counted(votes: Tensor) -> Tensor:
+    """The votes that count: a single one for something is noise, and becomes 0."""
+    return torch.where(votes > 1, votes, 0)
 
 
 def _check_header(path: Path, header: bytes | None) -> None:

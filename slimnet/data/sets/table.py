@@ -14,7 +14,7 @@ from slimnet.data.listing import Listing, listed
 from slimnet.errors import DataError
 
 ABOUT = {"table": About()}
-OPTIONS = {"skip_bad_rows": False}
+OPTIONS = {"table": {"skip_bad_rows": False}}
 ENDINGS = (".csv", ".tsv", ".txt", ".parquet")
 COLUMNS = {
     "path": ("path", "file", "filename", "file_name", "filepath", "file_path", "image", "image_path", "image_name", "img",
