@@ -1,12 +1,14 @@
 """The classifiers that slimnet ships against others whose weights ship inside a package, on the same faces.
 
     SLIMNET_DATA=DATA python benchmarks/expression_peers.py [--work FOLDER] [ROW…]   # answers and sizes; then the times of all
+    SLIMNET_DATA=DATA python benchmarks/expression_peers.py --answers [ROW…]         # answers and sizes alone; the times stay
     SLIMNET_DATA=DATA python benchmarks/expression_peers.py --times                  # the times alone, of all rows that are there
 
 The faces are the 3,589 of FER2013's test split. A package gets an environment of its own in FOLDER (default: slimnet-peers in the
 folder for temporary files; kept between runs; 20 GB, from the package registries), its own preprocessing, and its labels are
 mapped to FER2013's classes. Where its interface looks for a face first, its classifier gets the face as it is all the same. A
-script of ``expression_peers/`` does that, in a process of its own that cannot reach a network.
+script of ``expression_peers/`` does that, in a process of its own that cannot reach a network. By FER+'s votes the right answer is
+what most of ten people saw; a face where no expression has more than half of the votes, or contempt has, is left out there.
 
 Times are of one face after the other, pixels in memory to a label, one thread: a block of faces in slimnet's process, one in the
 package's, in turns and in random order; a second process of slimnet's is the control. Expected: published single networks reach
@@ -33,8 +35,9 @@ from _results import own_run, write_networks
 from _runs import data_dir
 from _tables import ROOT, Result, measured, of_runs, percent, processor, ranged, table
 from infer_alone import PACKAGES as BUNDLE_ALONE
+from numpy.typing import NDArray
 
-from slimnet.data import load_data
+from slimnet.data import Split, load_data, match_classes
 from slimnet.data.duplicates import leaked
 from slimnet.data.sets.fer2013 import CLASSES
 from slimnet.errors import SlimnetError, one_line, unknown
@@ -59,6 +62,7 @@ class Faces:
     Attributes:
         test, trained: paths of uint8 (N, 48, 48): the test split, and as many training images that do not stand in it.
         labels: of each, by path.
+        voted: (N,) of the test split, the class that most people of FER+ saw; the number of classes where they do not agree.
         again: (N,) which of the test split also stand in the training split.
     """
 
@@ -71,7 +75,20 @@ class Faces:
         for path, split in ((self.test, data.test), (self.trained, some)):
             np.save(path, split.take(torch.arange(len(split)))[:, 0].numpy())
             self.labels[path] = split.labels.numpy()
+        self.voted = by_votes(data.test)
         self.again = leaked(data.test, (data.train,)).numpy()
+
+
+def by_votes(test: Split) -> NDArray[np.int64]:
+    """(N,) the class of FER2013 that has more than half of FER+'s votes, by face; the number of classes where none has."""
+    options = {"without_contempt": True}
+    votes = load_data("ferplus", data_dir=str(data_dir() / "fer2013"), data_options=options)
+    sure = match_classes(CLASSES, votes.classes, who="FER2013", whose="FER+").split(votes.test)
+    assert test.indices is not None
+    assert sure.indices is not None
+    found = np.full(len(test), len(CLASSES), np.int64)
+    found[torch.searchsorted(test.indices, sure.indices).numpy()] = sure.labels.numpy()
+    return found
 
 
 def file_name(peer: Peer) -> str:
@@ -115,7 +132,10 @@ def answered(peer: Peer, faces: Faces, work: Path) -> dict[str, Any]:
             return read_answers(out, len(faces.labels[path]), peer.words, CLASSES)
 
         def scored(way: str) -> dict[str, Any]:
-            return score(faces.labels[faces.test], said(faces.test, way), faces.again, CLASSES)
+            answers, sure = said(faces.test, way), faces.voted < len(CLASSES)
+            voted = score(faces.voted[sure], answers[sure], faces.again[sure], CLASSES)
+            by = {"faces": int(sure.sum()), "accuracy": voted["accuracy"], "macro_f1": voted["macro_f1"]}
+            return {**score(faces.labels[faces.test], answers, faces.again, CLASSES), "votes": by}
 
         found = scored(first)
         trained = float((said(faces.trained, first) == faces.labels[faces.trained]).mean())
@@ -193,7 +213,9 @@ def main() -> None:
     parser.add_argument(
         "--work", type=Path, default=Path(tempfile.gettempdir()) / "slimnet-peers", help="folder for environments"
     )
-    parser.add_argument("--times", action="store_true", help="renew the times alone, of all rows that are there")
+    only = parser.add_mutually_exclusive_group()
+    only.add_argument("--times", action="store_true", help="renew the times alone, of all rows that are there")
+    only.add_argument("--answers", action="store_true", help="renew the answers alone; times stay")
     args = parser.parse_args()
     for name in args.rows:
         if name not in peers:
@@ -204,6 +226,8 @@ def main() -> None:
     faces = Faces(args.work)
     for name in () if args.times else args.rows or peers:
         answer(peers[name], faces, args.work)
+    if args.answers:
+        return
     there = {row["name"]: row for row in own_run(NAME).get("networks", []) if "error" not in row}
     if BASELINE not in there:
         sys.exit(f"{NAME}: there is no row {BASELINE!r} from this machine and these versions: run it without --times first.")
@@ -219,6 +243,9 @@ def answer(peer: Peer, faces: Faces, work: Path) -> None:
     except SlimnetError as error:
         row = {"name": peer.name, "error": one_line(error)}
     print(row, flush=True)
+    before = {each["name"]: each for each in own_run(NAME).get("networks", [])}
+    if "error" not in row and "time" in before.get(peer.name, {}):
+        row["time"] = before[peer.name]["time"]
     sizes = {"faces": len(faces.again), "again": int(faces.again.sum()), "trained": len(faces.labels[faces.trained])}
     write([row], {**sizes, "slimnet_bytes": closure_bytes("slimnet")})
 
@@ -266,7 +293,7 @@ def answers_table(run: Result) -> str:
     for row in run["networks"]:
         peer = all_peers().get(row["name"])
         if peer is None or "error" in row:
-            rows.append((row["name"], row.get("error", "no longer shipped"), *[""] * 6))
+            rows.append((row["name"], row.get("error", "no longer shipped"), *[""] * 7))
             continue
         versions = row["versions"]
         package = peer.packages.split()[0].replace("==", "@").rpartition("@")[0] or "slimnet"
@@ -275,6 +302,7 @@ def answers_table(run: Result) -> str:
                 row["name"].replace(package, f"{package} {versions.get(package, '')}".strip(), 1),
                 percent(row["accuracy"], 1),
                 f"{row['macro_f1']:.3f}",
+                percent(row["votes"]["accuracy"], 1) if "votes" in row else "–",
                 percent(row["accuracy_without_duplicates"], 1),
                 percent(row["accuracy_on_trained"], 1),
                 f"{row['weights_bytes'] / 1e3:,.0f} kB",
@@ -284,7 +312,8 @@ def answers_table(run: Result) -> str:
         )
     again = f"accuracy without the {run['again']:,} that also stand in the training split"
     trained = f"accuracy on {run['trained']:,} training faces"
-    return table(("classifier", "accuracy", "macro-F1", again, trained, "weights", "licence", "did these faces train it?"), rows)
+    head = ("classifier", "accuracy", "macro-F1", "accuracy by FER+'s votes", again, trained, "weights", "licence")
+    return table((*head, "did these faces train it?"), rows)
 
 
 STEADY = 0.1

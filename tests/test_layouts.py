@@ -79,6 +79,17 @@ def test_faces_have_the_official_labels_in_whatever_order(tmp_path: Path) -> Non
         assert values == {label: 10 * FER.index(name) for label, name in enumerate(data.classes)}
 
 
+def test_pictures_of_fer2013_without_leaks_and_without_votes(tmp_path: Path) -> None:
+    filled(tmp_path, {"train": 3, "val": 1, "test": 1}, FER)
+    picture(tmp_path / "train" / "sad" / "0.png", 200)  # the others stand in validation and test, too
+    data = load_data("fer2013", data_dir=tmp_path, data_options={"drop_leaked": True})
+    assert torch.bincount(data.train.labels).tolist() == [2, 2, 2, 2, 3, 2, 2]
+    assert data.notes[-1] == "6 training images left out that also stand in validation or test"
+    assert len(load_data("fer2013", data_dir=tmp_path).train) == 21
+    with pytest.raises(DataError, match=r"FER\+'s votes follow the order of rows in fer2013\.csv.* holds pictures instead"):
+        load_data("fer2013", data_dir=tmp_path, data_options={"ferplus_votes": True})
+
+
 def raf(root: Path) -> None:
     rows = []
     for i in range(1, 22):
