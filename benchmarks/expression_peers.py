@@ -7,8 +7,10 @@
 The faces are the 3,589 of FER2013's test split. A package gets an environment of its own in FOLDER (default: slimnet-peers in the
 folder for temporary files; kept between runs; 20 GB, from the package registries), its own preprocessing, and its labels are
 mapped to FER2013's classes. Where its interface looks for a face first, its classifier gets the face as it is all the same. A
-script of ``expression_peers/`` does that, in a process of its own that cannot reach a network. By FER+'s votes the right answer is
-what most of ten people saw; a face where nothing, or contempt, has more than half of the votes is left out there.
+script of ``expression_peers/`` does that, in a process of its own that cannot reach a network.
+
+By FER+'s votes the right answer is what most of ten people saw; a face where nothing, or contempt, has more than half of the votes
+is left out there.
 
 Times are of one face after the other, pixels in memory to a label, one thread: a block of faces in slimnet's process, one in the
 package's, in turns and in random order; a second process of slimnet's is the control. Expected: published single networks reach
