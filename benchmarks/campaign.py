@@ -165,14 +165,20 @@ def expressions() -> tuple[Row, ...]:
         _on("expressions-small", 14, decay | MIRRORED, base.model, again),
         Row("expressions-tiny-more", wide.run, 34, None, less | MIRRORED | more, model=wide.model, teacher=again.run),
         voted,
-        Row("expressions-small-votes", voted.run, 14, None, decay | MIRRORED | VOTES | small, model=base.model),
-        Row("expressions-tiny-votes", wide.run, 20, None, less | MIRRORED | VOTES | more, model=wide.model, teacher=voted.run),
+        _on_votes("expressions-small", voted, 14, decay, voted),
+        _on_votes("expressions-tiny", wide, 20, less, voted, shape="expressions-tiny-more"),
     )
 
 
 def _on(name: str, epochs: int, settings: dict[str, Any], model: str | None, teacher: Row) -> Row:
     """A cut network, trained on from where its row ended, with another teacher."""
     return Row(f"{name}-again", f"{name}-0", epochs, None, settings, model=model, teacher=teacher.run, shape=name)
+
+
+def _on_votes(name: str, start: Row, epochs: int, settings: dict[str, Any], teacher: Row, shape: str | None = None) -> Row:
+    """A network cut to widths that a row found before, which learns from FER+'s votes and a teacher that has."""
+    how = settings | MIRRORED | VOTES
+    return Row(f"{name}-votes", start.run, epochs, None, how, model=start.model, teacher=teacher.run, shape=shape or name)
 
 
 def ingredients(seed: int) -> tuple[Row, ...]:

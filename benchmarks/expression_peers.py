@@ -9,8 +9,8 @@ folder for temporary files; kept between runs; 20 GB, from the package registrie
 mapped to FER2013's classes. Where its interface looks for a face first, its classifier gets the face as it is all the same. A
 script of ``expression_peers/`` does that, in a process of its own that cannot reach a network.
 
-By FER+'s votes the right answer is what most of ten people saw; a face where nothing, or contempt, has more than half of the votes
-is left out there.
+By FER+'s votes the right answer is what most of ten people saw; a face where nothing, or contempt, has more than half of the
+votes is left out there.
 
 Times are of one face after the other, pixels in memory to a label, one thread: a block of faces in slimnet's process, one in the
 package's, in turns and in random order; a second process of slimnet's is the control. Expected: published single networks reach
