@@ -97,18 +97,21 @@ def epochs_of(name: str) -> list[int]:
 
 
 def judged(bundle: Bundle) -> dict[str, Any]:
-    """Accuracy and what goes with it on the test split, one view and two; accuracy on the validation split."""
+    """Accuracy and what goes with it on the test split, one view and two; accuracy on the validation split; by FER+'s votes."""
     folder = str(data_dir() / "fer2013")
 
-    def on(split: str, views: Any) -> Any:
-        result, classes = evaluate_any(bundle.path, data="fer2013", data_dir=folder, split=split, views=views)
+    def on(split: str, views: Any, data: str = "fer2013", **how: Any) -> Any:
+        result, classes = evaluate_any(bundle.path, data=data, data_dir=folder, split=split, views=views, **how)
         return {"classes": list(classes), **result.as_dict()}
+
+    votes = on("test", "one", "ferplus", data_options={"without_contempt": True})
 
     main_file = bundle.onnx if bundle.onnx.is_file() else bundle.precision_files["int8"]
     return {
         "bytes": main_file.stat().st_size,
         "validation": on("val", "one")["accuracy"],
         "test": {views: on("test", views) for views in ("one", "flip")},
+        "votes": {name: votes[name] for name in ("count", "accuracy", "macro_f1")},
     }
 
 
@@ -198,7 +201,8 @@ def sizes_table(runs: list[Result]) -> str:
             fast = (
                 f"{took['int8']['ms']:.3f} ms, {ranged(took['int8']['speedup'], took['int8']['interval'], '×')}" if took else "–"
             )
-            figures = (f"{percent(one['accuracy'])} ({percent(flip['accuracy'])})", fp32, f"{one['macro_f1']:.3f}")
+            votes = percent(each["votes"]["accuracy"]) if "votes" in each else "–"
+            figures = (f"{percent(one['accuracy'])} ({percent(flip['accuracy'])})", fp32, f"{one['macro_f1']:.3f}", votes)
             size = (f"{each['bytes']:,}", f"{each['flops'] / 1e6:.1f} M", f"{each['params']:,}", fast)
             name = f"`{each['name']}`, {each['model']}" + (", shipped" if each["shipped"] else "")
             rows.append((each["size"], name, *figures, *size, _epochs(each["epochs"]), processor(run)))
@@ -212,6 +216,7 @@ def sizes_table(runs: list[Result]) -> str:
         "accuracy, int8 (with mirror image)",
         "in fp32",
         "macro-F1",
+        "accuracy by FER+'s votes",
         "bytes",
         "multiply-adds",
         "parameters",
