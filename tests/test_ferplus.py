@@ -10,11 +10,12 @@ import pytest
 import torch
 
 from slimnet.commands import evaluate_any
+from slimnet.commands.provenance import about_data
 from slimnet.data import FERPLUS_CLASSES, ferplus_targets, load_data
 from slimnet.data.sets.fer2013 import half_voted
 from slimnet.errors import DataError
 from slimnet.methods import Dense
-from slimnet.training import train
+from slimnet.training import Run, train
 from test_fer2013 import USAGES, faces, parts, pixels, rows, whole, write
 
 HEADER = "Usage,Image name,neutral,happiness,surprise,sadness,anger,disgust,fear,contempt,unknown,NF"
@@ -135,6 +136,7 @@ def test_a_network_for_fer2013_is_evaluated_by_votes(tmp_path: Path) -> None:
     assert "in another order" in said[0]
     (csv / "fer2013new.csv").unlink()  # judging needs no votes
     assert evaluate_any(tmp_path / "run")[0].count == 7
+    assert str(about_data(Run.open(tmp_path / "run"))["terms"]).endswith("; votes: MIT (Barsoum et al., ICMI 2016)")
 
 
 def test_votes_need_rows(tmp_path: Path) -> None:

@@ -72,7 +72,7 @@ def calibrate_bundle(
     model, files = _judged(source, ConfidenceStep(loaded, say))
     if unsure_below is not None:
         model["unsure_below"] = unsure_below
-    report = _with_limits(source.report, loaded.name)
+    report = _with_limits(source.report, loaded.name, config)
     files |= {"MODEL_CARD.md": model_card(model, report, config).encode(), "report.json": json_bytes(report)}
     if seal.lists("infer.py", source.model):
         files["infer.py"] = INFER.read_bytes()
@@ -116,12 +116,12 @@ def _judged(bundle: Bundle, judge: ConfidenceStep) -> tuple[dict[str, Any], dict
     return model, files
 
 
-def _with_limits(report: Mapping[str, Any], name: str) -> dict[str, Any]:
+def _with_limits(report: Mapping[str, Any], name: str, config: Mapping[str, Any]) -> dict[str, Any]:
     """``report.json`` with what slimnet says of the data today, where the network was trained on the same."""
     from slimnet.data.about import about
 
     told = report.get("data") or {}
     if told.get("name") != name:
         return dict(report)
-    said = about(name)
+    said = about(name, config.get("data_options"))
     return {**report, "data": {**told, "terms": said.terms, "limits": list(said.limits)}}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from types import ModuleType
 
@@ -31,7 +32,9 @@ def loader_of(name: str) -> ModuleType:
     return importlib.import_module(f"slimnet.data.sets.{LOADERS[name]}")
 
 
-def about(name: str) -> About:
-    """What the loader says of a data set; nothing of a name that there is not."""
+def about(name: str, options: Mapping[str, bool] | None = None) -> About:
+    """What the loader says of a data set, taken with these options of its own; nothing of a name that there is not."""
+    if name == "fer2013" and (options or {}).get("ferplus_votes"):
+        name = "ferplus"  # whose terms count, too
     known: dict[str, About] = getattr(loader_of(name), "ABOUT", {}) if name in LOADERS else {}
     return known.get(name, About())
