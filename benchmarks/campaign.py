@@ -169,7 +169,7 @@ def expressions() -> tuple[Row, ...]:
         Row("expressions-tiny-more", wide.run, 34, None, less | MIRRORED | more, model=wide.model, teacher=again.run),
         voted,
         _on_votes("expressions-small", again, 14, decay, again),
-        _on_votes("expressions-tiny", wide, 20, less, voted, shape="expressions-tiny-more"),
+        _on_votes("expressions-tiny", wide, 16, less, voted, shape="expressions-tiny-more"),
     )
 
 
