@@ -7,10 +7,10 @@
 Needs the runs that the rows `expressions-base-votes-0`, `expressions-small-votes-0` and `expressions-tiny-votes-0` of
 benchmarks/campaign.py make, with those that they begin with, in runs/campaign or in the folder that EXPRESSIONS_RUNS names.
 Expected: each within its bytes, at most half a point of accuracy lost to float32, and a calibration error that the temperature
-makes smaller. Writes slimnet/ready/ and results/expressions.json; a bundle is shipped only if it is better than what is shipped, or
-as good in fewer bytes, and worth its size (`WORTH`). How good it is says the validation split: the mean of its accuracy by FER2013's
-labels and by FER+'s votes. With `calibrate` what is shipped stays as it is, and only temperatures are fitted again: that needs the
-data alone.
+makes smaller. Writes slimnet/ready/ and results/expressions.json; a bundle is shipped only if it is better than what is shipped,
+or as good in fewer bytes, and worth its size (`WORTH`). How good it is says the validation split: the mean of its accuracy by
+FER2013's labels and by FER+'s votes. With `calibrate` what is shipped stays as it is, and only temperatures are fitted again: that
+needs the data alone.
 """
 
 from __future__ import annotations
