@@ -54,7 +54,7 @@ SCRIPTS = Path(__file__).parent / NAME
 WORK = Path(tempfile.gettempdir()) / "slimnet-peers"
 PAIRS, BLOCK, WARM = 15, 0.2, 1.0
 """Blocks of each side, seconds of a block, seconds before the first."""
-SHARED = ("faces", "again", "trained", "time", "slimnet_bytes")
+SHARED = ("faces", "again", "trained", "voted", "labels_by_votes", "time", "slimnet_bytes")
 """What a run says beside its rows."""
 
 
@@ -249,7 +249,9 @@ def answer(peer: Peer, faces: Faces, work: Path) -> None:
     if "error" not in row and "time" in before.get(peer.name, {}):
         row["time"] = before[peer.name]["time"]
     sizes = {"faces": len(faces.again), "again": int(faces.again.sum()), "trained": len(faces.labels[faces.trained])}
-    write([row], {**sizes, "slimnet_bytes": closure_bytes("slimnet")})
+    sure = faces.voted < len(CLASSES)
+    agreed = float((faces.voted == faces.labels[faces.test])[sure].mean())
+    write([row], {**sizes, "voted": int(sure.sum()), "labels_by_votes": agreed, "slimnet_bytes": closure_bytes("slimnet")})
 
 
 ABOVE = 0.77
@@ -355,7 +357,11 @@ def peers_table(runs: list[Result]) -> str:
         "second process of it. Installed: all that pip or npm takes along on Linux, CUDA too; slimnet's bundles need "
         f"{', '.join(BUNDLE_ALONE)} alone (with infer.py), slimnet itself takes {run['slimnet_bytes'] / 1e6:,.0f} MB. {where}."
     )
-    return "\n\n".join((answers_table(run), times_table(runs), shared, notes(run)))
+    said = [answers_table(run), times_table(runs), shared, notes(run)]
+    if "voted" in run:
+        agreed = percent(run["labels_by_votes"], 1)
+        said.insert(1, f"By FER+'s votes: {run['voted']:,} faces; FER2013's own labels agree with the votes on {agreed} of them.")
+    return "\n\n".join(said)
 
 
 TABLES = {"expression-peers": peers_table}

@@ -9,7 +9,7 @@ benchmarks/campaign.py make, with those that they begin with, in runs/campaign o
 Expected: each within its bytes, at most half a point of accuracy lost to float32, and a calibration error that the temperature
 makes smaller. Writes slimnet/ready/ and results/expressions.json; a bundle is shipped only if it is better than what is shipped,
 or as good in fewer bytes, and worth its size (`WORTH`). How good it is says the validation split: the mean of its accuracy by
-FER2013's labels and by FER+'s votes. With `calibrate` what is shipped stays as it is, and only temperatures are fitted again: that
+FER2013's labels and by FER+'s votes. With `calibrate` what is shipped stays as it is, only temperatures are fitted again: that
 needs the data alone.
 """
 
