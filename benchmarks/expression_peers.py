@@ -245,9 +245,10 @@ def answer(peer: Peer, faces: Faces, work: Path) -> None:
     except SlimnetError as error:
         row = {"name": peer.name, "error": one_line(error)}
     print(row, flush=True)
-    before = {each["name"]: each for each in own_run(NAME).get("networks", [])}
-    if "error" not in row and "time" in before.get(peer.name, {}):
-        row["time"] = before[peer.name]["time"]
+    before = next((each for each in own_run(NAME).get("networks", []) if each["name"] == peer.name), {})
+    same = all(row.get(what) == before.get(what) for what in ("versions", "weights_bytes"))
+    if "error" not in row and "time" in before and same:
+        row["time"] = before["time"]
     sizes = {"faces": len(faces.again), "again": int(faces.again.sum()), "trained": len(faces.labels[faces.trained])}
     sure = faces.voted < len(CLASSES)
     agreed = float((faces.voted == faces.labels[faces.test])[sure].mean())

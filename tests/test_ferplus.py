@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from slimnet.commands import evaluate_any
+from command import slimnet_cli
+from slimnet.commands import evaluate_any, export_run, prune_and_finetune, prune_checkpoint
 from slimnet.commands.provenance import about_data
 from slimnet.data import FERPLUS_CLASSES, ferplus_targets, load_data
 from slimnet.data.sets.fer2013 import half_voted
 from slimnet.errors import DataError
 from slimnet.methods import Dense
-from slimnet.training import Run, train
-from test_fer2013 import USAGES, faces, parts, pixels, rows, whole, write
+from slimnet.training import Run, TrainConfig, train
+from slimnet.training.data import load_config_data
+from slimnet.training.unused import unused_settings
+from test_fer2013 import USAGES, faces, parts, pixels, rows, text, whole, write
 
 HEADER = "Usage,Image name,neutral,happiness,surprise,sadness,anger,disgust,fear,contempt,unknown,NF"
 VOTES = [
@@ -28,6 +32,10 @@ VOTES = [
     ([0, 5, 5, 0, 0, 0, 0, 0, 0, 0], False, None),  # no more than half
     ([1, 1, 1, 1, 1, 1, 1, 1, 1, 1], False, None),
 ]
+
+
+SAME = (["anger"], ["disgust"], ["fear"], ["happiness"], ["sadness"], ["surprise"], ["neutral"])
+"""FER+'s words for FER2013's classes, in their order."""
 
 
 def vote_lines(usages: list[str]) -> list[str]:
@@ -132,11 +140,95 @@ def test_a_network_for_fer2013_is_evaluated_by_votes(tmp_path: Path) -> None:
     options = {"without_contempt": True}
     found, classes = evaluate_any(tmp_path / "run", data="ferplus", data_dir=str(csv), data_options=options, say=said.append)
     assert classes == ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
-    assert found.count == sum(USAGES[i] == "PrivateTest" and i % 8 < 7 for i in range(28))
+    voted = [i % 8 for i in range(21, 28) if i % 8 < 7]
+    by_class = [sum(FERPLUS_CLASSES[v] in words for v in voted) for words in SAME]
+    assert [sum(row) for row in found.confusion] == by_class
     assert "in another order" in said[0]
-    (csv / "fer2013new.csv").unlink()  # judging needs no votes
+    (csv / "fer2013new.csv").unlink()  # judging needs no votes, nor does export
     assert evaluate_any(tmp_path / "run")[0].count == 7
+    bundle = export_run(tmp_path / "run", tmp_path / "bundle")
+    assert evaluate_any(bundle.path, data_dir=str(csv))[0].count == 7
     assert str(about_data(Run.open(tmp_path / "run"))["terms"]).endswith("; votes: MIT (Barsoum et al., ICMI 2016)")
+
+
+def test_finetuning_goes_on_with_the_data_as_the_run_had_them(tmp_path: Path) -> None:
+    csv = tmp_path / "csv"
+    csv.mkdir()
+    lines = rows()
+    write(csv, [*lines[:5], lines[5].replace(",", ",x", 1), *lines[6:]])
+    write(csv, vote_lines(USAGES), "fer2013new.csv", HEADER)
+    settings = {"data": "fer2013", "data_dir": str(csv), "data_options": {"ferplus_votes": True, "skip_bad_rows": True}}
+    train(model="vgg9_face", out=tmp_path / "run", epochs=1, batch_size=7, method=Dense(), soft_labels=True, seed=3, **settings)
+    how = {"data": "fer2013", "data_dir": str(csv), "epochs": 1, "batch_size": 7, "progress": False}
+    run = prune_and_finetune(tmp_path / "run", tmp_path / "cut", rate=0.3, criterion="cs", **how)
+    assert (run.config.data_options, run.config.soft_labels, run.config.seed) == (settings["data_options"], True, 3)
+    options = {"ferplus_votes": False}
+    other = prune_and_finetune(tmp_path / "run", tmp_path / "alone", rate=0.3, soft_labels=False, data_options=options, **how)
+    assert other.config.data_options == {"ferplus_votes": False, "skip_bad_rows": True}
+    assert prune_checkpoint(tmp_path / "run", tmp_path / "closed", rate=0.3, criterion="cs", data="fer2013", data_dir=str(csv))
+    with pytest.raises(DataError, match="--skip-bad-rows leaves such rows out"):
+        prune_checkpoint(
+            tmp_path / "run",
+            tmp_path / "other",
+            rate=0.3,
+            criterion="cs",
+            data="fer2013",
+            data_dir=str(csv),
+            data_options={"skip_bad_rows": False},
+        )
+
+
+def test_votes_of_other_faces_are_refused(tmp_path: Path) -> None:
+    """Usage alone cannot tell: rows in another order inside their split."""
+    usages = ["Training"] * 126 + ["PublicTest"] * 7 + ["PrivateTest"] * 7
+    order = [4, 5, 6, 3, 1, 2, 0]  # of FER+'s votes, the class of row i
+    votes = [f"{usage},x,{','.join('10' if c == order[i % 7] else '0' for c in range(10))}" for i, usage in enumerate(usages)]
+    write(tmp_path, [f"{i % 7},{text(image)},{usage}" for i, (image, usage) in enumerate(zip(faces(140), usages, strict=True))])
+    write(tmp_path, votes, "fer2013new.csv", HEADER)
+    seven = {"without_contempt": True}
+    assert len(load_data("ferplus", data_dir=tmp_path, data_options=seven).train) == 126
+    write(tmp_path, [votes[125], *votes[:125], *votes[126:]], "fer2013new.csv", HEADER)
+    for name, options in (("ferplus", seven), ("fer2013", {"ferplus_votes": True})):
+        with pytest.raises(DataError, match=r"do not have the same order: labels and votes agree on \d+% of the faces"):
+            load_data(name, data_dir=tmp_path, data_options=options)
+
+
+def test_votes_need_the_column_usage(tmp_path: Path) -> None:
+    write(tmp_path, [line.rpartition(",")[0] for line in rows()], header="emotion,pixels")
+    write(tmp_path, vote_lines(USAGES), "fer2013new.csv", HEADER)
+    with pytest.raises(DataError, match=r"fer2013\.csv has no column Usage, by which FER\+'s votes are compared"):
+        load_data("ferplus", data_dir=tmp_path)
+
+
+def test_votes_without_soft_labels_are_said_to_do_nothing(tmp_path: Path) -> None:
+    whole(tmp_path)
+    write(tmp_path, vote_lines(USAGES), "fer2013new.csv", HEADER)
+    config = TrainConfig(model="vgg9_face", data="fer2013", data_dir=str(tmp_path), data_options={"ferplus_votes": True})
+    told = list(unused_settings(config, load_config_data(config)))
+    assert any(line.startswith("`ferplus_votes` does nothing here") for line in told)
+    assert not list(unused_settings(replace(config, soft_labels=True), load_config_data(config)))
+
+
+def test_the_command_takes_votes(tmp_path: Path) -> None:
+    whole(tmp_path)
+    write(tmp_path, vote_lines(USAGES), "fer2013new.csv", HEADER)
+    run, data = tmp_path / "run", ("--data-dir", str(tmp_path))
+    asked = ("train", "--model", "vgg9_face", "--data", "fer2013", *data, "--soft-labels", "--batch-size", "7", "--out", run)
+    said = slimnet_cli(*asked)
+    assert said.status == 1
+    assert "fer2013 has labels alone (--ferplus-votes adds FER+'s votes)." in said.err
+    done = slimnet_cli(*asked, "--ferplus-votes", *"--epochs 1 --method dense --quiet".split())
+    assert done.status == 0, done.err
+    by_votes = ("evaluate", run, "--data", "ferplus", *data)
+    assert slimnet_cli(*by_votes, "--without-contempt", "--json").json["count"] == 6
+    said = slimnet_cli(*by_votes)
+    assert (said.status, said.err.strip().endswith("contempt: --without-contempt (`data_options`) leaves contempt out")) == (
+        1,
+        True,
+    )
+    said = slimnet_cli("evaluate", run, "--without-contempt", *data)
+    assert "fer2013 has no option 'without_contempt' (it is for ferplus)" in said.err
+    assert said.status == 1
 
 
 def test_votes_need_rows(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from slimnet.commands import evaluate_any
-from slimnet.data import load_data
+from slimnet.data import duplicates, load_data
 from slimnet.data.listing import NO_TEST
 from slimnet.errors import DataError
 from slimnet.methods import Dense
@@ -88,6 +88,29 @@ def test_pictures_of_fer2013_without_leaks_and_without_votes(tmp_path: Path) -> 
     assert len(load_data("fer2013", data_dir=tmp_path).train) == 21
     with pytest.raises(DataError, match=r"FER\+'s votes follow the order of rows in fer2013\.csv.* holds pictures instead"):
         load_data("fer2013", data_dir=tmp_path, data_options={"ferplus_votes": True})
+
+
+def test_leaks_are_dropped_once_validation_is_drawn_and_a_run_goes_on(tmp_path: Path) -> None:
+    """Each training picture is there twice: what is held out must not stand in what is left."""
+    root = filled(tmp_path / "data", {"train": 10, "test": 1}, FER)
+    for label, name in enumerate(FER):
+        for i in range(10):
+            picture(root / "train" / name / f"again{i}.png", 10 * label + i)
+    data = load_data("fer2013", data_dir=root, data_options={"drop_leaked": True})
+    found = duplicates(data)
+    assert (found.val_in_train, found.test_in_train) == (0, 0)
+    assert 90 < len(data.train) < 140 - len(data.val)
+    options = {"data_options": {"drop_leaked": True}, "model": "vgg9_face", "batch_size": 32, "method": Dense()}
+    run = train(out=tmp_path / "run", data="fer2013", data_dir=str(root), epochs=1, progress=False, **options)
+    assert run.data["train"] == len(data.train)
+    assert len(train(out=tmp_path / "run", resume=True, epochs=2, progress=False).metrics) == 2
+
+
+def test_rows_that_pictures_do_not_have_are_said(tmp_path: Path) -> None:
+    filled(tmp_path, {"train": 3, "val": 1, "test": 1}, FER)
+    notes = load_data("fer2013", data_dir=tmp_path, data_options={"skip_bad_rows": True}).notes
+    assert notes[0] == "`skip_bad_rows` does nothing here: these are pictures, which have no rows"
+    assert notes[1].startswith("7 of 7 validation and 7 of 7 test images also stand in the training split")
 
 
 def raf(root: Path) -> None:

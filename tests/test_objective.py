@@ -117,6 +117,7 @@ def test_right_answers_of_labels_and_of_shares() -> None:
     logits = torch.tensor([[0.0, 1.0], [1.0, 0.0], [0.0, 2.0]])
     assert int(right_answers(logits, torch.tensor([1, 1, 1]))) == 2
     assert int(right_answers(logits, torch.tensor([[0.2, 0.8], [0.9, 0.1], [1.0, 0.0]]))) == 2
+    assert int(right_answers(logits, torch.full((3, 2), 0.5))) == 3  # either is as right as the other
 
 
 @pytest.mark.parametrize("settings", [{"mixup": 0.4}, {"cutmix": 1.0}, {"mixup": 0.4, "cutmix": 1.0}])

@@ -21,7 +21,7 @@ from slimnet_cli._quick import refuse_data_dir, refuse_missing, refuse_names
 @click.option("--split", type=Named("SPLITS"), default="test", show_default=True, help="Of the data set.")
 @click.option("--data", metavar="NAME", help="Data set (default: the one it was trained on).")
 @click.option("--data-dir", metavar="DIR", help="Where the data set lies.")
-@later("data-switches", partial(data_switches, without=("ferplus_votes",)))
+@later("data-switches", partial(data_switches, without=("ferplus_votes", "drop_leaked")))
 @click.option("--batch-size", type=COUNT, default=256, show_default=True, help="Images at a time.")
 @click.option(
     "--views",

@@ -9,7 +9,7 @@ import click
 
 from slimnet_cli._clean import echo
 from slimnet_cli._emit import emit_json, emit_table, number, percent
-from slimnet_cli._flags import Command, Named, section, settings
+from slimnet_cli._flags import Command, Named, data_switches, later, section, settings, take_switches
 from slimnet_cli._numbers import COUNT
 from slimnet_cli._options import as_json, existing, folder_out, force, network, part, take_target, target_options, together
 from slimnet_cli._quick import refuse_data_dir, refuse_missing, refuse_names, refuse_out, refuse_runtimes
@@ -38,6 +38,7 @@ selection = together(
     click.option("--ignore", multiple=True, metavar="PATTERN", help="Leave groups whose name matches alone (repeat)."),
     click.option("--data", metavar="NAME", help="Training data, for cs, taylor, --allocate-by loss and --finetune."),
     click.option("--data-dir", metavar="DIR", help="Where the data set lies."),
+    later("data-switches", data_switches),
 )  # fmt: skip
 
 
@@ -111,7 +112,7 @@ def command(
     given = {name: options.pop(f"target_{name}") for name in ("threads", "batch")}
     given |= {name: options.pop(name) for name in ("shut_branches", "allocate_by")}
     given = {name: value for name, value in given.items() if value is not None} | ({"target": target} if target else {})
-    asked = _take_training(options)
+    asked, switched = _take_training(options), take_switches(options)
     if finetune is not None and plot is not None:
         raise click.UsageError("--plot draws the plan of prune alone: leave it or --finetune out.")
     if finetune is not None and options["part"] is not None:
@@ -123,6 +124,8 @@ def command(
     refuse_missing(checkpoint)
     refuse_data_dir(options | asked)
     refuse_out(out, force=force)
+    if switched:
+        options["data_options"] = switched
     if finetune is not None:
         del options["part"]
         _finetune(checkpoint, out, options | given | asked, epochs=finetune, force=force, quiet=quiet, as_json=as_json)

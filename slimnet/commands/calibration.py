@@ -26,7 +26,9 @@ _say = say_from(__name__)
 CALIBRATION_IMAGES = 1000
 
 
-def load_images_for(example: Tensor, data: str | None, data_dir: str | None, about: Mapping[str, Any]) -> Dataset:
+def load_images_for(
+    example: Tensor, data: str | None, data_dir: str | None, about: Mapping[str, Any], splits: Mapping[str, Any] | None = None
+) -> Dataset:
     """The data set, in the size of the network's input.
 
     Args:
@@ -34,13 +36,16 @@ def load_images_for(example: Tensor, data: str | None, data_dir: str | None, abo
         data, data_dir: the data set.
         about: what is known of the network (see `slimnet.commands.opening.open_checkpoint`): the ``mean`` and ``std`` that it
             was trained with are the data's own where it has none.
+        splits: settings that say which pictures are in which split, see `slimnet.commands.opening.recorded_splits`.
 
     Raises:
         DataError: if it is missing or malformed, or has other channels; or the network takes no square pictures.
     """
     from slimnet.data import load_data
+    from slimnet.training.data import without_votes
 
-    loaded = load_data(str(data), data_dir=data_dir, image_size=example.shape[-1])
+    how = {name: value for name, value in (splits or {}).items() if name != "soft_labels"}
+    loaded = load_data(str(data), data_dir=data_dir, image_size=example.shape[-1], **without_votes(how))
     if loaded.image_shape[0] != example.shape[1]:
         raise DataError(f"{data} has images of {loaded.image_shape[0]} channels, the network takes {example.shape[1]}.")
     if loaded.image_shape != tuple(example.shape[1:]):
@@ -63,6 +68,7 @@ def calibrate(
     data_dir: str | None,
     *,
     about: Mapping[str, Any],
+    splits: Mapping[str, Any] | None = None,
     part: str | None = None,
     say: Say = _say,
 ) -> ClassStatistics | None:
@@ -70,7 +76,7 @@ def calibrate(
 
     Gradients need to know which output is which class: by the ``classes`` of ``about``, the names of the network's outputs;
     without them as many classes as outputs are taken to be in its order, and that is said. Pictures are normalised by its mean
-    and deviation, see :func:`load_images_for`.
+    and deviation, see :func:`load_images_for`, which takes ``splits``, too.
 
     Statistics are of the channel groups of ``part``, where that is given; the whole network runs.
 
@@ -80,7 +86,7 @@ def calibrate(
     """
     from slimnet.data import calibration_batches, match_classes, match_count
 
-    loaded = load_images_for(example, data, data_dir, about)
+    loaded = load_images_for(example, data, data_dir, about, splits)
     classes = about.get("classes")
     batches = list(calibration_batches(loaded, CALIBRATION_IMAGES, 100))
     shown = each(batches, "calibrating", len(batches))

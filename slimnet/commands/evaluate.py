@@ -46,7 +46,7 @@ def evaluate_any(
         data: name of the data set; default: the one the network was trained on (an ONNX file alone does not know it).
         data_dir: where the data set lies.
         data_options: options of the data set's own (see `slimnet.data.load_data`); of the one that the network was trained on, in
-            place of those of its training.
+            place of those of its training. Soft labels are not looked at.
         batch_size: images at a time.
         views: average the answers over views of each image (see `slimnet.training.evaluate`).
         trust_code: let a factory of the user's own that ``config.json`` names build the network (see `slimnet.models.trust`).
@@ -74,7 +74,7 @@ def evaluate_any(
         raise DataError(f"{what} takes images of {len(mean)} channels, those of {loaded.name} have {len(loaded.mean)}.")
     chosen, classes, note = {"train": loaded.train, "val": loaded.val, "test": loaded.test}[split], loaded.classes, ""
     if subject.classes is not None:
-        match = match_classes(subject.classes, loaded.classes, who=str(what), whose=loaded.name)
+        match = match_classes(subject.classes, loaded.classes, who=str(what), whose=loaded.name, hint=_HINTS.get(loaded.name, ""))
         chosen, classes, note = match.split(chosen), match.classes, match.note
     how: dict[str, Any] = {"batch_size": batch_size, "views": views, "temperature": subject.temperature}
     result = evaluate(subject.network, chosen, mean=mean, std=std, **how)
@@ -89,6 +89,7 @@ def evaluate_any(
 
 
 Statistics = tuple[tuple[float, ...], tuple[float, ...]]
+_HINTS = {"ferplus": "--without-contempt (`data_options`) leaves contempt out"}
 
 
 @dataclass(frozen=True)

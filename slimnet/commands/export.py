@@ -104,7 +104,7 @@ def export_run(
         say(line)
     masked = run.load_model()
     baseline, source = _dense_model(run, dense, say)
-    data = run.dataset(data_dir=data_dir, say=say)
+    data = run.dataset(data_dir=data_dir, soft=False, say=say)
     step = PrecisionStep(data, precisions, say) if precisions and precisions.further else None
     others = FormatStep(data, formats, precisions or PrecisionSettings(), say) if set(formats) - {"onnx"} else None
     if source == MASKED:

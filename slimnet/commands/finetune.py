@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from slimnet.commands.calibration import calibrate
-from slimnet.commands.opening import open_checkpoint, recorded_network, recorded_pictures
+from slimnet.commands.opening import open_checkpoint, recorded_network, recorded_pictures, recorded_splits, with_options
 from slimnet.commands.prune import check_choice, unused_choices
 from slimnet.commands.rate import rate_for
 from slimnet.criteria import get_criterion
@@ -84,7 +84,8 @@ def prune_and_finetune(
         say: told what was closed.
         **settings: of training (see `slimnet.training.TrainConfig`). ``lr`` is 0.05 (1e-3 with adamw), ``schedule`` cosine,
             ``distill_weight`` 0.9, with an epoch of warm-up in runs of 5 epochs or more, unless given; ``image_size`` and
-            ``normalise`` are those of the run that the checkpoint is.
+            ``normalise`` are those of the run that the checkpoint is. So are, on the same data, ``data_options`` (which are
+            changed one by one), ``val_fraction``, ``seed`` and ``soft_labels``: they say what is in which split.
 
     Returns:
         The finished run.
@@ -116,6 +117,7 @@ def prune_and_finetune(
         "data": data,
         "epochs": epochs,
         **recorded_pictures(checkpoint),
+        **with_options(recorded_splits(checkpoint, data), settings.pop("data_options", None)),
         **_defaults(epochs, settings, teaches=teacher is not None),
         **settings,
     }
@@ -176,7 +178,8 @@ def _closed(
     source, statistics = get_criterion(choice["criterion"]).source, None
     if source in ("statistics", "gradients"):
         where = (config.data, config.data_dir)
-        statistics = calibrate(model, example, source, choice["couple"], *where, about=about, say=say)
+        splits = {"data_options": config.data_options, "val_fraction": config.val_fraction, "seed": config.seed}
+        statistics = calibrate(model, example, source, choice["couple"], *where, about=about, splits=splits, say=say)
     options = {**choice, "statistics": statistics}
     chosen = rate if flops is None else rate_for(model, example, flops, options)[0]
     closed = prune(model, example, rate=chosen, **options).closed()

@@ -36,6 +36,7 @@ IMAGE_SIZE = 32
 """Side of the input where nobody says one."""
 
 _OF_PICTURES = ("image_size", "normalise")
+_OF_SPLITS = ("data", "data_options", "val_fraction", "seed", "soft_labels")
 _say = say_from(__name__)
 
 
@@ -187,7 +188,7 @@ def _recorded(folder: Path) -> dict[str, Any]:
 
         record = read_record(folder)
         train = record["train"]
-        said = {name: train[name] for name in ("model", "model_args", *_OF_PICTURES) if train.get(name) is not None}
+        said = {name: train[name] for name in ("model", "model_args", *_OF_PICTURES, *_OF_SPLITS) if train.get(name) is not None}
         return {**said, "image_shape": record["data"]["image_shape"]}
     if not {"model", "num_classes", "in_channels", "image_shape"} <= found.keys():
         return {}  # transformers has a file of this name too
@@ -217,6 +218,20 @@ def recorded_pictures(checkpoint: Path | str) -> dict[str, Any]:
     """The settings ``image_size`` and ``normalise`` of the run that a checkpoint is, where it had some."""
     recorded = _recorded(Path(checkpoint))
     return {name: recorded[name] for name in _OF_PICTURES if name in recorded}
+
+
+def recorded_splits(checkpoint: Path | str, data: str | None) -> dict[str, Any]:
+    """The settings that say which pictures of a data set are in which split, and what their labels are, of the run that a
+    checkpoint is: ``data_options``, ``val_fraction``, ``seed``, ``soft_labels``. Nothing where it was trained on other data."""
+    recorded = _recorded(Path(checkpoint))
+    if data is None or recorded.get("data") != data:
+        return {}
+    return {name: recorded[name] for name in _OF_SPLITS if name != "data" and name in recorded}
+
+
+def with_options(splits: Mapping[str, Any], given: Mapping[str, bool] | None) -> dict[str, Any]:
+    """These settings, with single options of the data set's own in place of what they say."""
+    return dict(splits) if not given else {**splits, "data_options": {**splits.get("data_options", {}), **given}}
 
 
 def onnx_pictures(path: Path | str) -> dict[str, Any]:

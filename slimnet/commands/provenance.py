@@ -48,7 +48,7 @@ def about_data(run: Run) -> dict[str, Any]:
     from slimnet.data.about import about
 
     name = str(run.data.get("name", run.config.data))
-    said = about(name, run.config.data_options)
+    said = about(name, run.config.data_options if run.config.soft_labels else None)
     sizes: dict[str, Any] = {split: run.data[split] for split in ("train", "val", "test") if split in run.data}
     return {
         "name": name,

@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 from slimnet.allocation import Allocation, Budget, fit_widths
 from slimnet.commands.calibration import calibrate, load_images_for
-from slimnet.commands.opening import example_of, no_part, onnx_pictures, open_checkpoint, open_onnx, open_part
+from slimnet.commands.opening import (
+    example_of,
+    no_part,
+    onnx_pictures,
+    open_checkpoint,
+    open_onnx,
+    open_part,
+    recorded_splits,
+    with_options,
+)
 from slimnet.commands.rate import flops_once_cut, rate_for
 from slimnet.criteria import LOSS_IMAGES, ClosedLoss, get_criterion, group_scores
 from slimnet.errors import ArgumentError
@@ -54,6 +63,7 @@ def prune_checkpoint(
     ignore: Sequence[str] = (),
     data: str | None = None,
     data_dir: str | None = None,
+    data_options: Mapping[str, bool] | None = None,
     part: str | None = None,
     force: bool = False,
     say: Say = _say,
@@ -74,7 +84,9 @@ def prune_checkpoint(
         allocate_by: what the widths for a target are chosen by: ``"loss"``, how far the answers move on training images when a
             group is narrowed; ``"energy"``, the scores; ``"auto"``, the loss where ``data`` is given.
         criterion, ranking, couple, mask_norm, ignore: see :func:`slimnet.prune`.
-        data, data_dir: training data for ``"cs"``, ``"taylor"`` and ``allocate_by="loss"``.
+        data, data_dir: training data for ``"cs"``, ``"taylor"`` and ``allocate_by="loss"``. Of a run on the same data its splits
+            hold.
+        data_options: of the data set's own, in place of the run's (see `slimnet.data.load_data`).
         part: submodules that alone are pruned, see :func:`slimnet.slim`. FLOPs, a target and what layers cost are those of the
             part; the loss that ``allocate_by`` takes is the whole network's.
         force: replace an existing folder.
@@ -101,6 +113,8 @@ def prune_checkpoint(
     machine: dict[str, Any] = {"threads": threads, "batch": batch}
     for line in unused_choices(budget is not None, machine, data, data_dir, needs_data=needs_data):
         say(line)
+    if data_options and not needs_data:
+        say(does_nothing("data_options", "nothing here needs data"))
     if is_onnx(checkpoint):
         no_part(part, str(checkpoint))
     reading = open_onnx(checkpoint, **network) if is_onnx(checkpoint) else None
@@ -111,15 +125,16 @@ def prune_checkpoint(
             _check_batch(reading, batch)
         whole, images, config = copy.deepcopy(reading.model), example_of(reading), onnx_pictures(checkpoint)
     model, example = open_part(whole, images, part)
-    statistics = None
+    statistics, splits = None, with_options(recorded_splits(checkpoint, data), data_options)
     if source in ("statistics", "gradients"):
-        statistics = calibrate(whole, images, source, couple, data, data_dir, about=config, part=part, say=say)
+        seen = {"about": config, "splits": splits}
+        statistics = calibrate(whole, images, source, couple, data, data_dir, **seen, part=part, say=say)
     found: dict[str, Any] = {}
     left: int | None = None
     if budget is not None:
         machine |= {"runtime": runtime} if runtime != RUN_BY[0] else {}
         scored = {"criterion": criterion, "statistics": statistics}
-        loss = None if data is None or allocate_by == "energy" else _loss(whole, images, data, data_dir, config)
+        loss = None if data is None or allocate_by == "energy" else _loss(whole, images, data, data_dir, config, splits)
         fitted = _fitted(model, example, budget, scored, ignore, shut_branches=shut_branches, loss=loss, **machine)
         found = {**fitted.as_dict(), **machine}
         how: dict[str, Any] = {"widths": found["kept"]}
@@ -247,11 +262,14 @@ def _check_batch(reading: Reading, batch: int) -> None:
         )
 
 
-def _loss(model: nn.Module, example: Tensor, data: str, data_dir: str | None, about: Mapping[str, Any]) -> ClosedLoss:
+def _loss(
+    model: nn.Module, example: Tensor, data: str, data_dir: str | None, about: Mapping[str, Any], splits: Mapping[str, Any]
+) -> ClosedLoss:
     """How far the answers move on training images."""
     from slimnet.data import calibration_batches
 
-    return ClosedLoss.of_answers(model, calibration_batches(load_images_for(example, data, data_dir, about), *LOSS_IMAGES))
+    loaded = load_images_for(example, data, data_dir, about, splits)
+    return ClosedLoss.of_answers(model, calibration_batches(loaded, *LOSS_IMAGES))
 
 
 def _fitted(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -52,6 +53,8 @@ class Source:
         order: the classes in the order that is customary for them; None for ``classes``.
         tested_on: ``"val"`` where ``test`` is ``val``.
         is_drawn: whether a split was drawn.
+        leaks: what to do about training images that also stand in validation, once that is held out, or test: ``"tell"`` or
+            ``"drop"``; empty: nothing, or the loader has done it.
     """
 
     classes: tuple[str, ...]
@@ -66,6 +69,7 @@ class Source:
     order: tuple[str, ...] | None = None
     tested_on: str = "test"
     is_drawn: bool = True
+    leaks: Literal["", "tell", "drop"] = ""
 
 
 def resized(images: Tensor, size: int | None) -> Tensor:

@@ -58,6 +58,17 @@ def overlap_notes(train: Split, val: Split, test: Split) -> tuple[str, ...]:
     )
 
 
+def clear_of(train: Split, others: Sequence[Split], *, drop: bool) -> tuple[Split, tuple[str, ...]]:
+    """The training split, without images that also stand in ``others`` (validation, test) if they are to go; and what to say."""
+    val, test = others
+    notes = overlap_notes(train, val, test)
+    if not drop:
+        return train, notes
+    away = leaked(train, others)
+    note = f"{int(away.sum()):,} training images left out that also stand in validation or test"
+    return train.subset((~away).nonzero().flatten()), (*notes, note)
+
+
 def _count(train: Split, val: Split, test: Split) -> Duplicates:
     seen, held, final = (_pixels(split) for split in (train, val, test))
     trained, tested = set(seen), set(final)

@@ -7,12 +7,13 @@ from pathlib import Path
 from types import ModuleType
 
 import torch
-from torch import Generator
+from torch import Generator, Tensor
 
 from slimnet.data._source import Request, Source
 from slimnet.data.about import loader_of
 from slimnet.data.classes import match_classes
 from slimnet.data.dataset import Dataset, Split
+from slimnet.data.duplicates import clear_of
 from slimnet.data.normalise import statistics
 from slimnet.data.strata import stratified_indices
 from slimnet.errors import ArgumentError, DataError, unknown
@@ -55,10 +56,10 @@ def load_data(
             are not held out) or ``"imagenet"``; or two numbers for every channel where 255 is 1, ``"0,0.1"``. None means
             ``"dataset"``, except for CIFAR-10, where it means ``"imagenet"``: the ResNets in circulation were trained so.
         resident_bytes: a folder larger than this, decoded, is not held in memory but streamed from its files.
-        data_options: for FER2013 and FER+: ``drop_leaked`` leaves training images out that also stand in validation or
-            test; ``skip_bad_rows`` leaves malformed rows out, and counts them, instead of stopping at the first. FER2013:
-            ``ferplus_votes`` makes soft labels, half of each the label, half the shares of FER+'s votes. FER+:
-            ``without_contempt`` leaves that expression out, with its faces and votes.
+        data_options: for FER2013 and FER+: ``drop_leaked`` leaves training images out that also stand in validation or test. For
+            these and for tables: ``skip_bad_rows`` leaves malformed rows out, and counts them, instead of stopping at the first.
+            FER2013: ``ferplus_votes`` makes soft labels, half of each the label, half the shares of FER+'s votes. FER+:
+            ``without_contempt`` leaves that expression and its faces out; its votes still count against a majority.
         members: name of each picture below the data folder → its split (0 train, 1 val, 2 test), as a run wrote it down
             (`slimnet.data.splits`): in place of what lies there, or would be drawn. Others are left out.
 
@@ -81,8 +82,12 @@ def load_data(
     source: Source = loader.load(Request(name, folder, download, image_size, resident_bytes, options, members))
     train, val = (source.train, source.val) if source.val is not None else _hold_out(name, source.train, val_fraction, seed)
     mean, std = statistics(source, train, normalise)
+    notes = source.notes
+    if source.leaks == "drop" or (source.leaks and isinstance(train.images, Tensor)):  # else they would be decoded for a note
+        train, more = clear_of(train, (val, source.test), drop=source.leaks == "drop")
+        notes += more
     augment = source.augment or Augment(crop_padding=min(source.train.images.shape[2:]) // 8, flip=source.flip)
-    about = (source.notes, source.tested_on, source.is_drawn, source.val is not None)
+    about = (notes, source.tested_on, source.is_drawn, source.val is not None)
     dataset = Dataset(name, source.classes, train, val, source.test, mean, std, augment, *about)
     if source.order is None or source.order == source.classes:
         return dataset
@@ -94,7 +99,9 @@ def _options(name: str, loader: ModuleType, given: Mapping[str, bool]) -> dict[s
     known: dict[str, bool] = getattr(loader, "OPTIONS", {}).get(name, {})
     for option, value in given.items():
         if option not in known:
-            raise ArgumentError(f"{name} has no option {option!r}; known: {', '.join(known) or 'none'}.")
+            others = [other for other in DATA if option in getattr(loader_of(other), "OPTIONS", {}).get(other, {})]
+            where = f" (it is for {', '.join(others)})" if others else ""
+            raise ArgumentError(f"{name} has no option {option!r}{where}; known: {', '.join(known) or 'none'}.")
         if not isinstance(value, bool):
             raise ArgumentError(f"`{option}` must be true or false, got {value!r}.")
     return {**known, **given}

@@ -139,7 +139,9 @@ class TrainSettings:
         group="training",
         shape="POWER",
     )
-    soft_labels: bool = setting(False, flag(), "Learn the shares of people's votes (ferplus).", group="training")
+    soft_labels: bool = setting(
+        False, flag(), "Learn the shares of people's votes (ferplus; fer2013 with --ferplus-votes).", group="training"
+    )
     mixup: float = setting(
         0.0,
         not_negative(MOST_FACTOR),

@@ -66,8 +66,8 @@ def load_data_of(
         had["data_dir"] = data_dir
     if data_options:
         had["data_options"] = {**had.get("data_options", {}), **data_options}
-    if not soft and "ferplus_votes" in had.get("data_options", {}):
-        had["data_options"] = {**had["data_options"], "ferplus_votes": False}
+    if not soft:
+        had = without_votes(had)
     share, changes = had.pop("train_fraction", 1.0), had.pop("augment", {})
     dataset = load_data(name, **had)
     if share < 1:
@@ -75,6 +75,12 @@ def load_data_of(
     if not changes:
         return dataset
     return replace(dataset, augment=replace(dataset.augment or Augment(crop_padding=0, flip=False), **dict[str, Any](changes)))
+
+
+def without_votes(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of a data set for who needs no soft labels: the votes of FER+ need not lie beside FER2013."""
+    options = settings.get("data_options") or {}
+    return {**settings, "data_options": {**options, "ferplus_votes": False}} if options.get("ferplus_votes") else dict(settings)
 
 
 def as_recorded(dataset: Dataset, recorded: Mapping[str, Any], *, who: str, say: Say = _say) -> Dataset:

@@ -232,7 +232,10 @@ def _check_data(config: TrainConfig, dataset: Dataset, team: Team) -> None:
     if size % team.world_size:
         raise ArgumentError(f"`batch_size` must divide among {team.world_size} processes, got {size}.")
     if config.soft_labels and dataset.train.soft is None:
-        raise ArgumentError(f"`soft_labels` needs data where people disagree, such as ferplus; {dataset.name} has labels alone.")
+        more = " (--ferplus-votes adds FER+'s votes)" if dataset.name == "fer2013" else ""
+        raise ArgumentError(
+            f"`soft_labels` needs data where people disagree, such as ferplus; {dataset.name} has labels alone{more}."
+        )
 
 
 def _with_precision(job: Job, say: Say) -> Job:

@@ -71,6 +71,8 @@ class Objective:
 
 
 def right_answers(logits: Tensor, targets: Tensor) -> Tensor:
-    """How many of N rows have their largest logit where the target is largest: () int64."""
-    labels = targets if targets.dim() == 1 else targets.argmax(1)
-    return (logits.argmax(1) == labels).sum()
+    """How many of N rows have their largest logit where the target is largest, or one of the largest: () int64."""
+    found = logits.argmax(1)
+    if targets.dim() == 1:
+        return (found == targets).sum()
+    return (targets.gather(1, found[:, None])[:, 0] == targets.amax(1)).sum()

@@ -135,17 +135,18 @@ class Run:
             raise FileFormatError(f"{path} does not fit {self.config.model}: {reason}") from None
         return model.eval()
 
-    def dataset(self, *, data_dir: Path | str | None = None, say: Say = _say) -> Dataset:
+    def dataset(self, *, data_dir: Path | str | None = None, soft: bool = True, say: Say = _say) -> Dataset:
         """The data set of the run: the same splits, mean and deviation, and classes in the order of the network's outputs.
 
         Args:
             data_dir: where it lies now; default: where it lay in training.
+            soft: whether soft labels are wanted: without them the votes of FER+ need not lie beside FER2013.
             say: told where its classes are in another order now.
 
         Raises:
             DataError: if it is missing or malformed, or has other classes now.
         """
-        found = load_data_of(self.config.as_dict(), data_dir=data_dir, folder=self.path)
+        found = load_data_of(self.config.as_dict(), data_dir=data_dir, folder=self.path, soft=soft)
         return as_recorded(found, self.data, who=str(self.path), say=say)
 
     def example_input(self, count: int = 2) -> Tensor:

@@ -32,6 +32,8 @@ def unused_settings(config: TrainConfig, dataset: Dataset) -> Iterator[str]:
                 yield does_nothing(name, why)
     for name in _lone_rate(config.method) if config.target else ():
         yield does_nothing(name, "the target chooses the width of every group")
+    if config.data_options.get("ferplus_votes") and not config.soft_labels:
+        yield does_nothing("ferplus_votes", "the labels alone are learnt; --soft-labels learns the votes")
     if config.transform and config.augment:
         yield does_nothing("augment", "the transform is in its place")
     elif config.augment.get("area") and "crop_padding" in config.augment:

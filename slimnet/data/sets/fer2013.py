@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Generator, Tensor
@@ -22,14 +23,14 @@ from slimnet.data._source import Request, Source, channel_statistics, resized
 from slimnet.data.about import About
 from slimnet.data.classes import match_classes
 from slimnet.data.dataset import Split
-from slimnet.data.duplicates import leaked, overlap_notes
+from slimnet.data.duplicates import clear_of
 from slimnet.data.layouts import roles
 from slimnet.data.sets import folder as folders
 from slimnet.data.sets.fer_rows import NO_USAGE, SIDE, USAGES, Rows, read_rows
 from slimnet.data.sets.ferplus import FERPLUS_CLASSES, counted, ferplus_targets, ferplus_votes
 from slimnet.data.strata import stratified_indices
 from slimnet.errors import DataError
-from slimnet.settings import Augment
+from slimnet.settings import Augment, does_nothing
 
 CLASSES = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
 _SHARED = {"drop_leaked": False, "skip_bad_rows": False}
@@ -58,6 +59,8 @@ _VAL = ("val.csv", "validation.csv", "valid.csv")
 _VOTES = "fer2013new.csv"
 _FORMAT = "fer2013/2"
 _SEED = 2013  # of splits that are drawn
+_PLACES = match_classes(FERPLUS_CLASSES, CLASSES, who="FER+", whose="FER2013").outputs  # of each class among FER+'s
+_ENOUGH, _LEAST = 100, 0.4  # faces, and on how many of them labels and votes agree at least; by chance 0.18, as published 0.64
 _AUGMENT = Augment(crop_padding=4, flip=True, rotate=10.0, scale=0.1, erase=0.25)
 
 
@@ -73,6 +76,7 @@ def load(request: Request) -> Source:
     rows = _joined([cached_rows(folder / name, skip_bad_rows=request.options["skip_bad_rows"]) for name in names])
     labels, soft, kept = rows.labels, None, torch.ones(len(rows.labels), dtype=torch.bool)
     classes: tuple[str, ...] = CLASSES
+    voted: tuple[str, ...] = ()
     if request.name == "ferplus":
         labels, soft, kept = ferplus_targets(_votes(request.name, folder, names, rows))
         classes = FERPLUS_CLASSES
@@ -80,16 +84,15 @@ def load(request: Request) -> Source:
             classes, soft, kept = _without_contempt(labels, soft, kept)
     elif request.options["ferplus_votes"]:
         soft = half_voted(labels, _votes(request.name, folder, names, rows))
+        voted = ("half of each soft label is FER+'s votes (Barsoum et al., ICMI 2016)",)
     rows, drawn = _drawn(rows, labels) if bool((rows.usage == NO_USAGE).any()) else (rows, ())
     train, val, test = (_split(rows, labels, soft, kept & (rows.usage == part)) for part in range(3))
     for part, split in zip(USAGES, (train, val, test), strict=True):
         if not len(split):
             raise DataError(f"{request.name}: {folder / names[0]} holds no row for {part}.")
     statistics = channel_statistics(train)  # the same with and without what is left out below
-    notes = (*_skipped(rows), *drawn, *overlap_notes(train, val, test))
-    if request.options["drop_leaked"]:
-        train, note = _without_leaked(train, (val, test))
-        notes += (note,)
+    train, found = clear_of(train, (val, test), drop=request.options["drop_leaked"])
+    notes = (*_skipped(rows), *drawn, *found, *voted)
     train, val, test = (_resized(part, request.image_size) for part in (train, val, test))
     augment = _scaled(_AUGMENT, request.image_size)
     return Source(classes, train, test, val=val, augment=augment, notes=notes, statistics=statistics)
@@ -105,12 +108,11 @@ def _pictures(request: Request) -> Source | None:
     source = folders.find(given).source(request)
     if source.order is None:
         raise DataError(f"fer2013: {given} must have the classes {', '.join(CLASSES)}; it has {', '.join(source.classes)}.")
-    train, notes = source.train, source.notes
-    if request.options["drop_leaked"]:
-        others = [split for split in (source.val, source.test) if split is not None and split is not train]
-        train, note = _without_leaked(train, others)
-        notes += (note,)
-    return replace(source, train=train, notes=notes, augment=_scaled(_AUGMENT, request.image_size))
+    notes = source.notes
+    if request.options["skip_bad_rows"]:
+        notes += (does_nothing("skip_bad_rows", "these are pictures, which have no rows"),)
+    leaks: Literal["tell", "drop"] = "drop" if request.options["drop_leaked"] else "tell"
+    return replace(source, notes=notes, leaks=leaks, augment=_scaled(_AUGMENT, request.image_size))
 
 
 def cached_rows(path: Path, *, skip_bad_rows: bool = False) -> Rows:
@@ -175,6 +177,10 @@ def _votes(name: str, folder: Path, names: Sequence[str], rows: Rows) -> Tensor:
         wanted = f"{' or '.join(_WHOLE)} in {folder}"
         raise DataError(f"{name} needs {wanted}: its votes follow the order of rows there.")
     path = folder / _VOTES
+    if bool((rows.usage == NO_USAGE).any()):
+        raise DataError(
+            f"{folder / names[0]} has no column Usage, by which FER+'s votes are compared: take the file as published."
+        )
     votes, usage = ferplus_votes(path)
     total = len(rows.rows) + rows.bad_count
     if len(votes) != total:
@@ -184,11 +190,18 @@ def _votes(name: str, folder: Path, names: Sequence[str], rows: Rows) -> Tensor:
         row = int(rows.rows[other[0]])
         known = f"row {row + 1} is {USAGES[usage[row]]}, in {names[0]} it is not"
         raise DataError(f"{path}: {known}: they do not belong together.")
-    return votes[rows.rows]
+    voted = votes[rows.rows]
+    likely = counted(voted)[:, list(_PLACES)]
+    seen = likely.sum(dim=1) > 0
+    agreed = float((likely.argmax(dim=1) == rows.labels)[seen].float().mean())
+    if int(seen.sum()) >= _ENOUGH and agreed < _LEAST:
+        share = f"labels and votes agree on {agreed:.0%} of the faces, where more than half is to be expected"
+        raise DataError(f"{path} and {names[0]} do not have the same order: {share}.")
+    return voted
 
 
 def half_voted(labels: Tensor, votes: Tensor) -> Tensor:
-    """Soft labels for FER2013's classes: half the label, half the shares of the votes for these; the label alone without any.
+    """Soft labels for FER2013's classes: half the label, half the shares of the votes for these; without votes the label alone.
 
     Args:
         labels: (N,), from 0, of `CLASSES`.
@@ -197,8 +210,7 @@ def half_voted(labels: Tensor, votes: Tensor) -> Tensor:
     Returns:
         (N, 7) float32; each row sums to 1.
     """
-    places = match_classes(FERPLUS_CLASSES, CLASSES, who="FER+", whose="FER2013").outputs
-    shares = _shares(counted(votes)[:, list(places)])
+    shares = _shares(counted(votes)[:, list(_PLACES)])
     alone = one_hot(labels, len(CLASSES)).float()
     return torch.where(shares.sum(dim=1, keepdim=True) > 0, (alone + shares) / 2, alone)
 
@@ -213,13 +225,6 @@ def _shares(votes: Tensor) -> Tensor:
     """Each row divided by its sum: (N, classes) float32; zeros remain."""
     total = votes.sum(dim=1, keepdim=True)
     return votes.float() / torch.where(total > 0, total, 1)
-
-
-def _without_leaked(train: Split, others: Sequence[Split]) -> tuple[Split, str]:
-    """The training images that stand in no other split, and a line that counts the rest."""
-    away = leaked(train, others)
-    note = f"{int(away.sum()):,} training images left out that also stand in validation or test"
-    return train.subset((~away).nonzero().flatten()), note
 
 
 def _split(rows: Rows, labels: Tensor, soft: Tensor | None, chosen: Tensor) -> Split:
