@@ -115,8 +115,8 @@ def start(peer: Peer, work: Path, stack: ExitStack) -> tuple[Process, Path]:
     return stack.enter_context(running([*command, str(SCRIPTS / script), *arguments], log, **variables)), installed
 
 
-def answered(peer: Peer, faces: Faces, work: Path) -> dict[str, Any]:
-    """What a peer says of the faces, and what it takes on the disk."""
+def answered(peer: Peer, faces: Faces, work: Path, known: Mapping[str, Any] | None) -> dict[str, Any]:
+    """What a peer says of the faces, and what it takes on the disk; of its further ways what is ``known``, where that is given."""
     with ExitStack() as stack:
         process, installed = start(peer, work, stack)
         first, *others = process.about["ways"]
@@ -141,7 +141,7 @@ def answered(peer: Peer, faces: Faces, work: Path) -> dict[str, Any]:
 
         found = scored(first)
         trained = float((said(faces.trained, first) == faces.labels[faces.trained]).mean())
-        ways = [{"way": way, **scored(way)} for way in others]
+        ways = [{"way": way, **scored(way)} for way in others] if known is None else known["others"]
     return {
         "name": peer.name, "way": first, **found, "accuracy_on_trained": trained, "others": ways, "weights_bytes": size,
         "installed_bytes": disk, "versions": process.about["versions"], "lacks": peer.lacks(),
@@ -217,6 +217,7 @@ def main() -> None:
     )
     only = parser.add_mutually_exclusive_group()
     only.add_argument("--times", action="store_true", help="renew the times alone, of all rows that are there")
+    parser.add_argument("--first", action="store_true", help="leave the ways that look for a face first as they are")
     only.add_argument("--answers", action="store_true", help="renew the answers alone; times stay")
     args = parser.parse_args()
     for name in args.rows:
@@ -227,7 +228,7 @@ def main() -> None:
     args.work.mkdir(parents=True, exist_ok=True)
     faces = Faces(args.work)
     for name in () if args.times else args.rows or peers:
-        answer(peers[name], faces, args.work)
+        answer(peers[name], faces, args.work, first=args.first)
     if args.answers:
         return
     there = {row["name"]: row for row in own_run(NAME).get("networks", []) if "error" not in row}
@@ -238,14 +239,14 @@ def main() -> None:
     write([row | {"time": times.get(name)} for name, row in there.items()], {"time": how})
 
 
-def answer(peer: Peer, faces: Faces, work: Path) -> None:
+def answer(peer: Peer, faces: Faces, work: Path, *, first: bool) -> None:
     """A row, written; one that says why, where there is none."""
+    before = next((each for each in own_run(NAME).get("networks", []) if each["name"] == peer.name), {})
     try:
-        row = answered(peer, faces, work)
+        row = answered(peer, faces, work, before if first and "others" in before else None)
     except SlimnetError as error:
         row = {"name": peer.name, "error": one_line(error)}
     print(row, flush=True)
-    before = next((each for each in own_run(NAME).get("networks", []) if each["name"] == peer.name), {})
     same = all(row.get(what) == before.get(what) for what in ("versions", "weights_bytes"))
     if "error" not in row and "time" in before and same:
         row["time"] = before["time"]
