@@ -116,7 +116,7 @@ def start(peer: Peer, work: Path, stack: ExitStack) -> tuple[Process, Path]:
 
 
 def answered(peer: Peer, faces: Faces, work: Path, known: Mapping[str, Any] | None) -> dict[str, Any]:
-    """What a peer says of the faces, and what it takes on the disk; of its further ways what is ``known``, where that is given."""
+    """What a peer says of the faces, and what it takes on the disk; of its further ways what is ``known``, if it is given."""
     with ExitStack() as stack:
         process, installed = start(peer, work, stack)
         first, *others = process.about["ways"]

@@ -1,7 +1,8 @@
 """The classifiers of facial expressions that slimnet ships: made of a campaign's runs, in int8, without what made them.
 
-    SLIMNET_DATA=DATA python benchmarks/expressions.py make [tiny] [small] [base]   # a few minutes
+    SLIMNET_DATA=DATA python benchmarks/expressions.py make [tiny] [small] [votes] [base]   # a few minutes
     SLIMNET_DATA=DATA python benchmarks/expressions.py time                         # again the times alone, on a quiet machine
+    SLIMNET_DATA=DATA python benchmarks/expressions.py judge                        # again the accuracy of what is shipped
     SLIMNET_DATA=DATA python benchmarks/expressions.py calibrate                    # again the temperatures of what is shipped
 
 Needs the runs that the rows `expressions-base-again-0`, `expressions-small-again-0`, `expressions-small-votes-0` and
@@ -177,8 +178,8 @@ def times(whole: Bundle) -> dict[str, Any]:
 
 def main() -> None:
     what, *sizes = sys.argv[1:] or ["make"]
-    if what not in {"make", "time", "calibrate"} or not set(sizes) <= set(MOST_BYTES):
-        sys.exit(f"give make, time or calibrate, and sizes of {', '.join(MOST_BYTES)}")
+    if what not in {"make", "time", "judge", "calibrate"} or not set(sizes) <= set(MOST_BYTES):
+        sys.exit(f"give make, time, judge or calibrate, and sizes of {', '.join(MOST_BYTES)}")
     values = {"data": "fer2013"}
     there = [size for size in MOST_BYTES if (READY / SHIPPED[size]).is_dir()]
     if what == "make":
@@ -189,6 +190,9 @@ def main() -> None:
             made_here = row["name"] == f"{NAME}-{ROWS[row['size']][0]}-0" and (BUILD / SHIPPED[row["size"]]).is_dir()
             if "times" in row and made_here:
                 write_networks(NAME, values, [row | {"times": times(read_bundle(BUILD / SHIPPED[row["size"]]))}])
+    elif what == "judge":
+        rows = [row for row in own_run(NAME).get("networks", []) if row["shipped"]]
+        write_networks(NAME, values, [row | judged(read_bundle(READY / SHIPPED[row["size"]])) for row in rows])
     else:
         for size in there:
             calibrate(size)

@@ -40,6 +40,7 @@ READY_BYTES = {
     "expressions": (500_000, 550_000),
     "expressions-base": (2_000_000, 2_000_000),
     "expressions-tiny": (90_000, 150_000),
+    "expressions-votes": (500_000, 550_000),
 }
 """The most that the network of a shipped bundle may weigh, and all of its files."""
 

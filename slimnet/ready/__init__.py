@@ -2,6 +2,8 @@
 
 `expressions`, `expressions-base` which is larger and a little better, and `expressions-tiny` which is small and less good, name
 one of seven facial expressions in a grey face of 48×48 pixels; they were trained on FER2013, for research.
+`expressions-votes`, as large as the first, learnt from FER+'s votes, too: it says more often what people see, and less often what
+FER2013's label says.
 `MODEL_CARD.md` beside each bundle says what it was trained on, how good it is, its limits and its terms.
 """
 
