@@ -3,6 +3,7 @@
     SLIMNET_DATA=DATA python benchmarks/expressions.py make [tiny] [small] [votes] [base]   # a few minutes
     SLIMNET_DATA=DATA python benchmarks/expressions.py time                         # again the times alone, on a quiet machine
     SLIMNET_DATA=DATA python benchmarks/expressions.py judge                        # again the accuracy of what is shipped
+    SLIMNET_DATA=DATA python benchmarks/expressions.py between                      # the base by labels, by votes, and between
     SLIMNET_DATA=DATA python benchmarks/expressions.py calibrate                    # again the temperatures of what is shipped
 
 Needs the runs that the rows `expressions-base-again-0`, `expressions-small-again-0`, `expressions-small-votes-0` and
@@ -25,15 +26,18 @@ from pathlib import Path
 from typing import Any
 
 import campaign
+import torch
 from _results import own_run, ratio, write_networks
 from _runs import BUILD, data_dir
 from _tables import PROCESSOR, Result, of_runs, percent, processor, ranged, table, when
 
 import slimnet
 from slimnet.commands import PrecisionSettings, calibrate_bundle, evaluate_any, export_run
+from slimnet.data import load_data, match_classes
 from slimnet.errors import FileFormatError
 from slimnet.export import Bundle, compact_bundle, read_bundle
 from slimnet.measure import compare_latency
+from slimnet.training import evaluate
 
 NAME = "expressions"
 MOST_BYTES = {"tiny": 90_000, "small": 500_000, "votes": 500_000, "base": 2_000_000}
@@ -51,6 +55,7 @@ RUNS = Path(os.environ.get("EXPRESSIONS_RUNS", "runs/campaign"))
 PRECISIONS = PrecisionSettings(("int8",), reduce_range=True)  # the same on processors without VNNI
 WORTH = {"tiny": -0.03, "small": 0.0, "votes": 0.03, "base": 0.01}
 """Validation accuracy that the others must have more than the small one that is shipped."""
+NAME_OF = {"labels": "fer2013", "votes": "ferplus"}
 UNSURE_BELOW = 0.5
 """Calibrated, an answer below it is wrong more often than right."""
 
@@ -125,6 +130,25 @@ def judged(bundle: Bundle) -> dict[str, Any]:
     }
 
 
+def between() -> list[dict[str, float]]:
+    """The base that learnt from labels, the one that learnt from votes, and a network with weights half way: in float32."""
+    runs = [slimnet.Run.open(RUNS / f"{NAME}-{row}-0") for row in ("base-again", "base-votes")]
+    labels, votes = (run.load_model().state_dict() for run in runs)
+    folder, found = str(data_dir()), []
+    by = {"labels": load_data(NAME_OF["labels"], data_dir=folder)}
+    seven = load_data(NAME_OF["votes"], data_dir=folder, data_options={"without_contempt": True})
+    by["votes"] = match_classes(by["labels"].classes, seven.classes, who=NAME, whose=seven.name).dataset(seven)
+    for share in (0.0, 0.5, 1.0):
+        model = runs[0].load_model()
+        model.load_state_dict(
+            {name: torch.lerp(one, votes[name], share) if one.is_floating_point() else one for name, one in labels.items()}
+        )
+        row = {what: evaluate(model, data.test, mean=runs[0].mean, std=runs[0].std).accuracy for what, data in by.items()}
+        print(share, row, flush=True)
+        found.append({"share": share, **row})
+    return found
+
+
 def shipped_now(size: str) -> dict[str, float]:
     """What tells how good the bundle is that is shipped now, and its bytes; no accuracy where none is."""
     try:
@@ -154,13 +178,13 @@ def shipped(size: str) -> dict[str, Any]:
     }
 
 
-def retire() -> None:
+def retire(values: dict[str, Any]) -> None:
     """Note that what was shipped of a size is shipped no more, where a run of today's row took its place."""
     rows = own_run(NAME).get("networks", [])
     today = {f"{NAME}-{row}-0": size for size, (row, _) in ROWS.items()}
     replaced = {today[row["name"]] for row in rows if row["shipped"] and row["name"] in today}
     old = [row for row in rows if row["shipped"] and row["size"] in replaced and row["name"] not in today]
-    write_networks(NAME, {"data": "fer2013"}, [row | {"shipped": False} for row in old])
+    write_networks(NAME, values, [row | {"shipped": False} for row in old])
 
 
 def calibrate(size: str) -> None:
@@ -178,9 +202,9 @@ def times(whole: Bundle) -> dict[str, Any]:
 
 def main() -> None:
     what, *sizes = sys.argv[1:] or ["make"]
-    if what not in {"make", "time", "judge", "calibrate"} or not set(sizes) <= set(MOST_BYTES):
-        sys.exit(f"give make, time, judge or calibrate, and sizes of {', '.join(MOST_BYTES)}")
-    values = {"data": "fer2013"}
+    if what not in {"make", "time", "judge", "between", "calibrate"} or not set(sizes) <= set(MOST_BYTES):
+        sys.exit(f"give make, time, judge, between or calibrate, and sizes of {', '.join(MOST_BYTES)}")
+    values = {"data": "fer2013"} | {key: value for key, value in own_run(NAME).items() if key == "between"}
     there = [size for size in MOST_BYTES if (READY / SHIPPED[size]).is_dir()]
     if what == "make":
         for size in sizes or MOST_BYTES:
@@ -190,6 +214,8 @@ def main() -> None:
             made_here = row["name"] == f"{NAME}-{ROWS[row['size']][0]}-0" and (BUILD / SHIPPED[row["size"]]).is_dir()
             if "times" in row and made_here:
                 write_networks(NAME, values, [row | {"times": times(read_bundle(BUILD / SHIPPED[row["size"]]))}])
+    elif what == "between":
+        values["between"] = between()
     elif what == "judge":
         rows = [row for row in own_run(NAME).get("networks", []) if row["shipped"]]
         write_networks(NAME, values, [row | judged(read_bundle(READY / SHIPPED[row["size"]])) for row in rows])
@@ -198,7 +224,7 @@ def main() -> None:
             calibrate(size)
     new = {row["size"] for row in own_run(NAME).get("networks", []) if row["shipped"] and "times" in row}
     write_networks(NAME, values, [shipped(size) for size in there if size not in new])
-    retire()
+    retire(values)
 
 
 @of_runs(NAME)
@@ -238,6 +264,23 @@ def sizes_table(runs: list[Result]) -> str:
     return "\n\n".join([table(head, rows), f"{when(runs)}." + (f" Beware: {'; '.join(flags)}" if flags else ""), *confusions])
 
 
+@of_runs(NAME)
+def votes_table(runs: list[Result]) -> str:
+    """What is right by FER2013's labels and by FER+'s votes: of what is shipped, and of bases between labels and votes."""
+    run = next((each for each in runs if "between" in each), None)
+    rows = [
+        (f"`{SHIPPED[each['size']]}`, int8", percent(each["test"]["one"]["accuracy"]), percent(each["votes"]["accuracy"]))
+        for each in sorted(runs[0]["networks"], key=lambda each: list(MOST_BYTES).index(each["size"]))
+        if each["shipped"] and "votes" in each
+    ]
+    told = {0.0: "as shipped", 0.5: "weights half way", 1.0: "14 epochs on, from votes"}
+    rows += [
+        (f"base, {told[each['share']]}, float32", percent(each["labels"]), percent(each["votes"]))
+        for each in (run["between"] if run else ())
+    ]
+    return table(("classifier", "by FER2013's labels, 3,589 faces", "by FER+'s votes, 3,137 faces"), rows)
+
+
 def _epochs(each: list[int] | int | None) -> str:
     """Of each training; rows of before know the last one alone."""
     return " + ".join(map(str, each)) if isinstance(each, list) else f"… + {each}" if each else "–"
@@ -269,7 +312,7 @@ def confidence_table(runs: list[Result]) -> str:
     return f"{table(head, rows)}\n\n{told}"
 
 
-TABLES = {"expressions": sizes_table, "confidence": confidence_table}
+TABLES = {"expressions": sizes_table, "expression-votes": votes_table, "confidence": confidence_table}
 
 
 if __name__ == "__main__":
