@@ -54,7 +54,7 @@ SCRIPTS = Path(__file__).parent / NAME
 WORK = Path(tempfile.gettempdir()) / "slimnet-peers"
 PAIRS, BLOCK, WARM = 15, 0.2, 1.0
 """Blocks of each side, seconds of a block, seconds before the first."""
-SHARED = ("faces", "again", "trained", "voted", "labels_by_votes", "time", "slimnet_bytes")
+SHARED = ("faces", "again", "trained", "voted", "labels", "time", "slimnet_bytes")
 """What a run says beside its rows."""
 
 
@@ -252,8 +252,16 @@ def answer(peer: Peer, faces: Faces, work: Path, *, first: bool) -> None:
         row["time"] = before["time"]
     sizes = {"faces": len(faces.again), "again": int(faces.again.sum()), "trained": len(faces.labels[faces.trained])}
     sure = faces.voted < len(CLASSES)
-    agreed = float((faces.voted == faces.labels[faces.test])[sure].mean())
-    write([row], {**sizes, "voted": int(sure.sum()), "labels_by_votes": agreed, "slimnet_bytes": closure_bytes("slimnet")})
+    labels = score(faces.voted[sure], faces.labels[faces.test][sure], faces.again[sure], CLASSES)  # as if they were answers
+    write(
+        [row],
+        {
+            **sizes,
+            "voted": int(sure.sum()),
+            "labels": {what: labels[what] for what in ("accuracy", "confusion")},
+            "slimnet_bytes": closure_bytes("slimnet"),
+        },
+    )
 
 
 ABOVE = 0.77
@@ -322,6 +330,18 @@ def answers_table(run: Result) -> str:
     return table((*head, "did these faces train it?"), rows)
 
 
+def labels_and_votes(run: Result) -> str:
+    """How far FER2013's labels agree with FER+'s votes, and where they do least."""
+    found = np.array(run["labels"]["confusion"])[:, : len(CLASSES)]  # rows: votes; columns: labels
+    apart = found * (1 - np.eye(len(CLASSES), dtype=np.int64))
+    seen, label = np.unravel_index(int(apart.argmax()), apart.shape)
+    return (
+        f"By FER+'s votes: {run['voted']:,} faces; FER2013's own labels agree with the votes on "
+        f"{percent(run['labels']['accuracy'], 1)} of them. Of {int(found[:, label].sum())} that are labelled {CLASSES[label]}, "
+        f"{int(apart[seen, label])} were seen as {CLASSES[seen]}."
+    )
+
+
 STEADY = 0.1
 """How far from 1 the ends of the control's interval may be: else no time is shown."""
 
@@ -361,8 +381,7 @@ def peers_table(runs: list[Result]) -> str:
     )
     said = [answers_table(run), times_table(runs), shared, notes(run)]
     if "voted" in run:
-        agreed = percent(run["labels_by_votes"], 1)
-        said.insert(1, f"By FER+'s votes: {run['voted']:,} faces; FER2013's own labels agree with the votes on {agreed} of them.")
+        said.insert(1, labels_and_votes(run))
     return "\n\n".join(said)
 
 

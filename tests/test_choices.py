@@ -21,7 +21,7 @@ from slimnet.runtimes import FORMATS
 from slimnet.settings import TrainSettings
 from slimnet_cli import cli
 
-OPTIONS = {name for data in names.DATA for name in getattr(loader_of(data), "OPTIONS", {})}
+OPTIONS = {name for data in names.DATA for name in getattr(loader_of(data), "OPTIONS", {}).get(data, {})}
 
 REGISTRIES: list[tuple[str, Iterable[str]]] = [
     ("METHODS", method_names()),

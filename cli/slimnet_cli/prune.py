@@ -125,7 +125,7 @@ def command(
     refuse_data_dir(options | asked)
     refuse_out(out, force=force)
     if switched:
-        options["data_options"] = switched
+        options["data_options"] = asked.pop("data_options", {}) | switched
     if finetune is not None:
         del options["part"]
         _finetune(checkpoint, out, options | given | asked, epochs=finetune, force=force, quiet=quiet, as_json=as_json)

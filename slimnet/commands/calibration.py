@@ -36,7 +36,8 @@ def load_images_for(
         data, data_dir: the data set.
         about: what is known of the network (see `slimnet.commands.opening.open_checkpoint`): the ``mean`` and ``std`` that it
             was trained with are the data's own where it has none.
-        splits: settings that say which pictures are in which split, see `slimnet.commands.opening.recorded_splits`.
+        splits: settings that say which pictures are in which split, see `slimnet.commands.opening.recorded_splits`; ``members``
+            among them as `slimnet.data.load_data` takes them.
 
     Raises:
         DataError: if it is missing or malformed, or has other channels; or the network takes no square pictures.

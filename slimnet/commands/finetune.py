@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from slimnet.commands.calibration import calibrate
-from slimnet.commands.opening import open_checkpoint, recorded_network, recorded_pictures, recorded_splits, with_options
+from slimnet.commands.opening import (
+    open_checkpoint,
+    recorded_network,
+    recorded_pictures,
+    recorded_splits,
+    with_members,
+    with_options,
+)
 from slimnet.commands.prune import check_choice, unused_choices
 from slimnet.commands.rate import rate_for
 from slimnet.criteria import get_criterion
@@ -117,10 +124,13 @@ def prune_and_finetune(
         "data": data,
         "epochs": epochs,
         **recorded_pictures(checkpoint),
-        **with_options(recorded_splits(checkpoint, data), settings.pop("data_options", None)),
+        **with_options(recorded_splits(checkpoint, data, settings.get("data_dir")), settings.pop("data_options", None)),
         **_defaults(epochs, settings, teaches=teacher is not None),
         **settings,
     }
+    with listening(_told(progress)):
+        for line in _other_splits(checkpoint, given):
+            say(line)
     how: dict[str, Any] = {"score": criterion, "couple": couple, "mask_norm": mask_norm, "ignore": tuple(ignore)}
     if target is not None:
         if get_criterion(criterion).source == "gradients":
@@ -148,6 +158,20 @@ def prune_and_finetune(
         closed=tuple((name, to_bits(gone)) for name, gone in closed.items()),
     )
     return train(out=out, force=force, progress=progress, trust_code=trust_code is True, **given, method=method)
+
+
+def _other_splits(checkpoint: Path | str, given: Mapping[str, Any]) -> Iterator[str]:
+    """A line for what makes pictures that the run was trained on judge it now, or the reverse."""
+    known = recorded_splits(checkpoint, given["data"], given.get("data_dir"))
+    for name in ("val_fraction", "seed"):
+        if known.get(name, given.get(name)) != given.get(name) and given["data"] not in ("fer2013", "ferplus"):
+            yield f"`{name}` is not that of the run: what is held out for validation may be what the network was trained on"
+    if "members" not in (written := with_members(checkpoint, known)):
+        return
+    names = load_config_data(TrainConfig(**given)).train.names
+    held = [name for name in (names.names() if names else ()) if written["members"].get(name, 0)]
+    if held:
+        yield f"the data has changed since the run: {len(held):,} pictures are trained on that it held out, such as {held[0]}"
 
 
 def _told(progress: Listener | bool | None) -> Listener:
@@ -179,6 +203,7 @@ def _closed(
     if source in ("statistics", "gradients"):
         where = (config.data, config.data_dir)
         splits = {"data_options": config.data_options, "val_fraction": config.val_fraction, "seed": config.seed}
+        splits = with_members(checkpoint, splits) if recorded_splits(checkpoint, config.data, config.data_dir) else splits
         statistics = calibrate(model, example, source, choice["couple"], *where, about=about, splits=splits, say=say)
     options = {**choice, "statistics": statistics}
     chosen = rate if flops is None else rate_for(model, example, flops, options)[0]

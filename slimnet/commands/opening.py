@@ -24,6 +24,7 @@ from slimnet.models import (
     resolved,
     weights_file,
 )
+from slimnet.names import SIZED_DATA
 from slimnet.progress import Say, say_from
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ IMAGE_SIZE = 32
 """Side of the input where nobody says one."""
 
 _OF_PICTURES = ("image_size", "normalise")
-_OF_SPLITS = ("data", "data_options", "val_fraction", "seed", "soft_labels")
+_OF_SPLITS = ("data", "data_dir", "data_options", "val_fraction", "seed", "soft_labels")
 _say = say_from(__name__)
 
 
@@ -220,18 +221,38 @@ def recorded_pictures(checkpoint: Path | str) -> dict[str, Any]:
     return {name: recorded[name] for name in _OF_PICTURES if name in recorded}
 
 
-def recorded_splits(checkpoint: Path | str, data: str | None) -> dict[str, Any]:
+def recorded_splits(checkpoint: Path | str, data: str | None, data_dir: Path | str | None) -> dict[str, Any]:
     """The settings that say which pictures of a data set are in which split, and what their labels are, of the run that a
     checkpoint is: ``data_options``, ``val_fraction``, ``seed``, ``soft_labels``. Nothing where it was trained on other data."""
-    recorded = _recorded(Path(checkpoint))
+    recorded = _recorded(splits_folder(checkpoint))
     if data is None or recorded.get("data") != data:
         return {}
-    return {name: recorded[name] for name in _OF_SPLITS if name != "data" and name in recorded}
+    if data not in SIZED_DATA and _place(recorded.get("data_dir")) != _place(data_dir):
+        return {}  # pictures of one's own are the same only where they lie in the same place
+    return {name: recorded[name] for name in _OF_SPLITS[2:] if name in recorded}
+
+
+def _place(data_dir: Any) -> Path | None:
+    return None if data_dir is None else Path(str(data_dir)).resolve()
+
+
+def splits_folder(checkpoint: Path | str) -> Path:
+    """The run that a checkpoint is, or whose weights it is: the folder whose ``config.json`` tells of the data."""
+    path = Path(checkpoint)
+    return path if path.is_dir() else path.parent
 
 
 def with_options(splits: Mapping[str, Any], given: Mapping[str, bool] | None) -> dict[str, Any]:
     """These settings, with single options of the data set's own in place of what they say."""
     return dict(splits) if not given else {**splits, "data_options": {**splits.get("data_options", {}), **given}}
+
+
+def with_members(checkpoint: Path | str, splits: Mapping[str, Any]) -> dict[str, Any]:
+    """These settings, with who is in which split if the run wrote that down: ``members`` of `slimnet.data.load_data`."""
+    from slimnet.data.splits import SPLIT_FILE, read_splits
+
+    folder = splits_folder(checkpoint)
+    return {**splits, "members": read_splits(folder)} if splits and holds(folder, SPLIT_FILE) else dict(splits)
 
 
 def onnx_pictures(path: Path | str) -> dict[str, Any]:

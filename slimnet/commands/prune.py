@@ -17,6 +17,7 @@ from slimnet.commands.opening import (
     open_onnx,
     open_part,
     recorded_splits,
+    with_members,
     with_options,
 )
 from slimnet.commands.rate import flops_once_cut, rate_for
@@ -125,7 +126,7 @@ def prune_checkpoint(
             _check_batch(reading, batch)
         whole, images, config = copy.deepcopy(reading.model), example_of(reading), onnx_pictures(checkpoint)
     model, example = open_part(whole, images, part)
-    statistics, splits = None, with_options(recorded_splits(checkpoint, data), data_options)
+    statistics, splits = None, with_members(checkpoint, with_options(recorded_splits(checkpoint, data, data_dir), data_options))
     if source in ("statistics", "gradients"):
         seen = {"about": config, "splits": splits}
         statistics = calibrate(whole, images, source, couple, data, data_dir, **seen, part=part, say=say)

@@ -84,7 +84,7 @@ def load_data(
     mean, std = statistics(source, train, normalise)
     notes = source.notes
     if source.leaks == "drop" or (source.leaks and isinstance(train.images, Tensor)):  # else they would be decoded for a note
-        train, more = clear_of(train, (val, source.test), drop=source.leaks == "drop")
+        train, more = clear_of(train, val, source.test, drop=source.leaks == "drop")
         notes += more
     augment = source.augment or Augment(crop_padding=min(source.train.images.shape[2:]) // 8, flip=source.flip)
     about = (notes, source.tested_on, source.is_drawn, source.val is not None)

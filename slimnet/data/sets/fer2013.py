@@ -91,7 +91,7 @@ def load(request: Request) -> Source:
         if not len(split):
             raise DataError(f"{request.name}: {folder / names[0]} holds no row for {part}.")
     statistics = channel_statistics(train)  # the same with and without what is left out below
-    train, found = clear_of(train, (val, test), drop=request.options["drop_leaked"])
+    train, found = clear_of(train, val, test, drop=request.options["drop_leaked"])
     notes = (*_skipped(rows), *drawn, *found, *voted)
     train, val, test = (_resized(part, request.image_size) for part in (train, val, test))
     augment = _scaled(_AUGMENT, request.image_size)
