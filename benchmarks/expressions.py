@@ -8,8 +8,8 @@
 
 Needs the runs that the rows `expressions-base-again-0`, `expressions-small-again-0`, `expressions-small-votes-0` and
 `expressions-tiny-more-0` of benchmarks/campaign.py make, with those that they begin with, in runs/campaign or in the folder that
-EXPRESSIONS_RUNS names; `between` that of `expressions-base-votes-0`, too. Expected: each within its bytes, at most half a point of
-accuracy lost to float32, and answers whose likelihood the temperature raises. Writes slimnet/ready/ and
+EXPRESSIONS_RUNS names; `between` that of `expressions-base-votes-0`, too. Expected: each within its bytes, at most half a point
+of accuracy lost to float32, and answers whose likelihood the temperature raises. Writes slimnet/ready/ and
 results/expressions.json; a bundle is shipped only if it is better than what is shipped, or as good in fewer bytes, and worth its
 size (`WORTH`). How good it is says its accuracy on the validation split: by FER2013's labels, for `votes` by FER+'s votes. With
 `calibrate` what is shipped stays as it is, only temperatures are fitted again: that needs the data alone.

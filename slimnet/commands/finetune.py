@@ -168,7 +168,7 @@ def _other_splits(checkpoint: Path | str, given: Mapping[str, Any]) -> Iterator[
             yield f"`{name}` is not that of the run: what is held out for validation may be what the network was trained on"
     if "members" not in (written := with_members(checkpoint, known)):
         return
-    names = load_config_data(TrainConfig(**given)).train.names
+    names = load_config_data(with_known_size(TrainConfig(**given), lambda line: None)).train.names
     held = [name for name in (names.names() if names else ()) if written["members"].get(name, 0)]
     if held:
         yield f"the data has changed since the run: {len(held):,} pictures are trained on that it held out, such as {held[0]}"
