@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 
 from listeners import Heard
-from slimnet.commands import prune_and_finetune
+from slimnet.commands import prune_and_finetune, prune_checkpoint
 from slimnet.commands.calibration import load_images_for
 from slimnet.commands.opening import recorded_splits, with_members
 from slimnet.data import load_data
+from slimnet.errors import FileFormatError
 from slimnet.methods import Dense
 from slimnet.training import Run, train
 from test_layouts import filled, picture
@@ -41,6 +42,18 @@ def test_a_run_and_its_weights_say_their_splits(run: Run, root: Path, tmp_path: 
     assert recorded_splits(run.path / "model.safetensors", "folder", str(root)) == found
     assert recorded_splits(run.path, "folder", tmp_path) == {}  # other pictures
     assert recorded_splits(run.path, "digits", None) == {}
+
+
+def test_what_lies_beside_weights_is_no_fault_of_theirs(run: Run, root: Path, tmp_path: Path) -> None:
+    """As in the cache of a hub, whose folders are full of links."""
+    (run.path / "linked").symlink_to(tmp_path)
+    weights = run.path / "model.safetensors"
+    assert recorded_splits(weights, "folder", root) == {}
+    how = {"model": "resnet8", "rate": 0.3, "image_size": 8}
+    assert prune_checkpoint(weights, tmp_path / "bare", **how)
+    assert prune_checkpoint(weights, tmp_path / "cs", criterion="cs", data="folder", data_dir=str(root), **how)
+    with pytest.raises(FileFormatError, match="linked is a symbolic link"):
+        recorded_splits(run.path, "folder", root)
 
 
 def test_criteria_do_not_look_at_what_was_held_out(run: Run, root: Path) -> None:

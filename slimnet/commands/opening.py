@@ -224,8 +224,15 @@ def recorded_pictures(checkpoint: Path | str) -> dict[str, Any]:
 def recorded_splits(checkpoint: Path | str, data: str | None, data_dir: Path | str | None) -> dict[str, Any]:
     """The settings that say which pictures of a data set are in which split, and what their labels are, of the run that a
     checkpoint is: ``data_options``, ``val_fraction``, ``seed``, ``soft_labels``. Nothing where it was trained on other data."""
-    recorded = _recorded(splits_folder(checkpoint))
-    if data is None or recorded.get("data") != data:
+    if data is None:
+        return {}
+    try:
+        recorded = _recorded(splits_folder(checkpoint))
+    except FileFormatError:
+        if Path(checkpoint).is_dir():
+            raise
+        return {}  # what lies beside a file of weights need not be a run, and links among it are no fault of the weights
+    if recorded.get("data") != data:
         return {}
     if data not in SIZED_DATA and _place(recorded.get("data_dir")) != _place(data_dir):
         return {}  # pictures of one's own are the same only where they lie in the same place
